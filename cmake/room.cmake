@@ -1,0 +1,31 @@
+# vtf_room(<room> SOURCES a.cc … DEPS lib …): the room's library, vtf_<room>.
+function(vtf_room room)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(vtf_${room} STATIC ${ARG_SOURCES})
+  target_include_directories(vtf_${room} PUBLIC "${CMAKE_SOURCE_DIR}/src")
+  target_link_libraries(vtf_${room} PUBLIC ${ARG_DEPS})
+endfunction()
+
+# vtf_test(<name> [MODELS] SOURCES a_test.cc … DEPS lib …): one test program,
+# each of its cases a ctest test. Without MODELS it is a unit test: it needs no
+# model, no runtime and no network, carries the label `unit` and also runs under
+# the sanitizers. With MODELS it reads what tools/make_models.py and
+# tools/record_expectations.py made (base/testing.h finds it).
+function(vtf_test name)
+  cmake_parse_arguments(ARG "MODELS" "" "SOURCES;DEPS" ${ARGN})
+  if(ARG_MODELS AND VERIFY_TFLITE_SANITIZE)
+    return()
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock
+                                        GTest::gtest_main)
+  set(label unit)
+  if(ARG_MODELS)
+    set(label models)
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
+    PROPERTIES LABELS ${label} TIMEOUT 900
+    ENVIRONMENT "VERIFY_TFLITE_CACHE=${VERIFY_TFLITE_CACHE};VERIFY_TFLITE_TESTDATA=${CMAKE_SOURCE_DIR}/testdata;VERIFY_TFLITE_BINARY=${CMAKE_BINARY_DIR}/verify_tflite")
+endfunction()
+
+include(GoogleTest)

@@ -1,0 +1,43 @@
+// A file mapped read-only into memory.
+#ifndef VERIFY_TFLITE_BASE_MAPPED_FILE_H_
+#define VERIFY_TFLITE_BASE_MAPPED_FILE_H_
+
+#include <cstddef>
+#include <span>
+#include <string>
+
+namespace verify_tflite {
+
+// Movable, not copyable. The mapping keeps its address when moved, so spans
+// into bytes() stay valid until the owner is destroyed.
+//
+// A file that another process truncates while it is mapped raises SIGBUS on
+// access; cli/ turns that into an error message.
+class MappedFile {
+ public:
+  // Throws Error when `path` does not exist, is not a regular file, is empty or
+  // cannot be read or mapped.
+  explicit MappedFile(const std::string& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+
+  const std::string& path() const { return path_; }
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+
+  // Tells the kernel that `part`, a span of bytes(), will be read soon (starts
+  // reading ahead) or is no longer needed (frees its pages). Hints only.
+  void WillNeed(std::span<const std::byte> part) const;
+  void DontNeed(std::span<const std::byte> part) const;
+
+ private:
+  void Advise(std::span<const std::byte> part, int advice) const;
+
+  std::string path_;
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_BASE_MAPPED_FILE_H_

@@ -1,0 +1,79 @@
+#include "base/testing.h"
+
+#include <stdlib.h>
+
+#include <bit>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+
+#include "base/error.h"
+
+namespace verify_tflite {
+namespace {
+
+std::string Existing(const char* variable, std::string_view folder,
+                     std::string_view name) {
+  const char* root = getenv(variable);
+  if (root == nullptr) {
+    throw Error("{} is not set: run tests through ./test or ctest", variable);
+  }
+  const auto path = std::filesystem::path(root) / folder / name;
+  if (!std::filesystem::exists(path)) {
+    throw Error("{} is missing: ./test makes it", path.string());
+  }
+  return path.string();
+}
+
+}  // namespace
+
+std::string ModelPath(std::string_view name) {
+  return Existing("VERIFY_TFLITE_CACHE", "models", name);
+}
+
+std::string ExpectedPath(std::string_view name) {
+  return Existing("VERIFY_TFLITE_CACHE", "expected", name);
+}
+
+std::string TestDataPath(std::string_view name) {
+  return Existing("VERIFY_TFLITE_TESTDATA", "", name);
+}
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw Error("{}: cannot open", path);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+std::vector<float> ReadFloats(const std::string& path) {
+  static_assert(std::endian::native == std::endian::little);
+  const std::string bytes = ReadFile(path);
+  std::vector<float> values(bytes.size() / sizeof(float));
+  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+  return values;
+}
+
+TempDir::TempDir() {
+  std::string name =
+      (std::filesystem::temp_directory_path() / "verify_tflite_XXXXXX")
+          .string();
+  if (mkdtemp(name.data()) == nullptr) throw Error("cannot make {}", name);
+  path_ = name;
+}
+
+TempDir::~TempDir() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+std::string TempDir::Write(std::string_view name,
+                           std::string_view content) const {
+  const std::string path = File(name);
+  std::ofstream out(path, std::ios::binary);
+  out << content;
+  out.close();
+  if (!out) throw Error("{}: cannot write", path);
+  return path;
+}
+
+}  // namespace verify_tflite

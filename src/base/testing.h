@@ -1,0 +1,43 @@
+// What tests share: where models and expectations are, scratch files.
+#ifndef VERIFY_TFLITE_BASE_TESTING_H_
+#define VERIFY_TFLITE_BASE_TESTING_H_
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace verify_tflite {
+
+// Paths of what tools/make_models.py and tools/record_expectations.py made,
+// e.g. ModelPath("tiny_f32.tflite"). A missing file throws with the command
+// that makes it: a test that cannot run fails, it is not skipped.
+std::string ModelPath(std::string_view name);
+std::string ExpectedPath(std::string_view name);
+// A file committed in testdata/.
+std::string TestDataPath(std::string_view name);
+
+// All of a file's bytes; a raw little-endian float32 file as numbers.
+std::string ReadFile(const std::string& path);
+std::vector<float> ReadFloats(const std::string& path);
+
+// A directory of its own for one test, removed with it.
+class TempDir {
+ public:
+  TempDir();
+  ~TempDir();
+  TempDir(const TempDir&) = delete;
+  TempDir& operator=(const TempDir&) = delete;
+
+  std::string path() const { return path_.string(); }
+  std::string File(std::string_view name) const { return path_ / name; }
+  // Writes a file and returns its path.
+  std::string Write(std::string_view name, std::string_view content) const;
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_BASE_TESTING_H_

@@ -1,0 +1,61 @@
+// The converted model's file: its signatures and what they mean.
+#ifndef VERIFY_TFLITE_CANDIDATE_MODEL_H_
+#define VERIFY_TFLITE_CANDIDATE_MODEL_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace verify_tflite {
+
+// How the weights are stored: what decides how near to PyTorch the file can be.
+enum class Recipe { kFloat32, kFloat16, kInt8, kInt4 };
+std::string_view NameOf(Recipe recipe);  // "float32", …
+
+// One `prefill` or `prefill_N` signature.
+struct PrefillInfo {
+  std::string name;
+  int64_t length = 0;      // N
+  int64_t logit_rows = 0;  // 0: no logits; N: one row a token; 1: last row
+};
+
+struct ModelInfo {
+  std::vector<PrefillInfo> prefills;  // by descending length, at least one
+  int64_t num_layers = 0;
+  int64_t kv_length = 0;  // positions the KV cache can hold
+  int64_t vocab_size = 0;
+  bool mask_input = false;
+  Recipe recipe = Recipe::kFloat32;
+  // Bytes of constants by element type ("FLOAT32", "INT8", "INT4", …).
+  std::map<std::string, int64_t> weight_bytes;
+  int64_t kv_bytes = 0;  // of one zeroed set of KV caches
+};
+
+// Movable. Opening compiles nothing and takes milliseconds.
+class Model {
+ public:
+  // Maps `path`, has the runtime verify it and reads the signatures. Throws
+  // Error when it is no .tflite, is damaged, is not an LLM (no prefill or
+  // decode signature), needs inputs this tool does not know, or when
+  // libLiteRt.so cannot be loaded (the message names the package to install).
+  static Model Open(const std::string& path);
+  ~Model();
+  Model(Model&&) noexcept;
+  Model& operator=(Model&&) noexcept;
+
+  const std::string& path() const;
+  const ModelInfo& info() const;
+
+ private:
+  friend class Session;
+  struct Impl;
+  explicit Model(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_CANDIDATE_MODEL_H_

@@ -1,0 +1,78 @@
+// Runs the converted model as production does: zeroed KV caches, prefill,
+// decode.
+#ifndef VERIFY_TFLITE_CANDIDATE_SESSION_H_
+#define VERIFY_TFLITE_CANDIDATE_SESSION_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/progress.h"
+#include "candidate/model.h"
+#include "candidate/prefill_plan.h"
+
+namespace verify_tflite {
+
+// One set of KV caches, zeroed at birth, bound in place as input and output of
+// every signature. Pages are allocated as they are written. Movable; belongs to
+// the Session that made it and must not outlive it.
+class KvCache {
+ public:
+  ~KvCache();
+  KvCache(KvCache&&) noexcept;
+  KvCache& operator=(KvCache&&) noexcept;
+
+  int64_t length() const;  // tokens fed so far = next position
+  // Goes back to `length` tokens: the entries behind are masked until they are
+  // overwritten. length <= length().
+  void Truncate(int64_t length);
+
+ private:
+  friend class Session;
+  struct Impl;
+  explicit KvCache(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+class Session {
+ public:
+  struct Options {
+    int num_threads = 1;
+    ProgressFn progress;  // counts prefill chunks and decode steps
+  };
+
+  // Compiles the decode signature and those prefill signatures of `model` that
+  // the plans use. `model` must outlive the Session. Standard error is captured
+  // during the call (the runtime's reasons for a failure go there alone), so no
+  // other thread should write to it. Throws Error with the runtime's reason.
+  static Session Create(const Model& model, std::span<const PrefillPlan> plans,
+                        Options options);
+  ~Session();
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+
+  KvCache NewKvCache() const;
+
+  // Feeds `tokens` behind what `kv` holds, in chunks by PlanPrefill; pads are
+  // token 0 at continuing positions. Throws Error when they do not fit the KV
+  // cache, for a token outside the vocabulary, or for a signature that was not
+  // compiled. Returns the logits [vocab] after the last token where the last
+  // chunk's signature yields that row, else an empty span; valid until the next
+  // call on this Session.
+  std::span<const float> Prefill(KvCache& kv, std::span<const int32_t> tokens);
+
+  // Feeds one token; returns the logits [vocab] for the token after it, valid
+  // until the next call on this Session. Throws Error as Prefill does.
+  std::span<const float> Decode(KvCache& kv, int32_t token);
+
+ private:
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_CANDIDATE_SESSION_H_

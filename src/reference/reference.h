@@ -1,0 +1,79 @@
+// The PyTorch model: a decoder on libtorch (ATen, fp32) that streams its
+// weights from the mapped checkpoint, one weight matrix at a time. Memory is
+// the largest block plus activations and KV caches, whatever the model's size.
+#ifndef VERIFY_TFLITE_REFERENCE_REFERENCE_H_
+#define VERIFY_TFLITE_REFERENCE_REFERENCE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "base/progress.h"
+#include "checkpoint/checkpoint.h"
+
+namespace verify_tflite {
+
+// One token sequence with the keys and values of what was scored so far.
+// Movable; made by Reference::NewSequence and used with that Reference only.
+class Sequence {
+ public:
+  ~Sequence();
+  Sequence(Sequence&&) noexcept;
+  Sequence& operator=(Sequence&&) noexcept;
+
+  int64_t length() const;  // tokens in the KV cache
+  // Forgets all tokens from position `length` on; length <= length().
+  void Truncate(int64_t length);
+
+ private:
+  friend class Reference;
+  struct Impl;
+  explicit Sequence(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+class Reference {
+ public:
+  struct Options {
+    int num_threads = 1;
+    ProgressFn progress;  // counts layers
+  };
+
+  // Checks that every weight the config implies is there with the right shape;
+  // reads none of them. `checkpoint` must outlive the Reference. Throws Error.
+  static Reference Open(const Checkpoint& checkpoint, Options options);
+  ~Reference();
+  Reference(Reference&&) noexcept;
+  Reference& operator=(Reference&&) noexcept;
+
+  Sequence NewSequence() const;
+
+  // What one sequence contributes to a pass.
+  struct Item {
+    Sequence* sequence;               // distinct within a pass
+    std::span<const int32_t> tokens;  // appended to it; at least one
+    // Logits are wanted of this many last rows of `tokens`.
+    int64_t logit_rows;
+  };
+
+  // Receives logits row by row: `item` is an index into the items of the pass,
+  // `row` an index into its tokens, `logits` is [vocab_size], valid only during
+  // the call. The logits of row i predict the token after tokens[i].
+  using LogitsFn = std::function<void(size_t item, int64_t row,
+                                      std::span<const float> logits)>;
+
+  // One teacher-forced causal pass over all items, every weight touched once.
+  // Positions continue from sequence->length(). Throws Error for a token id
+  // outside the vocabulary.
+  void Score(std::span<const Item> items, const LogitsFn& on_logits);
+
+ private:
+  struct Impl;
+  explicit Reference(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_REFERENCE_REFERENCE_H_

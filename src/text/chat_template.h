@@ -1,0 +1,44 @@
+// Chat templates (Jinja), rendered by llama.cpp's engine.
+#ifndef VERIFY_TFLITE_TEXT_CHAT_TEMPLATE_H_
+#define VERIFY_TFLITE_TEXT_CHAT_TEMPLATE_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace verify_tflite {
+
+class ChatTemplate {
+ public:
+  // The template of the checkpoint in `directory`: chat_template.jinja, or
+  // `chat_template` in tokenizer_config.json (a string, or a list of named ones
+  // of which "default" is taken). No value when there is none. Throws Error
+  // when there is one that cannot be parsed.
+  static std::optional<ChatTemplate> FromCheckpoint(
+      const std::string& directory);
+
+  // The template in the file `path`, with the special tokens (bos_token, …) of
+  // the tokenizer_config.json in `directory`.
+  static ChatTemplate FromFile(const std::string& path,
+                               const std::string& directory);
+
+  ~ChatTemplate();
+  ChatTemplate(ChatTemplate&&) noexcept;
+  ChatTemplate& operator=(ChatTemplate&&) noexcept;
+
+  // The prompt for one user message, with the generation prompt added; as
+  // transformers' apply_chat_template(add_generation_prompt=True). To be
+  // encoded without special tokens: templates write BOS themselves. Throws
+  // Error when the template itself raises one.
+  std::string Render(std::string_view user_message) const;
+
+ private:
+  struct Impl;
+  explicit ChatTemplate(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_TEXT_CHAT_TEMPLATE_H_

@@ -1,0 +1,22 @@
+// The tokens at which generation ends.
+#ifndef VERIFY_TFLITE_TEXT_EOS_H_
+#define VERIFY_TFLITE_TEXT_EOS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "text/tokenizer.h"
+
+namespace verify_tflite {
+
+// As transformers' generate() finds them: `eos_token_id` (a number or a list)
+// of generation_config.json in `directory`; else of config.json; else the id of
+// tokenizer_config.json's `eos_token`. Sorted, unique; empty when the
+// checkpoint names none. Throws Error for an id that is not a token.
+std::vector<int32_t> ReadEosIds(const std::string& directory,
+                                const Tokenizer& tokenizer);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_TEXT_EOS_H_

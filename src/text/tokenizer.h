@@ -1,0 +1,51 @@
+// tokenizer.json, run by the Hugging Face tokenizers library (as the production
+// runtime LiteRT-LM does), found in liblitert-lm.so.
+#ifndef VERIFY_TFLITE_TEXT_TOKENIZER_H_
+#define VERIFY_TFLITE_TEXT_TOKENIZER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace verify_tflite {
+
+// Movable. Encode may be called from several threads at once, Decode may not.
+class Tokenizer {
+ public:
+  // Reads tokenizer.json in `directory`. Throws Error when it is missing or not
+  // a tokenizer, or when the tokenizer library cannot be loaded (the message
+  // names the package to install).
+  static Tokenizer Open(const std::string& directory);
+  ~Tokenizer();
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+
+  // Token ids of `text`, which must be well-formed UTF-8 (Error otherwise).
+  // With `add_special_tokens` the tokenizer's own post-processor adds BOS and
+  // so on. Neither truncates nor pads, whatever tokenizer.json asks for.
+  std::vector<int32_t> Encode(std::string_view text,
+                              bool add_special_tokens) const;
+
+  // Text of `ids`. May hold U+FFFD where a token ends inside a character.
+  std::string Decode(std::span<const int32_t> ids,
+                     bool skip_special_tokens) const;
+
+  // The id of exactly this token ("</s>"), if there is one.
+  std::optional<int32_t> TokenToId(std::string_view token) const;
+
+  // Ids are below this; added tokens count.
+  int64_t vocab_size() const;
+
+ private:
+  struct Impl;
+  explicit Tokenizer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_TEXT_TOKENIZER_H_
