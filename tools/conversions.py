@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Converts checkpoints to .tflite as users of litert-torch do."""
+
+import importlib.machinery
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+import types
+
+
+def _stub_tensorflow() -> None:
+  """Stands in for TensorFlow, which is imported but not used here."""
+  from ai_edge_litert import schema_py_generated
+
+  name = ""
+  for part in ("tensorflow", "lite", "python"):
+    name = f"{name}.{part}".lstrip(".")
+    stub = types.ModuleType(name)
+    # torch asks loaded modules where they come from.
+    stub.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    stub.__path__ = []
+    sys.modules[name] = stub
+  stub.schema_py_generated = schema_py_generated
+
+
+def _classic_config(checkpoint: pathlib.Path):
+  """The litert_torch model configuration for a Llama-like config.json."""
+  import litert_torch.generative.layers.model_config as cfg
+
+  hf = json.loads((checkpoint / "config.json").read_text())
+  rope = hf.get("rope_parameters") or {}
+  norm = cfg.NormalizationConfig(
+      type=cfg.NormalizationType.RMS_NORM, epsilon=hf["rms_norm_eps"]
+  )
+  heads = hf["num_attention_heads"]
+  block = cfg.TransformerBlockConfig(
+      attn_config=cfg.AttentionConfig(
+          num_heads=heads,
+          head_dim=hf.get("head_dim") or hf["hidden_size"] // heads,
+          num_query_groups=hf.get("num_key_value_heads") or heads,
+          rotary_base=rope.get("rope_theta", hf.get("rope_theta", 10000)),
+          rotary_percentage=1.0,
+          qkv_use_bias=hf.get("attention_bias", False),
+          output_proj_use_bias=hf.get("attention_bias", False),
+      ),
+      ff_config=cfg.FeedForwardConfig(
+          type=cfg.FeedForwardType.GATED,
+          activation=cfg.ActivationConfig(cfg.ActivationType.SILU),
+          intermediate_size=hf["intermediate_size"],
+          use_bias=hf.get("mlp_bias", False),
+      ),
+      pre_attention_norm_config=norm,
+      post_attention_norm_config=norm,
+  )
+  return cfg.ModelConfig(
+      vocab_size=hf["vocab_size"],
+      num_layers=hf["num_hidden_layers"],
+      max_seq_len=hf["max_position_embeddings"],
+      embedding_dim=hf["hidden_size"],
+      block_configs=block,
+      final_norm_config=norm,
+      lm_head_share_weight_with_embedding=hf["tie_word_embeddings"],
+  )
+
+
+def _break_config(config, fault: str | None) -> None:
+  """Makes the conversion wrong on purpose."""
+  block = config.block_configs
+  if fault == "rope":
+    block.attn_config.rotary_base *= 10
+  elif fault == "eps":
+    # One object serves all norms.
+    config.final_norm_config.epsilon = 1e-6
+
+
+def _classic_model(checkpoint: pathlib.Path, mask_size: int, fault: str | None):
+  from litert_torch.generative.utilities import model_builder
+
+  config = _classic_config(checkpoint)
+  _break_config(config, fault)
+  names = model_builder.TENSOR_NAMES
+  if not config.lm_head_share_weight_with_embedding:
+    names = model_builder.TENSOR_NAMES_WITH_SEPARATE_LM_HEAD
+  model = model_builder.build_decoder_only_model(
+      str(checkpoint), config, names, mask_cache_size=mask_size
+  )
+  if fault == "layers":
+    blocks = model.transformer_blocks
+    blocks[1], blocks[2] = blocks[2], blocks[1]
+  return model
+
+
+def _rename_single_prefill(interface) -> None:
+  """Older converters named the only prefill signature just `prefill`."""
+  add = interface.Converter.add_signature
+
+  def add_renamed(self, name, *args, **kwargs):
+    if name.startswith("prefill"):
+      name = "prefill"
+    return add(self, name, *args, **kwargs)
+
+  interface.Converter.add_signature = add_renamed
+
+
+def classic(
+    out: pathlib.Path,
+    checkpoint: pathlib.Path,
+    prefill: list[int],
+    cache: int,
+    example: str | None = None,
+    mask: bool = False,
+    transposed: bool = False,
+    prefill_logits: bool = False,
+    single: bool = False,
+    quantize: str = "none",
+    fault: str | None = None,
+) -> None:
+  """The re-authored model of litert_torch.generative, converted.
+
+  Args:
+    example: use the authors' own model definition of this name instead of one
+      made from config.json.
+    fault: what to get wrong, for tests that must notice.
+  """
+  _stub_tensorflow()
+  from litert_torch._convert import interface
+  from litert_torch.generative.layers import kv_cache
+  from litert_torch.generative.utilities import converter
+
+  mask_size = 0 if mask else cache
+  if example == "smollm2":
+    from litert_torch.generative.examples.smollm import smollm
+
+    model = smollm.build_model_v2(str(checkpoint), None, mask_size)
+  else:
+    model = _classic_model(checkpoint, mask_size, fault)
+  if single:
+    _rename_single_prefill(interface)
+  export = converter.ExportConfig(
+      output_logits_on_prefill=prefill_logits, mask_as_input=mask
+  )
+  if transposed:
+    export.kvcache_layout = kv_cache.KV_LAYOUT_TRANSPOSED
+  with tempfile.TemporaryDirectory(dir=out.parent) as work:
+    made = converter.convert_to_tflite(
+        model,
+        work,
+        "model",
+        prefill,
+        cache,
+        quantize=quantize,
+        export_config=export,
+    )
+    pathlib.Path(made).rename(out)
+
+
+def quantize(
+    out: pathlib.Path,
+    checkpoint: pathlib.Path,
+    float_file: pathlib.Path,
+    recipe: str,
+) -> None:
+  """Quantises a float conversion by the converter's own last step.
+
+  The converter makes the float file first whatever the recipe; starting from
+  the finished float file spares doing that again for each.
+  """
+  _stub_tensorflow()
+  from litert_torch.generative.utilities import converter
+  from litert_torch.quantize import translate_recipe
+
+  config = converter.get_quant_recipe_from_flag(
+      recipe, _classic_config(checkpoint)
+  )
+  translated = translate_recipe.translate_to_ai_edge_recipe(
+      config.generative_recipe
+  )
+  out.write_bytes(
+      translate_recipe.quantize_model(float_file.read_bytes(), translated)
+  )
+
+
+def export_hf(
+    out: pathlib.Path,
+    checkpoint: pathlib.Path,
+    prefill: list[int],
+    cache: int,
+) -> None:
+  """The newer converter, which traces the transformers model itself."""
+  _stub_tensorflow()
+  from litert_torch.generative.export_hf import export
+
+  work = out.with_suffix(".work")
+  export.export(
+      str(checkpoint),
+      str(work),
+      prefill_lengths=prefill,
+      cache_length=cache,
+      quantization_recipe="none",
+      bundle_litert_lm=False,
+  )
+  # Without a bundle the model stays in a directory with a random name.
+  next(work.rglob("*.tflite")).rename(out)
+  shutil.rmtree(work)

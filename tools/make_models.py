@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Makes checkpoints and converted models for tests and demo.
+
+What is there and was made by the same recipe is not made again. Every model is
+made in a process of its own, for the converters keep gigabytes of memory.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import sys
+from typing import Callable
+
+import checkpoints
+import conversions
+import work
+
+
+@dataclasses.dataclass
+class Model:
+  """How one file or directory of models/ comes about."""
+
+  make: Callable
+  # Passed on as they are.
+  options: dict = dataclasses.field(default_factory=dict)
+  # Argument name -> name of another model, passed as its path.
+  inputs: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def _models() -> dict[str, Model]:
+  models = {"smollm2": Model(checkpoints.smollm2)}
+
+  def add(name, make, inputs, /, **options):
+    models[name] = Model(make, options, inputs)
+
+  smollm2 = {"checkpoint": "smollm2"}
+  add("tiny", checkpoints.tiny, {"smollm2_dir": "smollm2"}, seed=1)
+  add("tiny_other", checkpoints.tiny, {"smollm2_dir": "smollm2"}, seed=2)
+  add(
+      "smollm2_f32.tflite",
+      conversions.classic,
+      smollm2,
+      prefill=[8, 64, 256],
+      cache=1280,
+      example="smollm2",
+  )
+  for suffix, recipe in (
+      ("q8", "dynamic_int8"),
+      ("fp16", "fp16"),
+      ("q8_wo", "weight_only_int8"),
+      ("q4_block32", "dynamic_int4_block32"),
+  ):
+    add(
+        f"smollm2_{suffix}.tflite",
+        conversions.quantize,
+        {"checkpoint": "smollm2", "float_file": "smollm2_f32.tflite"},
+        recipe=recipe,
+    )
+
+  variants = {
+      "f32": {},
+      "single": dict(prefill=[64], single=True),
+      "prefill_logits": dict(prefill_logits=True),
+      "mask": dict(mask=True),
+      "transposed": dict(transposed=True),
+      "mask_transposed": dict(mask=True, transposed=True),
+      "wrong_rope": dict(fault="rope"),
+      "wrong_eps": dict(fault="eps"),
+      "wrong_layers": dict(fault="layers"),
+      "wrong_weights": {},
+  }
+  for suffix, options in variants.items():
+    source = "tiny_other" if suffix == "wrong_weights" else "tiny"
+    options = dict(prefill=[8, 64], cache=256) | options
+    add(
+        f"tiny_{suffix}.tflite",
+        conversions.classic,
+        {"checkpoint": source},
+        **options,
+    )
+  add(
+      "tiny_q8.tflite",
+      conversions.quantize,
+      {"checkpoint": "tiny", "float_file": "tiny_f32.tflite"},
+      recipe="dynamic_int8",
+  )
+  add(
+      "tiny_export_hf.tflite",
+      conversions.export_hf,
+      {"checkpoint": "tiny"},
+      prefill=[8, 64],
+      cache=256,
+  )
+  for seed, name in enumerate(checkpoints.REFERENCES, 10):
+    add(name, checkpoints.reference, {}, name=name, seed=seed)
+  models["llama2_tokenizer"] = Model(
+      checkpoints.llama2_tokenizer,
+      {"gguf": work.cache_dir() / "llama.cpp/models/ggml-vocab-llama-spm.gguf"},
+  )
+  return models
+
+
+MODELS = _models()
+GROUPS = {
+    "demo": ["smollm2", "smollm2_q8.tflite"],
+    "test": list(MODELS),
+}
+PACKAGES = (
+    "ai-edge-quantizer",
+    "litert-converter",
+    "litert-torch",
+    "torch",
+    "transformers",
+)
+
+
+def _resolve(names: list[str]) -> list[str]:
+  """The models named and all they are made from, each after its inputs."""
+  order: list[str] = []
+
+  def visit(name: str) -> None:
+    for needed in MODELS[name].inputs.values():
+      visit(needed)
+    if name not in order:
+      order.append(name)
+
+  for name in names:
+    for member in GROUPS.get(name, [name]):
+      if member not in MODELS and f"{member}.tflite" in MODELS:
+        member += ".tflite"
+      if member not in MODELS:
+        sys.exit(f"make_models.py: no model named '{member}'; see --list")
+      visit(member)
+  return order
+
+
+def _keys(order: list[str]) -> dict[str, str]:
+  """Model -> what it is made by; another key means another model."""
+  versions = work.versions(PACKAGES)
+  keys: dict[str, str] = {}
+  for name in order:
+    model = MODELS[name]
+    options = {k: v for k, v in model.options.items() if k != "gguf"}
+    keys[name] = work.digest(
+        versions,
+        work.source_of(model.make),
+        options,
+        {k: keys[v] for k, v in model.inputs.items()},
+    )
+  return keys
+
+
+def _make_one(name: str, target: pathlib.Path, out: pathlib.Path) -> None:
+  model = MODELS[name]
+  if not name.endswith(".tflite"):
+    target.mkdir()
+  inputs = {k: out / v for k, v in model.inputs.items()}
+  model.make(target, **inputs, **model.options)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("names", nargs="*", metavar="NAME")
+  parser.add_argument(
+      "--out", type=pathlib.Path, default=work.cache_dir() / "models"
+  )
+  parser.add_argument("--list", action="store_true", help="list the names")
+  parser.add_argument("--jobs", type=int, default=work.default_jobs())
+  parser.add_argument("--target", type=pathlib.Path, help=argparse.SUPPRESS)
+  args = parser.parse_args()
+  if args.list or not args.names:
+    for name, members in GROUPS.items():
+      print(f"{name}: {' '.join(members)}")
+    return
+  if args.target:
+    _make_one(args.names[0], args.target, args.out)
+    return
+  order = _resolve(args.names)
+  command = [sys.executable, os.path.abspath(__file__), "--out", args.out]
+  tasks = [
+      work.Task(
+          name,
+          list(MODELS[name].inputs.values()),
+          lambda target, name=name: [*command, "--target", target, name],
+      )
+      for name in order
+  ]
+  work.run("models", args.out, tasks, _keys(order), args.jobs)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Sets up what building, tests and demo need: Debian packages, a Python virtual
+# environment and the chat template sources of llama.cpp. Done once; a later run
+# only looks whether all is there.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source tools/common.sh
+
+readonly debian_packages=(
+  g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libfmt-dev
+  libgtest-dev libgmock-dev
+)
+readonly sdist_parts=(
+  LICENSE
+  common/jinja
+  common/json.cpp common/json.h common/json-schema.h
+  common/unicode.cpp common/unicode.h
+  ggml/include
+  licenses/LICENSE-jsonhpp
+  models/ggml-vocab-llama-spm.gguf
+  vendor/nlohmann
+)
+
+hash_of() { sha256sum "$@" | sha256sum | cut -d' ' -f1; }
+
+missing_packages() {
+  local package
+  command -v dpkg-query >/dev/null || return 0
+  # dpkg-query fails where one is unknown, and still lists the others.
+  local installed
+  installed=$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' \
+    "${debian_packages[@]}" python3-venv 2>/dev/null || true)
+  for package in "${debian_packages[@]}"; do
+    grep -qxF "$package installed" <<<"$installed" || echo "$package"
+  done
+  # A Python from elsewhere brings its own venv.
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+}
+
+install_packages() {
+  local missing
+  mapfile -t missing < <(missing_packages)
+  ((${#missing[@]} > 0)) || return 0
+  local apt=(apt-get install -y --no-install-recommends "${missing[@]}")
+  local as_root=()
+  if ((EUID != 0)); then
+    # Ask for no password where nobody can type one.
+    if [[ -t 0 ]] && command -v sudo >/dev/null; then
+      as_root=(sudo)
+    elif sudo -n true 2>/dev/null; then
+      as_root=(sudo -n)
+    else
+      stop "these packages are missing; install them and run again:" \
+        "  sudo ${apt[*]}"
+    fi
+  fi
+  say "installing ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  as_root+=(env DEBIAN_FRONTEND=noninteractive)
+  # Package lists may be old or, in containers, absent.
+  "${as_root[@]}" apt-get update -q </dev/null ||
+    say "apt-get update failed; trying with the lists at hand"
+  "${as_root[@]}" "${apt[@]}" -q </dev/null ||
+    stop "installing failed; try it yourself and run again:" \
+      "  sudo ${apt[*]}"
+}
+
+make_venv() {
+  local key
+  key=$(hash_of requirements.txt tools/requirements-no-deps.txt)
+  is_stamped "$cache/venv" "$key" && return
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    stop "Python 3.11 or newer is needed, this is $("$python" -V);" \
+      "  name another one in the variable PYTHON"
+  say "making the virtual environment in $cache/venv"
+  # Half an environment is worth nothing: begin anew.
+  rm -rf "$cache/venv"
+  "$python" -m venv "$cache/venv" ||
+    stop "python3 -m venv failed; on Debian: sudo apt-get install python3-venv"
+  local pip=("$cache/venv/bin/python" -m pip --disable-pip-version-check)
+  "${pip[@]}" install -r requirements.txt
+  "${pip[@]}" install --no-deps -r tools/requirements-no-deps.txt
+  stamp "$cache/venv" "$key"
+}
+
+get_llama_cpp() {
+  local key
+  key=$(hash_of tools/requirements-sdist.txt tools/setup.sh)
+  is_stamped "$cache/llama.cpp" "$key" && return
+  say "getting the template engine of llama.cpp"
+  local work="$cache/sdist.new"
+  rm -rf "$work" "$cache/llama.cpp"
+  mkdir -p "$work/llama.cpp"
+  "$cache/venv/bin/python" -m pip --disable-pip-version-check download \
+    --no-deps --no-binary llama-cpp-python --require-hashes \
+    --dest "$work" -r tools/requirements-sdist.txt
+  local archive=("$work"/*.tar.gz)
+  local top
+  top=$(basename "${archive[0]}" .tar.gz)/vendor/llama.cpp
+  tar -xzf "${archive[0]}" -C "$work/llama.cpp" --strip-components=3 \
+    "${sdist_parts[@]/#/$top/}"
+  stamp "$work/llama.cpp" "$key"
+  mv "$work/llama.cpp" "$cache/llama.cpp"
+  rm -rf "$work"
+}
+
+mkdir -p "$cache"
+exec 9>"$cache/setup.lock"
+flock -n 9 || {
+  say "waiting for another set-up to end"
+  flock 9
+}
+install_packages
+make_venv
+get_llama_cpp
+say "all is set up in $cache"

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes things once: stamps, temporary names, a lock, progress lines."""
+
+import dataclasses
+import fcntl
+import hashlib
+import importlib.metadata
+import inspect
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+import types
+from typing import Callable
+
+
+def cache_dir() -> pathlib.Path:
+  """Where everything made is kept."""
+  own = os.environ.get("VERIFY_TFLITE_CACHE")
+  if own:
+    return pathlib.Path(own)
+  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  return pathlib.Path(base) / "verify_tflite"
+
+
+def default_jobs() -> int:
+  """Two at a time where cores and memory (4 GB each) allow."""
+  memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+  for line in open("/proc/meminfo"):
+    if line.startswith("MemAvailable"):
+      memory = int(line.split()[1]) * 1024
+  return 2 if (os.cpu_count() or 1) >= 2 and memory > 9e9 else 1
+
+
+def digest(*parts) -> str:
+  return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def versions(packages: tuple[str, ...]) -> list[str]:
+  return [f"{name} {importlib.metadata.version(name)}" for name in packages]
+
+
+def source_of(function: Callable) -> str:
+  """The source of a function and of all of its module that it uses."""
+  module = sys.modules[function.__module__]
+  seen: dict[str, str] = {}
+
+  def visit(code: types.CodeType) -> None:
+    for inner in code.co_consts:
+      if isinstance(inner, types.CodeType):
+        visit(inner)
+    for name in code.co_names:
+      value = vars(module).get(name)
+      if name in seen or value is None:
+        continue
+      if inspect.isfunction(value) and value.__module__ == module.__name__:
+        seen[name] = inspect.getsource(value)
+        visit(value.__code__)
+      elif isinstance(value, (str, int, float, tuple, list, dict)):
+        seen[name] = repr(value)
+
+  visit(function.__code__)
+  return inspect.getsource(function) + "".join(
+      seen[name] for name in sorted(seen)
+  )
+
+
+@dataclasses.dataclass
+class Task:
+  """One thing to make, by a command that writes it to a given path."""
+
+  name: str
+  needs: list[str]
+  command: Callable[[pathlib.Path], list]
+
+
+@dataclasses.dataclass
+class _Running:
+  task: Task
+  process: subprocess.Popen
+  start: float
+  target: pathlib.Path
+  log: pathlib.Path
+
+
+class _Workshop:
+  """The directory things are made in and its bookkeeping."""
+
+  def __init__(self, out: pathlib.Path, keys: dict[str, str]):
+    self.out = out
+    self.keys = keys
+    self.private = out / ".made"
+
+  def stamp(self, name: str) -> pathlib.Path:
+    return self.private / f"{name}.stamp"
+
+  def done(self, name: str) -> bool:
+    stamp = self.stamp(name)
+    return (
+        (self.out / name).exists()
+        and stamp.exists()
+        and stamp.read_text() == self.keys[name]
+    )
+
+  def start(self, task: Task) -> _Running:
+    target = self.private / "new" / task.name
+    log = self.private / f"{task.name}.log"
+    with open(log, "w") as stream:
+      process = subprocess.Popen(
+          [str(part) for part in task.command(target)],
+          stdin=subprocess.DEVNULL,
+          stdout=stream,
+          stderr=subprocess.STDOUT,
+      )
+    return _Running(task, process, time.monotonic(), target, log)
+
+  def keep(self, name: str, target: pathlib.Path) -> None:
+    """Puts the new thing in place; the stamp comes last."""
+    final = self.out / name
+    self.stamp(name).unlink(missing_ok=True)
+    if final.is_dir():
+      shutil.rmtree(final)
+    target.rename(final)
+    self.stamp(name).write_text(self.keys[name])
+
+
+def run(
+    what: str,
+    out: pathlib.Path,
+    tasks: list[Task],
+    keys: dict[str, str],
+    jobs: int,
+) -> None:
+  """Makes all tasks not done yet; ends the program if one fails."""
+  shop = _Workshop(out, keys)
+  shop.private.mkdir(parents=True, exist_ok=True)
+  with open(shop.private / "lock", "w") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      print(f"waiting for another run that makes {what} …", flush=True)
+      fcntl.flock(lock, fcntl.LOCK_EX)
+    # Left by an interrupted run.
+    shutil.rmtree(shop.private / "new", ignore_errors=True)
+    (shop.private / "new").mkdir()
+    todo = [task for task in tasks if not shop.done(task.name)]
+    if not todo:
+      print(f"{what}: all {len(tasks)} are there", flush=True)
+      return
+    _run_all(shop, todo, jobs)
+    shutil.rmtree(shop.private / "new", ignore_errors=True)
+
+
+def _run_all(shop: _Workshop, todo: list[Task], jobs: int) -> None:
+  total = len(todo)
+  waiting = list(todo)
+  running: list[_Running] = []
+  finished = 0
+  try:
+    while waiting or running:
+      missing = {task.name for task in waiting}
+      missing |= {item.task.name for item in running}
+      for task in list(waiting):
+        if len(running) < jobs and not missing & set(task.needs):
+          waiting.remove(task)
+          running.append(shop.start(task))
+          print(f"        {task.name} …", flush=True)
+      time.sleep(0.1)
+      for item in [r for r in running if r.process.poll() is not None]:
+        running.remove(item)
+        finished += 1
+        _finish(shop, item, f"[{finished}/{total}]")
+  finally:
+    for item in running:
+      item.process.kill()
+      item.process.wait()
+
+
+def _finish(shop: _Workshop, item: _Running, count: str) -> None:
+  seconds = time.monotonic() - item.start
+  name = item.task.name
+  if item.process.returncode == 0 and item.target.exists():
+    shop.keep(name, item.target)
+    print(f"{count:>7} {name} … {seconds:.0f} s", flush=True)
+    return
+  tail = item.log.read_text(errors="replace").splitlines()[-30:]
+  print("\n".join(tail), file=sys.stderr)
+  sys.exit(
+      f"making {name} failed (exit code {item.process.returncode}); the whole"
+      f" log is {item.log}"
+  )
