@@ -18,7 +18,9 @@ class Tokenizer {
  public:
   // Reads tokenizer.json in `directory`. Throws Error when it is missing or not
   // a tokenizer, or when the tokenizer library cannot be loaded (the message
-  // names the package to install).
+  // names the package to install). The library itself aborts the process over
+  // faults that tokenizer_json.h lists as not checked, after a message on
+  // standard error that gives the line and column.
   static Tokenizer Open(const std::string& directory);
   ~Tokenizer();
   Tokenizer(Tokenizer&&) noexcept;
@@ -26,18 +28,21 @@ class Tokenizer {
 
   // Token ids of `text`, which must be well-formed UTF-8 (Error otherwise).
   // With `add_special_tokens` the tokenizer's own post-processor adds BOS and
-  // so on. Neither truncates nor pads, whatever tokenizer.json asks for.
+  // so on. Neither truncates nor pads, whatever tokenizer.json asks for. Aborts
+  // the process if a Unigram vocabulary without `unk_id` lacks a character.
   std::vector<int32_t> Encode(std::string_view text,
                               bool add_special_tokens) const;
 
-  // Text of `ids`. May hold U+FFFD where a token ends inside a character.
+  // Text of `ids`. May hold U+FFFD where a token ends inside a character. An
+  // id that is no token adds nothing, as in Hugging Face's own decode: models
+  // often have more logits than their tokenizer has tokens.
   std::string Decode(std::span<const int32_t> ids,
                      bool skip_special_tokens) const;
 
   // The id of exactly this token ("</s>"), if there is one.
   std::optional<int32_t> TokenToId(std::string_view token) const;
 
-  // Ids are below this; added tokens count.
+  // Every id is below this. Vocabularies with gaps have fewer tokens.
   int64_t vocab_size() const;
 
  private:

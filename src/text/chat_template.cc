@@ -1,0 +1,173 @@
+#include "text/chat_template.h"
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/error.h"
+#include "base/json_file.h"
+#include "base/mapped_file.h"
+#include "base/utf8.h"
+#include "text/jinja.h"
+#include "text/limited_child.h"
+
+namespace verify_tflite {
+namespace {
+
+using nlohmann::json;
+
+json ReadJsonIfThere(const std::string& path) {
+  return std::filesystem::exists(path) ? ReadJsonFile(path) : json::object();
+}
+
+// A special token stands as "<s>" or as {"content": "<s>", …}.
+const std::string* TokenContent(const json& token) {
+  if (token.is_string()) return token.get_ptr<const std::string*>();
+  if (!token.is_object()) return nullptr;
+  const auto content = token.find("content");
+  if (content == token.end()) return nullptr;
+  return content->get_ptr<const std::string*>();
+}
+
+void AddSpecialTokens(const json& from,
+                      std::map<std::string, std::string>& tokens) {
+  for (const auto& [name, token] : from.items()) {
+    const std::string* content = TokenContent(token);
+    if (content != nullptr && name.ends_with("_token")) {
+      tokens[name] = *content;
+    }
+  }
+}
+
+// As transformers collects them (PreTrainedTokenizerBase._from_pretrained):
+// special_tokens_map.json of older checkpoints counts unless tokenizer_config
+// carries the added tokens.
+std::map<std::string, std::string> SpecialTokens(const json& config,
+                                                 const std::string& directory) {
+  std::map<std::string, std::string> tokens;
+  AddSpecialTokens(config, tokens);
+  const auto extra = config.find("extra_special_tokens");
+  if (extra != config.end() && extra->is_object()) {
+    for (const auto& [name, token] : extra->items()) {
+      const std::string* content = TokenContent(token);
+      if (content != nullptr) tokens[name] = *content;
+    }
+  }
+  if (!config.contains("added_tokens_decoder")) {
+    AddSpecialTokens(ReadJsonIfThere(directory + "/special_tokens_map.json"),
+                     tokens);
+  }
+  return tokens;
+}
+
+// The template named "default" of a list of {"name": …, "template": …}.
+std::string DefaultTemplate(const json& list, const std::string& path) {
+  std::string names;
+  for (const json& entry : list) {
+    if (!entry.is_object()) continue;
+    const auto name = entry.find("name");
+    const auto source = entry.find("template");
+    if (name == entry.end() || !name->is_string()) continue;
+    if (*name == "default" && source != entry.end() && source->is_string()) {
+      return *source;
+    }
+    names.append(" ").append(Quote(name->get_ref<const std::string&>()));
+  }
+  throw Error(
+      "{}: `chat_template` is a list without a template named \"default\"; "
+      "found:{}. Name a template file instead.",
+      path, names.empty() ? " none" : names);
+}
+
+std::optional<std::string> TemplateOfConfig(const json& config,
+                                            const std::string& path) {
+  const auto value = config.find("chat_template");
+  if (value == config.end() || value->is_null()) return std::nullopt;
+  if (value->is_string()) return value->get<std::string>();
+  if (value->is_array()) return DefaultTemplate(*value, path);
+  throw Error("{}: `chat_template` is {}, expected a string or a list", path,
+              value->type_name());
+}
+
+std::string ReadTemplate(const std::string& path) {
+  const MappedFile file(path);
+  const std::string source(reinterpret_cast<const char*>(file.bytes().data()),
+                           file.bytes().size());
+  const size_t fault = FindInvalidUtf8(source);
+  if (fault != std::string::npos) {
+    throw Error("{}: is not UTF-8 (byte {}), expected a Jinja template", path,
+                fault);
+  }
+  return source;
+}
+
+}  // namespace
+
+struct ChatTemplate::Impl {
+  std::string origin;
+  std::string source;
+  std::map<std::string, std::string> special_tokens;
+};
+
+ChatTemplate::ChatTemplate(std::unique_ptr<Impl> impl)
+    : impl_(std::move(impl)) {
+  try {
+    RunInLimitedChild([this] {
+      ParseJinja(impl_->source);
+      return std::string();
+    });
+  } catch (const Error& e) {
+    throw Error("{}: the chat template cannot be parsed: {}", impl_->origin,
+                ReplaceInvalidUtf8(e.what()));
+  }
+}
+
+ChatTemplate::~ChatTemplate() = default;
+ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
+ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
+
+std::optional<ChatTemplate> ChatTemplate::FromCheckpoint(
+    const std::string& directory) {
+  const std::string file = directory + "/chat_template.jinja";
+  if (std::filesystem::exists(file)) return FromFile(file, directory);
+  const std::string path = directory + "/tokenizer_config.json";
+  const json config = ReadJsonIfThere(path);
+  std::optional<std::string> source = TemplateOfConfig(config, path);
+  if (!source) return std::nullopt;
+  return ChatTemplate(std::make_unique<Impl>(
+      Impl{path, *std::move(source), SpecialTokens(config, directory)}));
+}
+
+ChatTemplate ChatTemplate::FromFile(const std::string& path,
+                                    const std::string& directory) {
+  const json config = ReadJsonIfThere(directory + "/tokenizer_config.json");
+  return ChatTemplate(std::make_unique<Impl>(
+      Impl{path, ReadTemplate(path), SpecialTokens(config, directory)}));
+}
+
+std::string ChatTemplate::Render(std::string_view user_message) const {
+  const size_t fault = FindInvalidUtf8(user_message);
+  if (fault != std::string_view::npos) {
+    throw Error("the message is not UTF-8: byte {} fits no character", fault);
+  }
+  std::string prompt;
+  try {
+    prompt = RunInLimitedChild([&] {
+      return RenderJinja(impl_->source, impl_->special_tokens, user_message);
+    });
+  } catch (const Error& e) {
+    throw Error("{}: the chat template fails: {}", impl_->origin,
+                ReplaceInvalidUtf8(e.what()));
+  }
+  // The engine cuts strings by bytes where Jinja cuts by characters.
+  if (FindInvalidUtf8(prompt) != std::string::npos) {
+    throw Error(
+        "{}: the chat template cuts the message inside a character; name a "
+        "simpler template file",
+        impl_->origin);
+  }
+  return prompt;
+}
+
+}  // namespace verify_tflite

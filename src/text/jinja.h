@@ -1,0 +1,26 @@
+// The meeting point with llama.cpp's Jinja engine (common/jinja), an internal
+// part of that project: only jinja.cc sees its headers.
+#ifndef VERIFY_TFLITE_TEXT_JINJA_H_
+#define VERIFY_TFLITE_TEXT_JINJA_H_
+
+#include <map>
+#include <string>
+#include <string_view>
+
+namespace verify_tflite {
+
+// Both throw an exception derived from std::exception that says what is wrong
+// with the template and where. Both recurse as deep as the template does and
+// run as long as it does: call them through RunInLimitedChild.
+
+void ParseJinja(const std::string& source);
+
+// Renders a chat of one user message with the generation prompt added, no tools
+// and no documents, the names that transformers hands to a template.
+std::string RenderJinja(const std::string& source,
+                        const std::map<std::string, std::string>& variables,
+                        std::string_view user_message);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_TEXT_JINJA_H_

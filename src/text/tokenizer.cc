@@ -1,0 +1,163 @@
+#include "text/tokenizer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "base/python_library.h"
+#include "base/utf8.h"
+#include "text/tokenizer_json.h"
+
+namespace verify_tflite {
+namespace {
+
+// The functions by which LiteRT-LM reaches the Hugging Face library, as
+// github.com/mlc-ai/tokenizers-cpp documents them (include/tokenizers_c.h).
+struct EncodeResult {
+  int32_t* ids;
+  size_t size;
+};
+using NewFromStr = void*(const char* json, size_t size);
+using Encode = void(void* handle, const char* text, size_t size,
+                    int add_special_tokens, EncodeResult* result);
+using FreeEncodeResults = void(EncodeResult* results, size_t count);
+using Decode = void(void* handle, const uint32_t* ids, size_t size,
+                    int skip_special_tokens);
+using GetDecodeStr = void(void* handle, const char** text, size_t* size);
+using TokenToId = void(void* handle, const char* token, size_t size,
+                       int32_t* id);
+using GetVocabSize = void(void* handle, size_t* size);
+using Free = void(void* handle);
+
+struct Library {
+  explicit Library(const SharedLibrary& so)
+      : new_from_str(so.Symbol<NewFromStr>("tokenizers_new_from_str")),
+        encode(so.Symbol<Encode>("tokenizers_encode")),
+        free_encode_results(
+            so.Symbol<FreeEncodeResults>("tokenizers_free_encode_results")),
+        decode(so.Symbol<Decode>("tokenizers_decode")),
+        get_decode_str(so.Symbol<GetDecodeStr>("tokenizers_get_decode_str")),
+        token_to_id(so.Symbol<TokenToId>("tokenizers_token_to_id")),
+        get_vocab_size(so.Symbol<GetVocabSize>("tokenizers_get_vocab_size")),
+        free(so.Symbol<Free>("tokenizers_free")) {}
+
+  NewFromStr* new_from_str;
+  Encode* encode;
+  FreeEncodeResults* free_encode_results;
+  Decode* decode;
+  GetDecodeStr* get_decode_str;
+  TokenToId* token_to_id;
+  GetVocabSize* get_vocab_size;
+  Free* free;
+};
+
+constexpr const char* kRequirement = "litert-lm-api==0.18.1";
+
+// These functions are no public interface of the package, so one version is
+// asked for, and a library without them is refused.
+const Library& LoadLibrary() {
+  static const Library library = [] {
+    const SharedLibrary so(
+        FindPythonLibrary({"litert_lm", "liblitert-lm.so",
+                           "VERIFY_TFLITE_LITERT_LM", kRequirement}));
+    try {
+      return Library(so);
+    } catch (const Error& e) {
+      throw Error("{}\nInstall the one it needs with\n  pip install '{}'",
+                  e.what(), kRequirement);
+    }
+  }();
+  return library;
+}
+
+void RequireUtf8(std::string_view text) {
+  const size_t fault = FindInvalidUtf8(text);
+  if (fault == std::string_view::npos) return;
+  throw Error("the text is not UTF-8: byte {} (0x{:02X}) fits no character",
+              fault, static_cast<uint8_t>(text[fault]));
+}
+
+// The library takes no null pointer, not even with size 0.
+const char* Data(std::string_view text) {
+  return text.empty() ? "" : text.data();
+}
+
+}  // namespace
+
+struct Tokenizer::Impl {
+  Impl(const Library& library, std::string_view json)
+      : library(library),
+        handle(library.new_from_str(json.data(), json.size())) {}
+  ~Impl() { library.free(handle); }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  const Library& library;
+  void* handle;
+  int64_t vocab_size = 0;
+};
+
+Tokenizer Tokenizer::Open(const std::string& directory) {
+  const std::string path = directory + "/tokenizer.json";
+  const MappedFile file(path);
+  const std::string_view text(
+      reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+  const TokenizerJson facts = CheckTokenizerJson(text, path);
+  const Library& library = LoadLibrary();
+  auto impl =
+      facts.truncates || facts.pads
+          ? std::make_unique<Impl>(library, WithoutTruncationAndPadding(text))
+          : std::make_unique<Impl>(library, text);
+
+  size_t count = 0;
+  library.get_vocab_size(impl->handle, &count);
+  impl->vocab_size = std::max<int64_t>(facts.max_id + 1, count);
+
+  Tokenizer tokenizer(std::move(impl));
+  if (!facts.unk_token.empty() && !tokenizer.TokenToId(facts.unk_token)) {
+    // Encode would end the process at the first unknown character.
+    throw Error("{}: `unk_token` is {}, which is not in the vocabulary", path,
+                Quote(facts.unk_token));
+  }
+  return tokenizer;
+}
+
+Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Tokenizer::~Tokenizer() = default;
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+
+std::vector<int32_t> Tokenizer::Encode(std::string_view text,
+                                       bool add_special_tokens) const {
+  RequireUtf8(text);
+  EncodeResult result = {nullptr, 0};
+  impl_->library.encode(impl_->handle, Data(text), text.size(),
+                        add_special_tokens, &result);
+  std::vector<int32_t> ids(result.ids, result.ids + result.size);
+  impl_->library.free_encode_results(&result, 1);
+  return ids;
+}
+
+std::string Tokenizer::Decode(std::span<const int32_t> ids,
+                              bool skip_special_tokens) const {
+  if (ids.empty()) return {};
+  std::vector<uint32_t> unsigned_ids(ids.begin(), ids.end());
+  impl_->library.decode(impl_->handle, unsigned_ids.data(), unsigned_ids.size(),
+                        skip_special_tokens);
+  const char* text = nullptr;
+  size_t size = 0;
+  impl_->library.get_decode_str(impl_->handle, &text, &size);
+  return {text, size};
+}
+
+std::optional<int32_t> Tokenizer::TokenToId(std::string_view token) const {
+  if (FindInvalidUtf8(token) != std::string_view::npos) return std::nullopt;
+  int32_t id = -1;
+  impl_->library.token_to_id(impl_->handle, Data(token), token.size(), &id);
+  return id < 0 ? std::nullopt : std::optional(id);
+}
+
+int64_t Tokenizer::vocab_size() const { return impl_->vocab_size; }
+
+}  // namespace verify_tflite
