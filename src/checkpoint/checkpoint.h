@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <initializer_list>
 #include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -27,18 +26,25 @@ class Checkpoint {
   const std::string& directory() const { return directory_; }
   const ModelConfig& config() const { return config_; }
 
-  // The tensor `name` with exactly `shape`. Throws Error when it is missing or
-  // has another shape than the config implies.
+  // The tensor `name` with exactly `shape`. Throws Error when it is missing,
+  // has another shape than the config implies, or a dtype other than F32, F16
+  // and BF16.
   const TensorView& Get(const std::string& name,
                         std::initializer_list<int64_t> shape) const;
+  // Whether the checkpoint holds `name`, of whatever dtype.
   bool Has(const std::string& name) const;
   const std::map<std::string, TensorView>& tensors() const { return tensors_; }
 
  private:
+  void AddFile(const std::string& path);
+  void AddShards(const std::string& index_path);
+
   std::string directory_;
+  std::string weights_path_;  // the file, or the index of the shards
   ModelConfig config_;
-  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  std::vector<SafetensorsFile> files_;
   std::map<std::string, TensorView> tensors_;
+  std::map<std::string, std::string> other_tensors_;  // name -> dtype
 };
 
 }  // namespace verify_tflite

@@ -1,0 +1,26 @@
+#include "checkpoint/tensor.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace verify_tflite {
+
+size_t SizeOf(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
+
+std::string_view NameOf(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return "F32";
+    case DType::kF16:
+      return "F16";
+    case DType::kBF16:
+      return "BF16";
+  }
+  return "?";
+}
+
+std::string ShapeToString(std::span<const int64_t> shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+}  // namespace verify_tflite
