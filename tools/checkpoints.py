@@ -5,6 +5,8 @@ import json
 import pathlib
 import shutil
 
+import work
+
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -190,14 +192,23 @@ def _set_rope_style(path: pathlib.Path, new_style: bool) -> None:
   path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def llama2_tokenizer(out: pathlib.Path, gguf: pathlib.Path) -> None:
+def llama2_tokenizer(out: pathlib.Path) -> None:
   """Tokenizer files of Llama 2 from the vocabulary of the llama.cpp sources."""
+  import tokenizers
   import transformers
 
+  gguf = work.cache_dir() / "llama.cpp/models/ggml-vocab-llama-spm.gguf"
   tokenizer = transformers.AutoTokenizer.from_pretrained(
       gguf.parent, gguf_file=gguf.name
   )
-  tokenizer.backend_tokenizer.save(str(out / "tokenizer.json"))
+  backend = tokenizer.backend_tokenizer
+  # As the files that Llama 2 and TinyLlama are published with have it.
+  backend.pre_tokenizer = None
+  backend.normalizer = tokenizers.normalizers.Sequence([
+      tokenizers.normalizers.Prepend("▁"),
+      tokenizers.normalizers.Replace(" ", "▁"),
+  ])
+  backend.save(str(out / "tokenizer.json"))
   config = {
       "tokenizer_class": "LlamaTokenizer",
       "add_bos_token": True,

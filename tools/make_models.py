@@ -95,10 +95,7 @@ def _models() -> dict[str, Model]:
   )
   for seed, name in enumerate(checkpoints.REFERENCES, 10):
     add(name, checkpoints.reference, {}, name=name, seed=seed)
-  models["llama2_tokenizer"] = Model(
-      checkpoints.llama2_tokenizer,
-      {"gguf": work.cache_dir() / "llama.cpp/models/ggml-vocab-llama-spm.gguf"},
-  )
+  add("llama2_tokenizer", checkpoints.llama2_tokenizer, {})
   return models
 
 
@@ -116,7 +113,7 @@ PACKAGES = (
 )
 
 
-def _resolve(names: list[str]) -> list[str]:
+def resolve(names: list[str]) -> list[str]:
   """The models named and all they are made from, each after its inputs."""
   order: list[str] = []
 
@@ -136,20 +133,19 @@ def _resolve(names: list[str]) -> list[str]:
   return order
 
 
-def _keys(order: list[str]) -> dict[str, str]:
+def keys(order: list[str]) -> dict[str, str]:
   """Model -> what it is made by; another key means another model."""
   versions = work.versions(PACKAGES)
-  keys: dict[str, str] = {}
+  found: dict[str, str] = {}
   for name in order:
     model = MODELS[name]
-    options = {k: v for k, v in model.options.items() if k != "gguf"}
-    keys[name] = work.digest(
+    found[name] = work.digest(
         versions,
         work.source_of(model.make),
-        options,
-        {k: keys[v] for k, v in model.inputs.items()},
+        model.options,
+        {k: found[v] for k, v in model.inputs.items()},
     )
-  return keys
+  return found
 
 
 def _make_one(name: str, target: pathlib.Path, out: pathlib.Path) -> None:
@@ -177,7 +173,7 @@ def main() -> None:
   if args.target:
     _make_one(args.names[0], args.target, args.out)
     return
-  order = _resolve(args.names)
+  order = resolve(args.names)
   command = [sys.executable, os.path.abspath(__file__), "--out", args.out]
   tasks = [
       work.Task(
@@ -187,7 +183,7 @@ def main() -> None:
       )
       for name in order
   ]
-  work.run("models", args.out, tasks, _keys(order), args.jobs)
+  work.run("models", args.out, tasks, keys(order), args.jobs)
 
 
 if __name__ == "__main__":

@@ -55,9 +55,11 @@ def source_of(function: Callable) -> str:
       value = vars(module).get(name)
       if name in seen or value is None:
         continue
-      if inspect.isfunction(value) and value.__module__ == module.__name__:
+      if getattr(value, "__module__", None) == module.__name__:
         seen[name] = inspect.getsource(value)
-        visit(value.__code__)
+        functions = vars(value).values() if inspect.isclass(value) else [value]
+        for used in filter(inspect.isfunction, functions):
+          visit(used.__code__)
       elif isinstance(value, (str, int, float, tuple, list, dict)):
         seen[name] = repr(value)
 
@@ -74,6 +76,8 @@ class Task:
   name: str
   needs: list[str]
   command: Callable[[pathlib.Path], list]
+  # The command makes a directory whose files go to this one.
+  spread_to: str | None = None
 
 
 @dataclasses.dataclass
@@ -97,16 +101,20 @@ class _Workshop:
     return self.private / f"{name}.stamp"
 
   def done(self, name: str) -> bool:
+    """Was it made by today's recipe, and is all of it still there?"""
     stamp = self.stamp(name)
-    return (
-        (self.out / name).exists()
-        and stamp.exists()
-        and stamp.read_text() == self.keys[name]
+    if not stamp.exists():
+      return False
+    key, *made = stamp.read_text().splitlines()
+    return key == self.keys[name] and all(
+        (self.out / path).exists() for path in made
     )
 
   def start(self, task: Task) -> _Running:
     target = self.private / "new" / task.name
     log = self.private / f"{task.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w") as stream:
       process = subprocess.Popen(
           [str(part) for part in task.command(target)],
@@ -116,14 +124,24 @@ class _Workshop:
       )
     return _Running(task, process, time.monotonic(), target, log)
 
-  def keep(self, name: str, target: pathlib.Path) -> None:
+  def keep(self, task: Task, target: pathlib.Path) -> None:
     """Puts the new thing in place; the stamp comes last."""
-    final = self.out / name
-    self.stamp(name).unlink(missing_ok=True)
-    if final.is_dir():
-      shutil.rmtree(final)
-    target.rename(final)
-    self.stamp(name).write_text(self.keys[name])
+    stamp = self.stamp(task.name)
+    stamp.unlink(missing_ok=True)
+    moves = {target: pathlib.Path(task.name)}
+    if task.spread_to is not None:
+      folder = pathlib.Path(task.spread_to)
+      moves = {path: folder / path.name for path in sorted(target.iterdir())}
+    for source, relative in moves.items():
+      final = self.out / relative
+      final.parent.mkdir(parents=True, exist_ok=True)
+      if final.is_dir():
+        shutil.rmtree(final)
+      source.rename(final)
+    new = stamp.with_suffix(".new")
+    lines = [self.keys[task.name], *map(str, moves.values())]
+    new.write_text("\n".join(lines) + "\n")
+    new.rename(stamp)
 
 
 def run(
@@ -182,7 +200,7 @@ def _finish(shop: _Workshop, item: _Running, count: str) -> None:
   seconds = time.monotonic() - item.start
   name = item.task.name
   if item.process.returncode == 0 and item.target.exists():
-    shop.keep(name, item.target)
+    shop.keep(item.task, item.target)
     print(f"{count:>7} {name} … {seconds:.0f} s", flush=True)
     return
   tail = item.log.read_text(errors="replace").splitlines()[-30:]

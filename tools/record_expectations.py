@@ -1,0 +1,406 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Records what transformers, tokenizers and LiteRT's Python runtime compute.
+
+The C++ tests compare with these files. Numbers lie in raw little-endian
+float32 files; the .json beside them says what they are.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import sys
+
+import checkpoints
+import make_models
+import text_samples
+import work
+
+PROMPTS = pathlib.Path(__file__).parent.parent / "testdata" / "prompts"
+# Plain matrix products and a softmax; no fused kernel.
+ATTENTION = "eager"
+MASKED = -1e9
+
+
+def _write_json(path: pathlib.Path, value) -> None:
+  path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def _write_floats(path: pathlib.Path, values) -> None:
+  import numpy
+
+  numpy.ascontiguousarray(values, dtype="<f4").tofile(path)
+
+
+def _tokenizer(directory: pathlib.Path):
+  import tokenizers
+
+  return tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+
+
+def _reference_model(directory: pathlib.Path):
+  import torch
+  import transformers
+
+  return transformers.AutoModelForCausalLM.from_pretrained(
+      directory, dtype=torch.float32, attn_implementation=ATTENTION
+  ).eval()
+
+
+def _prompts(models: pathlib.Path) -> list[tuple[str, str, list[int]]]:
+  """Kind, text and token ids of the committed prompts."""
+  import transformers
+
+  directory = models / "smollm2"
+  tokenizer = _tokenizer(directory)
+  templates = transformers.AutoTokenizer.from_pretrained(directory)
+  found = []
+  for kind in ("chat", "plain"):
+    for line in (PROMPTS / f"{kind}.jsonl").read_text().splitlines():
+      text = json.loads(line)["prompt"]
+      if kind == "chat":
+        chat = [{"role": "user", "content": text}]
+        rendered = templates.apply_chat_template(
+            chat, tokenize=False, add_generation_prompt=True
+        )
+        ids = tokenizer.encode(rendered, add_special_tokens=False).ids
+      else:
+        ids = tokenizer.encode(text).ids
+      found.append((kind, text, ids))
+  return found
+
+
+def _passage(models: pathlib.Path, length: int) -> list[int]:
+  ids = _tokenizer(models / "smollm2").encode(text_samples.PASSAGE).ids
+  assert len(ids) >= length, f"the passage has only {len(ids)} tokens"
+  return ids[:length]
+
+
+def reference(
+    out: pathlib.Path, models: pathlib.Path, name: str, lengths: list[int]
+) -> None:
+  """Logits of transformers after every token of a text."""
+  import torch
+
+  model = _reference_model(models / name)
+  vocab = model.config.vocab_size
+  if name.startswith("ref_"):
+    torch.manual_seed(7)
+    ids = torch.randint(3, vocab, (max(lengths),)).tolist()
+  else:
+    ids = _passage(models, max(lengths))
+  cases = []
+  for length in lengths:
+    with torch.no_grad():
+      logits = model(torch.tensor([ids[:length]])).logits[0]
+    file = f"{name}_{length}.f32"
+    _write_floats(out / file, logits.numpy())
+    cases.append({
+        "length": length,
+        "token_ids": ids[:length],
+        "logits_file": file,
+    })
+  _write_json(
+      out / f"{name}.json",
+      {
+          "checkpoint": name,
+          "attention": ATTENTION,
+          "vocab_size": vocab,
+          "cases": cases,
+      },
+  )
+
+
+def greedy(out: pathlib.Path, models: pathlib.Path, steps: int) -> None:
+  """Greedy continuations by transformers."""
+  import torch
+
+  model = _reference_model(models / "smollm2")
+  cases = []
+  for kind, text, ids in _prompts(models):
+    made = model.generate(
+        torch.tensor([ids]), do_sample=False, max_new_tokens=steps
+    )
+    cases.append({
+        "kind": kind,
+        "prompt": text,
+        "token_ids": ids,
+        "new_ids": made[0, len(ids) :].tolist(),
+    })
+  _write_json(
+      out / "smollm2_greedy.json",
+      {"checkpoint": "smollm2", "max_new_tokens": steps, "cases": cases},
+  )
+
+
+class _Candidate:
+  """A converted model run by Python's signature runners."""
+
+  def __init__(self, path: pathlib.Path):
+    import numpy
+    from ai_edge_litert import interpreter
+
+    self.numpy = numpy
+    self.interpreter = interpreter.Interpreter(str(path), num_threads=2)
+    self.decode = self.interpreter.get_signature_runner("decode")
+    self.prefill = {}
+    for name in self.interpreter.get_signature_list():
+      if re.fullmatch(r"prefill(_\d+)?", name):
+        runner = self.interpreter.get_signature_runner(name)
+        tokens = runner.get_input_details()["tokens"]
+        self.prefill[int(tokens["shape"][1])] = (name, runner)
+    self.reset()
+
+  def reset(self) -> None:
+    self.position = 0
+    self.caches = {
+        name: self.numpy.zeros(detail["shape"], detail["dtype"])
+        for name, detail in self.decode.get_input_details().items()
+        if name.startswith("kv_cache")
+    }
+
+  def _run(self, runner, tokens: list[int]):
+    positions = self.numpy.arange(
+        self.position, self.position + len(tokens), dtype="int32"
+    )
+    inputs = {
+        "tokens": self.numpy.array([tokens], "int32"),
+        "input_pos": positions,
+        **self.caches,
+    }
+    mask = runner.get_input_details().get("mask")
+    if mask is not None:
+      slots = self.numpy.arange(mask["shape"][-1])
+      seen = slots[None, :] <= positions[:, None]
+      inputs["mask"] = self.numpy.where(seen, 0, MASKED).astype("float32")[
+          None, None
+      ]
+    outputs = runner(**inputs)
+    self.caches = {name: outputs[name] for name in self.caches}
+    return outputs.get("logits")
+
+  def feed(self, tokens: list[int]) -> list[dict]:
+    """Prefills: full chunks of the largest length, then one that fits."""
+    lengths = sorted(self.prefill)
+    chunks = []
+    while tokens:
+      fitting = [n for n in lengths if n >= len(tokens)]
+      length = fitting[0] if fitting else lengths[-1]
+      part, tokens = tokens[:length], tokens[length:]
+      name, runner = self.prefill[length]
+      chunks.append({
+          "signature": name,
+          "begin": self.position,
+          "count": len(part),
+      })
+      self._run(runner, part + [0] * (length - len(part)))
+      self.position += len(part)
+    return chunks
+
+  def step(self, token: int):
+    logits = self._run(self.decode, [token])
+    self.position += 1
+    return logits.reshape(-1)
+
+
+def candidate(
+    out: pathlib.Path, models: pathlib.Path, file: str, long: int | None
+) -> None:
+  """Prefill of all but the last prompt token, then greedy decoding."""
+  prompts = _prompts(models)
+  by_name = {
+      "usual": next(ids for kind, _, ids in prompts if kind == "chat"),
+      "short": next(ids for _, _, ids in prompts if 4 <= len(ids) <= 8),
+      "single": next(ids for _, _, ids in prompts if len(ids) == 1),
+  }
+  if long:
+    by_name["long"] = _passage(models, long)
+  model = _Candidate(models / file)
+  stem = file.removesuffix(".tflite")
+  cases = []
+  for name, ids in by_name.items():
+    steps = 16 if name == "usual" else 8
+    model.reset()
+    chunks = model.feed(ids[:-1])
+    token, logits, chosen = ids[-1], [], []
+    for _ in range(steps):
+      logits.append(model.step(token))
+      token = int(logits[-1].argmax())
+      chosen.append(token)
+    logits_file = f"{stem}.f32" if name == "usual" else f"{stem}_{name}.f32"
+    _write_floats(out / logits_file, logits)
+    cases.append({
+        "name": name,
+        "prompt_ids": ids,
+        "prefill": chunks,
+        "steps": steps,
+        "chosen_ids": chosen,
+        "logits_file": logits_file,
+    })
+  _write_json(
+      out / f"{stem}.json",
+      {"file": file, "vocab_size": len(logits[0]), "cases": cases},
+  )
+
+
+def text(
+    out: pathlib.Path, models: pathlib.Path, name: str, directory: str
+) -> None:
+  """Token ids, decoded texts and rendered chats."""
+  import transformers
+
+  tokenizer = _tokenizer(models / directory)
+  samples = []
+  for sample in text_samples.samples():
+    ids = tokenizer.encode(sample, add_special_tokens=False).ids
+    samples.append({
+        "text": sample,
+        "ids": ids,
+        "ids_with_special": tokenizer.encode(sample).ids,
+        "decoded": tokenizer.decode(ids, skip_special_tokens=False),
+        "decoded_skip_special": tokenizer.decode(ids),
+    })
+  templates = transformers.AutoTokenizer.from_pretrained(models / directory)
+  named = templates.chat_template
+  if isinstance(named, str):
+    named = {"default": named}
+  chats = []
+  for template, source in named.items():
+    for messages in text_samples.chats():
+      rendered = templates.apply_chat_template(
+          messages,
+          chat_template=source,
+          tokenize=False,
+          add_generation_prompt=True,
+      )
+      chats.append({
+          "template": template,
+          "messages": messages,
+          "rendered": rendered,
+          "ids": tokenizer.encode(rendered, add_special_tokens=False).ids,
+      })
+  _write_json(
+      out / f"{name}.json",
+      {"model": directory, "samples": samples, "chats": chats},
+  )
+
+
+def _recordings() -> dict[str, tuple]:
+  """Name -> function, the models it reads, options."""
+  found = {
+      "text/smollm2": (
+          text,
+          ["smollm2"],
+          {"name": "smollm2", "directory": "smollm2"},
+      ),
+      "text/llama2": (
+          text,
+          ["llama2_tokenizer"],
+          {"name": "llama2", "directory": "llama2_tokenizer"},
+      ),
+  }
+
+  def add_reference(name: str, lengths: list[int]) -> None:
+    found[f"reference/{name}"] = (
+        reference,
+        # The text is made of SmolLM2's tokens.
+        [name, "smollm2"],
+        {"name": name, "lengths": lengths},
+    )
+
+  for name in checkpoints.REFERENCES:
+    add_reference(name, [1, 60, 512])
+  add_reference("tiny", [60])
+  add_reference("smollm2", [1, 60, 512])
+  # Longer than the largest prefill signature.
+  long = {"smollm2_q8": 301, "tiny_f32": 151, "tiny_single": 151}
+  for stem in (
+      "tiny_f32",
+      "tiny_single",
+      "tiny_mask",
+      "tiny_transposed",
+      "tiny_mask_transposed",
+      "tiny_prefill_logits",
+      "tiny_export_hf",
+      "tiny_q8",
+      "smollm2_f32",
+      "smollm2_q8",
+      "smollm2_fp16",
+      "smollm2_q8_wo",
+  ):
+    file = f"{stem}.tflite"
+    found[f"candidate/{stem}"] = (
+        candidate,
+        [file, "smollm2"],
+        {"file": file, "long": long.get(stem)},
+    )
+  found["reference/smollm2_greedy"] = (greedy, ["smollm2"], {"steps": 24})
+  return found
+
+
+RECORDINGS = _recordings()
+
+
+def _keys() -> dict[str, str]:
+  used = {name for _, models, _ in RECORDINGS.values() for name in models}
+  made_by = make_models.keys(make_models.resolve(sorted(used)))
+  versions = work.versions(
+      ("ai-edge-litert", "tokenizers", "torch", "transformers")
+  )
+  texts = [path.read_text() for path in sorted(PROMPTS.iterdir())]
+  texts.append(pathlib.Path(text_samples.__file__).read_text())
+  return {
+      name: work.digest(
+          versions,
+          work.source_of(function),
+          [made_by[model] for model in models],
+          options,
+          texts,
+      )
+      for name, (function, models, options) in RECORDINGS.items()
+  }
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+  parser.add_argument(
+      "--models", type=pathlib.Path, default=work.cache_dir() / "models"
+  )
+  parser.add_argument(
+      "--out", type=pathlib.Path, default=work.cache_dir() / "expected"
+  )
+  parser.add_argument("--list", action="store_true", help="list the names")
+  parser.add_argument("--jobs", type=int, default=work.default_jobs())
+  parser.add_argument("--target", type=pathlib.Path, help=argparse.SUPPRESS)
+  args = parser.parse_args()
+  if args.list:
+    print("\n".join(RECORDINGS))
+    return
+  names = args.names or list(RECORDINGS)
+  for name in names:
+    if name not in RECORDINGS:
+      sys.exit(f"record_expectations.py: no '{name}'; see --list")
+  if args.target:
+    function, _, options = RECORDINGS[names[0]]
+    args.target.mkdir()
+    function(args.target, args.models, **options)
+    return
+  command = [sys.executable, os.path.abspath(__file__)]
+  command += ["--models", args.models]
+  tasks = [
+      work.Task(
+          name,
+          [],
+          lambda target, name=name: [*command, "--target", target, name],
+          spread_to=name.split("/")[0],
+      )
+      for name in names
+  ]
+  work.run("expectations", args.out, tasks, _keys(), args.jobs)
+
+
+if __name__ == "__main__":
+  main()
