@@ -37,6 +37,8 @@ struct ModelInfo {
 // Movable. Opening compiles nothing and takes milliseconds.
 class Model {
  public:
+  struct Impl;  // of use to this room alone
+
   // Maps `path`, has the runtime verify it and reads the signatures. Throws
   // Error when it is no .tflite, is damaged, is not an LLM (no prefill or
   // decode signature), needs inputs this tool does not know, or when
@@ -51,7 +53,6 @@ class Model {
 
  private:
   friend class Session;
-  struct Impl;
   explicit Model(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -1,0 +1,164 @@
+#include "candidate/runtime.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+#include "base/python_library.h"
+
+namespace verify_tflite {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kRequirement[] = "ai-edge-litert==2.3.0";
+// Functions gained parameters between minor versions without a new name (the
+// environment of LiteRtCreateModelFromBuffer, for one).
+constexpr std::string_view kVersionPrefix = "2.3.";
+
+constexpr std::pair<int, std::string_view> kStatusNames[] = {
+    {0, "OK"},
+    {1, "INVALID_ARGUMENT"},
+    {2, "MEMORY_ALLOCATION_FAILURE"},
+    {3, "RUNTIME_FAILURE"},
+    {4, "MISSING_INPUT_TENSOR"},
+    {5, "UNSUPPORTED"},
+    {6, "NOT_FOUND"},
+    {7, "TIMEOUT_EXPIRED"},
+    {8, "WRONG_VERSION"},
+    {9, "UNKNOWN"},
+    {10, "ALREADY_EXISTS"},
+    {100, "CANCELLED"},
+    {500, "FILE_IO"},
+    {501, "INVALID_FLATBUFFER"},
+    {502, "DYNAMIC_LOADING"},
+    {503, "SERIALIZATION"},
+    {504, "COMPILATION"},
+    {1000, "INDEX_OUT_OF_BOUNDS"},
+    {1001, "INVALID_IR_TYPE"},
+    {1002, "INVALID_GRAPH_INVARIANT"},
+    {1003, "GRAPH_MODIFICATION"},
+    {1500, "INVALID_TOOL_CONFIG"},
+    {2000, "LEGALIZE_NO_MATCH"},
+    {2001, "INVALID_LEGALIZATION"},
+    {3000, "PATTERN_NO_MATCH"},
+    {3001, "INVALID_TRANSFORMATION"},
+    {4000, "UNSUPPORTED_RUNTIME_VERSION"},
+    {4001, "UNSUPPORTED_COMPILER_VERSION"},
+    {4002, "INCOMPATIBLE_BYTE_CODE_VERSION"},
+    {5000, "UNSUPPORTED_OP_SHAPE_INFERER"},
+    {5001, "SHAPE_INFERENCE_FAILED"},
+};
+
+struct ElementTypeRow {
+  LiteRtElementType type;
+  std::string_view name;
+  int bits;
+};
+
+constexpr ElementTypeRow kElementTypes[] = {
+    {kLiteRtElementTypeFloat32, "FLOAT32", 32},
+    {kLiteRtElementTypeInt32, "INT32", 32},
+    {kLiteRtElementTypeUInt8, "UINT8", 8},
+    {kLiteRtElementTypeInt64, "INT64", 64},
+    {kLiteRtElementTypeBool, "BOOL", 8},
+    {kLiteRtElementTypeInt16, "INT16", 16},
+    {kLiteRtElementTypeInt8, "INT8", 8},
+    {kLiteRtElementTypeFloat16, "FLOAT16", 16},
+    {kLiteRtElementTypeFloat64, "FLOAT64", 64},
+    {kLiteRtElementTypeUInt64, "UINT64", 64},
+    {kLiteRtElementTypeUInt32, "UINT32", 32},
+    {kLiteRtElementTypeUInt16, "UINT16", 16},
+    {kLiteRtElementTypeInt4, "INT4", 4},
+    {kLiteRtElementTypeBFloat16, "BFLOAT16", 16},
+    {kLiteRtElementTypeInt2, "INT2", 2},
+    {kLiteRtElementTypeUInt4, "UINT4", 4},
+};
+
+const ElementTypeRow* FindElementType(LiteRtElementType type) {
+  const auto* row =
+      std::find_if(std::begin(kElementTypes), std::end(kElementTypes),
+                   [type](const ElementTypeRow& r) { return r.type == type; });
+  return row == std::end(kElementTypes) ? nullptr : row;
+}
+
+// Looks for another version's metadata in the site-packages of `library`; a
+// copy of the library that stands alone passes.
+void CheckVersion(const std::string& library) {
+  constexpr std::string_view kName = "ai_edge_litert-";
+  std::error_code error;
+  const fs::path packages = fs::path(library).parent_path().parent_path();
+  for (fs::directory_iterator it(packages, error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (!name.starts_with(kName) || !name.ends_with(".dist-info")) continue;
+    if (name.substr(kName.size()).starts_with(kVersionPrefix)) return;
+    throw Error(
+        "{}: belongs to {}, expected version {}x. Install it with\n"
+        "  pip install '{}'",
+        library, name.substr(0, name.rfind('.')), kVersionPrefix, kRequirement);
+  }
+}
+
+LiteRtEnvOption IntOption(LiteRtEnvOptionTag tag, int64_t value) {
+  LiteRtEnvOption option = {};
+  option.tag = tag;
+  option.value.type = kLiteRtAnyTypeInt;
+  option.value.int_value = value;
+  return option;
+}
+
+}  // namespace
+
+std::string StatusText(LiteRtStatus status) {
+  for (const auto& [value, name] : kStatusNames) {
+    if (value == status) return std::string(name);
+  }
+  return fmt::format("status {}", static_cast<int>(status));
+}
+
+std::string ElementTypeName(LiteRtElementType type) {
+  const ElementTypeRow* row = FindElementType(type);
+  if (row != nullptr) return std::string(row->name);
+  return fmt::format("element type {}", static_cast<int>(type));
+}
+
+int ElementBits(LiteRtElementType type) {
+  const ElementTypeRow* row = FindElementType(type);
+  return row == nullptr ? 0 : row->bits;
+}
+
+const Runtime& Runtime::Get() {
+  // Never destroyed: handles in static storage may outlive main().
+  static const Runtime* const kRuntime = new Runtime;
+  return *kRuntime;
+}
+
+Runtime::Runtime() {
+  const SharedLibrary library(
+      FindPythonLibrary({.package_dir = "ai_edge_litert",
+                         .file_name = "libLiteRt.so",
+                         .env_variable = "VERIFY_TFLITE_LITERT",
+                         .requirement = kRequirement}));
+  CheckVersion(library.path());
+#define VERIFY_TFLITE_LITERT_LOAD(name) \
+  name = library.Symbol<decltype(::name)>(#name);
+  VERIFY_TFLITE_LITERT_FUNCTIONS(VERIFY_TFLITE_LITERT_LOAD)
+#undef VERIFY_TFLITE_LITERT_LOAD
+
+  // The CPU alone: another accelerator would be looked for on disk, and the
+  // answers of a GPU are not what this program checks. Silent, because a
+  // failure's text is fetched and reported.
+  const std::array options = {
+      IntOption(kLiteRtEnvOptionTagAutoRegisterAccelerators,
+                kLiteRtHwAcceleratorCpu),
+      IntOption(kLiteRtEnvOptionTagMinLoggerSeverity, kLiteRtLogSeveritySilent),
+  };
+  Call(library.path() + ": cannot start the runtime", LiteRtCreateEnvironment,
+       static_cast<int>(options.size()), options.data(), &environment);
+}
+
+}  // namespace verify_tflite

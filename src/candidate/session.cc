@@ -1,0 +1,377 @@
+#include "candidate/session.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "base/utf8.h"
+#include "candidate/attention_mask.h"
+#include "candidate/host_buffer.h"
+#include "candidate/model_impl.h"
+#include "candidate/runtime.h"
+#include "candidate/stderr_capture.h"
+
+namespace verify_tflite {
+namespace {
+
+// A failing kernel can report the same line thousands of times.
+constexpr size_t kMaxReason = 2000;
+
+// Where the runtime's error text goes: its error_reporter_mode.
+enum class ErrorText { kToStderr = 1, kToBuffer = 2 };
+
+// A compiled signature with its own buffers. The handles are in the order of
+// the graph's inputs and outputs; those of the KV caches change with every run.
+struct BoundSignature {
+  const LlmSignature* signature = nullptr;
+  std::vector<HostBuffer> buffers;
+  std::vector<LiteRtTensorBuffer> inputs;
+  std::vector<LiteRtTensorBuffer> outputs;
+  std::span<int32_t> tokens;
+  std::span<int32_t> positions;
+  std::span<float> float_mask;
+  std::span<uint8_t> bool_mask;
+  std::span<float> logits;
+};
+
+void KeepSpan(BoundSignature& bound, Role role, const HostBuffer& buffer) {
+  switch (role) {
+    case Role::kTokens:
+      bound.tokens = buffer.As<int32_t>();
+      break;
+    case Role::kPositions:
+      bound.positions = buffer.As<int32_t>();
+      break;
+    case Role::kMask:
+      if (buffer.type() == kLiteRtElementTypeBool) {
+        bound.bool_mask = buffer.As<uint8_t>();
+      } else {
+        bound.float_mask = buffer.As<float>();
+      }
+      break;
+    case Role::kLogits:
+      bound.logits = buffer.As<float>();
+      break;
+    case Role::kKvCache:
+    case Role::kUnused:
+      break;
+  }
+}
+
+std::vector<LiteRtTensorBuffer> BindTensors(
+    BoundSignature& bound, const std::vector<TensorSpec>& tensors,
+    const std::vector<Slot>& slots) {
+  std::vector<LiteRtTensorBuffer> handles(tensors.size(), nullptr);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (slots[i].role == Role::kKvCache) continue;
+    bound.buffers.emplace_back(tensors[i], bound.signature->origin);
+    handles[i] = bound.buffers.back().handle();
+    KeepSpan(bound, slots[i].role, bound.buffers.back());
+  }
+  return handles;
+}
+
+BoundSignature Bind(const LlmSignature& signature) {
+  BoundSignature bound;
+  bound.signature = &signature;
+  bound.inputs = BindTensors(bound, signature.spec.inputs, signature.inputs);
+  bound.outputs = BindTensors(bound, signature.spec.outputs, signature.outputs);
+  return bound;
+}
+
+// The runtime takes options as text, `key = value` a line, and ignores what it
+// does not know.
+void AddOptions(LiteRtOptions options, const char* reader,
+                const std::string& text) {
+  const auto& lib = Runtime::Get();
+  char* copy = strdup(text.c_str());
+  LiteRtOpaqueOptions opaque = nullptr;
+  Call("LiteRT options", lib.LiteRtCreateOpaqueOptions, reader,
+       static_cast<void*>(copy), std::free, &opaque);
+  Call("LiteRT options", lib.LiteRtAddOpaqueOptions, options, opaque);
+}
+
+using CompiledModel = Owned<&Runtime::LiteRtDestroyCompiledModel>;
+
+CompiledModel Compile(const Model::Impl& model,
+                      const std::vector<std::string>& signatures,
+                      int num_threads, ErrorText error_text) {
+  const auto& lib = Runtime::Get();
+  Owned<&Runtime::LiteRtDestroyOptions> options;
+  Call("LiteRT options", lib.LiteRtCreateOptions, options.receive());
+  Call("LiteRT options", lib.LiteRtSetOptionsHardwareAccelerators,
+       options.get(), kLiteRtHwAcceleratorCpu);
+  // Without a weight cache every signature packs all weights again. The cache
+  // is in memory, because one on disk that belongs to another model of the same
+  // structure is taken without notice and gives wrong results.
+  const std::string cpu = fmt::format(
+      "num_threads = {}\nweight_cache_file_path = \":memory\"\n", num_threads);
+  // "xnnpack" is for XNNPACK's operators, "cpu_delegate" for all others.
+  AddOptions(options.get(), "xnnpack", cpu);
+  AddOptions(options.get(), "cpu_delegate", cpu);
+  AddOptions(options.get(), "runtime_options_string",
+             fmt::format("error_reporter_mode = {}\n"
+                         "selected_signature_keys = [\"{}\"]\n",
+                         static_cast<int>(error_text),
+                         fmt::join(signatures, "\", \"")));
+  CompiledModel compiled;
+  Call(model.file.path() + ": cannot be compiled for the CPU",
+       lib.LiteRtCreateCompiledModel, lib.environment, model.handle.get(),
+       options.get(), compiled.receive());
+  return compiled;
+}
+
+// Compile; a failure's Error has the reason, which a failed compilation only
+// ever writes to standard error, and only if asked to.
+CompiledModel CompileOrExplain(const Model::Impl& model,
+                               const std::vector<std::string>& signatures,
+                               int num_threads) {
+  const StderrCapture capture;
+  try {
+    return Compile(model, signatures, num_threads, ErrorText::kToBuffer);
+  } catch (const Error&) {
+    try {
+      return Compile(model, signatures, num_threads, ErrorText::kToStderr);
+    } catch (const Error& e) {
+      const std::string reason = capture.Text(kMaxReason);
+      throw Error("{}{}{}", e.what(), reason.empty() ? "" : "\n",
+                  ReplaceInvalidUtf8(reason));
+    }
+  }
+}
+
+// The file declares shapes and the graph computes them: where the graph makes
+// more than the file says, the runtime would write past our buffer.
+void CheckBufferSize(const LlmSignature& signature, const TensorSpec& tensor,
+                     LiteRtTensorBufferRequirements requirements) {
+  size_t needed = 0;
+  Call(signature.origin,
+       Runtime::Get().LiteRtGetTensorBufferRequirementsBufferSize, requirements,
+       &needed);
+  const auto declared = static_cast<size_t>(ByteSize(tensor));
+  if (needed == declared) return;
+  throw Error(
+      "{}: the graph computes {} bytes for {}, which has {}; the file is "
+      "damaged",
+      signature.origin, needed, Describe(tensor), declared);
+}
+
+void CheckBufferSizes(LiteRtCompiledModel compiled,
+                      const LlmSignature& signature) {
+  const auto& lib = Runtime::Get();
+  const SignatureSpec& spec = signature.spec;
+  LiteRtTensorBufferRequirements requirements = nullptr;
+  for (size_t i = 0; i < spec.inputs.size(); ++i) {
+    Call(signature.origin, lib.LiteRtGetCompiledModelInputBufferRequirements,
+         compiled, spec.index, i, &requirements);
+    CheckBufferSize(signature, spec.inputs[i], requirements);
+  }
+  for (size_t i = 0; i < spec.outputs.size(); ++i) {
+    Call(signature.origin, lib.LiteRtGetCompiledModelOutputBufferRequirements,
+         compiled, spec.index, i, &requirements);
+    CheckBufferSize(signature, spec.outputs[i], requirements);
+  }
+}
+
+}  // namespace
+
+struct KvCache::Impl {
+  std::vector<HostBuffer> buffers;  // as LlmSignatures::kv_caches
+  int64_t length = 0;
+};
+
+struct Session::Impl {
+  const Model::Impl* model = nullptr;
+  Options options;
+  CompiledModel compiled;
+  BoundSignature decode;
+  std::vector<std::optional<BoundSignature>> prefills;  // as ModelInfo's
+  std::vector<int64_t> lengths;                         // of all prefills
+
+  void CheckTokens(std::span<const int32_t> tokens, int64_t begin) const;
+  void Run(BoundSignature& bound, KvCache::Impl& kv,
+           std::span<const int32_t> tokens);
+  std::string TakeErrorText() const;
+};
+
+KvCache::KvCache(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+KvCache::~KvCache() = default;
+KvCache::KvCache(KvCache&&) noexcept = default;
+KvCache& KvCache::operator=(KvCache&&) noexcept = default;
+
+int64_t KvCache::length() const { return impl_->length; }
+
+void KvCache::Truncate(int64_t length) {
+  if (length < 0 || length > impl_->length) {
+    throw Error("KV cache of {} tokens cannot be cut to {}", impl_->length,
+                length);
+  }
+  impl_->length = length;
+}
+
+Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Session::~Session() = default;
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+
+Session Session::Create(const Model& model, std::span<const PrefillPlan> plans,
+                        Options options) {
+  auto impl = std::make_unique<Impl>();
+  impl->model = model.impl_.get();
+  impl->options = std::move(options);
+  const LlmSignatures& signatures = impl->model->signatures;
+  std::set<size_t> used;
+  for (const PrefillPlan& plan : plans) {
+    for (const PrefillChunk& chunk : plan.chunks) used.insert(chunk.prefill);
+  }
+  std::vector<std::string> names = {signatures.decode.spec.name};
+  for (const size_t i : used) {
+    names.push_back(signatures.prefills.at(i).spec.name);
+  }
+  impl->compiled =
+      CompileOrExplain(*impl->model, names, impl->options.num_threads);
+
+  CheckBufferSizes(impl->compiled.get(), signatures.decode);
+  impl->decode = Bind(signatures.decode);
+  impl->prefills.resize(signatures.prefills.size());
+  for (const size_t i : used) {
+    CheckBufferSizes(impl->compiled.get(), signatures.prefills[i]);
+    impl->prefills[i] = Bind(signatures.prefills[i]);
+  }
+  for (const LlmSignature& prefill : signatures.prefills) {
+    impl->lengths.push_back(prefill.length);
+  }
+  return Session(std::move(impl));
+}
+
+KvCache Session::NewKvCache() const {
+  auto kv = std::make_unique<KvCache::Impl>();
+  for (const TensorSpec& cache : impl_->model->signatures.kv_caches) {
+    kv->buffers.emplace_back(cache, impl_->model->file.path());
+  }
+  return KvCache(std::move(kv));
+}
+
+// The runtime does not: a position behind the KV cache is clamped and
+// overwrites the last entries.
+void Session::Impl::CheckTokens(std::span<const int32_t> tokens,
+                                int64_t begin) const {
+  const LlmSignatures& signatures = model->signatures;
+  const auto count = static_cast<int64_t>(tokens.size());
+  if (count > signatures.kv_length - begin) {
+    throw Error(
+        "{}: {} tokens from position {} on do not fit the KV cache of {} "
+        "positions. Use a shorter prompt, generate fewer tokens or convert the "
+        "model with a longer KV cache",
+        model->file.path(), count, begin, signatures.kv_length);
+  }
+  for (const int32_t token : tokens) {
+    if (token >= 0 && token < signatures.vocab_size) continue;
+    throw Error(
+        "{}: token {} is outside the model's vocabulary of {}. Does the "
+        "tokenizer belong to this model?",
+        model->file.path(), token, signatures.vocab_size);
+  }
+}
+
+std::string Session::Impl::TakeErrorText() const {
+  const auto& lib = Runtime::Get();
+  char* text = nullptr;
+  if (lib.LiteRtCompiledModelGetErrorMessages(compiled.get(), &text) !=
+          kLiteRtStatusOk ||
+      text == nullptr) {
+    return "";
+  }
+  const std::string reason(text, strnlen(text, kMaxReason));
+  std::free(text);
+  lib.LiteRtCompiledModelClearErrors(compiled.get());
+  return ReplaceInvalidUtf8(reason);
+}
+
+// Feeds `tokens` and pads through one signature; kv.length grows by the tokens.
+void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
+                        std::span<const int32_t> tokens) {
+  const LlmSignature& signature = *bound.signature;
+  std::fill(std::copy(tokens.begin(), tokens.end(), bound.tokens.begin()),
+            bound.tokens.end(), 0);
+  for (size_t i = 0; i < bound.positions.size(); ++i) {
+    bound.positions[i] = static_cast<int32_t>(kv.length) + static_cast<int>(i);
+  }
+  const int64_t kv_length = model->signatures.kv_length;
+  FillCausalMask(bound.float_mask, kv_length, kv.length);
+  FillCausalMask(bound.bool_mask, kv_length, kv.length);
+  for (size_t i = 0; i < bound.inputs.size(); ++i) {
+    if (signature.inputs[i].role != Role::kKvCache) continue;
+    bound.inputs[i] = kv.buffers[signature.inputs[i].kv].handle();
+  }
+  for (size_t i = 0; i < bound.outputs.size(); ++i) {
+    if (signature.outputs[i].role != Role::kKvCache) continue;
+    bound.outputs[i] = kv.buffers[signature.outputs[i].kv].handle();
+  }
+  try {
+    Call(signature.origin, Runtime::Get().LiteRtRunCompiledModel,
+         compiled.get(), signature.spec.index, bound.inputs.size(),
+         bound.inputs.data(), bound.outputs.size(), bound.outputs.data());
+  } catch (const Error& e) {
+    const std::string reason = TakeErrorText();
+    throw Error("{}{}{}", e.what(), reason.empty() ? "" : "\n", reason);
+  }
+  kv.length += static_cast<int64_t>(tokens.size());
+}
+
+std::span<const float> Session::Decode(KvCache& kv, int32_t token) {
+  const std::span<const int32_t> tokens(&token, 1);
+  impl_->CheckTokens(tokens, kv.length());
+  impl_->Run(impl_->decode, *kv.impl_, tokens);
+  return impl_->decode.logits;
+}
+
+std::span<const float> Session::Prefill(KvCache& kv,
+                                        std::span<const int32_t> tokens) {
+  impl_->CheckTokens(tokens, kv.length());
+  const LlmSignatures& signatures = impl_->model->signatures;
+  const PrefillPlan plan =
+      PlanPrefill(impl_->lengths, signatures.kv_length, kv.length(),
+                  static_cast<int64_t>(tokens.size()));
+  for (const PrefillChunk& chunk : plan.chunks) {
+    if (impl_->prefills[chunk.prefill]) continue;
+    throw Error("{}: was not compiled for this session",
+                signatures.prefills[chunk.prefill].origin);
+  }
+  const auto steps =
+      static_cast<int64_t>(plan.chunks.size()) + plan.decode_tail;
+  int64_t done = 0;
+  const auto report = [&] {
+    const ProgressFn& progress = impl_->options.progress;
+    if (progress) progress("prefill", ++done, steps);
+  };
+  std::span<const float> logits;
+  for (const PrefillChunk& chunk : plan.chunks) {
+    BoundSignature& bound = *impl_->prefills[chunk.prefill];
+    const auto count = static_cast<size_t>(chunk.count);
+    impl_->Run(bound, *kv.impl_, tokens.first(count));
+    tokens = tokens.subspan(count);
+    const auto vocab = static_cast<size_t>(signatures.vocab_size);
+    const int64_t rows = bound.signature->logit_rows;
+    logits = {};
+    if (rows == bound.signature->length) {
+      logits = bound.logits.subspan((count - 1) * vocab, vocab);
+    } else if (rows == 1 && chunk.count == bound.signature->length) {
+      // The only row is that of the signature's last token, a pad otherwise.
+      logits = bound.logits;
+    }
+    report();
+  }
+  for (const int32_t token : tokens) {
+    logits = Decode(kv, token);
+    report();
+  }
+  return logits;
+}
+
+}  // namespace verify_tflite
