@@ -53,6 +53,13 @@ std::vector<float> ReadFloats(const std::string& path) {
   return values;
 }
 
+void WriteFile(const std::string& path, std::string_view content) {
+  std::ofstream out(path, std::ios::binary);
+  out << content;
+  out.close();
+  if (!out) throw Error("{}: cannot write", path);
+}
+
 TempDir::TempDir() {
   std::string name =
       (std::filesystem::temp_directory_path() / "verify_tflite_XXXXXX")
@@ -69,10 +76,7 @@ TempDir::~TempDir() {
 std::string TempDir::Write(std::string_view name,
                            std::string_view content) const {
   const std::string path = File(name);
-  std::ofstream out(path, std::ios::binary);
-  out << content;
-  out.close();
-  if (!out) throw Error("{}: cannot write", path);
+  WriteFile(path, content);
   return path;
 }
 

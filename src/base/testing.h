@@ -20,6 +20,7 @@ std::string TestDataPath(std::string_view name);
 // All of a file's bytes; a raw little-endian float32 file as numbers.
 std::string ReadFile(const std::string& path);
 std::vector<float> ReadFloats(const std::string& path);
+void WriteFile(const std::string& path, std::string_view content);
 
 // A directory of its own for one test, removed with it.
 class TempDir {

@@ -1,0 +1,264 @@
+// The command as a user runs it: output, exit codes, and bad input, each with
+// one clear message.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/testing.h"
+
+namespace verify_tflite {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+struct RunResult {
+  int code = -1;
+  std::string out;
+  std::string err;
+};
+
+// Runs the built command; `environment` entries ("NAME=value") are added.
+RunResult Run(std::vector<std::string> arguments,
+              const std::vector<std::string>& environment = {}) {
+  const TempDir dir;
+  const std::string out = dir.File("out");
+  const std::string err = dir.File("err");
+  arguments.insert(arguments.begin(), getenv("VERIFY_TFLITE_BINARY"));
+  const pid_t child = fork();
+  if (child == 0) {
+    const int flags = O_WRONLY | O_CREAT | O_TRUNC;
+    dup2(open(out.c_str(), flags, 0600), STDOUT_FILENO);
+    dup2(open(err.c_str(), flags, 0600), STDERR_FILENO);
+    for (const std::string& entry : environment) {
+      putenv(const_cast<char*>(entry.c_str()));
+    }
+    std::vector<char*> argv;
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status),
+          ReadFile(out), ReadFile(err)};
+}
+
+RunResult RunTiny(std::vector<std::string> arguments,
+                  const std::string& file = "tiny_f32.tflite") {
+  arguments.push_back("--tflite_path=" + ModelPath(file));
+  arguments.push_back("--checkpoint_path=" + ModelPath("tiny"));
+  return Run(std::move(arguments));
+}
+
+// One line on standard error, nothing on standard output, exit code 2.
+void ExpectRefused(const RunResult& run, const std::string& message) {
+  EXPECT_EQ(run.code, 2);
+  EXPECT_EQ(run.out, "");
+  EXPECT_THAT(run.err,
+              AllOf(StartsWith("verify_tflite: error: "), HasSubstr(message)));
+  EXPECT_EQ(std::count(run.err.begin(), run.err.end(), '\n'), 1) << run.err;
+}
+
+// A copy of the tiny checkpoint to be damaged.
+std::string CopyCheckpoint(const TempDir& dir) {
+  const std::string copy = dir.File("checkpoint");
+  fs::copy(ModelPath("tiny"), copy, fs::copy_options::recursive);
+  return copy;
+}
+
+void EditConfig(const std::string& checkpoint, const std::string& key,
+                const nlohmann::json& value) {
+  const std::string path = checkpoint + "/config.json";
+  auto config = nlohmann::json::parse(ReadFile(path));
+  config[key] = value;
+  WriteFile(path, config.dump());
+}
+
+RunResult RunAgainst(const std::string& checkpoint) {
+  return Run({"--tflite_path=" + ModelPath("tiny_f32.tflite"),
+              "--checkpoint_path=" + checkpoint});
+}
+
+RunResult RunFile(const std::string& tflite) {
+  return Run(
+      {"--tflite_path=" + tflite, "--checkpoint_path=" + ModelPath("tiny")});
+}
+
+TEST(Command, ASoundConversionPasses) {
+  const RunResult run = RunTiny({"--max_new_tokens=12"});
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_EQ(run.err, "");
+  EXPECT_THAT(run.out,
+              AllOf(HasSubstr("Prompt 1 of 2: \"What is AI?\""),
+                    HasSubstr("First 10 tokens match: 10/10 ✓"),
+                    HasSubstr("KL divergence: mean"), HasSubstr("peak memory"),
+                    EndsWith("✓ ALL TESTS PASSED\n")));
+}
+
+TEST(Command, AWrongConversionFailsAndShowsTheFirstDifference) {
+  const RunResult run = RunTiny({}, "tiny_wrong_rope.tflite");
+  EXPECT_EQ(run.code, 1) << run.err;
+  EXPECT_THAT(run.out, AllOf(HasSubstr("[≠]"), HasSubstr("PyTorch's margin"),
+                             EndsWith("✗ 2 of 2 prompts failed\n")));
+}
+
+TEST(Command, QuietPrintsTheVerdictOnly) {
+  EXPECT_EQ(RunTiny({"--quiet"}).out, "✓ ALL TESTS PASSED\n");
+}
+
+TEST(Command, WritesJson) {
+  const TempDir dir;
+  const std::string path = dir.File("result.json");
+  const RunResult run = RunTiny(
+      {"--json=" + path, "--prompts=One", "--prompts=Two", "--prompts=Three"});
+  EXPECT_EQ(run.code, 0) << run.err;
+  const auto json = nlohmann::json::parse(ReadFile(path));
+  EXPECT_EQ(json["passed"], true);
+  EXPECT_EQ(json["prompts"].size(), 3u);
+  EXPECT_EQ(json["prompts"][2]["prompt"], "Three");
+  EXPECT_EQ(json["prompts"][0]["positions"].size(),
+            json["prompts"][0]["reference_ids"].size());
+}
+
+TEST(Command, MaxKldDecides) {
+  EXPECT_EQ(RunTiny({"--max_kld=1e-30"}).code, 1);
+  EXPECT_EQ(RunTiny({"--max_kld=5", "--tolerance=100", "--prompts=Hi"},
+                    "tiny_wrong_eps.tflite")
+                .code,
+            0);
+}
+
+TEST(Command, AWeightFileServesAsCheckpoint) {
+  const RunResult run = RunAgainst(ModelPath("tiny") + "/model.safetensors");
+  EXPECT_EQ(run.code, 0) << run.err;
+}
+
+TEST(Command, BadFlags) {
+  ExpectRefused(Run({}), "--tflite_path is required");
+  ExpectRefused(RunTiny({"--max_new_tokens=-1"}), "max_new_tokens");
+  ExpectRefused(RunTiny({"--prompts=b\xFF"}), "not UTF-8");
+  ExpectRefused(RunTiny({"--prompts_file=/no/such/file"}), "No such file");
+  ExpectRefused(RunTiny({"--chat_template=/no/such/file"}), "No such file");
+  ExpectRefused(RunTiny({"--json=/no/such/folder/result.json"}),
+                "cannot write");
+}
+
+TEST(Command, APromptThatDoesNotFitTheKvCache) {
+  std::string words;
+  for (int i = 0; i < 300; ++i) words += " word";
+  ExpectRefused(RunTiny({"--prompts=" + words}), "KV cache");
+}
+
+TEST(Command, BadTflite) {
+  const TempDir dir;
+  const std::string good = ReadFile(ModelPath("tiny_f32.tflite"));
+  std::string noise(100000, '\0');
+  std::minstd_rand random(1);
+  for (char& c : noise) c = static_cast<char>(random());
+  ExpectRefused(RunFile(dir.File("absent.tflite")), "No such file");
+  ExpectRefused(RunFile(dir.path()), "is a directory");
+  ExpectRefused(RunFile(dir.Write("empty.tflite", "")), "is empty");
+  ExpectRefused(RunFile(dir.Write("noise.tflite", noise)), "noise.tflite");
+  ExpectRefused(RunFile(dir.Write("text.tflite", "not a model")),
+                "text.tflite");
+  for (const double share : {0.001, 0.1, 0.5, 0.999}) {
+    const auto size =
+        static_cast<size_t>(share * static_cast<double>(good.size()));
+    ExpectRefused(RunFile(dir.Write("cut.tflite", good.substr(0, size))),
+                  "cut.tflite");
+  }
+}
+
+TEST(Command, MissingPartsOfACheckpoint) {
+  ExpectRefused(RunAgainst("/no/such/checkpoint"), "/no/such/checkpoint");
+  for (const char* name :
+       {"config.json", "tokenizer.json", "model.safetensors"}) {
+    const TempDir dir;
+    const std::string checkpoint = CopyCheckpoint(dir);
+    fs::remove(checkpoint + "/" + name);
+    ExpectRefused(RunAgainst(checkpoint), name);
+  }
+}
+
+TEST(Command, DamagedWeights) {
+  const TempDir dir;
+  const std::string checkpoint = CopyCheckpoint(dir);
+  const std::string path = checkpoint + "/model.safetensors";
+  const std::string good = ReadFile(path);
+  for (const size_t size : {size_t{4}, size_t{100}, good.size() - 1}) {
+    WriteFile(path, good.substr(0, size));
+    ExpectRefused(RunAgainst(checkpoint), "model.safetensors");
+  }
+  WriteFile(path, std::string(8, '\xFF') + good.substr(8));
+  ExpectRefused(RunAgainst(checkpoint), "model.safetensors");
+}
+
+TEST(Command, AConfigThatDoesNotFit) {
+  const TempDir dir;
+  const std::string checkpoint = CopyCheckpoint(dir);
+  EditConfig(checkpoint, "num_hidden_layers", 3);
+  ExpectRefused(RunAgainst(checkpoint), "layers");
+  EditConfig(checkpoint, "num_hidden_layers", 4);
+  EditConfig(checkpoint, "hidden_size", 128);
+  ExpectRefused(RunAgainst(checkpoint), "128");
+  EditConfig(checkpoint, "hidden_size", 64);
+  EditConfig(checkpoint, "model_type", "mamba");
+  ExpectRefused(RunAgainst(checkpoint),
+                "model_type \"mamba\" is not supported; supported: llama");
+}
+
+TEST(Command, AnotherKindOfWeightFile) {
+  const TempDir dir;
+  const std::string checkpoint = CopyCheckpoint(dir);
+  ExpectRefused(RunAgainst(dir.Write("checkpoint/model.gguf", "GGUF")),
+                "File format not supported: use .safetensors");
+}
+
+TEST(Command, DamagedTokenizer) {
+  const TempDir dir;
+  const std::string checkpoint = CopyCheckpoint(dir);
+  const std::string path = checkpoint + "/tokenizer.json";
+  for (const char* content : {"", "{", "[]", "{}", R"({"model": {}})",
+                              R"({"model": {"type": "BPE", "vocab": {}}})"}) {
+    WriteFile(path, content);
+    const RunResult run = RunAgainst(checkpoint);
+    EXPECT_EQ(run.code, 2) << content;
+    EXPECT_THAT(run.err, HasSubstr("verify_tflite: error: ")) << content;
+  }
+}
+
+TEST(Command, MissingRuntimeNamesThePackage) {
+  const RunResult run = Run({"--tflite_path=" + ModelPath("tiny_f32.tflite"),
+                             "--checkpoint_path=" + ModelPath("tiny")},
+                            {"VERIFY_TFLITE_LITERT=/no/such/libLiteRt.so"});
+  ExpectRefused(run, "pip install ai-edge-litert");
+}
+
+TEST(Command, AFailureLeavesNoReport) {
+  const TempDir dir;
+  const std::string path = dir.File("result.json");
+  const RunResult run =
+      Run({"--tflite_path=" + dir.Write("bad.tflite", "x"),
+           "--checkpoint_path=" + ModelPath("tiny"), "--json=" + path});
+  EXPECT_EQ(run.code, 2);
+  EXPECT_FALSE(fs::exists(path));
+}
+
+}  // namespace
+}  // namespace verify_tflite

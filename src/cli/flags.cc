@@ -1,0 +1,238 @@
+#include "cli/flags.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <thread>
+
+#include "base/error.h"
+#include "base/json_file.h"
+#include "base/mapped_file.h"
+#include "base/utf8.h"
+#include "cli/version.h"
+
+namespace verify_tflite {
+namespace {
+
+constexpr const char* kDescription =
+    R"(Is this .tflite still the same model as the PyTorch checkpoint it came from?
+
+Runs the converted model as production does (zeroed KV cache, prefill, decode,
+greedy) and the checkpoint through PyTorch's own kernels (float32), compares
+tokens, logits and distributions at every generated position, and says whether
+they are the same, but for what the file's quantisation costs.)";
+
+constexpr const char* kFooter =
+    R"(Examples:
+  verify_tflite --tflite_path=model.tflite --checkpoint_path=TinyLlama-1.1B-Chat-v1.0
+  verify_tflite --tflite_path=model_q8.tflite --checkpoint_path=checkpoint/ \
+    --max_new_tokens=50 --prompts="What is AI?" --prompts="Explain machine learning"
+  verify_tflite --tflite_path=model.tflite --checkpoint_path=checkpoint/ \
+    --prompts_file=prompts.txt --json=result.json --quiet
+
+Pass rule, along PyTorch's own greedy text:
+  tokens   the first --match_tokens agree; a differing token is a tie, and does
+           not count, where PyTorch's margin between the two is at most 4 x the
+           RMS of the logit differences at that position
+  KLD      mean KL(PyTorch || TFLite) of each prompt within --max_kld
+           (default: float32 1e-6, float16 1e-4, int8 0.1, int4 0.3 nats)
+  logits   float32 files: largest |logit difference| within --tolerance
+
+Exit code: 0 all prompts passed, 1 a prompt failed, 2 could not check.
+
+Environment: VERIFY_TFLITE_LITERT and VERIFY_TFLITE_LITERT_LM name libLiteRt.so
+and liblitert-lm.so where they are not found in the virtual environment.)";
+
+int DefaultThreads() {
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+template <typename T>
+T ParseNumber(std::string_view flag, const std::string& text) {
+  T value{};
+  const char* end = text.data() + text.size();
+  const auto [at, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || at != end || text.empty()) {
+    throw Error("--{}: expected a number, found \"{}\"", flag, text);
+  }
+  return value;
+}
+
+int64_t ParseCount(std::string_view flag, const std::string& text,
+                   int64_t largest) {
+  const auto value = ParseNumber<int64_t>(flag, text);
+  if (value < 1 || value > largest) {
+    throw Error("--{}: expected a whole number from 1 to {}, found {}", flag,
+                largest, text);
+  }
+  return value;
+}
+
+double ParsePositive(std::string_view flag, const std::string& text) {
+  const auto value = ParseNumber<double>(flag, text);
+  if (!std::isfinite(value) || value <= 0) {
+    throw Error("--{}: expected a positive number, found {}", flag, text);
+  }
+  return value;
+}
+
+void CheckPrompt(const std::string& prompt, const std::string& origin) {
+  const size_t fault = FindInvalidUtf8(prompt);
+  if (fault != std::string::npos) {
+    throw Error("{}: not UTF-8 at byte {}: {}", origin, fault, Quote(prompt));
+  }
+  if (prompt.empty()) {
+    throw Error("{}: the prompt is empty; pass some text", origin);
+  }
+}
+
+std::string PromptOfLine(const std::string& line, const std::string& origin) {
+  if (line.front() != '{') return line;
+  const auto json = ParseJsonObject(line, origin);
+  const auto prompt = json.find("prompt");
+  if (prompt == json.end() || !prompt->is_string()) {
+    throw Error("{}: expected {{\"prompt\": \"…\"}}, found {}", origin,
+                Quote(line));
+  }
+  return prompt->get<std::string>();
+}
+
+// Values as written; CLI11 only splits the command line.
+struct RawFlags {
+  std::string max_new_tokens, match_tokens, tolerance, max_kld, num_threads;
+  std::string prompts_file;
+  bool version = false;
+};
+
+void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
+  const auto add = [&](const char* name, std::string& value, const char* text,
+                       const char* type, const char* fallback) {
+    auto* option = app.add_option(name, value, text)->type_name(type);
+    if (*fallback != '\0') option->default_str(fallback);
+    // The last one wins, as in the scripts people know.
+    return option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  };
+  add("--tflite_path", flags.tflite_path, "converted model (.tflite)", "FILE",
+      "");
+  add("--checkpoint_path", flags.checkpoint_path,
+      "PyTorch checkpoint: a directory with config.json, weights "
+      "(.safetensors) and tokenizer.json, or a weight file with those beside "
+      "it",
+      "PATH", "");
+  app.add_option("--prompts", flags.prompts, "a test prompt; repeatable")
+      ->type_name("TEXT")
+      ->default_str("\"What is AI?\" \"Hello, how are you?\"")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add("--prompts_file", raw.prompts_file,
+      "one prompt a line, or JSON lines {\"prompt\": …}", "FILE", "");
+  add("--max_new_tokens", raw.max_new_tokens, "tokens to generate per prompt",
+      "N", "30");
+  add("--match_tokens", raw.match_tokens, "how many first tokens must agree",
+      "N", "10");
+  add("--tolerance", raw.tolerance,
+      "largest allowed |logit difference|; in force for float32 files", "X",
+      "0.01");
+  add("--max_kld", raw.max_kld,
+      "largest allowed mean KL divergence of a prompt, in nats", "X",
+      "by recipe");
+  add("--chat_template", flags.chat_template,
+      "auto (the checkpoint's own if it has one), none, or a Jinja file",
+      "auto|none|FILE", "auto");
+  add("--num_threads", raw.num_threads, "threads for both models", "N",
+      "all cores");
+  add("--json", flags.json_path, "write the full result to this file", "FILE",
+      "");
+  app.add_flag("--quiet", flags.quiet, "print the verdict line only");
+  app.add_flag("--version", raw.version, "print the version and exit");
+}
+
+void ConvertNumbers(const RawFlags& raw, Settings& settings) {
+  constexpr int64_t kMaxTokens = 1 << 20;
+  if (!raw.max_new_tokens.empty()) {
+    settings.max_new_tokens =
+        ParseCount("max_new_tokens", raw.max_new_tokens, kMaxTokens);
+  }
+  if (!raw.match_tokens.empty()) {
+    settings.match_tokens =
+        ParseCount("match_tokens", raw.match_tokens, kMaxTokens);
+  }
+  if (!raw.tolerance.empty()) {
+    settings.tolerance = ParsePositive("tolerance", raw.tolerance);
+  }
+  if (!raw.max_kld.empty()) {
+    settings.max_kld = ParsePositive("max_kld", raw.max_kld);
+  }
+  settings.num_threads =
+      raw.num_threads.empty()
+          ? DefaultThreads()
+          : static_cast<int>(ParseCount("num_threads", raw.num_threads, 1024));
+}
+
+void CollectPrompts(const std::string& prompts_file,
+                    std::vector<std::string>& prompts) {
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    CheckPrompt(prompts[i], fmt::format("--prompts ({})", i + 1));
+  }
+  if (!prompts_file.empty()) {
+    const auto more = ReadPromptsFile(prompts_file);
+    prompts.insert(prompts.end(), more.begin(), more.end());
+  }
+  if (prompts.empty()) prompts = {"What is AI?", "Hello, how are you?"};
+}
+
+void Require(const std::string& value, const char* flag) {
+  if (!value.empty()) return;
+  throw Error("{} is required (verify_tflite --help explains all flags)", flag);
+}
+
+}  // namespace
+
+std::vector<std::string> ReadPromptsFile(const std::string& path) {
+  const MappedFile file(path);
+  std::string_view rest(reinterpret_cast<const char*>(file.bytes().data()),
+                        file.bytes().size());
+  if (rest.starts_with("\xEF\xBB\xBF")) rest.remove_prefix(3);
+  std::vector<std::string> prompts;
+  for (int number = 1; !rest.empty(); ++number) {
+    std::string line(rest.substr(0, rest.find('\n')));
+    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.empty()) continue;
+    const std::string origin = fmt::format("{}, line {}", path, number);
+    const std::string prompt = PromptOfLine(line, origin);
+    CheckPrompt(prompt, origin);
+    prompts.push_back(prompt);
+  }
+  if (prompts.empty()) throw Error("{}: no prompts in it", path);
+  return prompts;
+}
+
+ParsedFlags ParseFlags(int argc, const char* const* argv) {
+  Flags flags;
+  RawFlags raw;
+  CLI::App app(kDescription, "verify_tflite");
+  app.footer(kFooter);
+  app.get_formatter()->column_width(26);
+  AddFlags(app, flags, raw);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    return {std::nullopt, app.help()};
+  } catch (const CLI::ParseError& e) {
+    throw Error("{} (verify_tflite --help explains all flags)", e.what());
+  }
+  if (raw.version) {
+    return {std::nullopt, fmt::format("verify_tflite {}\n", kVersion)};
+  }
+  Require(flags.tflite_path, "--tflite_path");
+  Require(flags.checkpoint_path, "--checkpoint_path");
+  ConvertNumbers(raw, flags.settings);
+  CollectPrompts(raw.prompts_file, flags.prompts);
+  return {std::move(flags), ""};
+}
+
+}  // namespace verify_tflite

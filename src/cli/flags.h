@@ -1,0 +1,40 @@
+// The command line of verify_tflite.
+#ifndef VERIFY_TFLITE_CLI_FLAGS_H_
+#define VERIFY_TFLITE_CLI_FLAGS_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "verify/verification.h"
+
+namespace verify_tflite {
+
+struct Flags {
+  std::string tflite_path;
+  std::string checkpoint_path;
+  std::vector<std::string> prompts;  // from --prompts and --prompts_file
+  std::string chat_template = "auto";
+  std::string json_path;  // empty: none
+  bool quiet = false;
+  Settings settings;
+};
+
+// What to do: run with `flags`, or print `text` (help, version) and leave with
+// 0.
+struct ParsedFlags {
+  std::optional<Flags> flags;
+  std::string text;
+};
+
+// Throws Error for an unknown flag, a missing or absurd value, a prompt that is
+// not UTF-8, an unreadable prompts file.
+ParsedFlags ParseFlags(int argc, const char* const* argv);
+
+// The prompts of a file: one a line, or JSON lines {"prompt": "…"}; empty lines
+// are passed over. Throws Error with the line's number.
+std::vector<std::string> ReadPromptsFile(const std::string& path);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_CLI_FLAGS_H_

@@ -1,0 +1,173 @@
+// verify_tflite: the command.
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "candidate/model.h"
+#include "checkpoint/checkpoint.h"
+#include "cli/flags.h"
+#include "cli/output_file.h"
+#include "cli/progress_bar.h"
+#include "cli/supervisor.h"
+#include "cli/version.h"
+#include "report/console.h"
+#include "report/json.h"
+#include "text/chat_template.h"
+#include "text/eos.h"
+#include "text/tokenizer.h"
+#include "verify/judge.h"
+#include "verify/verification.h"
+#include "verify/verifier.h"
+
+namespace verify_tflite {
+namespace {
+
+constexpr int kPassed = 0;
+constexpr int kFailed = 1;
+constexpr int kCouldNotCheck = 2;
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+      .count();
+}
+
+int64_t PeakMemoryBytes() {
+  rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
+}
+
+std::optional<ChatTemplate> OpenTemplate(const std::string& setting,
+                                         const std::string& directory) {
+  if (setting == "none") return std::nullopt;
+  if (setting == "auto") return ChatTemplate::FromCheckpoint(directory);
+  return ChatTemplate::FromFile(setting, directory);
+}
+
+std::string DescribeTemplate(const std::string& setting,
+                             const std::optional<ChatTemplate>& chat_template) {
+  if (!chat_template) {
+    return setting == "auto" ? "none (the checkpoint has none)" : "none";
+  }
+  return setting == "auto" ? "the checkpoint's" : setting;
+}
+
+std::vector<Prompt> MakePrompts(
+    const std::vector<std::string>& texts, const Tokenizer& tokenizer,
+    const std::optional<ChatTemplate>& chat_template) {
+  std::vector<Prompt> prompts;
+  for (const std::string& text : texts) {
+    Prompt prompt{.text = text, .rendered = text, .ids = {}};
+    if (chat_template) prompt.rendered = chat_template->Render(text);
+    // A template writes BOS itself.
+    prompt.ids = tokenizer.Encode(prompt.rendered, !chat_template.has_value());
+    prompts.push_back(std::move(prompt));
+  }
+  return prompts;
+}
+
+Verification Verify(const Flags& flags, const StageFn& stage,
+                    ProgressBar& bar) {
+  const auto start = std::chrono::steady_clock::now();
+  const auto enter = [&](const std::string& text) {
+    stage(text);
+    bar.Update(text, 0, 0);
+  };
+  enter("opening " + flags.checkpoint_path);
+  const Checkpoint checkpoint = Checkpoint::Open(flags.checkpoint_path);
+  enter("reading the tokenizer of " + checkpoint.directory());
+  const Tokenizer tokenizer = Tokenizer::Open(checkpoint.directory());
+  const std::vector<int32_t> eos_ids =
+      ReadEosIds(checkpoint.directory(), tokenizer);
+  const auto chat_template =
+      OpenTemplate(flags.chat_template, checkpoint.directory());
+  const std::vector<Prompt> prompts =
+      MakePrompts(flags.prompts, tokenizer, chat_template);
+  enter("opening " + flags.tflite_path);
+  const Model model = Model::Open(flags.tflite_path);
+
+  Verification v;
+  v.timing.open = SecondsSince(start);
+  v.tool_version = kVersion;
+  v.tflite_path = flags.tflite_path;
+  v.checkpoint_path = flags.checkpoint_path;
+  v.chat_template = DescribeTemplate(flags.chat_template, chat_template);
+  v.model = model.info();
+  v.config = checkpoint.config();
+  v.settings = flags.settings;
+  v.limits = LimitsFor(model.info().recipe, flags.settings);
+  v.eos_ids = eos_ids;
+  enter("running " + flags.tflite_path);
+  const ProgressFn progress = [&](std::string_view text, int64_t done,
+                                  int64_t total) {
+    bar.Update(text, done, total);
+  };
+  v.prompts = RunVerification(
+      {model, checkpoint, tokenizer, eos_ids, flags.settings, progress},
+      prompts, v.timing);
+  v.timing.total = SecondsSince(start);
+  v.peak_memory_bytes = PeakMemoryBytes();
+  stage("writing the report");
+  return v;
+}
+
+int RunCommand(const Flags& flags, const StageFn& stage) {
+  if (!flags.json_path.empty()) CheckWritable(flags.json_path);
+  ProgressBar bar(!flags.quiet && isatty(STDERR_FILENO) != 0);
+  const Verification v = Verify(flags, stage, bar);
+  bar.Clear();
+  if (!flags.json_path.empty()) WriteWhole(flags.json_path, JsonReport(v));
+  const std::string text =
+      flags.quiet ? VerdictLine(v) + "\n" : ConsoleReport(v);
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  if (std::fflush(stdout) != 0) throw Error("cannot write to standard output");
+  return v.prompts.empty() || NumFailed(v) > 0 ? kFailed : kPassed;
+}
+
+int ReportError(const char* message) {
+  std::fprintf(stderr, "verify_tflite: error: %s\n", message);
+  return kCouldNotCheck;
+}
+
+// The one place that catches.
+template <typename Work>
+int Guarded(const Work& work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    return ReportError("out of memory; nothing was verified");
+  } catch (const std::exception& e) {
+    return ReportError(e.what());
+  } catch (...) {
+    return ReportError("an unknown error; nothing was verified");
+  }
+}
+
+int Main(int argc, char** argv) {
+  return Guarded([&] {
+    const ParsedFlags parsed = ParseFlags(argc, argv);
+    if (!parsed.flags) {
+      std::fputs(parsed.text.c_str(), stdout);
+      return kPassed;
+    }
+    return RunSupervised([&](const StageFn& stage) {
+      return Guarded([&] { return RunCommand(*parsed.flags, stage); });
+    });
+  });
+}
+
+}  // namespace
+}  // namespace verify_tflite
+
+int main(int argc, char** argv) { return verify_tflite::Main(argc, argv); }

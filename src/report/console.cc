@@ -1,0 +1,230 @@
+#include "report/console.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+#include <vector>
+
+#include "base/utf8.h"
+
+namespace verify_tflite {
+namespace {
+
+// Differing positions shown per prompt; --json holds all.
+constexpr size_t kMaxDifferences = 5;
+
+constexpr std::string_view kMarker = "[≠]";
+
+template <typename... Args>
+void Line(std::string& out, fmt::format_string<Args...> format,
+          Args&&... args) {
+  fmt::format_to(std::back_inserter(out), format, std::forward<Args>(args)...);
+  out += '\n';
+}
+
+std::string_view Mark(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kPass:
+      return "✓";
+    case Outcome::kFail:
+      return "✗";
+    case Outcome::kNotChecked:
+      return "not checked";
+  }
+  return "";
+}
+
+const Check* Find(const PromptResult& result, std::string_view name) {
+  const auto at =
+      std::find_if(result.checks.begin(), result.checks.end(),
+                   [&](const Check& check) { return check.name == name; });
+  return at == result.checks.end() ? nullptr : &*at;
+}
+
+std::string Megabytes(int64_t bytes) {
+  return fmt::format("{:.0f} MB", static_cast<double>(bytes) / 1e6);
+}
+
+// Where two texts part, at a character boundary; npos if they are equal.
+size_t PartAt(std::string_view a, std::string_view b) {
+  if (a == b) return std::string_view::npos;
+  size_t i =
+      std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
+  const auto inside = [&](std::string_view text) {
+    return i < text.size() && (static_cast<uint8_t>(text[i]) & 0xC0) == 0x80;
+  };
+  while (i > 0 && (inside(a) || inside(b))) --i;
+  return i;
+}
+
+// `text` quoted on one line, with the marker where the texts part.
+std::string Marked(std::string_view text, size_t part_at) {
+  if (part_at == std::string_view::npos) return Quote(text);
+  std::string before = Quote(text.substr(0, part_at));
+  const std::string after = Quote(text.substr(part_at));
+  before.pop_back();
+  return before + std::string(kMarker) + after.substr(1);
+}
+
+void AppendHeader(const Verification& v, std::string& out) {
+  std::vector<std::string> lengths;
+  for (const PrefillInfo& prefill : v.model.prefills) {
+    lengths.push_back(std::to_string(prefill.length));
+  }
+  int64_t weights = 0;
+  for (const auto& [type, bytes] : v.model.weight_bytes) weights += bytes;
+  Line(out, "verify_tflite {}", v.tool_version);
+  Line(out, "  TFLite      {}", v.tflite_path);
+  Line(out,
+       "              {}, {} of weights, {} layers, prefill {}, KV cache {}",
+       NameOf(v.model.recipe), Megabytes(weights), v.model.num_layers,
+       fmt::join(lengths, "/"), v.model.kv_length);
+  Line(out, "  PyTorch     {}", v.checkpoint_path);
+  Line(out,
+       "              {}, {} layers, hidden {}, {} heads, {} KV heads, "
+       "vocabulary {}",
+       v.config.model_type, v.config.num_layers, v.config.hidden_size,
+       v.config.num_heads, v.config.num_kv_heads, v.config.vocab_size);
+  Line(out, "  Template    {}", v.chat_template);
+  std::string rule = fmt::format(
+      "first {} tokens match but for ties, mean KL divergence <= {:g} nats",
+      v.limits.match_tokens, v.limits.max_kld);
+  if (v.limits.tolerance) {
+    rule += fmt::format(", |logit difference| <= {:g}", *v.limits.tolerance);
+  }
+  Line(out, "  Pass rule   {} ({})", rule, NameOf(v.model.recipe));
+}
+
+void AppendDifference(const Position& p, size_t index, std::string& out) {
+  const LogitDifference& l = p.logits;
+  Line(
+      out,
+      "    token {}: PyTorch {} ({}), TFLite {} ({}); PyTorch's margin {:.3g}, "
+      "noise {:.3g} RMS: {}",
+      index + 1, Quote(p.reference_text), l.reference_token,
+      Quote(p.candidate_text), l.candidate_token, l.margin, l.rms,
+      p.tie ? "a tie" : "a difference");
+}
+
+void AppendDifferences(const PromptResult& result, std::string& out) {
+  std::vector<size_t> differing;
+  for (size_t i = 0; i < result.positions.size(); ++i) {
+    const LogitDifference& l = result.positions[i].logits;
+    if (l.reference_token != l.candidate_token) differing.push_back(i);
+  }
+  if (differing.empty()) return;
+  Line(out,
+       "  Differing tokens, both models given PyTorch's text before: {} of {}",
+       differing.size(), result.positions.size());
+  const size_t shown = std::min(differing.size(), kMaxDifferences);
+  for (size_t i = 0; i < shown; ++i) {
+    AppendDifference(result.positions[differing[i]], differing[i], out);
+  }
+  if (shown < differing.size()) {
+    Line(out, "    … and {} more (--json holds all)", differing.size() - shown);
+  }
+}
+
+void AppendTokenCheck(const Check& check, const PromptResult& result,
+                      std::string& out) {
+  const auto count = static_cast<size_t>(check.limit.value_or(0));
+  size_t ties = 0;
+  for (size_t i = 0; i < std::min(count, result.positions.size()); ++i) {
+    ties += result.positions[i].tie ? 1 : 0;
+  }
+  std::string note;
+  if (ties > 0) note = fmt::format(" ({} tie{})", ties, ties == 1 ? "" : "s");
+  Line(out, "  First {} tokens match: {:.0f}/{} {}{}", count,
+       check.value.value_or(0), count, Mark(check.outcome), note);
+}
+
+void AppendFigures(const PromptResult& result, std::string& out) {
+  double largest_kld = 0;
+  double largest = 0;
+  double mean = 0;
+  double rms = 0;
+  for (const Position& p : result.positions) {
+    largest_kld = std::max(largest_kld, p.logits.kld);
+    largest = std::max(largest, p.logits.max_abs);
+    mean += p.logits.mean_abs;
+    rms += p.logits.rms;
+  }
+  const auto count = static_cast<double>(result.positions.size());
+  if (const Check* kld = Find(result, "kld")) {
+    Line(out, "  KL divergence: mean {:.3g}, max {:.3g} nats (limit {:g}) {}",
+         kld->value.value_or(0), largest_kld, kld->limit.value_or(0),
+         Mark(kld->outcome));
+  }
+  if (const Check* logits = Find(result, "logits")) {
+    const std::string verdict =
+        logits->limit ? fmt::format(" (limit {:g}) {}", *logits->limit,
+                                    Mark(logits->outcome))
+                      : "";
+    Line(out, "  Logit difference: max {:.3g}{}, mean {:.3g}, RMS {:.3g}",
+         largest, verdict, mean / count, rms / count);
+  }
+  const Check* prefill = Find(result, "prefill_logits");
+  if (prefill != nullptr && prefill->outcome != Outcome::kNotChecked) {
+    Line(out,
+         "  Prefill logits against decode's: KL divergence {:.3g} nats, "
+         "max difference {:.3g} {}",
+         result.prefill_logits->kld, result.prefill_logits->max_abs,
+         Mark(prefill->outcome));
+  }
+}
+
+void AppendPrompt(const PromptResult& result, size_t index, size_t count,
+                  std::string& out) {
+  Line(out, "");
+  Line(out, "Prompt {} of {}: {}", index + 1, count, Quote(result.prompt.text));
+  const size_t part_at = PartAt(result.reference_text, result.candidate_text);
+  Line(out, "  PyTorch: {}", Marked(result.reference_text, part_at));
+  Line(out, "  TFLite:  {}", Marked(result.candidate_text, part_at));
+  AppendDifferences(result, out);
+  if (const Check* finite = Find(result, "finite_logits")) {
+    Line(out, "  {} {}", finite->detail, Mark(finite->outcome));
+  }
+  if (const Check* tokens = Find(result, "tokens")) {
+    AppendTokenCheck(*tokens, result, out);
+  }
+  AppendFigures(result, out);
+  Line(out, "  {}", result.passed ? "PASSED" : "FAILED");
+}
+
+void AppendSummary(const Verification& v, std::string& out) {
+  const Timing& t = v.timing;
+  Line(out, "");
+  Line(out, "Summary");
+  Line(out, "  {} of {} prompts passed",
+       static_cast<int64_t>(v.prompts.size()) - NumFailed(v), v.prompts.size());
+  Line(out,
+       "  {:.1f} s: open {:.1f}, compile {:.1f}, prefill {:.1f}, decode {:.1f} "
+       "({:.0f} tokens/s), PyTorch {:.1f} ({} passes)",
+       t.total, t.open, t.compile, t.prefill, t.decode,
+       t.decode > 0 ? static_cast<double>(t.decode_tokens) / t.decode : 0.0,
+       t.reference, t.reference_passes);
+  Line(out, "  peak memory {}", Megabytes(v.peak_memory_bytes));
+  Line(out, "{}", VerdictLine(v));
+}
+
+}  // namespace
+
+std::string VerdictLine(const Verification& v) {
+  const int64_t failed = NumFailed(v);
+  if (failed == 0 && !v.prompts.empty()) return "✓ ALL TESTS PASSED";
+  return fmt::format("✗ {} of {} prompts failed", failed, v.prompts.size());
+}
+
+std::string ConsoleReport(const Verification& v) {
+  std::string out;
+  AppendHeader(v, out);
+  for (size_t i = 0; i < v.prompts.size(); ++i) {
+    AppendPrompt(v.prompts[i], i, v.prompts.size(), out);
+  }
+  AppendSummary(v, out);
+  return out;
+}
+
+}  // namespace verify_tflite

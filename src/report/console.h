@@ -1,0 +1,20 @@
+// A verification as text for people.
+#ifndef VERIFY_TFLITE_REPORT_CONSOLE_H_
+#define VERIFY_TFLITE_REPORT_CONSOLE_H_
+
+#include <string>
+
+#include "verify/verification.h"
+
+namespace verify_tflite {
+
+// What is compared with what, each prompt, the summary. Ends with the verdict
+// line: "✓ ALL TESTS PASSED" or "✗ n of m prompts failed".
+std::string ConsoleReport(const Verification& verification);
+
+// The verdict line alone.
+std::string VerdictLine(const Verification& verification);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_REPORT_CONSOLE_H_

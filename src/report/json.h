@@ -1,0 +1,19 @@
+// A verification as JSON for programs. Format: docs/json_format.md.
+#ifndef VERIFY_TFLITE_REPORT_JSON_H_
+#define VERIFY_TFLITE_REPORT_JSON_H_
+
+#include <string>
+
+#include "verify/verification.h"
+
+namespace verify_tflite {
+
+// Raised when a field changes its meaning or goes; new fields do not raise it.
+inline constexpr int kJsonSchemaVersion = 1;
+
+// Everything in `verification`, pretty-printed, ending in a newline.
+std::string JsonReport(const Verification& verification);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_REPORT_JSON_H_

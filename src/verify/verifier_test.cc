@@ -1,0 +1,324 @@
+// Real conversions against their checkpoints: sound ones pass, wrong ones do
+// not, and the speculative result is that of decoding token by token.
+#include "verify/verifier.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/testing.h"
+#include "reference/reference.h"
+#include "text/chat_template.h"
+#include "text/eos.h"
+#include "verify/judge.h"
+
+namespace verify_tflite {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::ThrowsMessage;
+
+const std::vector<std::string> kTexts = {"What is AI?", "Hello, how are you?",
+                                         "Explain machine learning"};
+
+// A checkpoint opened once, however many conversions are held against it.
+struct Side {
+  explicit Side(const std::string& name)
+      : checkpoint(Checkpoint::Open(ModelPath(name))),
+        tokenizer(Tokenizer::Open(checkpoint.directory())),
+        eos_ids(ReadEosIds(checkpoint.directory(), tokenizer)) {
+    const auto chat = ChatTemplate::FromCheckpoint(checkpoint.directory());
+    for (const std::string& text : kTexts) {
+      const std::string rendered = chat ? chat->Render(text) : text;
+      prompts.push_back({text, rendered, tokenizer.Encode(rendered, !chat)});
+    }
+  }
+
+  Checkpoint checkpoint;
+  Tokenizer tokenizer;
+  std::vector<int32_t> eos_ids;
+  std::vector<Prompt> prompts;
+};
+
+Side& GetSide(const std::string& name) {
+  static auto& sides = *new std::map<std::string, std::unique_ptr<Side>>;
+  auto& side = sides[name];
+  if (!side) side = std::make_unique<Side>(name);
+  return *side;
+}
+
+Settings TestSettings() {
+  Settings settings;
+  settings.max_new_tokens = 20;
+  settings.num_threads = 2;
+  return settings;
+}
+
+std::vector<PromptResult> Run(const std::string& tflite,
+                              const std::string& checkpoint,
+                              const Settings& settings = TestSettings()) {
+  Side& side = GetSide(checkpoint);
+  const Model model = Model::Open(ModelPath(tflite));
+  Timing timing;
+  return RunVerification(
+      {model, side.checkpoint, side.tokenizer, side.eos_ids, settings, nullptr},
+      side.prompts, timing);
+}
+
+double CheckValue(const PromptResult& result, const std::string& name) {
+  for (const Check& check : result.checks) {
+    if (check.name == name) return check.value.value();
+  }
+  ADD_FAILURE() << "no check " << name;
+  return 0;
+}
+
+// The slow obvious oracle: PyTorch, one token at a time.
+std::vector<int32_t> GreedyByReference(const Side& side, const Prompt& prompt,
+                                       int64_t max_new_tokens) {
+  Reference reference = Reference::Open(side.checkpoint, {2, nullptr});
+  Sequence sequence = reference.NewSequence();
+  std::vector<int32_t> feed = prompt.ids;
+  std::vector<int32_t> generated;
+  while (static_cast<int64_t>(generated.size()) < max_new_tokens) {
+    const std::vector<Reference::Item> items = {{&sequence, feed, 1}};
+    reference.Score(items, [&](size_t, int64_t, std::span<const float> row) {
+      generated.push_back(Argmax(row));
+    });
+    feed = {generated.back()};
+    if (std::count(side.eos_ids.begin(), side.eos_ids.end(), generated.back()) >
+        0) {
+      break;
+    }
+  }
+  return generated;
+}
+
+class SoundFloat : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(SoundFloat, PassesNearFloatRounding) {
+  for (const PromptResult& result : Run(GetParam(), "tiny")) {
+    EXPECT_TRUE(result.passed);
+    EXPECT_LE(CheckValue(result, "kld"), 1e-8);
+    EXPECT_LE(CheckValue(result, "logits"), 1e-3);
+    EXPECT_EQ(FirstDifference(result), std::nullopt);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Tiny, SoundFloat,
+    ::testing::Values("tiny_f32.tflite", "tiny_single.tflite",
+                      "tiny_prefill_logits.tflite", "tiny_mask.tflite",
+                      "tiny_transposed.tflite", "tiny_mask_transposed.tflite",
+                      "tiny_export_hf.tflite"),
+    [](const auto& info) {
+      const std::string name = info.param;
+      return name.substr(0, name.find('.'));
+    });
+
+TEST(Verifier, ChecksPrefillLogitsWhereThereAreSome) {
+  for (const PromptResult& result : Run("tiny_prefill_logits.tflite", "tiny")) {
+    ASSERT_TRUE(result.prefill_logits.has_value());
+    EXPECT_LE(CheckValue(result, "prefill_logits"), 1e-8);
+  }
+  for (const PromptResult& result : Run("tiny_f32.tflite", "tiny")) {
+    EXPECT_FALSE(result.prefill_logits.has_value());
+  }
+}
+
+class Wrong : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Wrong, Fails) {
+  for (const PromptResult& result : Run(GetParam(), "tiny")) {
+    EXPECT_FALSE(result.passed);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, Wrong,
+                         ::testing::Values("tiny_wrong_rope.tflite",
+                                           "tiny_wrong_eps.tflite",
+                                           "tiny_wrong_layers.tflite",
+                                           "tiny_wrong_weights.tflite"),
+                         [](const auto& info) {
+                           const std::string name = info.param;
+                           return name.substr(0, name.find('.'));
+                         });
+
+// The old rule passed this one: the tokens do not show it.
+TEST(Verifier, WrongEpsFailsByDivergenceThoughTheTokensAgree) {
+  for (const PromptResult& result : Run("tiny_wrong_eps.tflite", "tiny")) {
+    EXPECT_EQ(CheckValue(result, "tokens"), 10);
+    EXPECT_GT(CheckValue(result, "kld"), 1e-6);
+    EXPECT_FALSE(result.passed);
+  }
+}
+
+TEST(Verifier, TheOtherCheckpointsConversionPassesAgainstItsOwn) {
+  for (const PromptResult& result :
+       Run("tiny_wrong_weights.tflite", "tiny_other")) {
+    EXPECT_TRUE(result.passed);
+  }
+}
+
+struct Smol {
+  const char* file;
+  bool passes;
+};
+
+class SmolLM2 : public ::testing::TestWithParam<Smol> {};
+
+TEST_P(SmolLM2, IsJudgedByItsRecipe) {
+  Settings settings = TestSettings();
+  settings.max_new_tokens = 30;
+  const auto results = Run(GetParam().file, "smollm2", settings);
+  const bool passed =
+      std::all_of(results.begin(), results.end(),
+                  [](const PromptResult& result) { return result.passed; });
+  EXPECT_EQ(passed, GetParam().passes);
+  for (const PromptResult& result : results) {
+    RecordProperty("kld", std::to_string(CheckValue(result, "kld")));
+    // What fails, fails by its divergence.
+    if (!GetParam().passes) EXPECT_GT(CheckValue(result, "kld"), 0.3);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Recipes, SmolLM2,
+                         ::testing::Values(Smol{"smollm2_f32.tflite", true},
+                                           Smol{"smollm2_fp16.tflite", true},
+                                           Smol{"smollm2_q8.tflite", true},
+                                           Smol{"smollm2_q8_wo.tflite", true},
+                                           Smol{"smollm2_q4_block32.tflite",
+                                                false}),
+                         [](const auto& info) {
+                           const std::string name = info.param.file;
+                           return name.substr(0, name.find('.'));
+                         });
+
+// However often the drafts differ, the text is PyTorch's own.
+TEST(Verifier, SpeculationYieldsPyTorchsGreedyText) {
+  for (const char* file :
+       {"tiny_f32.tflite", "tiny_q8.tflite", "tiny_wrong_rope.tflite",
+        "tiny_wrong_weights.tflite"}) {
+    SCOPED_TRACE(file);
+    const Side& side = GetSide("tiny");
+    const auto results = Run(file, "tiny");
+    for (size_t i = 0; i < results.size(); ++i) {
+      EXPECT_EQ(results[i].reference_ids,
+                GreedyByReference(side, side.prompts[i], 20));
+      EXPECT_EQ(results[i].positions.size(), results[i].reference_ids.size());
+    }
+  }
+}
+
+// Each position is measured given PyTorch's text, whatever the draft was.
+TEST(Verifier, PositionsFollowPyTorchsText) {
+  for (const PromptResult& result : Run("tiny_wrong_rope.tflite", "tiny")) {
+    for (size_t i = 0; i < result.positions.size(); ++i) {
+      EXPECT_EQ(result.positions[i].logits.reference_token,
+                result.reference_ids[i]);
+    }
+    const auto first = FirstDifference(result);
+    ASSERT_TRUE(first.has_value());
+    const Position& position = result.positions[*first];
+    EXPECT_NE(position.logits.reference_token, position.logits.candidate_token);
+    EXPECT_NE(position.reference_text, position.candidate_text);
+  }
+}
+
+TEST(Verifier, StopsAtEos) {
+  Side& side = GetSide("tiny");
+  const Model model = Model::Open(ModelPath("tiny_f32.tflite"));
+  const Settings settings = TestSettings();
+  Timing timing;
+  const auto free = Run("tiny_f32.tflite", "tiny");
+  // Whatever comes fifth ends the text when it is named EOS.
+  const std::vector<int32_t> eos = {free[0].reference_ids[4]};
+  const auto results = RunVerification(
+      {model, side.checkpoint, side.tokenizer, eos, settings, nullptr},
+      std::span(side.prompts).first(1), timing);
+  const auto& ids = results[0].reference_ids;
+  EXPECT_LE(ids.size(), 5u);
+  EXPECT_EQ(ids.back(), eos[0]);
+  EXPECT_EQ(results[0].candidate_ids, ids);
+  EXPECT_TRUE(results[0].passed);
+}
+
+TEST(Verifier, ManyPromptsInGroupsGiveTheSameResults) {
+  Side& side = GetSide("tiny");
+  const Model model = Model::Open(ModelPath("tiny_q8.tflite"));
+  Settings settings = TestSettings();
+  settings.max_new_tokens = 4;
+  std::vector<Prompt> prompts;
+  // Enough tokens for several groups.
+  while (prompts.size() < 150) {
+    prompts.insert(prompts.end(), side.prompts.begin(), side.prompts.end());
+  }
+  Timing timing;
+  const auto results = RunVerification(
+      {model, side.checkpoint, side.tokenizer, side.eos_ids, settings, nullptr},
+      prompts, timing);
+  ASSERT_EQ(results.size(), prompts.size());
+  for (size_t i = 0; i < results.size(); ++i) {
+    const PromptResult& first = results[i % side.prompts.size()];
+    EXPECT_EQ(results[i].reference_ids, first.reference_ids);
+    EXPECT_EQ(results[i].candidate_ids, first.candidate_ids);
+  }
+}
+
+TEST(Verifier, APromptOfOneToken) {
+  Side& side = GetSide("tiny");
+  const Model model = Model::Open(ModelPath("tiny_f32.tflite"));
+  const Settings settings = TestSettings();
+  const std::vector<Prompt> prompts = {{"A", "A", {49}}};
+  Timing timing;
+  const auto results = RunVerification(
+      {model, side.checkpoint, side.tokenizer, side.eos_ids, settings, nullptr},
+      prompts, timing);
+  EXPECT_TRUE(results[0].passed);
+}
+
+TEST(CheckPromptsFit, RefusesWhatDoesNotFitBeforeAnyWork) {
+  const Model model = Model::Open(ModelPath("tiny_f32.tflite"));
+  Settings settings = TestSettings();
+  const int64_t room = model.info().kv_length - settings.max_new_tokens + 1;
+  std::vector<Prompt> prompts = {
+      {"p", "p", std::vector<int32_t>(static_cast<size_t>(room), 5)}};
+  EXPECT_NO_THROW(CheckPromptsFit(model, prompts, settings));
+  prompts[0].ids.push_back(5);
+  EXPECT_THAT([&] { CheckPromptsFit(model, prompts, settings); },
+              ThrowsMessage<Error>(
+                  AllOf(HasSubstr("KV cache of 257"), HasSubstr("has 256"))));
+  prompts[0].ids = {};
+  EXPECT_THAT([&] { CheckPromptsFit(model, prompts, settings); },
+              ThrowsMessage<Error>(HasSubstr("gives no tokens")));
+  prompts[0].ids = {1 << 20};
+  EXPECT_THAT([&] { CheckPromptsFit(model, prompts, settings); },
+              ThrowsMessage<Error>(HasSubstr("do not belong together")));
+}
+
+TEST(CheckSameShape, RefusesAnotherModelsCheckpoint) {
+  const Model model = Model::Open(ModelPath("tiny_f32.tflite"));
+  const Checkpoint& smollm2 = GetSide("smollm2").checkpoint;
+  EXPECT_THAT([&] { CheckSameShape(model, smollm2.config(), "smollm2"); },
+              ThrowsMessage<Error>(
+                  AllOf(HasSubstr("has 4 layers"), HasSubstr("has 30"))));
+  ModelConfig config = GetSide("tiny").checkpoint.config();
+  EXPECT_NO_THROW(CheckSameShape(model, config, "tiny"));
+  config.head_dim *= 2;
+  EXPECT_THAT([&] { CheckSameShape(model, config, "tiny"); },
+              ThrowsMessage<Error>(HasSubstr("KV cache values")));
+  config = GetSide("tiny").checkpoint.config();
+  config.vocab_size += 1;
+  EXPECT_THAT([&] { CheckSameShape(model, config, "tiny"); },
+              ThrowsMessage<Error>(HasSubstr("vocabulary entries")));
+}
+
+}  // namespace
+}  // namespace verify_tflite
