@@ -9,6 +9,7 @@ import inspect
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -96,6 +97,8 @@ class _Workshop:
     self.out = out
     self.keys = keys
     self.private = out / ".made"
+    # A name of this run's own: an orphan of a killed run may still be writing.
+    self.new = self.private / f"new-{os.getpid()}"
 
   def stamp(self, name: str) -> pathlib.Path:
     return self.private / f"{name}.stamp"
@@ -111,7 +114,7 @@ class _Workshop:
     )
 
   def start(self, task: Task) -> _Running:
-    target = self.private / "new" / task.name
+    target = self.new / task.name
     log = self.private / f"{task.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -160,15 +163,20 @@ def run(
     except BlockingIOError:
       print(f"waiting for another run that makes {what} …", flush=True)
       fcntl.flock(lock, fcntl.LOCK_EX)
-    # Left by an interrupted run.
-    shutil.rmtree(shop.private / "new", ignore_errors=True)
-    (shop.private / "new").mkdir()
+    for left in shop.private.glob("new-*"):  # by an interrupted run
+      shutil.rmtree(left, ignore_errors=True)
     todo = [task for task in tasks if not shop.done(task.name)]
     if not todo:
       print(f"{what}: all {len(tasks)} are there", flush=True)
       return
-    _run_all(shop, todo, jobs)
-    shutil.rmtree(shop.private / "new", ignore_errors=True)
+    # So that the processes below are ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+      _run_all(shop, todo, jobs)
+    except KeyboardInterrupt:
+      sys.exit(130)
+    finally:
+      shutil.rmtree(shop.new, ignore_errors=True)
 
 
 def _run_all(shop: _Workshop, todo: list[Task], jobs: int) -> None:
