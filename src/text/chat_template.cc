@@ -146,28 +146,34 @@ ChatTemplate ChatTemplate::FromFile(const std::string& path,
       Impl{path, ReadTemplate(path), SpecialTokens(config, directory)}));
 }
 
-std::string ChatTemplate::Render(std::string_view user_message) const {
-  const size_t fault = FindInvalidUtf8(user_message);
-  if (fault != std::string_view::npos) {
-    throw Error("the message is not UTF-8: byte {} fits no character", fault);
+std::string ChatTemplate::Render(std::span<const ChatMessage> messages) const {
+  for (const ChatMessage& message : messages) {
+    const size_t fault = FindInvalidUtf8(message.content);
+    if (fault != std::string::npos) {
+      throw Error("the {} message is not UTF-8: byte {} fits no character",
+                  message.role, fault);
+    }
   }
   std::string prompt;
   try {
     prompt = RunInLimitedChild([&] {
-      return RenderJinja(impl_->source, impl_->special_tokens, user_message);
+      return RenderJinja(impl_->source, impl_->special_tokens, messages);
     });
   } catch (const Error& e) {
     throw Error("{}: the chat template fails: {}", impl_->origin,
                 ReplaceInvalidUtf8(e.what()));
   }
-  // The engine cuts strings by bytes where Jinja cuts by characters.
+  // The engine cuts strings between bytes where Jinja cuts between characters.
   if (FindInvalidUtf8(prompt) != std::string::npos) {
-    throw Error(
-        "{}: the chat template cuts the message inside a character; name a "
-        "simpler template file",
-        impl_->origin);
+    throw Error("{}: the chat template cuts text inside a character",
+                impl_->origin);
   }
   return prompt;
+}
+
+std::string ChatTemplate::Render(std::string_view user_message) const {
+  const ChatMessage message = {"user", std::string(user_message)};
+  return Render(std::span(&message, 1));
 }
 
 }  // namespace verify_tflite

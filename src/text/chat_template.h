@@ -4,17 +4,25 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
 namespace verify_tflite {
 
+struct ChatMessage {
+  std::string role;  // "user", "system", "assistant"
+  std::string content;
+};
+
+// A template is a stranger's program. It is parsed and rendered in a child
+// process: what takes more than 10 s or 512 MB, or crashes, is an Error.
 class ChatTemplate {
  public:
   // The template of the checkpoint in `directory`: chat_template.jinja, or
   // `chat_template` in tokenizer_config.json (a string, or a list of named ones
   // of which "default" is taken). No value when there is none. Throws Error
-  // when there is one that cannot be parsed.
+  // when there is one that cannot be parsed, or a list without a "default".
   static std::optional<ChatTemplate> FromCheckpoint(
       const std::string& directory);
 
@@ -27,10 +35,14 @@ class ChatTemplate {
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
 
-  // The prompt for one user message, with the generation prompt added; as
-  // transformers' apply_chat_template(add_generation_prompt=True). To be
-  // encoded without special tokens: templates write BOS themselves. Throws
-  // Error when the template itself raises one.
+  // The prompt for a chat, with the generation prompt added; as transformers'
+  // apply_chat_template(add_generation_prompt=True). To be encoded without
+  // special tokens: templates write BOS themselves. Throws Error when the
+  // template itself raises one ("unknown role"), and for text that is not
+  // UTF-8. A template may ask for today's date.
+  std::string Render(std::span<const ChatMessage> messages) const;
+
+  // The prompt for one user message.
   std::string Render(std::string_view user_message) const;
 
  private:

@@ -5,6 +5,10 @@
 #include <jinja/runtime.h>
 #include <jinja/value.h>
 
+#include <memory>
+#include <string_view>
+#include <tuple>
+
 namespace verify_tflite {
 namespace {
 
@@ -13,17 +17,110 @@ jinja::program Parse(const std::string& source) {
   return jinja::parse_from_tokens(lexer.tokenize(source));
 }
 
-jinja::value String(std::string_view text) {
-  return jinja::mk_val<jinja::value_string>(std::string(text));
+// What Python's str.strip() takes away: str.isspace() in Unicode 15.
+constexpr std::string_view kPythonSpaces[] = {" ",
+                                              "\t",
+                                              "\n",
+                                              "\v",
+                                              "\f",
+                                              "\r",
+                                              "\x1C",
+                                              "\x1D",
+                                              "\x1E",
+                                              "\x1F",
+                                              "\xC2\x85",
+                                              "\xC2\xA0",
+                                              "\xE1\x9A\x80",
+                                              "\xE2\x80\x80",
+                                              "\xE2\x80\x81",
+                                              "\xE2\x80\x82",
+                                              "\xE2\x80\x83",
+                                              "\xE2\x80\x84",
+                                              "\xE2\x80\x85",
+                                              "\xE2\x80\x86",
+                                              "\xE2\x80\x87",
+                                              "\xE2\x80\x88",
+                                              "\xE2\x80\x89",
+                                              "\xE2\x80\x8A",
+                                              "\xE2\x80\xA8",
+                                              "\xE2\x80\xA9",
+                                              "\xE2\x80\xAF",
+                                              "\xE2\x81\x9F",
+                                              "\xE3\x80\x80"};
+
+// Length of the space at the left or right end of `text`, 0 if there is none.
+size_t SpaceAt(std::string_view text, bool left) {
+  for (const std::string_view space : kPythonSpaces) {
+    if (left ? text.starts_with(space) : text.ends_with(space)) {
+      return space.size();
+    }
+  }
+  return 0;
 }
 
-jinja::value Messages(std::string_view user_message) {
-  auto message = jinja::mk_val<jinja::value_object>();
-  message->insert("role", String("user"));
-  message->insert("content", String(user_message));
-  auto messages = jinja::mk_val<jinja::value_array>();
-  messages->push_back(message);
-  return messages;
+std::string Strip(std::string_view text, bool left, bool right) {
+  while (const size_t size = left ? SpaceAt(text, true) : 0) {
+    text.remove_prefix(size);
+  }
+  while (const size_t size = right ? SpaceAt(text, false) : 0) {
+    text.remove_suffix(size);
+  }
+  return std::string(text);
+}
+
+// The engine's own strip(), which the filter `trim` is too, knows the spaces of
+// ASCII only. Templates use it on the content of messages, so that content is
+// of this type, which strips as Python does.
+class MessageContent : public jinja::value_string_t {
+ public:
+  using value_string_t::value_string_t;
+
+  const jinja::func_builtins& get_builtins() const override {
+    static const jinja::func_builtins builtins =
+        WithStrip(value_string_t::get_builtins());
+    return builtins;
+  }
+
+ protected:
+  // The inherited one asks for the very same type.
+  bool equivalent(const value_t& other) const override {
+    return dynamic_cast<const value_string_t*>(&other) != nullptr &&
+           val_str.str() == other.val_str.str();
+  }
+
+ private:
+  static jinja::func_handler StripOr(const jinja::func_handler& general,
+                                     bool left, bool right) {
+    return [=](const jinja::func_args& args) -> jinja::value {
+      if (args.count() > 1) return general(args);  // strip(chars)
+      const std::string text = args.get_pos(0)->as_string().str();
+      return jinja::mk_val<jinja::value_string>(Strip(text, left, right));
+    };
+  }
+
+  static jinja::func_builtins WithStrip(jinja::func_builtins builtins) {
+    for (const auto& [name, left, right] :
+         {std::tuple("strip", true, true), std::tuple("lstrip", true, false),
+          std::tuple("rstrip", false, true)}) {
+      builtins[name] = StripOr(builtins.at(name), left, right);
+    }
+    return builtins;
+  }
+};
+
+jinja::value String(const std::string& text) {
+  return jinja::mk_val<jinja::value_string>(text);
+}
+
+jinja::value Messages(std::span<const ChatMessage> messages) {
+  auto list = jinja::mk_val<jinja::value_array>();
+  for (const ChatMessage& message : messages) {
+    auto entry = jinja::mk_val<jinja::value_object>();
+    entry->insert("role", String(message.role));
+    entry->insert("content", std::make_shared<MessageContent>(message.content));
+    list->push_back(entry);
+  }
+  return list;
 }
 
 }  // namespace
@@ -32,13 +129,13 @@ void ParseJinja(const std::string& source) { Parse(source); }
 
 std::string RenderJinja(const std::string& source,
                         const std::map<std::string, std::string>& variables,
-                        std::string_view user_message) {
+                        std::span<const ChatMessage> messages) {
   const jinja::program program = Parse(source);
   jinja::context context(source);
   for (const auto& [name, value] : variables) {
     context.set_val(name, String(value));
   }
-  context.set_val("messages", Messages(user_message));
+  context.set_val("messages", Messages(messages));
   context.set_val("tools", jinja::mk_val<jinja::value_none>());
   context.set_val("documents", jinja::mk_val<jinja::value_none>());
   context.set_val("add_generation_prompt",

@@ -4,8 +4,10 @@
 #define VERIFY_TFLITE_TEXT_JINJA_H_
 
 #include <map>
+#include <span>
 #include <string>
-#include <string_view>
+
+#include "text/chat_template.h"
 
 namespace verify_tflite {
 
@@ -15,11 +17,11 @@ namespace verify_tflite {
 
 void ParseJinja(const std::string& source);
 
-// Renders a chat of one user message with the generation prompt added, no tools
-// and no documents, the names that transformers hands to a template.
+// Renders `messages` with the generation prompt added, no tools and no
+// documents, under the names by which transformers hands them to a template.
 std::string RenderJinja(const std::string& source,
                         const std::map<std::string, std::string>& variables,
-                        std::string_view user_message);
+                        std::span<const ChatMessage> messages);
 
 }  // namespace verify_tflite
 

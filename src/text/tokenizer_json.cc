@@ -318,6 +318,10 @@ TokenizerJson CheckTokenizerJson(std::string_view text,
   if (text.starts_with("\xEF\xBB\xBF")) {
     throw Error("{}: starts with a byte order mark, expected plain JSON", path);
   }
+  // The parser would take this for the end of the file.
+  if (text.find('\0') != std::string_view::npos) {
+    throw Error("{}: holds a zero byte: it is not JSON", path);
+  }
   Checker checker(path);
   json::sax_parse(text, &checker);
   return checker.Finish();
