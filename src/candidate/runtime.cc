@@ -138,12 +138,13 @@ const Runtime& Runtime::Get() {
 }
 
 Runtime::Runtime() {
-  const SharedLibrary library(
+  const std::string path =
       FindPythonLibrary({.package_dir = "ai_edge_litert",
                          .file_name = "libLiteRt.so",
                          .env_variable = "VERIFY_TFLITE_LITERT",
-                         .requirement = kRequirement}));
-  CheckVersion(library.path());
+                         .requirement = kRequirement});
+  CheckVersion(path);
+  const SharedLibrary library(path);
 #define VERIFY_TFLITE_LITERT_LOAD(name) \
   name = library.Symbol<decltype(::name)>(#name);
   VERIFY_TFLITE_LITERT_FUNCTIONS(VERIFY_TFLITE_LITERT_LOAD)
@@ -157,7 +158,7 @@ Runtime::Runtime() {
                 kLiteRtHwAcceleratorCpu),
       IntOption(kLiteRtEnvOptionTagMinLoggerSeverity, kLiteRtLogSeveritySilent),
   };
-  Call(library.path() + ": cannot start the runtime", LiteRtCreateEnvironment,
+  Call(path + ": cannot start the runtime", LiteRtCreateEnvironment,
        static_cast<int>(options.size()), options.data(), &environment);
 }
 

@@ -40,7 +40,8 @@ class Session {
  public:
   struct Options {
     int num_threads = 1;
-    ProgressFn progress;  // counts prefill chunks and decode steps
+    // Told after every chunk and every decode step of a Prefill.
+    ProgressFn progress = nullptr;
   };
 
   // Compiles the decode signature and those prefill signatures of `model` that

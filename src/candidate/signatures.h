@@ -18,10 +18,10 @@ namespace verify_tflite {
 struct TensorSpec {
   std::string name;
   LiteRtElementType type = kLiteRtElementTypeNone;
-  std::vector<int64_t> dims;
+  std::vector<int64_t> dims = {};
   // KV cache outputs: the axis that counts positions, as the graph that writes
   // the cache shows it. Absent when the graph does not show it.
-  std::optional<size_t> sequence_axis;
+  std::optional<size_t> sequence_axis = std::nullopt;
 };
 
 // Throws Error unless every dimension is positive, the type's size is known
@@ -33,8 +33,8 @@ std::string Describe(const TensorSpec& tensor);
 struct SignatureSpec {
   std::string name;
   size_t index = 0;  // in the file
-  std::vector<TensorSpec> inputs;
-  std::vector<TensorSpec> outputs;
+  std::vector<TensorSpec> inputs = {};
+  std::vector<TensorSpec> outputs = {};
 };
 
 enum class Role { kTokens, kPositions, kMask, kKvCache, kLogits, kUnused };

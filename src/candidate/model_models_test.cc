@@ -1,0 +1,149 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/testing.h"
+#include "candidate/model.h"
+#include "candidate/testing_models.h"
+
+namespace verify_tflite {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string OpenMessage(const std::string& path) {
+  try {
+    Model::Open(path);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+TEST(ModelTest, ReadsTheClassicConversion) {
+  const Model model = Model::Open(ModelPath("tiny_f32.tflite"));
+  const ModelInfo& info = model.info();
+  ASSERT_EQ(info.prefills.size(), 2u);
+  EXPECT_EQ(info.prefills[0].name, "prefill_64");
+  EXPECT_EQ(info.prefills[0].length, 64);
+  EXPECT_EQ(info.prefills[0].logit_rows, 0);
+  EXPECT_EQ(info.prefills[1].name, "prefill_8");
+  EXPECT_EQ(info.num_layers, 4);
+  EXPECT_EQ(info.kv_length, 256);
+  EXPECT_EQ(info.vocab_size, 49152);
+  EXPECT_FALSE(info.mask_input);
+  // 4 layers, keys and values, 256 positions, 2 heads of 16, float32.
+  EXPECT_EQ(info.kv_bytes, 4 * 2 * 256 * 2 * 16 * 4);
+  EXPECT_EQ(info.recipe, Recipe::kFloat32);
+  // The tied embedding alone is 49152 x 64 floats, and in the file once.
+  EXPECT_GT(info.weight_bytes.at("FLOAT32"), 49152 * 64 * 4);
+  EXPECT_LT(info.weight_bytes.at("FLOAT32"), 49152 * 64 * 4 + 2'000'000);
+}
+
+TEST(ModelTest, FindsTheCacheLengthInEveryLayout) {
+  for (const char* name :
+       {"tiny_single.tflite", "tiny_mask.tflite", "tiny_transposed.tflite",
+        "tiny_mask_transposed.tflite", "tiny_export_hf.tflite"}) {
+    const Model model = Model::Open(ModelPath(name));
+    EXPECT_EQ(model.info().kv_length, 256) << name;
+    EXPECT_EQ(model.info().num_layers, 4) << name;
+  }
+  EXPECT_EQ(Model::Open(ModelPath("smollm2_q8.tflite")).info().kv_length, 1280);
+}
+
+TEST(ModelTest, ReadsMasks) {
+  EXPECT_TRUE(Model::Open(ModelPath("tiny_mask.tflite")).info().mask_input);
+  EXPECT_TRUE(
+      Model::Open(ModelPath("tiny_export_hf.tflite")).info().mask_input);
+}
+
+TEST(ModelTest, ReadsASinglePrefill) {
+  const Model model = Model::Open(ModelPath("tiny_single.tflite"));
+  ASSERT_EQ(model.info().prefills.size(), 1u);
+  EXPECT_EQ(model.info().prefills[0].name, "prefill");
+  EXPECT_EQ(model.info().prefills[0].length, 64);
+}
+
+TEST(ModelTest, TellsTheRecipeFromTheWeights) {
+  const auto recipe = [](const char* name) {
+    return std::string(NameOf(Model::Open(ModelPath(name)).info().recipe));
+  };
+  EXPECT_EQ(recipe("smollm2_f32.tflite"), "float32");
+  EXPECT_EQ(recipe("smollm2_fp16.tflite"), "float16");
+  EXPECT_EQ(recipe("smollm2_q8.tflite"), "int8");
+  EXPECT_EQ(recipe("smollm2_q8_wo.tflite"), "int8");
+  EXPECT_EQ(recipe("smollm2_q4_block32.tflite"), "int4");
+  EXPECT_EQ(recipe("tiny_q8.tflite"), "int8");
+}
+
+TEST(ModelTest, CountsSharedWeightsOnce) {
+  const std::string path = ModelPath("smollm2_q8.tflite");
+  const Model model = Model::Open(path);
+  int64_t total = 0;
+  for (const auto& [type, bytes] : model.info().weight_bytes) {
+    total += bytes;
+  }
+  const auto file = static_cast<int64_t>(ReadFile(path).size());
+  EXPECT_LT(total, file);
+  EXPECT_GT(total, file * 8 / 10);
+}
+
+TEST(ModelTest, RefusesWhatIsNoTflite) {
+  const TempDir dir;
+  EXPECT_THAT(OpenMessage(dir.File("none.tflite")), HasSubstr("none.tflite"));
+  EXPECT_THAT(OpenMessage(dir.path()), HasSubstr("directory"));
+  EXPECT_THAT(OpenMessage(dir.Write("empty.tflite", "")), HasSubstr("empty"));
+  for (const char* content : {"x", "TFL3", "\x1c\0\0\0TFL", "PK\3\4 a zip file",
+                              "LITERTLM\1\0\0\0\5\0\0\0"}) {
+    EXPECT_THAT(OpenMessage(dir.Write("a.tflite", content)),
+                AllOf(HasSubstr("a.tflite"), HasSubstr("no .tflite file")));
+  }
+  std::string random(100000, '\0');
+  for (size_t i = 0; i < random.size(); ++i) {
+    random[i] = static_cast<char>((i * i * 2654435761u) >> 11);
+  }
+  EXPECT_NE(OpenMessage(dir.Write("random.tflite", random)), "");
+  random.replace(4, 4, "TFL3");
+  EXPECT_THAT(OpenMessage(dir.Write("random.tflite", random)),
+              HasSubstr("INVALID_FLATBUFFER"));
+}
+
+TEST(ModelTest, RefusesTruncatedFiles) {
+  const TempDir dir;
+  const std::string whole = ReadFile(ModelPath("tiny_f32.tflite"));
+  for (size_t kept = 8; kept < whole.size(); kept += whole.size() / 23) {
+    EXPECT_THAT(OpenMessage(dir.Write("cut.tflite", whole.substr(0, kept))),
+                HasSubstr("INVALID_FLATBUFFER"));
+  }
+  EXPECT_NE(
+      OpenMessage(dir.Write("cut.tflite", whole.substr(0, whole.size() - 1))),
+      "");
+}
+
+// A file of the right structure that is no language model.
+TEST(ModelTest, RefusesAnotherKindOfModel) {
+  const TempDir dir;
+  std::string bytes = ReadFile(ModelPath("tiny_single.tflite"));
+  const auto rename = [&bytes](std::string_view from, std::string_view to) {
+    // Flatbuffer strings: the length comes first.
+    const std::string key = std::string(1, static_cast<char>(from.size())) +
+                            std::string(3, '\0') + std::string(from) + '\0';
+    size_t count = 0;
+    for (size_t at = 0; (at = bytes.find(key, at)) != std::string::npos; ++at) {
+      bytes.replace(at + 4, to.size(), to);
+      ++count;
+    }
+    return count;
+  };
+  ASSERT_GE(rename("prefill", "predict"), 1u);
+  EXPECT_THAT(
+      OpenMessage(dir.Write("b.tflite", bytes)),
+      AllOf(HasSubstr("no signature \"prefill\""), HasSubstr("\"predict\"")));
+  ASSERT_GE(rename("decode", "encode"), 1u);
+  EXPECT_THAT(OpenMessage(dir.Write("b.tflite", bytes)),
+              HasSubstr("no signature \"decode\""));
+}
+
+}  // namespace
+}  // namespace verify_tflite

@@ -1,0 +1,342 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/json_file.h"
+#include "base/testing.h"
+#include "candidate/session.h"
+#include "candidate/stderr_capture.h"
+#include "candidate/testing_models.h"
+
+namespace verify_tflite {
+namespace {
+
+using ::testing::HasSubstr;
+
+// EXPECT_EQ on floats would take -0 for 0 and print a million numbers.
+bool SameBits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() &&
+         std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+float MaxDifference(std::span<const float> a, std::span<const float> b) {
+  float worst = a.size() == b.size() ? 0.0f : INFINITY;
+  for (size_t i = 0; i < a.size() && i < b.size(); ++i) {
+    const float difference = std::fabs(a[i] - b[i]);
+    // A NaN must not pass.
+    if (!(difference <= worst)) worst = difference;
+  }
+  return worst;
+}
+
+std::string MessageOf(const std::function<void()>& function) {
+  try {
+    function();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+// Against what LiteRT's Python interface computed from the same file.
+class RecordedTest : public testing::TestWithParam<const char*> {};
+
+void CheckPlan(const Model& model, const nlohmann::json& expected,
+               size_t count) {
+  const PrefillPlan plan = Plan(model, 0, count);
+  ASSERT_EQ(plan.chunks.size(), expected.size());
+  EXPECT_EQ(plan.decode_tail, 0);
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const PrefillChunk& chunk = plan.chunks[i];
+    EXPECT_EQ(model.info().prefills[chunk.prefill].name,
+              expected[i]["signature"]);
+    EXPECT_EQ(chunk.begin, expected[i]["begin"]);
+    EXPECT_EQ(chunk.count, expected[i]["count"]);
+  }
+}
+
+TEST_P(RecordedTest, LogitsAreThoseOfThePythonInterface) {
+  const std::string stem = GetParam();
+  const auto recorded =
+      ReadJsonFile(ExpectedPath("candidate/" + stem + ".json"));
+  const Model model = Model::Open(ModelPath(stem + ".tflite"));
+  EXPECT_EQ(model.info().vocab_size, recorded["vocab_size"]);
+  Session session = WholeSession(model, {.num_threads = 2});
+  ASSERT_FALSE(recorded["cases"].empty());
+  for (const auto& expected : recorded["cases"]) {
+    SCOPED_TRACE(expected["name"]);
+    const auto prompt = expected["prompt_ids"].get<Tokens>();
+    CheckPlan(model, expected["prefill"], prompt.size() - 1);
+    KvCache kv = session.NewKvCache();
+    Tokens chosen;
+    const std::vector<float> logits =
+        Generate(session, kv, prompt, expected["steps"], &chosen);
+    EXPECT_EQ(chosen, expected["chosen_ids"].get<Tokens>());
+    const std::vector<float> python = ReadFloats(ExpectedPath(
+        "candidate/" + expected["logits_file"].get<std::string>()));
+    EXPECT_TRUE(SameBits(logits, python))
+        << "largest difference " << MaxDifference(logits, python);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, RecordedTest,
+    testing::Values("tiny_f32", "tiny_single", "tiny_mask", "tiny_transposed",
+                    "tiny_mask_transposed", "tiny_prefill_logits",
+                    "tiny_export_hf", "tiny_q8", "smollm2_f32", "smollm2_q8",
+                    "smollm2_fp16", "smollm2_q8_wo"),
+    [](const auto& info) { return std::string(info.param); });
+
+// One small model for all that follows.
+class SessionTest : public testing::Test {
+ protected:
+  static constexpr size_t kKvLength = 256;
+
+  Model model_ = Model::Open(ModelPath("tiny_f32.tflite"));
+  Session session_ = WholeSession(model_);
+};
+
+TEST_F(SessionTest, ThreadsDoNotChangeTheResult) {
+  Session two = WholeSession(model_, {.num_threads = 2});
+  KvCache a = session_.NewKvCache();
+  KvCache b = two.NewKvCache();
+  EXPECT_TRUE(SameBits(Generate(session_, a, SomeTokens(80), 3),
+                       Generate(two, b, SomeTokens(80), 3)));
+}
+
+TEST_F(SessionTest, ChunksChooseTheTokensThatSingleStepsChoose) {
+  const Tokens prompt = SomeTokens(151);
+  Tokens by_chunks;
+  KvCache a = session_.NewKvCache();
+  const std::vector<float> chunked =
+      Generate(session_, a, prompt, 8, &by_chunks);
+
+  KvCache b = session_.NewKvCache();
+  for (size_t i = 0; i + 1 < prompt.size(); ++i) session_.Decode(b, prompt[i]);
+  Tokens by_steps;
+  const std::vector<float> stepped =
+      Generate(session_, b, {prompt.back()}, 8, &by_steps);
+  EXPECT_EQ(by_chunks, by_steps);
+  EXPECT_LT(MaxDifference(chunked, stepped), 1e-3f);
+}
+
+TEST_F(SessionTest, CachesDoNotDisturbEachOther) {
+  const Tokens first = SomeTokens(30, 1);
+  const Tokens second = SomeTokens(70, 2);
+  KvCache alone = session_.NewKvCache();
+  const std::vector<float> expected = Generate(session_, alone, first, 4);
+
+  KvCache a = session_.NewKvCache();
+  KvCache b = session_.NewKvCache();
+  session_.Prefill(a, std::span(first).first(first.size() - 1));
+  session_.Prefill(b, std::span(second).first(second.size() - 1));
+  std::vector<float> logits;
+  int32_t token = first.back();
+  for (int i = 0; i < 4; ++i) {
+    const std::vector<float> step = Copy(session_.Decode(a, token));
+    session_.Decode(b, second.back());
+    logits.insert(logits.end(), step.begin(), step.end());
+    token = Best(step);
+  }
+  EXPECT_TRUE(SameBits(logits, expected));
+  EXPECT_EQ(a.length(), 33);
+  EXPECT_EQ(b.length(), 73);
+}
+
+TEST_F(SessionTest, EarlierTextsLeaveNothingBehind) {
+  const auto run = [&](int32_t seed) {
+    KvCache kv = session_.NewKvCache();
+    return Generate(session_, kv, SomeTokens(90, seed), 3);
+  };
+  const std::vector<float> first = run(1);
+  EXPECT_FALSE(SameBits(first, run(2)));
+  EXPECT_TRUE(SameBits(first, run(1)));
+}
+
+TEST_F(SessionTest, TruncateAndFeedAgainIsAFreshRun) {
+  const Tokens prompt = SomeTokens(40);
+  KvCache fresh = session_.NewKvCache();
+  session_.Prefill(fresh, prompt);
+  session_.Decode(fresh, 300);
+  const std::vector<float> expected = Copy(session_.Decode(fresh, 400));
+
+  KvCache kv = session_.NewKvCache();
+  session_.Prefill(kv, prompt);
+  for (int32_t token = 500; token < 520; ++token) session_.Decode(kv, token);
+  kv.Truncate(40);
+  EXPECT_EQ(kv.length(), 40);
+  session_.Decode(kv, 300);
+  EXPECT_TRUE(SameBits(session_.Decode(kv, 400), expected));
+
+  // From the start, over the leftovers of a longer text.
+  kv.Truncate(0);
+  session_.Prefill(kv, prompt);
+  session_.Decode(kv, 300);
+  EXPECT_TRUE(SameBits(session_.Decode(kv, 400), expected));
+
+  EXPECT_THROW(kv.Truncate(43), Error);
+  EXPECT_THROW(kv.Truncate(-1), Error);
+}
+
+TEST_F(SessionTest, SessionsAndCachesMove) {
+  const Tokens prompt = SomeTokens(9);
+  KvCache kv = session_.NewKvCache();
+  const std::vector<float> expected = Generate(session_, kv, prompt, 1);
+  Model model = std::move(model_);
+  Session session = std::move(session_);
+  KvCache other = session.NewKvCache();
+  session.Prefill(other, std::span(prompt).first(8));
+  KvCache moved = std::move(other);
+  EXPECT_TRUE(SameBits(session.Decode(moved, prompt.back()), expected));
+}
+
+TEST_F(SessionTest, TheCacheCanBeFilledToTheLastPosition) {
+  const Tokens prompt = SomeTokens(kKvLength);
+  KvCache a = session_.NewKvCache();
+  // 3 full chunks of 64, then 58 in a padded one that ends with the cache.
+  session_.Prefill(a, std::span(prompt).first(250));
+  EXPECT_EQ(a.length(), 250);
+  // No signature fits the last 6 positions.
+  const std::vector<float> last =
+      Copy(session_.Prefill(a, std::span(prompt).subspan(250)));
+  EXPECT_EQ(a.length(), 256);
+
+  KvCache b = session_.NewKvCache();
+  std::span<const float> expected;
+  for (const int32_t token : prompt) expected = session_.Decode(b, token);
+  EXPECT_LT(MaxDifference(last, expected), 1e-3f);
+
+  EXPECT_THAT(MessageOf([&] { session_.Decode(a, 5); }),
+              HasSubstr("do not fit the KV cache of 256 positions"));
+  EXPECT_EQ(a.length(), 256);
+}
+
+TEST_F(SessionTest, FullChunkThenTailNearTheEnd) {
+  const Tokens prompt = SomeTokens(kKvLength);
+  KvCache a = session_.NewKvCache();
+  session_.Prefill(a, std::span(prompt).first(245));
+  // 8 fits once, then 3 positions are left for 2 tokens.
+  const std::vector<float> last =
+      Copy(session_.Prefill(a, std::span(prompt).subspan(245, 10)));
+  EXPECT_EQ(a.length(), 255);
+
+  KvCache b = session_.NewKvCache();
+  session_.Prefill(b, std::span(prompt).first(192));
+  std::span<const float> expected;
+  for (size_t i = 192; i < 255; ++i) {
+    expected = session_.Decode(b, prompt[i]);
+  }
+  EXPECT_LT(MaxDifference(last, expected), 1e-3f);
+}
+
+TEST_F(SessionTest, RefusesBeforeAnyWork) {
+  int reports = 0;
+  Session session = WholeSession(
+      model_,
+      {.progress = [&](std::string_view, int64_t, int64_t) { ++reports; }});
+  KvCache kv = session.NewKvCache();
+  EXPECT_THAT(
+      MessageOf([&] { session.Prefill(kv, SomeTokens(kKvLength + 1)); }),
+      ::testing::AllOf(HasSubstr("tiny_f32.tflite"),
+                       HasSubstr("257 tokens from position 0")));
+  Tokens prompt = SomeTokens(100);
+  prompt[99] = 49152;
+  EXPECT_THAT(MessageOf([&] { session.Prefill(kv, prompt); }),
+              HasSubstr("token 49152 is outside the model's vocabulary"));
+  EXPECT_THAT(MessageOf([&] { session.Decode(kv, -1); }),
+              HasSubstr("token -1 is outside"));
+  EXPECT_EQ(kv.length(), 0);
+  EXPECT_EQ(reports, 0);
+  session.Decode(kv, 49151);
+}
+
+TEST_F(SessionTest, CompilesOnlyWhatThePlansUse) {
+  const PrefillPlan plan = Plan(model_, 0, 60);
+  Session session = Session::Create(model_, {&plan, 1}, {});
+  KvCache kv = session.NewKvCache();
+  EXPECT_THAT(MessageOf([&] { session.Prefill(kv, SomeTokens(5)); }),
+              HasSubstr("signature \"prefill_8\": was not compiled"));
+  EXPECT_EQ(kv.length(), 0);
+  session.Prefill(kv, SomeTokens(60));
+  EXPECT_EQ(kv.length(), 60);
+
+  Session decode_only = Session::Create(model_, {}, {});
+  KvCache other = decode_only.NewKvCache();
+  decode_only.Decode(other, 5);
+}
+
+TEST_F(SessionTest, ReportsChunksAndTail) {
+  std::vector<std::pair<int64_t, int64_t>> reports;
+  Session session = WholeSession(
+      model_,
+      {.progress = [&](std::string_view stage, int64_t done, int64_t total) {
+        EXPECT_EQ(stage, "prefill");
+        reports.emplace_back(done, total);
+      }});
+  KvCache kv = session.NewKvCache();
+  session.Prefill(kv, SomeTokens(250));
+  using Pairs = decltype(reports);
+  EXPECT_EQ(reports, (Pairs{{1, 4}, {2, 4}, {3, 4}, {4, 4}}));
+  reports.clear();
+  session.Prefill(kv, SomeTokens(2));
+  EXPECT_EQ(reports, (Pairs{{1, 2}, {2, 2}}));
+  EXPECT_TRUE(session.Prefill(kv, {}).empty());
+}
+
+TEST_F(SessionTest, NothingReachesStandardError) {
+  const StderrCapture capture;
+  Session session = WholeSession(model_);
+  KvCache kv = session.NewKvCache();
+  Generate(session, kv, SomeTokens(20), 2);
+  EXPECT_EQ(capture.Text(1000), "");
+}
+
+// Prefill logits, against those of decode for the same token.
+TEST(PrefillLogitsTest, RowOfTheLastTokenThatIsNoPad) {
+  const Model model = Model::Open(ModelPath("tiny_prefill_logits.tflite"));
+  for (const PrefillInfo& prefill : model.info().prefills) {
+    EXPECT_EQ(prefill.logit_rows, prefill.length);
+  }
+  Session session = WholeSession(model);
+  for (const size_t count : {1u, 5u, 8u, 64u, 70u, 72u}) {
+    const Tokens prompt = SomeTokens(count);
+    KvCache a = session.NewKvCache();
+    const std::vector<float> logits = Copy(session.Prefill(a, prompt));
+    KvCache b = session.NewKvCache();
+    EXPECT_LT(MaxDifference(logits, Generate(session, b, prompt, 1)), 1e-3f)
+        << count;
+  }
+}
+
+TEST(PrefillLogitsTest, EmptyWithoutSuchAnOutput) {
+  const Model model = Model::Open(ModelPath("tiny_f32.tflite"));
+  Session session = WholeSession(model);
+  KvCache kv = session.NewKvCache();
+  EXPECT_TRUE(session.Prefill(kv, SomeTokens(64)).empty());
+}
+
+// The same weights under another layout, mask or converter.
+TEST(VariantsTest, AgreeWithThePlainConversion) {
+  const auto run = [](const std::string& name) {
+    const Model model = Model::Open(ModelPath(name));
+    Session session = WholeSession(model);
+    KvCache kv = session.NewKvCache();
+    // A padded chunk behind a full one.
+    return Generate(session, kv, SomeTokens(100), 4);
+  };
+  const std::vector<float> plain = run("tiny_f32.tflite");
+  for (const char* name :
+       {"tiny_single.tflite", "tiny_mask.tflite", "tiny_transposed.tflite",
+        "tiny_mask_transposed.tflite", "tiny_prefill_logits.tflite",
+        "tiny_export_hf.tflite"}) {
+    EXPECT_LT(MaxDifference(run(name), plain), 1e-3f) << name;
+  }
+  EXPECT_GT(MaxDifference(run("tiny_wrong_rope.tflite"), plain), 0.1f);
+}
+
+}  // namespace
+}  // namespace verify_tflite
