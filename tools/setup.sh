@@ -22,7 +22,7 @@ readonly sdist_parts=(
   vendor/nlohmann
 )
 
-hash_of() { sha256sum "$@" | sha256sum | cut -d' ' -f1; }
+hash_of() { cat "$@" | sha256sum | cut -d' ' -f1; }
 
 missing_packages() {
   local package
@@ -86,7 +86,7 @@ make_venv() {
 
 get_llama_cpp() {
   local key
-  key=$(hash_of tools/requirements-sdist.txt tools/setup.sh)
+  key=$(hash_of tools/requirements-sdist.txt - <<<"${sdist_parts[*]}")
   is_stamped "$cache/llama.cpp" "$key" && return
   say "getting the template engine of llama.cpp"
   local work="$cache/sdist.new"
