@@ -23,7 +23,8 @@ class Sequence {
   Sequence& operator=(Sequence&&) noexcept;
 
   int64_t length() const;  // tokens in the KV cache
-  // Forgets all tokens from position `length` on; length <= length().
+  // Forgets all tokens from position `length` on. Throws Error unless
+  // 0 <= length <= length().
   void Truncate(int64_t length);
 
  private:
@@ -35,9 +36,18 @@ class Sequence {
 
 class Reference {
  public:
+  // Wall time in seconds, added up over passes: for benchmarks.
+  struct Times {
+    double linear = 0;  // q, k, v, o, gate, up, down
+    double attention = 0;
+    double head = 0;
+    double total = 0;
+  };
+
   struct Options {
-    int num_threads = 1;
-    ProgressFn progress;  // counts layers
+    int num_threads = 1;  // of ATen, which has one setting per process
+    ProgressFn progress = nullptr;  // counts layers
+    Times* times = nullptr;
   };
 
   // Checks that every weight the config implies is there with the right shape;
@@ -65,7 +75,14 @@ class Reference {
 
   // One teacher-forced causal pass over all items, every weight touched once.
   // Positions continue from sequence->length(). Throws Error for a token id
-  // outside the vocabulary.
+  // outside the vocabulary and for an item that breaks a rule above; then no
+  // sequence has changed. What `on_logits` throws passes through; by then the
+  // sequences have grown.
+  //
+  // The same pass gives the same bits, whatever the number of threads of linear
+  // layers. Packing other sequences into a pass or splitting a sequence over
+  // passes changes the shape of matrix products and so may change the last bits
+  // of logits (about 1e-5), never more.
   void Score(std::span<const Item> items, const LogitsFn& on_logits);
 
  private:

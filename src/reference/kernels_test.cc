@@ -1,0 +1,140 @@
+#include "reference/kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+namespace verify_tflite {
+namespace {
+
+// All 2^16 patterns of a 16-bit type, after one byte that spoils alignment.
+std::vector<std::byte> AllHalves() {
+  std::vector<std::byte> bytes(1 + 2 * 65536);
+  for (uint32_t i = 0; i < 65536; ++i) {
+    const auto pattern = static_cast<uint16_t>(i);
+    std::memcpy(&bytes[1 + 2 * i], &pattern, 2);
+  }
+  return bytes;
+}
+
+// The value of a binary16 pattern by its definition.
+double Half(uint32_t bits) {
+  const int exponent = static_cast<int>(bits >> 10 & 31);
+  const double fraction = bits & 1023;
+  const double sign = bits & 0x8000 ? -1 : 1;
+  if (exponent == 31) {
+    return fraction == 0 ? sign * INFINITY : std::nan("");
+  }
+  if (exponent == 0) return sign * std::ldexp(fraction, -24);
+  return sign * std::ldexp(1024 + fraction, exponent - 25);
+}
+
+TEST(Kernels, WidensEveryF16) {
+  const std::vector<std::byte> halves = AllHalves();
+  std::vector<float> out(65536);
+  // An odd count leaves a rest after full vectors.
+  Widen(DType::kF16, halves.data() + 1, 65535, out.data());
+  for (uint32_t i = 0; i < 65535; ++i) {
+    const double expected = Half(i);
+    if (std::isnan(expected)) {
+      EXPECT_TRUE(std::isnan(out[i])) << i;
+    } else {
+      ASSERT_EQ(out[i], expected) << i;
+      ASSERT_EQ(std::signbit(out[i]), std::signbit(expected)) << i;
+    }
+  }
+  for (const uint32_t i : {0u, 1u, 1023u, 0x8001u, 0x7c00u, 0xfc00u, 0x3c00u}) {
+    float one;
+    Widen(DType::kF16, halves.data() + 1 + 2 * i, 1, &one);
+    EXPECT_EQ(one, Half(i)) << i;
+  }
+}
+
+TEST(Kernels, WidensEveryBF16) {
+  const std::vector<std::byte> halves = AllHalves();
+  std::vector<float> out(65536);
+  Widen(DType::kBF16, halves.data() + 1, 65535, out.data());
+  for (uint32_t i = 0; i < 65535; ++i) {
+    ASSERT_EQ(std::bit_cast<uint32_t>(out[i]), i << 16);
+  }
+}
+
+TEST(Kernels, CopiesF32) {
+  const float values[] = {1,  -2, 3e38f, 1e-45f, 5,  6,  7,  8, 9,
+                          10, 11, 12,    13,     14, 15, 16, 17};
+  std::vector<std::byte> bytes(1 + sizeof(values));
+  std::memcpy(&bytes[1], values, sizeof(values));
+  float out[17];
+  Widen(DType::kF32, &bytes[1], 17, out);
+  EXPECT_EQ(std::memcmp(out, values, sizeof(values)), 0);
+}
+
+// Random weights of `dtype`: 16 random bits, exponents near 1.
+std::vector<std::byte> RandomWeights(DType dtype, int64_t count,
+                                     std::mt19937& random) {
+  std::vector<std::byte> bytes(1 + count * SizeOf(dtype));
+  std::normal_distribution<float> normal;
+  for (int64_t i = 0; i < count; ++i) {
+    const float value = normal(random);
+    std::byte* to = &bytes[1 + i * SizeOf(dtype)];
+    if (dtype == DType::kF32) {
+      std::memcpy(to, &value, 4);
+    } else if (dtype == DType::kBF16) {
+      const uint32_t bits = std::bit_cast<uint32_t>(value) >> 16;
+      std::memcpy(to, &bits, 2);
+    } else {
+      const uint16_t bits = 0x3000 | (random() & 0x8fff);  // 0.125 … 2
+      std::memcpy(to, &bits, 2);
+    }
+  }
+  return bytes;
+}
+
+void CheckDot(DType dtype, int64_t outputs, int64_t inputs, int64_t rows) {
+  std::mt19937 random(1);
+  const auto weights = RandomWeights(dtype, outputs * inputs, random);
+  std::vector<float> wide(outputs * inputs);
+  Widen(dtype, &weights[1], outputs * inputs, wide.data());
+  std::normal_distribution<float> normal;
+  std::vector<float> x(rows * inputs);
+  for (float& value : x) value = normal(random);
+  const int64_t stride = outputs + 3;
+  std::vector<float> y(rows * stride, -7);
+  Dot({dtype, &weights[1], outputs, inputs, x.data(), rows, y.data(), stride});
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t o = 0; o < outputs; ++o) {
+      double sum = 0;
+      double size = 0;
+      for (int64_t i = 0; i < inputs; ++i) {
+        const double product = double{x[r * inputs + i]} * wide[o * inputs + i];
+        sum += product;
+        size += std::abs(product);
+      }
+      ASSERT_NEAR(y[r * stride + o], sum, 3e-7 * size);
+    }
+    for (int64_t o = outputs; o < stride; ++o) {
+      ASSERT_EQ(y[r * stride + o], -7) << "written past the outputs";
+    }
+  }
+}
+
+TEST(Kernels, DotEqualsAPlainSum) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (const int64_t outputs : {1, 3, 4, 9}) {
+      for (const int64_t inputs : {1, 15, 16, 64, 577}) {
+        for (const int64_t rows : {1, 2, 3, 4, 7, 8}) {
+          SCOPED_TRACE(testing::Message() << NameOf(dtype) << " " << outputs
+                                          << "x" << inputs << " by " << rows);
+          CheckDot(dtype, outputs, inputs, rows);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace verify_tflite
