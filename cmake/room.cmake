@@ -24,8 +24,7 @@ function(vtf_test name)
     set(label models)
   endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
-    PROPERTIES LABELS ${label} TIMEOUT 900
-    ENVIRONMENT "VERIFY_TFLITE_CACHE=${VERIFY_TFLITE_CACHE};VERIFY_TFLITE_TESTDATA=${CMAKE_SOURCE_DIR}/testdata;VERIFY_TFLITE_BINARY=${CMAKE_BINARY_DIR}/verify_tflite")
+                       PROPERTIES LABELS ${label} TIMEOUT 900)
 endfunction()
 
 include(GoogleTest)

@@ -12,31 +12,31 @@
 namespace verify_tflite {
 namespace {
 
-std::string Existing(const char* variable, std::string_view folder,
+std::string Existing(const std::filesystem::path& folder,
                      std::string_view name) {
-  const char* root = getenv(variable);
-  if (root == nullptr) {
-    throw Error("{} is not set: run tests through ./test or ctest", variable);
-  }
-  const auto path = std::filesystem::path(root) / folder / name;
+  const std::string path = folder / name;
   if (!std::filesystem::exists(path)) {
-    throw Error("{} is missing: ./test makes it", path.string());
+    throw Error("{} is missing: ./test makes it", path);
   }
-  return path.string();
+  return path;
 }
 
 }  // namespace
 
 std::string ModelPath(std::string_view name) {
-  return Existing("VERIFY_TFLITE_CACHE", "models", name);
+  return Existing(CACHE_DIR "/models", name);
 }
 
 std::string ExpectedPath(std::string_view name) {
-  return Existing("VERIFY_TFLITE_CACHE", "expected", name);
+  return Existing(CACHE_DIR "/expected", name);
 }
 
 std::string TestDataPath(std::string_view name) {
-  return Existing("VERIFY_TFLITE_TESTDATA", "", name);
+  return Existing(TESTDATA_DIR, name);
+}
+
+std::string BuiltPath(std::string_view name) {
+  return Existing(BUILD_DIR, name);
 }
 
 std::string ReadFile(const std::string& path) {

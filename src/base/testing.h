@@ -14,8 +14,9 @@ namespace verify_tflite {
 // that makes it: a test that cannot run fails, it is not skipped.
 std::string ModelPath(std::string_view name);
 std::string ExpectedPath(std::string_view name);
-// A file committed in testdata/.
+// A file committed in testdata/, a program of this build.
 std::string TestDataPath(std::string_view name);
+std::string BuiltPath(std::string_view name);
 
 // All of a file's bytes; a raw little-endian float32 file as numbers.
 std::string ReadFile(const std::string& path);

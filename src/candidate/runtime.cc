@@ -156,7 +156,7 @@ Runtime::Runtime() {
   const std::array options = {
       IntOption(kLiteRtEnvOptionTagAutoRegisterAccelerators,
                 kLiteRtHwAcceleratorCpu),
-      IntOption(kLiteRtEnvOptionTagMinLoggerSeverity, kLiteRtLogSeveritySilent),
+      IntOption(kLiteRtEnvOptionTagMinLoggerSeverity, 3),
   };
   Call(path + ": cannot start the runtime", LiteRtCreateEnvironment,
        static_cast<int>(options.size()), options.data(), &environment);

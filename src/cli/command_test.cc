@@ -33,12 +33,12 @@ struct RunResult {
 };
 
 // Runs the built command; `environment` entries ("NAME=value") are added.
-RunResult Run(std::vector<std::string> arguments,
-              const std::vector<std::string>& environment = {}) {
+RunResult RunCommand(std::vector<std::string> arguments,
+                     const std::vector<std::string>& environment = {}) {
   const TempDir dir;
   const std::string out = dir.File("out");
   const std::string err = dir.File("err");
-  arguments.insert(arguments.begin(), getenv("VERIFY_TFLITE_BINARY"));
+  arguments.insert(arguments.begin(), BuiltPath("verify_tflite"));
   const pid_t child = fork();
   if (child == 0) {
     const int flags = O_WRONLY | O_CREAT | O_TRUNC;
@@ -63,7 +63,7 @@ RunResult RunTiny(std::vector<std::string> arguments,
                   const std::string& file = "tiny_f32.tflite") {
   arguments.push_back("--tflite_path=" + ModelPath(file));
   arguments.push_back("--checkpoint_path=" + ModelPath("tiny"));
-  return Run(std::move(arguments));
+  return RunCommand(std::move(arguments));
 }
 
 // One line on standard error, nothing on standard output, exit code 2.
@@ -91,12 +91,12 @@ void EditConfig(const std::string& checkpoint, const std::string& key,
 }
 
 RunResult RunAgainst(const std::string& checkpoint) {
-  return Run({"--tflite_path=" + ModelPath("tiny_f32.tflite"),
-              "--checkpoint_path=" + checkpoint});
+  return RunCommand({"--tflite_path=" + ModelPath("tiny_f32.tflite"),
+                     "--checkpoint_path=" + checkpoint});
 }
 
 RunResult RunFile(const std::string& tflite) {
-  return Run(
+  return RunCommand(
       {"--tflite_path=" + tflite, "--checkpoint_path=" + ModelPath("tiny")});
 }
 
@@ -150,7 +150,7 @@ TEST(Command, AWeightFileServesAsCheckpoint) {
 }
 
 TEST(Command, BadFlags) {
-  ExpectRefused(Run({}), "--tflite_path is required");
+  ExpectRefused(RunCommand({}), "--tflite_path is required");
   ExpectRefused(RunTiny({"--max_new_tokens=-1"}), "max_new_tokens");
   ExpectRefused(RunTiny({"--prompts=b\xFF"}), "not UTF-8");
   ExpectRefused(RunTiny({"--prompts_file=/no/such/file"}), "No such file");
@@ -244,9 +244,10 @@ TEST(Command, DamagedTokenizer) {
 }
 
 TEST(Command, MissingRuntimeNamesThePackage) {
-  const RunResult run = Run({"--tflite_path=" + ModelPath("tiny_f32.tflite"),
-                             "--checkpoint_path=" + ModelPath("tiny")},
-                            {"VERIFY_TFLITE_LITERT=/no/such/libLiteRt.so"});
+  const RunResult run =
+      RunCommand({"--tflite_path=" + ModelPath("tiny_f32.tflite"),
+                  "--checkpoint_path=" + ModelPath("tiny")},
+                 {"VERIFY_TFLITE_LITERT=/no/such/libLiteRt.so"});
   ExpectRefused(run, "pip install ai-edge-litert");
 }
 
@@ -254,8 +255,8 @@ TEST(Command, AFailureLeavesNoReport) {
   const TempDir dir;
   const std::string path = dir.File("result.json");
   const RunResult run =
-      Run({"--tflite_path=" + dir.Write("bad.tflite", "x"),
-           "--checkpoint_path=" + ModelPath("tiny"), "--json=" + path});
+      RunCommand({"--tflite_path=" + dir.Write("bad.tflite", "x"),
+                  "--checkpoint_path=" + ModelPath("tiny"), "--json=" + path});
   EXPECT_EQ(run.code, 2);
   EXPECT_FALSE(fs::exists(path));
 }

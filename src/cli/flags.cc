@@ -14,6 +14,9 @@
 #include "base/utf8.h"
 #include "cli/version.h"
 
+// Continues a flag's text under its first line.
+#define NEXT_LINE "\n                          "
+
 namespace verify_tflite {
 namespace {
 
@@ -122,9 +125,12 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
       "(.safetensors) and tokenizer.json, or a weight file with those beside "
       "it",
       "PATH", "");
-  app.add_option("--prompts", flags.prompts, "a test prompt; repeatable")
+  app.add_option(
+         "--prompts", flags.prompts,
+         "a test prompt; repeatable. Default: \"What is AI?\"," NEXT_LINE
+         "\"Hello, how are you?\"")
       ->type_name("TEXT")
-      ->default_str("\"What is AI?\" \"Hello, how are you?\"")
+
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   add("--prompts_file", raw.prompts_file,
@@ -134,20 +140,28 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
   add("--match_tokens", raw.match_tokens, "how many first tokens must agree",
       "N", "10");
   add("--tolerance", raw.tolerance,
-      "largest allowed |logit difference|; in force for float32 files", "X",
-      "0.01");
-  add("--max_kld", raw.max_kld,
-      "largest allowed mean KL divergence of a prompt, in nats", "X",
-      "by recipe");
+      "largest allowed |logit difference|; float32 files", "X", "0.01");
+  add("--max_kld", raw.max_kld, "largest allowed mean KL divergence, in nats",
+      "X", "by recipe");
   add("--chat_template", flags.chat_template,
-      "auto (the checkpoint's own if it has one), none, or a Jinja file",
-      "auto|none|FILE", "auto");
+      "auto: the checkpoint's own if it has one", "auto|none|FILE", "auto");
   add("--num_threads", raw.num_threads, "threads for both models", "N",
       "all cores");
   add("--json", flags.json_path, "write the full result to this file", "FILE",
       "");
   app.add_flag("--quiet", flags.quiet, "print the verdict line only");
   app.add_flag("--version", raw.version, "print the version and exit");
+}
+
+// CLI11 takes the next argument for the value of `--name=`.
+void RefuseEmptyValues(int argc, const char* const* argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    if (argument.starts_with("--") &&
+        argument.find('=') + 1 == argument.size()) {
+      throw Error("{}: the value is empty", argument);
+    }
+  }
 }
 
 void ConvertNumbers(const RawFlags& raw, Settings& settings) {
@@ -218,6 +232,7 @@ ParsedFlags ParseFlags(int argc, const char* const* argv) {
   app.footer(kFooter);
   app.get_formatter()->column_width(26);
   AddFlags(app, flags, raw);
+  RefuseEmptyValues(argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {

@@ -86,13 +86,13 @@ TEST(ParseFlags, RefusesAbsurdValues) {
   ExpectRefused({"--num_threads=1000000"}, "num_threads");
   ExpectRefused({"--no_such_flag=1"}, "no_such_flag");
   ExpectRefused({"stray"}, "stray");
-  ExpectRefused({"--max_new_tokens="}, "max_new_tokens");
+  ExpectRefused({"--max_new_tokens="}, "--max_new_tokens=: the value is");
 }
 
 TEST(ParseFlags, RefusesPromptsThatAreNoText) {
   ExpectRefused({"--prompts=ok", "--prompts=b\xFF"},
                 "--prompts (2): not UTF-8 at byte 1: \"b\\xFF\"");
-  ExpectRefused({"--prompts="}, "prompt");
+  ExpectRefused({"--prompts="}, "--prompts=: the value is empty");
 }
 
 TEST(ParseFlags, NamesTheRequiredFlags) {

@@ -47,9 +47,15 @@ std::string Megabytes(int64_t bytes) {
   return fmt::format("{:.0f} MB", static_cast<double>(bytes) / 1e6);
 }
 
-// Where two texts part, at a character boundary; npos if they are equal.
-size_t PartAt(std::string_view a, std::string_view b) {
+// Where the two texts part, in bytes: behind the last shared token or, where a
+// tokenizer joins differently, at the first differing character. npos if they
+// are equal.
+size_t PartAt(const PromptResult& result) {
+  const std::string_view a = result.reference_text;
+  const std::string_view b = result.candidate_text;
+  const std::string_view shared = result.shared_text;
   if (a == b) return std::string_view::npos;
+  if (a.starts_with(shared) && b.starts_with(shared)) return shared.size();
   size_t i =
       std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
   const auto inside = [&](std::string_view text) {
@@ -179,7 +185,7 @@ void AppendPrompt(const PromptResult& result, size_t index, size_t count,
                   std::string& out) {
   Line(out, "");
   Line(out, "Prompt {} of {}: {}", index + 1, count, Quote(result.prompt.text));
-  const size_t part_at = PartAt(result.reference_text, result.candidate_text);
+  const size_t part_at = PartAt(result);
   Line(out, "  PyTorch: {}", Marked(result.reference_text, part_at));
   Line(out, "  TFLite:  {}", Marked(result.candidate_text, part_at));
   AppendDifferences(result, out);

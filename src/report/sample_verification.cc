@@ -26,6 +26,7 @@ PromptResult WithATie(const Limits& limits) {
   r.candidate_ids = {10, 14, 15, 16};
   r.reference_text = "AI is…\n";
   r.candidate_text = "AI was \x1B[31m";
+  r.shared_text = "AI";
   r.positions = {At(10, 10, 0), At(11, 14, 5e-5), At(12, 12, 0)};
   r.positions[1].reference_text = " is";
   r.positions[1].candidate_text = " was";
@@ -39,6 +40,7 @@ PromptResult WithDifferences(const Limits& limits) {
   r.prompt = {"Grüße \"bitte\"", "Grüße \"bitte\"", {8, 9}};
   r.reference_text = "äö";
   r.candidate_text = "äü";
+  r.shared_text = "\uFFFD";  // half a character: the texts decide
   for (int32_t i = 0; i < 7; ++i) {
     r.reference_ids.push_back(20);
     r.candidate_ids.push_back(30);

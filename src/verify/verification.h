@@ -67,6 +67,8 @@ struct PromptResult {
   std::vector<int32_t> candidate_ids;
   std::string reference_text;  // special tokens left out
   std::string candidate_text;
+  // Text of the tokens before the first difference (all, if there is none).
+  std::string shared_text;
   std::vector<Position> positions;  // one per reference_ids entry
   // Logits of the last prompt token from a prefill signature (as `candidate`)
   // and from decode (as `reference`); none where no signature yields them.

@@ -239,6 +239,9 @@ PromptResult Verifier::Finish(Lane lane) {
   PromptResult result = std::move(lane.result);
   result.reference_text = input_.tokenizer.Decode(result.reference_ids, true);
   result.candidate_text = input_.tokenizer.Decode(result.candidate_ids, true);
+  const std::span<const int32_t> ids(result.reference_ids);
+  result.shared_text = input_.tokenizer.Decode(
+      ids.first(FirstDifference(result).value_or(ids.size())), true);
   Judge(limits_, result);
   return result;
 }

@@ -61,9 +61,9 @@ Settings TestSettings() {
   return settings;
 }
 
-std::vector<PromptResult> Run(const std::string& tflite,
-                              const std::string& checkpoint,
-                              const Settings& settings = TestSettings()) {
+std::vector<PromptResult> RunAll(const std::string& tflite,
+                                 const std::string& checkpoint,
+                                 const Settings& settings = TestSettings()) {
   Side& side = GetSide(checkpoint);
   const Model model = Model::Open(ModelPath(tflite));
   Timing timing;
@@ -104,7 +104,7 @@ std::vector<int32_t> GreedyByReference(const Side& side, const Prompt& prompt,
 class SoundFloat : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(SoundFloat, PassesNearFloatRounding) {
-  for (const PromptResult& result : Run(GetParam(), "tiny")) {
+  for (const PromptResult& result : RunAll(GetParam(), "tiny")) {
     EXPECT_TRUE(result.passed);
     EXPECT_LE(CheckValue(result, "kld"), 1e-8);
     EXPECT_LE(CheckValue(result, "logits"), 1e-3);
@@ -124,11 +124,12 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 TEST(Verifier, ChecksPrefillLogitsWhereThereAreSome) {
-  for (const PromptResult& result : Run("tiny_prefill_logits.tflite", "tiny")) {
+  for (const PromptResult& result :
+       RunAll("tiny_prefill_logits.tflite", "tiny")) {
     ASSERT_TRUE(result.prefill_logits.has_value());
     EXPECT_LE(CheckValue(result, "prefill_logits"), 1e-8);
   }
-  for (const PromptResult& result : Run("tiny_f32.tflite", "tiny")) {
+  for (const PromptResult& result : RunAll("tiny_f32.tflite", "tiny")) {
     EXPECT_FALSE(result.prefill_logits.has_value());
   }
 }
@@ -136,7 +137,7 @@ TEST(Verifier, ChecksPrefillLogitsWhereThereAreSome) {
 class Wrong : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(Wrong, Fails) {
-  for (const PromptResult& result : Run(GetParam(), "tiny")) {
+  for (const PromptResult& result : RunAll(GetParam(), "tiny")) {
     EXPECT_FALSE(result.passed);
   }
 }
@@ -153,7 +154,7 @@ INSTANTIATE_TEST_SUITE_P(Tiny, Wrong,
 
 // The old rule passed this one: the tokens do not show it.
 TEST(Verifier, WrongEpsFailsByDivergenceThoughTheTokensAgree) {
-  for (const PromptResult& result : Run("tiny_wrong_eps.tflite", "tiny")) {
+  for (const PromptResult& result : RunAll("tiny_wrong_eps.tflite", "tiny")) {
     EXPECT_EQ(CheckValue(result, "tokens"), 10);
     EXPECT_GT(CheckValue(result, "kld"), 1e-6);
     EXPECT_FALSE(result.passed);
@@ -162,7 +163,7 @@ TEST(Verifier, WrongEpsFailsByDivergenceThoughTheTokensAgree) {
 
 TEST(Verifier, TheOtherCheckpointsConversionPassesAgainstItsOwn) {
   for (const PromptResult& result :
-       Run("tiny_wrong_weights.tflite", "tiny_other")) {
+       RunAll("tiny_wrong_weights.tflite", "tiny_other")) {
     EXPECT_TRUE(result.passed);
   }
 }
@@ -177,7 +178,7 @@ class SmolLM2 : public ::testing::TestWithParam<Smol> {};
 TEST_P(SmolLM2, IsJudgedByItsRecipe) {
   Settings settings = TestSettings();
   settings.max_new_tokens = 30;
-  const auto results = Run(GetParam().file, "smollm2", settings);
+  const auto results = RunAll(GetParam().file, "smollm2", settings);
   const bool passed =
       std::all_of(results.begin(), results.end(),
                   [](const PromptResult& result) { return result.passed; });
@@ -185,7 +186,9 @@ TEST_P(SmolLM2, IsJudgedByItsRecipe) {
   for (const PromptResult& result : results) {
     RecordProperty("kld", std::to_string(CheckValue(result, "kld")));
     // What fails, fails by its divergence.
-    if (!GetParam().passes) EXPECT_GT(CheckValue(result, "kld"), 0.3);
+    if (!GetParam().passes) {
+      EXPECT_GT(CheckValue(result, "kld"), 0.3);
+    }
   }
 }
 
@@ -208,7 +211,7 @@ TEST(Verifier, SpeculationYieldsPyTorchsGreedyText) {
         "tiny_wrong_weights.tflite"}) {
     SCOPED_TRACE(file);
     const Side& side = GetSide("tiny");
-    const auto results = Run(file, "tiny");
+    const auto results = RunAll(file, "tiny");
     for (size_t i = 0; i < results.size(); ++i) {
       EXPECT_EQ(results[i].reference_ids,
                 GreedyByReference(side, side.prompts[i], 20));
@@ -219,7 +222,7 @@ TEST(Verifier, SpeculationYieldsPyTorchsGreedyText) {
 
 // Each position is measured given PyTorch's text, whatever the draft was.
 TEST(Verifier, PositionsFollowPyTorchsText) {
-  for (const PromptResult& result : Run("tiny_wrong_rope.tflite", "tiny")) {
+  for (const PromptResult& result : RunAll("tiny_wrong_rope.tflite", "tiny")) {
     for (size_t i = 0; i < result.positions.size(); ++i) {
       EXPECT_EQ(result.positions[i].logits.reference_token,
                 result.reference_ids[i]);
@@ -237,7 +240,7 @@ TEST(Verifier, StopsAtEos) {
   const Model model = Model::Open(ModelPath("tiny_f32.tflite"));
   const Settings settings = TestSettings();
   Timing timing;
-  const auto free = Run("tiny_f32.tflite", "tiny");
+  const auto free = RunAll("tiny_f32.tflite", "tiny");
   // Whatever comes fifth ends the text when it is named EOS.
   const std::vector<int32_t> eos = {free[0].reference_ids[4]};
   const auto results = RunVerification(
