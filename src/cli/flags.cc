@@ -14,9 +14,6 @@
 #include "base/utf8.h"
 #include "cli/version.h"
 
-// Continues a flag's text under its first line.
-#define NEXT_LINE "\n                          "
-
 namespace verify_tflite {
 namespace {
 
@@ -121,9 +118,9 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
   add("--tflite_path", flags.tflite_path, "converted model (.tflite)", "FILE",
       "");
   add("--checkpoint_path", flags.checkpoint_path,
-      "PyTorch checkpoint: a directory with config.json, weights "
-      "(.safetensors) and tokenizer.json, or a weight file with those beside "
-      "it",
+      "PyTorch checkpoint: a directory with config.json,\n"
+      "weights (.safetensors) and tokenizer.json, or a\n"
+      "weight file with those beside it",
       "PATH", "");
   app.add_option(
          "--prompts", flags.prompts,
