@@ -109,6 +109,7 @@ static_assert(sizeof(LiteRtEnvOption) == 24);
 static_assert(offsetof(LiteRtEnvOption, value) == 8);
 
 constexpr LiteRtHwAcceleratorSet kLiteRtHwAcceleratorCpu = 1;
+constexpr int kLiteRtLogSeverityError = 3;
 constexpr int kLiteRtLogSeveritySilent = 4;
 
 // Operator codes are TFLite's BuiltinOperator numbers.
@@ -117,6 +118,7 @@ constexpr int kLiteRtOpCodeShloComposite = 206;
 
 LiteRtStatus LiteRtCreateEnvironment(int num_options, const LiteRtEnvOption*,
                                      LiteRtEnvironment*);
+void LiteRtDestroyEnvironment(LiteRtEnvironment);
 
 // Runs the flatbuffers verifier. The buffer must outlive the model and
 // everything compiled from it.

@@ -111,6 +111,26 @@ LiteRtEnvOption IntOption(LiteRtEnvOptionTag tag, int64_t value) {
   return option;
 }
 
+// The severity that the newest environment asks for holds for all of them.
+LiteRtEnvironment NewEnvironment(const Runtime& lib, int log_severity) {
+  // The CPU alone: another accelerator would be looked for on disk, and the
+  // answers of a GPU are not what this program checks.
+  const std::array options = {
+      IntOption(kLiteRtEnvOptionTagAutoRegisterAccelerators,
+                kLiteRtHwAcceleratorCpu),
+      IntOption(kLiteRtEnvOptionTagMinLoggerSeverity, log_severity),
+  };
+  LiteRtEnvironment environment = nullptr;
+  Call("cannot start LiteRT", lib.LiteRtCreateEnvironment,
+       static_cast<int>(options.size()), options.data(), &environment);
+  return environment;
+}
+
+void SetLogSeverity(int severity) {
+  const Runtime& lib = Runtime::Get();
+  lib.LiteRtDestroyEnvironment(NewEnvironment(lib, severity));
+}
+
 }  // namespace
 
 std::string StatusText(LiteRtStatus status) {
@@ -150,16 +170,17 @@ Runtime::Runtime() {
   VERIFY_TFLITE_LITERT_FUNCTIONS(VERIFY_TFLITE_LITERT_LOAD)
 #undef VERIFY_TFLITE_LITERT_LOAD
 
-  // The CPU alone: another accelerator would be looked for on disk, and the
-  // answers of a GPU are not what this program checks. Silent, because a
-  // failure's text is fetched and reported.
-  const std::array options = {
-      IntOption(kLiteRtEnvOptionTagAutoRegisterAccelerators,
-                kLiteRtHwAcceleratorCpu),
-      IntOption(kLiteRtEnvOptionTagMinLoggerSeverity, 3),
-  };
-  Call(path + ": cannot start the runtime", LiteRtCreateEnvironment,
-       static_cast<int>(options.size()), options.data(), &environment);
+  environment = NewEnvironment(*this, kLiteRtLogSeveritySilent);
+}
+
+ErrorLog::ErrorLog() { SetLogSeverity(kLiteRtLogSeverityError); }
+
+ErrorLog::~ErrorLog() {
+  try {
+    SetLogSeverity(kLiteRtLogSeveritySilent);
+  } catch (const Error&) {
+    // It stays talkative.
+  }
 }
 
 }  // namespace verify_tflite

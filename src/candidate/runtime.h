@@ -31,6 +31,8 @@ void Call(std::string_view what, LiteRtStatus (*function)(Parameters...),
     status = function(arguments...);
   } catch (const std::exception& e) {
     throw Error("{}: LiteRT threw {}", what, e.what());
+  } catch (...) {
+    throw Error("{}: LiteRT threw an exception", what);
   }
   if (status != kLiteRtStatusOk) {
     throw Error("{}: LiteRT reports {}", what, StatusText(status));
@@ -40,6 +42,7 @@ void Call(std::string_view what, LiteRtStatus (*function)(Parameters...),
 // The functions of litert_abi.h that this project calls, by name.
 #define VERIFY_TFLITE_LITERT_FUNCTIONS(X)               \
   X(LiteRtCreateEnvironment)                            \
+  X(LiteRtDestroyEnvironment)                           \
   X(LiteRtCreateModelFromBuffer)                        \
   X(LiteRtDestroyModel)                                 \
   X(LiteRtGetNumModelSignatures)                        \
@@ -96,6 +99,7 @@ struct Runtime {
   VERIFY_TFLITE_LITERT_FUNCTIONS(VERIFY_TFLITE_LITERT_MEMBER)
 #undef VERIFY_TFLITE_LITERT_MEMBER
 
+  // Writes nothing to the log.
   LiteRtEnvironment environment = nullptr;
 
  private:
@@ -128,6 +132,16 @@ class Owned {
 
  private:
   Handle handle_ = nullptr;
+};
+
+// Makes the runtime's log, which is one for the process, write errors to
+// standard error as long as this lives.
+class ErrorLog {
+ public:
+  ErrorLog();
+  ~ErrorLog();
+  ErrorLog(const ErrorLog&) = delete;
+  ErrorLog& operator=(const ErrorLog&) = delete;
 };
 
 }  // namespace verify_tflite

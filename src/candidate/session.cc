@@ -84,6 +84,19 @@ BoundSignature Bind(const LlmSignature& signature) {
   return bound;
 }
 
+// What is worth reading of the runtime's text: no blank lines, and not its
+// greeting.
+std::string CleanReason(std::string_view text) {
+  std::string reason;
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    if (line.empty() || line.starts_with("INFO:")) continue;
+    reason += "\n  " + ReplaceInvalidUtf8(line);
+  }
+  return reason;
+}
+
 // The runtime takes options as text, `key = value` a line, and ignores what it
 // does not know.
 void AddOptions(LiteRtOptions options, const char* reader,
@@ -135,12 +148,11 @@ CompiledModel CompileOrExplain(const Model::Impl& model,
   try {
     return Compile(model, signatures, num_threads, ErrorText::kToBuffer);
   } catch (const Error&) {
+    const ErrorLog log;
     try {
       return Compile(model, signatures, num_threads, ErrorText::kToStderr);
     } catch (const Error& e) {
-      const std::string reason = capture.Text(kMaxReason);
-      throw Error("{}{}{}", e.what(), reason.empty() ? "" : "\n",
-                  ReplaceInvalidUtf8(reason));
+      throw Error("{}{}", e.what(), CleanReason(capture.Text(kMaxReason)));
     }
   }
 }
@@ -290,7 +302,7 @@ std::string Session::Impl::TakeErrorText() const {
   const std::string reason(text, strnlen(text, kMaxReason));
   std::free(text);
   lib.LiteRtCompiledModelClearErrors(compiled.get());
-  return ReplaceInvalidUtf8(reason);
+  return reason;
 }
 
 // Feeds `tokens` and pads through one signature; kv.length grows by the tokens.
@@ -318,8 +330,7 @@ void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
          compiled.get(), signature.spec.index, bound.inputs.size(),
          bound.inputs.data(), bound.outputs.size(), bound.outputs.data());
   } catch (const Error& e) {
-    const std::string reason = TakeErrorText();
-    throw Error("{}{}{}", e.what(), reason.empty() ? "" : "\n", reason);
+    throw Error("{}{}", e.what(), CleanReason(TakeErrorText()));
   }
   kv.length += static_cast<int64_t>(tokens.size());
 }

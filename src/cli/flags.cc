@@ -27,9 +27,9 @@ they are the same, but for what the file's quantisation costs.)";
 
 constexpr const char* kFooter =
     R"(Examples:
-  verify_tflite --tflite_path=model.tflite --checkpoint_path=TinyLlama-1.1B-Chat-v1.0
+  verify_tflite --tflite_path=model.tflite --checkpoint_path=checkpoint/
   verify_tflite --tflite_path=model_q8.tflite --checkpoint_path=checkpoint/ \
-    --max_new_tokens=50 --prompts="What is AI?" --prompts="Explain machine learning"
+    --max_new_tokens=50 --prompts="What is AI?" --prompts="Explain RoPE"
   verify_tflite --tflite_path=model.tflite --checkpoint_path=checkpoint/ \
     --prompts_file=prompts.txt --json=result.json --quiet
 
@@ -122,10 +122,9 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
       "weights (.safetensors) and tokenizer.json, or a\n"
       "weight file with those beside it",
       "PATH", "");
-  app.add_option(
-         "--prompts", flags.prompts,
-         "a test prompt; repeatable. Default: \"What is AI?\"," NEXT_LINE
-         "\"Hello, how are you?\"")
+  app.add_option("--prompts", flags.prompts,
+                 "a test prompt; repeatable. Default: \"What is AI?\",\n"
+                 "\"Hello, how are you?\"")
       ->type_name("TEXT")
 
       ->expected(1)
