@@ -10,17 +10,35 @@ namespace verify_tflite {
 namespace {
 
 // A TFLite flatbuffer carries its identifier behind the root offset.
+constexpr std::string_view kIdentifier = "TFL3";
+constexpr size_t kIdentifierOffset = 4;
+
+// What users take for a .tflite file, by its first bytes.
+constexpr std::pair<std::string_view, std::string_view> kContainers[] = {
+    {"LITERTLM",
+     "a .litertlm bundle. Export the .tflite file alone (litert-torch "
+     "export_hf --bundle_litert_lm=False)"},
+    {"PK\x03\x04",
+     "a zip archive. If it is a .task bundle, unpack it and name "
+     "TF_LITE_PREFILL_DECODE inside"},
+    {"version https://git-lfs",
+     "a Git LFS pointer. Fetch the file itself with git lfs pull"},
+};
+
 void CheckIdentifier(const MappedFile& file) {
-  constexpr std::string_view kIdentifier = "TFL3";
-  constexpr size_t kOffset = 4;
   const std::string_view bytes(
       reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-  if (bytes.size() > kOffset &&
-      bytes.substr(kOffset).starts_with(kIdentifier)) {
+  if (bytes.size() > kIdentifierOffset &&
+      bytes.substr(kIdentifierOffset).starts_with(kIdentifier)) {
     return;
   }
-  throw Error("{}: is no .tflite file: \"{}\" is missing at byte {}",
-              file.path(), kIdentifier, kOffset);
+  for (const auto& [magic, what] : kContainers) {
+    if (bytes.starts_with(magic)) {
+      throw Error("{}: is no .tflite file but {}", file.path(), what);
+    }
+  }
+  throw Error("{}: is no .tflite file: expected \"{}\" at byte {}", file.path(),
+              kIdentifier, kIdentifierOffset);
 }
 
 ModelInfo InfoOf(const LlmSignatures& signatures,
@@ -31,6 +49,7 @@ ModelInfo InfoOf(const LlmSignatures& signatures,
                              .length = prefill.length,
                              .logit_rows = prefill.logit_rows});
   }
+  info.ignored_signatures = signatures.ignored;
   info.num_layers = signatures.num_layers;
   info.kv_length = signatures.kv_length;
   info.vocab_size = signatures.vocab_size;

@@ -24,6 +24,7 @@ struct PrefillInfo {
 
 struct ModelInfo {
   std::vector<PrefillInfo> prefills;  // by descending length, at least one
+  std::vector<std::string> ignored_signatures;  // neither prefill nor decode
   int64_t num_layers = 0;
   int64_t kv_length = 0;  // positions the KV cache can hold
   int64_t vocab_size = 0;

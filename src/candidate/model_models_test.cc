@@ -1,9 +1,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 #include "base/error.h"
 #include "base/testing.h"
 #include "candidate/model.h"
+#include "candidate/stderr_capture.h"
 #include "candidate/testing_models.h"
 
 namespace verify_tflite {
@@ -11,6 +14,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::string OpenMessage(const std::string& path) {
   try {
@@ -99,6 +103,8 @@ TEST(ModelTest, RefusesWhatIsNoTflite) {
     EXPECT_THAT(OpenMessage(dir.Write("a.tflite", content)),
                 AllOf(HasSubstr("a.tflite"), HasSubstr("no .tflite file")));
   }
+  EXPECT_THAT(OpenMessage(dir.Write("a.litertlm", "LITERTLM\1")),
+              HasSubstr("--bundle_litert_lm=False"));
   std::string random(100000, '\0');
   for (size_t i = 0; i < random.size(); ++i) {
     random[i] = static_cast<char>((i * i * 2654435761u) >> 11);
@@ -119,6 +125,53 @@ TEST(ModelTest, RefusesTruncatedFiles) {
   EXPECT_NE(
       OpenMessage(dir.Write("cut.tflite", whole.substr(0, whole.size() - 1))),
       "");
+}
+
+// Just enough of the flatbuffer format to find a field of a table.
+class Flatbuffer {
+ public:
+  explicit Flatbuffer(std::string& bytes) : bytes_(bytes) {}
+
+  uint32_t Get(size_t at) const {
+    uint32_t value;
+    std::memcpy(&value, bytes_.data() + at, sizeof value);
+    return value;
+  }
+  void Set(size_t at, uint32_t value) {
+    std::memcpy(bytes_.data() + at, &value, sizeof value);
+  }
+  // Where field `number` of the table at `table` is; it must be present.
+  size_t Field(size_t table, size_t number) const {
+    const size_t vtable = table - static_cast<int32_t>(Get(table));
+    uint16_t offset;
+    std::memcpy(&offset, bytes_.data() + vtable + 4 + 2 * number, 2);
+    return table + offset;
+  }
+  size_t Follow(size_t at) const { return at + Get(at); }
+
+ private:
+  std::string& bytes_;
+};
+
+TEST(ModelTest, FailedCompilationTellsTheReason) {
+  std::string bytes = ReadFile(ModelPath("tiny_single.tflite"));
+  Flatbuffer file(bytes);
+  // Model.operator_codes[0].builtin_code, an operator that no runtime has.
+  const size_t codes = file.Follow(file.Field(file.Follow(0), 1));
+  file.Set(file.Field(file.Follow(codes + 4), 3), 300);
+  const TempDir dir;
+  const Model model = Model::Open(dir.Write("new.tflite", bytes));
+  const StderrCapture capture;
+  try {
+    WholeSession(model);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(),
+                AllOf(HasSubstr("new.tflite: cannot be compiled for the CPU"),
+                      HasSubstr("builtin_code out of range: 300"),
+                      Not(HasSubstr("INFO"))));
+  }
+  EXPECT_EQ(capture.Text(1000), "");
 }
 
 // A file of the right structure that is no language model.

@@ -404,7 +404,11 @@ LlmSignatures Interpret(const std::string& path,
   model.vocab_size = ReadVocabSize(model.decode);
   ReadSlotsAndLogits(model.decode, model.kv_caches, model.vocab_size);
   for (const SignatureSpec& s : signatures) {
-    if (!IsPrefill(s.name)) continue;
+    if (&s == &*decode) continue;
+    if (!IsPrefill(s.name)) {
+      model.ignored.push_back(s.name);
+      continue;
+    }
     model.prefills.push_back(ReadSignature(path, s));
     ReadSlotsAndLogits(model.prefills.back(), model.kv_caches,
                        model.vocab_size);

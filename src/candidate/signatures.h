@@ -58,6 +58,7 @@ struct LlmSignature {
 struct LlmSignatures {
   std::vector<LlmSignature> prefills;  // by descending length, at least one
   LlmSignature decode;
+  std::vector<std::string> ignored;  // names of all other signatures
   std::vector<TensorSpec> kv_caches;
   int64_t num_layers = 0;
   int64_t kv_length = 0;

@@ -11,6 +11,7 @@ namespace verify_tflite {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr auto kFloat = kLiteRtElementTypeFloat32;
@@ -88,6 +89,7 @@ TEST(InterpretTest, ReadsAValidModel) {
   EXPECT_EQ(model.kv_length, 32);
   EXPECT_EQ(model.vocab_size, kVocab);
   EXPECT_FALSE(model.mask_input);
+  EXPECT_THAT(model.ignored, ElementsAre());
   EXPECT_EQ(model.kv_caches.size(), 4u);
   EXPECT_EQ(model.decode.inputs[0].role, Role::kTokens);
   EXPECT_EQ(model.decode.inputs[1].role, Role::kPositions);
@@ -126,7 +128,11 @@ TEST(InterpretTest, IgnoresSignaturesOfOtherUses) {
     other.inputs.push_back({.name = "whatever"});
     specs.push_back(other);
   }
-  EXPECT_EQ(Interpret("m.tflite", specs).prefills.size(), 2u);
+  const LlmSignatures model = Interpret("m.tflite", specs);
+  EXPECT_EQ(model.prefills.size(), 2u);
+  EXPECT_THAT(model.ignored,
+              ElementsAre("test_prefill_4", "prefill_4_lora_r8",
+                          "prefill_4_pixel", "prefill_", "verify"));
 }
 
 TEST(InterpretTest, AcceptsOutputsItDoesNotUse) {
