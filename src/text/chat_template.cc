@@ -1,6 +1,7 @@
 #include "text/chat_template.h"
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -102,6 +103,21 @@ std::string ReadTemplate(const std::string& path) {
   return source;
 }
 
+// Runs part of the engine; `what` it was is put before its complaint.
+std::string Run(const std::string& origin, std::string_view what,
+                const std::function<std::string()>& work) {
+  try {
+    return RunInLimitedChild(work);
+  } catch (const Error& e) {
+    std::string reason = ReplaceInvalidUtf8(e.what());
+    constexpr std::string_view kBadAlloc = "std::bad_alloc";
+    if (const size_t at = reason.find(kBadAlloc); at != std::string::npos) {
+      reason.replace(at, kBadAlloc.size(), "it needs too much memory");
+    }
+    throw Error("{}: the chat template {}: {}", origin, what, reason);
+  }
+}
+
 }  // namespace
 
 struct ChatTemplate::Impl {
@@ -112,15 +128,10 @@ struct ChatTemplate::Impl {
 
 ChatTemplate::ChatTemplate(std::unique_ptr<Impl> impl)
     : impl_(std::move(impl)) {
-  try {
-    RunInLimitedChild([this] {
-      ParseJinja(impl_->source);
-      return std::string();
-    });
-  } catch (const Error& e) {
-    throw Error("{}: the chat template cannot be parsed: {}", impl_->origin,
-                ReplaceInvalidUtf8(e.what()));
-  }
+  Run(impl_->origin, "cannot be parsed", [this] {
+    ParseJinja(impl_->source);
+    return std::string();
+  });
 }
 
 ChatTemplate::~ChatTemplate() = default;
@@ -154,15 +165,9 @@ std::string ChatTemplate::Render(std::span<const ChatMessage> messages) const {
                   message.role, fault);
     }
   }
-  std::string prompt;
-  try {
-    prompt = RunInLimitedChild([&] {
-      return RenderJinja(impl_->source, impl_->special_tokens, messages);
-    });
-  } catch (const Error& e) {
-    throw Error("{}: the chat template fails: {}", impl_->origin,
-                ReplaceInvalidUtf8(e.what()));
-  }
+  const std::string prompt = Run(impl_->origin, "fails", [&] {
+    return RenderJinja(impl_->source, impl_->special_tokens, messages);
+  });
   // The engine cuts strings between bytes where Jinja cuts between characters.
   if (FindInvalidUtf8(prompt) != std::string::npos) {
     throw Error("{}: the chat template cuts text inside a character",

@@ -16,7 +16,8 @@ struct ChatMessage {
 };
 
 // A template is a stranger's program. It is parsed and rendered in a child
-// process: what takes more than 10 s or 512 MB, or crashes, is an Error.
+// process: what takes more than 5 s of processor time or 512 MB, or crashes, is
+// an Error.
 class ChatTemplate {
  public:
   // The template of the checkpoint in `directory`: chat_template.jinja, or

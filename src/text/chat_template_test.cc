@@ -110,8 +110,11 @@ TEST_F(ChatTemplateTest, StripsWhatPythonStrips) {
 TEST_F(ChatTemplateTest, ComparesTheMessage) {
   EXPECT_EQ(Render("{% set c = messages[0].content %}{{ c == 'Hi' }} "
                    "{{ c != 'Hi' }} {{ c == 'Ho' }} {{ 'H' in c }} "
-                   "{{ c is string }} {{ c + '!' }} {{ c == 1 }}"),
-            "True False False True True Hi! False");
+                   "{{ c is string }} {{ c + '!' }} {{ c == 1 }} "
+                   "{{ 'Hi' == c }}"),
+            "True False False True True Hi! False True");
+  EXPECT_EQ(Render("{{ messages[0].content == 'x\xC2\xA0' }}", "x\xC2\xA0"),
+            "True");
 }
 
 TEST_F(ChatTemplateTest, KnowsTheDate) {

@@ -68,9 +68,9 @@ std::string Strip(std::string_view text, bool left, bool right) {
   return std::string(text);
 }
 
-// The engine's own strip(), which the filter `trim` is too, knows the spaces of
-// ASCII only. Templates use it on the content of messages, so that content is
-// of this type, which strips as Python does.
+// The engine's own strip(), which is also the filter `trim`, knows the spaces
+// of C only. Templates use it on the content of messages. Content for which
+// that makes a difference is of this type, which strips as Python does.
 class MessageContent : public jinja::value_string_t {
  public:
   using value_string_t::value_string_t;
@@ -82,7 +82,8 @@ class MessageContent : public jinja::value_string_t {
   }
 
  protected:
-  // The inherited one asks for the very same type.
+  // The inherited one asks for the very same type, and still does where this
+  // stands on the right.
   bool equivalent(const value_t& other) const override {
     return dynamic_cast<const value_string_t*>(&other) != nullptr &&
            val_str.str() == other.val_str.str();
@@ -112,12 +113,24 @@ jinja::value String(const std::string& text) {
   return jinja::mk_val<jinja::value_string>(text);
 }
 
+jinja::value Content(const std::string& text) {
+  constexpr const char* kSpacesOfC = " \t\n\v\f\r";
+  const size_t begin = text.find_first_not_of(kSpacesOfC);
+  if (begin == std::string::npos) return String(text);
+  const size_t end = text.find_last_not_of(kSpacesOfC) + 1;
+  const std::string_view rest(text.data() + begin, end - begin);
+  if (SpaceAt(rest, true) == 0 && SpaceAt(rest, false) == 0) {
+    return String(text);
+  }
+  return std::make_shared<MessageContent>(text);
+}
+
 jinja::value Messages(std::span<const ChatMessage> messages) {
   auto list = jinja::mk_val<jinja::value_array>();
   for (const ChatMessage& message : messages) {
     auto entry = jinja::mk_val<jinja::value_object>();
     entry->insert("role", String(message.role));
-    entry->insert("content", std::make_shared<MessageContent>(message.content));
+    entry->insert("content", Content(message.content));
     list->push_back(entry);
   }
   return list;

@@ -9,7 +9,7 @@
 namespace verify_tflite {
 
 struct ChildLimits {
-  int cpu_seconds = 10;
+  int cpu_seconds = 5;
   size_t memory_bytes = size_t{512} << 20;  // beyond what is in use already
 };
 
