@@ -16,7 +16,7 @@ struct ChatMessage {
 };
 
 // A template is a stranger's program. It is parsed and rendered in a child
-// process: what takes more than 5 s of processor time or 512 MB, or crashes, is
+// process: what takes more than 2 s of processor time or 512 MB, or crashes, is
 // an Error.
 class ChatTemplate {
  public:

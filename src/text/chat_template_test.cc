@@ -14,7 +14,6 @@ namespace verify_tflite {
 namespace {
 
 using ::testing::AllOf;
-using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 using ::testing::ThrowsMessage;
@@ -206,17 +205,22 @@ TEST_F(ChatTemplateTest, RefusesAMessageThatIsNotUtf8) {
               ThrowsMessage<Error>(HasSubstr("inside a character")));
 }
 
+// The address sanitizer does not survive a failed allocation.
+#ifndef __SANITIZE_ADDRESS__
+TEST_F(ChatTemplateTest, EndsWhatNeedsTooMuchMemory) {
+  ExpectFailure("{% for i in range(1000000000) %}{% endfor %}",
+                "too much memory");
+  ExpectFailure("{{ 'x' * 1000000000000 }}", "too much memory");
+}
+#endif
+
 TEST_F(ChatTemplateTest, EndsWhatWouldNotEnd) {
-  const auto bounded =
-      AnyOf(HasSubstr("too much memory"), HasSubstr("bad_alloc"),
-            HasSubstr("ran for more"), HasSubstr("it crashed"));
-  for (const char* source :
-       {"{% for i in range(1000000000) %}{% endfor %}",
-        "{{ 'x' * 1000000000000 }}",
-        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"}) {
-    EXPECT_THAT([&] { Render(source); }, ThrowsMessage<Error>(bounded))
-        << source;
-  }
+  ExpectFailure(
+      "{% for i in range(20000) %}{% for j in range(20000) %}"
+      "{% endfor %}{% endfor %}",
+      "took more than 2 s");
+  ExpectFailure("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+                "it crashed");
 }
 
 TEST_F(ChatTemplateTest, SurvivesDeepNesting) {

@@ -60,11 +60,13 @@ std::string ReadAll(int fd) {
 [[noreturn]] void RunChild(int fd, const std::function<std::string()>& work,
                            const ChildLimits& limits) {
   // Handlers of the program would report a crash as its own.
-  for (const int number : {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGXCPU}) {
+  for (const int number :
+       {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGXCPU, SIGALRM}) {
     signal(number, SIG_DFL);
   }
   Limit(RLIMIT_CORE, 0);
-  Limit(RLIMIT_CPU, static_cast<rlim_t>(limits.cpu_seconds));
+  Limit(RLIMIT_CPU, limits.cpu_seconds);
+  alarm(limits.clock_seconds);
   Limit(RLIMIT_DATA, DataInUse() + limits.memory_bytes);
   try {
     const std::string result = work();
@@ -85,6 +87,11 @@ int Wait(pid_t child) {
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
   return status;
+}
+
+// SIGKILL follows where SIGXCPU is held back.
+bool MetTimeLimit(int number) {
+  return number == SIGXCPU || number == SIGKILL || number == SIGALRM;
 }
 
 }  // namespace
@@ -114,9 +121,9 @@ std::string RunInLimitedChild(const std::function<std::string()>& work,
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV) {
     throw Error("it crashed, probably because it is nested too deeply");
   }
-  if (WIFSIGNALED(status) &&
-      (WTERMSIG(status) == SIGXCPU || WTERMSIG(status) == SIGKILL)) {
-    throw Error("it ran for more than {} seconds", limits.cpu_seconds);
+  if (WIFSIGNALED(status) && MetTimeLimit(WTERMSIG(status))) {
+    throw Error("it took more than {} s of processor time or {} s in all",
+                limits.cpu_seconds, limits.clock_seconds);
   }
   if (WIFSIGNALED(status)) {
     throw Error("it crashed ({})", strsignal(WTERMSIG(status)));

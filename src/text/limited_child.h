@@ -9,7 +9,8 @@
 namespace verify_tflite {
 
 struct ChildLimits {
-  int cpu_seconds = 5;
+  unsigned cpu_seconds = 2;
+  unsigned clock_seconds = 60;  // should it wait for what never comes
   size_t memory_bytes = size_t{512} << 20;  // beyond what is in use already
 };
 

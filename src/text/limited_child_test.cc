@@ -16,7 +16,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
-// Unlike a loop, this may not be taken to end.
+// Keeps loops from being taken for ones that must end.
 volatile bool g_go_on = true;
 
 TEST(RunInLimitedChild, ReturnsTheResult) {
@@ -64,6 +64,19 @@ TEST(RunInLimitedChild, SurvivesACrash) {
               ThrowsMessage<Error>(HasSubstr("without a result")));
 }
 
+TEST(RunInLimitedChild, EndsWhatWaitsForever) {
+  EXPECT_THAT(
+      [] {
+        RunInLimitedChild(
+            [] {
+              while (g_go_on) pause();
+              return std::string();
+            },
+            {.clock_seconds = 1});
+      },
+      ThrowsMessage<Error>(HasSubstr("took more than")));
+}
+
 TEST(RunInLimitedChild, EndsWhatRunsTooLong) {
   const ChildLimits limits = {.cpu_seconds = 1};
   EXPECT_THAT(
@@ -76,11 +89,12 @@ TEST(RunInLimitedChild, EndsWhatRunsTooLong) {
             },
             limits);
       },
-      ThrowsMessage<Error>(HasSubstr("more than 1 seconds")));
+      ThrowsMessage<Error>(HasSubstr("took more than")));
 }
 
+// The address sanitizer does not survive a failed allocation.
+#ifndef __SANITIZE_ADDRESS__
 TEST(RunInLimitedChild, EndsWhatNeedsTooMuchMemory) {
-  // Sanitizers end the process instead of failing an allocation.
   EXPECT_THAT(
       [] {
         RunInLimitedChild(
@@ -91,9 +105,9 @@ TEST(RunInLimitedChild, EndsWhatNeedsTooMuchMemory) {
             },
             {.memory_bytes = 64 << 20});
       },
-      ThrowsMessage<Error>(
-          ::testing::AnyOf(HasSubstr("too much memory"), HasSubstr("it "))));
+      ThrowsMessage<Error>(HasSubstr("too much memory")));
 }
+#endif
 
 }  // namespace
 }  // namespace verify_tflite
