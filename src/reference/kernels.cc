@@ -1,18 +1,22 @@
 #include "reference/kernels.h"
 
 #include <cstring>
+#include <limits>
+#include <vector>
 
 // The loops are written with GCC's vector extensions and compiled for three
-// instruction sets; the best that the processor has is chosen at run time.
+// instruction sets; what the processor has is found at run time.
 namespace verify_tflite {
 namespace {
+
+constexpr int kOutputs = 4;
 
 #if defined(__x86_64__)
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,fma")
 namespace avx512 {
 constexpr int kLanes = 16;
-constexpr int kMaxTokens = 4;
+constexpr int kMaxTokens = 6;
 #include "reference/kernels.inc"
 }  // namespace avx512
 #pragma GCC pop_options
@@ -20,7 +24,7 @@ constexpr int kMaxTokens = 4;
 #pragma GCC target("avx2,fma")
 namespace avx2 {
 constexpr int kLanes = 8;
-constexpr int kMaxTokens = 2;
+constexpr int kMaxTokens = 3;
 #include "reference/kernels.inc"
 }  // namespace avx2
 #pragma GCC pop_options
@@ -32,32 +36,27 @@ constexpr int kMaxTokens = 2;
 #include "reference/kernels.inc"
 }  // namespace baseline
 
-struct Kernels {
-  decltype(&baseline::Widen) widen;
-  decltype(&baseline::Dot) dot;
-};
-
-Kernels Choose() {
+std::vector<Kernels> FindKernels() {
+  std::vector<Kernels> found;
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl")) {
-    return {avx512::Widen, avx512::Dot};
+    found.push_back({"avx512", avx512::Widen, avx512::Dot,
+                     std::numeric_limits<int64_t>::max()});
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    return {avx2::Widen, avx2::Dot};
+    found.push_back({"avx2", avx2::Widen, avx2::Dot, 8});
   }
 #endif
-  return {baseline::Widen, baseline::Dot};
+  found.push_back({"baseline", baseline::Widen, baseline::Dot, 4});
+  return found;
 }
-
-const Kernels kKernels = Choose();
 
 }  // namespace
 
-void Widen(DType dtype, const std::byte* weights, int64_t count, float* out) {
-  kKernels.widen(dtype, weights, count, out);
+std::span<const Kernels> AvailableKernels() {
+  static const std::vector<Kernels> kernels = FindKernels();
+  return kernels;
 }
-
-void Dot(const DotArgs& args) { kKernels.dot(args); }
 
 }  // namespace verify_tflite

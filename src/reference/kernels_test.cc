@@ -34,32 +34,37 @@ double Half(uint32_t bits) {
 }
 
 TEST(Kernels, WidensEveryF16) {
-  const std::vector<std::byte> halves = AllHalves();
-  std::vector<float> out(65536);
-  // An odd count leaves a rest after full vectors.
-  Widen(DType::kF16, halves.data() + 1, 65535, out.data());
-  for (uint32_t i = 0; i < 65535; ++i) {
-    const double expected = Half(i);
-    if (std::isnan(expected)) {
-      EXPECT_TRUE(std::isnan(out[i])) << i;
-    } else {
-      ASSERT_EQ(out[i], expected) << i;
-      ASSERT_EQ(std::signbit(out[i]), std::signbit(expected)) << i;
+  for (const Kernels& kernels : AvailableKernels()) {
+    const std::vector<std::byte> halves = AllHalves();
+    std::vector<float> out(65536);
+    // An odd count leaves a rest after full vectors.
+    kernels.widen(DType::kF16, halves.data() + 1, 65535, out.data());
+    for (uint32_t i = 0; i < 65535; ++i) {
+      const double expected = Half(i);
+      if (std::isnan(expected)) {
+        EXPECT_TRUE(std::isnan(out[i])) << i;
+      } else {
+        ASSERT_EQ(out[i], expected) << i;
+        ASSERT_EQ(std::signbit(out[i]), std::signbit(expected)) << i;
+      }
     }
-  }
-  for (const uint32_t i : {0u, 1u, 1023u, 0x8001u, 0x7c00u, 0xfc00u, 0x3c00u}) {
-    float one;
-    Widen(DType::kF16, halves.data() + 1 + 2 * i, 1, &one);
-    EXPECT_EQ(one, Half(i)) << i;
+    for (const uint32_t i :
+         {0u, 1u, 1023u, 0x8001u, 0x7c00u, 0xfc00u, 0x3c00u}) {
+      float one;
+      kernels.widen(DType::kF16, halves.data() + 1 + 2 * i, 1, &one);
+      EXPECT_EQ(one, Half(i)) << kernels.name << " " << i;
+    }
   }
 }
 
 TEST(Kernels, WidensEveryBF16) {
   const std::vector<std::byte> halves = AllHalves();
   std::vector<float> out(65536);
-  Widen(DType::kBF16, halves.data() + 1, 65535, out.data());
-  for (uint32_t i = 0; i < 65535; ++i) {
-    ASSERT_EQ(std::bit_cast<uint32_t>(out[i]), i << 16);
+  for (const Kernels& kernels : AvailableKernels()) {
+    kernels.widen(DType::kBF16, halves.data() + 1, 65535, out.data());
+    for (uint32_t i = 0; i < 65535; ++i) {
+      ASSERT_EQ(std::bit_cast<uint32_t>(out[i]), i << 16);
+    }
   }
 }
 
@@ -94,7 +99,8 @@ std::vector<std::byte> RandomWeights(DType dtype, int64_t count,
   return bytes;
 }
 
-void CheckDot(DType dtype, int64_t outputs, int64_t inputs, int64_t rows) {
+void CheckDot(const Kernels& kernels, DType dtype, int64_t outputs,
+              int64_t inputs, int64_t rows) {
   std::mt19937 random(1);
   const auto weights = RandomWeights(dtype, outputs * inputs, random);
   std::vector<float> wide(outputs * inputs);
@@ -104,7 +110,8 @@ void CheckDot(DType dtype, int64_t outputs, int64_t inputs, int64_t rows) {
   for (float& value : x) value = normal(random);
   const int64_t stride = outputs + 3;
   std::vector<float> y(rows * stride, -7);
-  Dot({dtype, &weights[1], outputs, inputs, x.data(), rows, y.data(), stride});
+  kernels.dot(
+      {dtype, &weights[1], outputs, inputs, x.data(), rows, y.data(), stride});
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t o = 0; o < outputs; ++o) {
       double sum = 0;
@@ -123,15 +130,38 @@ void CheckDot(DType dtype, int64_t outputs, int64_t inputs, int64_t rows) {
 }
 
 TEST(Kernels, DotEqualsAPlainSum) {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    for (const int64_t outputs : {1, 3, 4, 9}) {
-      for (const int64_t inputs : {1, 15, 16, 64, 577}) {
-        for (const int64_t rows : {1, 2, 3, 4, 7, 8}) {
-          SCOPED_TRACE(testing::Message() << NameOf(dtype) << " " << outputs
-                                          << "x" << inputs << " by " << rows);
-          CheckDot(dtype, outputs, inputs, rows);
+  for (const Kernels& kernels : AvailableKernels()) {
+    for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+      for (const int64_t outputs : {1, 3, 4, 9}) {
+        for (const int64_t inputs : {1, 15, 16, 64, 577}) {
+          for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 13}) {
+            SCOPED_TRACE(testing::Message()
+                         << kernels.name << " " << NameOf(dtype) << " "
+                         << outputs << "x" << inputs << " by " << rows);
+            CheckDot(kernels, dtype, outputs, inputs, rows);
+          }
         }
       }
+    }
+  }
+}
+
+TEST(Kernels, DotOfARowHasTheSameBitsInAnyCompany) {
+  for (const Kernels& kernels : AvailableKernels()) {
+    std::mt19937 random(1);
+    const auto weights = RandomWeights(DType::kBF16, 9 * 100, random);
+    std::normal_distribution<float> normal;
+    std::vector<float> x(13 * 100);
+    for (float& value : x) value = normal(random);
+    std::vector<float> together(13 * 9);
+    kernels.dot(
+        {DType::kBF16, &weights[1], 9, 100, x.data(), 13, together.data(), 9});
+    std::vector<float> alone(9);
+    for (int64_t row = 0; row < 13; ++row) {
+      kernels.dot({DType::kBF16, &weights[1], 9, 100, &x[row * 100], 1,
+                   alone.data(), 9});
+      EXPECT_EQ(std::memcmp(alone.data(), &together[row * 9], 36), 0)
+          << kernels.name << " row " << row;
     }
   }
 }

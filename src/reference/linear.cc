@@ -14,11 +14,9 @@
 namespace verify_tflite {
 namespace {
 
-// Up to here a product is bound by reading weights, and Dot beats widening
-// followed by a matrix product (reference_benchmark.cc).
-constexpr int64_t kMaxDotRows = 8;
-// A widened block stays in the second-level cache.
-constexpr int64_t kBlockFloats = 64 * 1024;
+// A block of weights and the rows it meets stay in the second-level cache.
+constexpr int64_t kBlockWeights = 64 * 1024;
+constexpr int64_t kInputFloats = 64 * 1024;
 
 // Outputs [begin, end) of one task.
 struct Block {
@@ -28,53 +26,64 @@ struct Block {
 };
 
 std::vector<Block> Split(std::span<const LinearTask> tasks) {
+  constexpr int64_t kUnit = 16;
   std::vector<Block> blocks;
   for (const LinearTask& task : tasks) {
     const int64_t outputs = task.layer.weight->shape[0];
     const int64_t inputs = task.layer.weight->shape[1];
-    constexpr int64_t kUnit = 16;
-    const int64_t size =
-        std::clamp(kBlockFloats / inputs / kUnit, int64_t{1}, int64_t{16}) *
-        kUnit;
-    for (int64_t begin = 0; begin < outputs; begin += size) {
-      blocks.push_back({&task, begin, std::min(begin + size, outputs)});
+    const int64_t units =
+        std::clamp<int64_t>(kBlockWeights / inputs / kUnit, 1, 16);
+    for (int64_t begin = 0; begin < outputs; begin += units * kUnit) {
+      blocks.push_back(
+          {&task, begin, std::min(begin + units * kUnit, outputs)});
     }
   }
   return blocks;
 }
 
-bool IsAligned(const std::byte* data) {
-  return reinterpret_cast<uintptr_t>(data) % alignof(float) == 0;
-}
-
-// `count` weights as floats: in place when they are, else in `buffer`.
-const float* AsFloats(DType dtype, const std::byte* data, int64_t count,
-                      std::vector<float>& buffer) {
-  if (dtype == DType::kF32 && IsAligned(data)) {
-    return reinterpret_cast<const float*>(data);
-  }
-  buffer.resize(std::max(buffer.size(), static_cast<size_t>(count)));
-  Widen(dtype, data, count, buffer.data());
+// At least `size` elements that keep their place between blocks.
+template <typename T>
+T* Buffer(std::vector<T>& buffer, int64_t size) {
+  buffer.resize(std::max(buffer.size(), static_cast<size_t>(size)));
   return buffer.data();
 }
 
-void Multiply(const float* weights, int64_t outputs, int64_t inputs,
-              const float* x, int64_t rows, float* y, int64_t y_stride) {
-  // from_blob takes no const, mm writes neither operand.
-  const at::Tensor w =
-      at::from_blob(const_cast<float*>(weights), {outputs, inputs}, at::kFloat);
-  const at::Tensor in =
-      at::from_blob(const_cast<float*>(x), {rows, inputs}, at::kFloat);
-  at::Tensor out = at::from_blob(y, {rows, outputs}, {y_stride, 1}, at::kFloat);
-  at::mm_out(out, in, w.t());
+void MultiplyByDot(const DotArgs& whole) {
+  DotArgs args = whole;
+  const int64_t most =
+      std::max<int64_t>(kInputFloats / args.inputs / 12, 1) * 12;
+  for (int64_t row = 0; row < whole.rows; row += most) {
+    args.x = whole.x + row * whole.inputs;
+    args.y = whole.y + row * whole.y_stride;
+    args.rows = std::min(most, whole.rows - row);
+    AvailableKernels()[0].dot(args);
+  }
 }
 
-void AddBias(const TensorView& bias, const Block& block, int64_t rows,
-             std::vector<float>& buffer) {
+void MultiplyByAten(const DotArgs& args) {
+  thread_local std::vector<float> buffer;
+  const float* weights = reinterpret_cast<const float*>(args.weights);
+  if (args.dtype != DType::kF32) {
+    const int64_t count = args.outputs * args.inputs;
+    weights = Buffer(buffer, count);
+    Widen(args.dtype, args.weights, count, buffer.data());
+  }
+  // from_blob takes no const; mm writes neither operand.
+  const at::Tensor w = at::from_blob(const_cast<float*>(weights),
+                                     {args.outputs, args.inputs}, at::kFloat);
+  const at::Tensor x = at::from_blob(const_cast<float*>(args.x),
+                                     {args.rows, args.inputs}, at::kFloat);
+  at::Tensor y = at::from_blob(args.y, {args.rows, args.outputs},
+                               {args.y_stride, 1}, at::kFloat);
+  at::mm_out(y, x, w.t());
+}
+
+void AddBias(const WeightReader& reader, const TensorView& bias,
+             const Block& block, int64_t rows) {
+  thread_local std::vector<float> buffer;
   const int64_t count = block.end - block.begin;
-  const float* values =
-      AsFloats(bias.dtype, bias.data.data() + block.begin * SizeOf(bias.dtype),
-               count, buffer);
+  const float* values = Buffer(buffer, count);
+  reader.ReadFloats(bias, block.begin, count, buffer.data());
   const int64_t stride = bias.shape[0];
   for (int64_t row = 0; row < rows; ++row) {
     float* out = block.task->out + row * stride + block.begin;
@@ -82,37 +91,44 @@ void AddBias(const TensorView& bias, const Block& block, int64_t rows,
   }
 }
 
-void RunBlock(const float* x, int64_t rows, const Block& block) {
-  thread_local std::vector<float> buffer;
+void RunBlock(const WeightReader& reader, const LinearInput& input,
+              const Block& block, int64_t max_dot_rows) {
+  // Allocated by operator new and so aligned for F32, too.
+  thread_local std::vector<std::byte> buffer;
   const TensorView& weight = *block.task->layer.weight;
-  const int64_t outputs = block.end - block.begin;
-  const int64_t stride = weight.shape[0];
   const int64_t inputs = weight.shape[1];
-  const std::byte* data =
-      weight.data.data() + block.begin * inputs * SizeOf(weight.dtype);
-  float* out = block.task->out + block.begin;
-  if (rows <= kMaxDotRows) {
-    Dot({weight.dtype, data, outputs, inputs, x, rows, out, stride});
+  const int64_t outputs = block.end - block.begin;
+  std::byte* raw = Buffer(
+      buffer, outputs * inputs * static_cast<int64_t>(SizeOf(weight.dtype)));
+  reader.Read(weight, block.begin * inputs, outputs * inputs, raw);
+  const DotArgs args = {.dtype = weight.dtype,
+                        .weights = raw,
+                        .outputs = outputs,
+                        .inputs = inputs,
+                        .x = input.x,
+                        .rows = input.rows,
+                        .y = block.task->out + block.begin,
+                        .y_stride = weight.shape[0]};
+  if (input.rows <= max_dot_rows) {
+    MultiplyByDot(args);
   } else {
-    const float* floats =
-        AsFloats(weight.dtype, data, outputs * inputs, buffer);
-    Multiply(floats, outputs, inputs, x, rows, out, stride);
+    MultiplyByAten(args);
   }
   if (const TensorView* bias = block.task->layer.bias) {
-    AddBias(*bias, block, rows, buffer);
+    AddBias(reader, *bias, block, input.rows);
   }
 }
 
 }  // namespace
 
-void RunLinear(const float* x, int64_t rows,
-               std::span<const LinearTask> tasks) {
+void RunLinear(const WeightReader& reader, const LinearInput& input,
+               std::span<const LinearTask> tasks, int64_t max_dot_rows) {
   const std::vector<Block> blocks = Split(tasks);
   at::parallel_for(0, static_cast<int64_t>(blocks.size()), 1,
                    [&](int64_t begin, int64_t end) {
                      const c10::InferenceMode no_autograd;  // per thread
                      for (int64_t i = begin; i < end; ++i) {
-                       RunBlock(x, rows, blocks[i]);
+                       RunBlock(reader, input, blocks[i], max_dot_rows);
                      }
                    });
 }

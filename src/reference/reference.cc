@@ -29,6 +29,7 @@
 #include "base/error.h"
 #include "reference/kernels.h"
 #include "reference/linear.h"
+#include "reference/weight_reader.h"
 
 namespace verify_tflite {
 namespace {
@@ -139,17 +140,9 @@ at::Tensor Floats(int64_t rows, int64_t columns) {
   return at::empty({rows, columns}, at::kFloat);
 }
 
-std::vector<float> ToFloats(const TensorView& view) {
-  std::vector<float> values(view.data.size() / SizeOf(view.dtype));
-  Widen(view.dtype, view.data.data(), static_cast<int64_t>(values.size()),
-        values.data());
-  return values;
-}
-
 // LlamaRMSNorm.
-at::Tensor RmsNorm(const at::Tensor& input, const TensorView& weight,
+at::Tensor RmsNorm(const at::Tensor& input, const std::vector<float>& scale,
                    double eps) {
-  const std::vector<float> scale = ToFloats(weight);
   const int64_t size = input.size(1);
   at::Tensor output = Floats(input.size(0), size);
   const float* in = input.const_data_ptr<float>();
@@ -242,10 +235,19 @@ void Sequence::Truncate(int64_t length) {
 }
 
 struct Reference::Impl {
+  Impl(const Checkpoint& from, Options given)
+      : checkpoint(from),
+        config(from.config()),
+        options(std::move(given)),
+        weights(GetWeights(from)),
+        reader(from),
+        inv_freq(InverseFrequencies(config)) {}
+
   const Checkpoint& checkpoint;
   const ModelConfig& config;
   Options options;
   Weights weights;
+  WeightReader reader;
   at::Tensor inv_freq;
 
   // One item of a pass, its tokens being `count` rows from `row` on.
@@ -283,6 +285,8 @@ struct Reference::Impl {
             const LogitsFn& on_logits) const;
   void Run(const at::Tensor& input,
            std::initializer_list<LinearTask> tasks) const;
+  at::Tensor Norm(const at::Tensor& input, const TensorView& weight) const;
+  void Prefetch(size_t index) const;
 };
 
 void Reference::Impl::Check(std::span<const Item> items) const {
@@ -328,12 +332,11 @@ at::Tensor Reference::Impl::Embed(std::span<const Item> items,
                                   int64_t rows) const {
   const TensorView& table = *weights.embedding;
   const int64_t size = config.hidden_size;
-  const int64_t row_bytes = size * static_cast<int64_t>(SizeOf(table.dtype));
   at::Tensor hidden = Floats(rows, size);
   float* out = hidden.mutable_data_ptr<float>();
   for (const Item& item : items) {
     for (const int32_t token : item.tokens) {
-      Widen(table.dtype, table.data.data() + token * row_bytes, size, out);
+      reader.ReadFloats(table, token * size, size, out);
       out += size;
     }
   }
@@ -357,25 +360,38 @@ void Reference::Impl::FillRotation(Pass& pass) const {
 void Reference::Impl::Run(const at::Tensor& input,
                           std::initializer_list<LinearTask> tasks) const {
   const Timer timer(Time(&Times::linear));
-  RunLinear(input.const_data_ptr<float>(), input.size(0), tasks);
-  for (const LinearTask& task : tasks) {
-    const TensorView& weight = *task.layer.weight;
-    weight.file->DontNeed(weight.data);
+  RunLinear(reader, {input.const_data_ptr<float>(), input.size(0)}, tasks,
+            options.max_dot_rows.value_or(AvailableKernels()[0].max_dot_rows));
+}
+
+at::Tensor Reference::Impl::Norm(const at::Tensor& input,
+                                 const TensorView& weight) const {
+  std::vector<float> scale(config.hidden_size);
+  reader.ReadFloats(weight, 0, config.hidden_size, scale.data());
+  return RmsNorm(input, scale, config.rms_norm_eps);
+}
+
+// Disk and processor work at the same time.
+void Reference::Impl::Prefetch(size_t index) const {
+  if (index == weights.layers.size()) {
+    reader.WillNeed(*weights.head.weight);
+    return;
+  }
+  const Layer& l = weights.layers[index];
+  for (const Linear& linear : {l.q, l.k, l.v, l.o, l.gate, l.up, l.down}) {
+    reader.WillNeed(*linear.weight);
   }
 }
 
 void Reference::Impl::RunLayer(Pass& pass, size_t index) const {
   const Layer& layer = weights.layers[index];
   pass.hidden.add_(Attention(pass, index));
-  pass.hidden.add_(
-      Mlp(RmsNorm(pass.hidden, *layer.post_attention_norm, config.rms_norm_eps),
-          layer));
+  pass.hidden.add_(Mlp(Norm(pass.hidden, *layer.post_attention_norm), layer));
 }
 
 at::Tensor Reference::Impl::Attention(const Pass& pass, size_t index) const {
   const Layer& layer = weights.layers[index];
-  const at::Tensor normed =
-      RmsNorm(pass.hidden, *layer.input_norm, config.rms_norm_eps);
+  const at::Tensor normed = Norm(pass.hidden, *layer.input_norm);
   at::Tensor queries = Floats(pass.rows, config.num_heads * config.head_dim);
   at::Tensor keys = Floats(pass.rows, config.num_kv_heads * config.head_dim);
   at::Tensor values = at::empty_like(keys);
@@ -504,19 +520,15 @@ void Reference::Impl::Head(const Pass& pass, std::span<const Item> items,
     for (int64_t i = 0; i < size; ++i) {
       rows[i].copy_(pass.hidden[wanted[begin + i].pass_row]);
     }
-    const at::Tensor normed =
-        RmsNorm(rows.narrow(0, 0, size), *weights.norm, config.rms_norm_eps);
+    const at::Tensor normed = Norm(rows.narrow(0, 0, size), *weights.norm);
     const float* out = logits.const_data_ptr<float>();
-    const LinearTask task{weights.head, logits.mutable_data_ptr<float>()};
-    RunLinear(normed.const_data_ptr<float>(), size, {&task, 1});
+    Run(normed, {{weights.head, logits.mutable_data_ptr<float>()}});
     for (int64_t i = 0; i < size; ++i) {
       const Wanted& row = wanted[begin + i];
       on_logits(row.item, row.row,
                 {out + i * vocab, static_cast<size_t>(vocab)});
     }
   }
-  const TensorView& weight = *weights.head.weight;
-  weight.file->DontNeed(weight.data);
 }
 
 Reference::Reference(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -526,9 +538,7 @@ Reference& Reference::operator=(Reference&&) noexcept = default;
 
 Reference Reference::Open(const Checkpoint& checkpoint, Options options) {
   const c10::InferenceMode no_autograd;
-  return Reference(std::make_unique<Impl>(
-      Impl{checkpoint, checkpoint.config(), std::move(options),
-           GetWeights(checkpoint), InverseFrequencies(checkpoint.config())}));
+  return Reference(std::make_unique<Impl>(checkpoint, std::move(options)));
 }
 
 Sequence Reference::NewSequence() const {
@@ -551,6 +561,7 @@ void Reference::Score(std::span<const Item> items, const LogitsFn& on_logits) {
   Impl::Pass pass = impl_->Begin(items);
   const size_t layers = impl_->weights.layers.size();
   for (size_t i = 0; i < layers; ++i) {
+    impl_->Prefetch(i + 1);
     impl_->RunLayer(pass, i);
     if (impl_->options.progress) {
       impl_->options.progress("reference: layer", static_cast<int64_t>(i + 1),

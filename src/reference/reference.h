@@ -1,12 +1,14 @@
 // The PyTorch model: a decoder on libtorch (ATen, fp32) that streams its
-// weights from the mapped checkpoint, one weight matrix at a time. Memory is
-// the largest block plus activations and KV caches, whatever the model's size.
+// weights from the checkpoint, a block of a weight matrix at a time. Memory is
+// libtorch, activations, logits (64 MB) and KV caches, whatever the model's
+// size.
 #ifndef VERIFY_TFLITE_REFERENCE_REFERENCE_H_
 #define VERIFY_TFLITE_REFERENCE_REFERENCE_H_
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/progress.h"
@@ -36,18 +38,21 @@ class Sequence {
 
 class Reference {
  public:
-  // Wall time in seconds, added up over passes: for benchmarks.
+  // Seconds of wall time, added up over passes: for benchmarks.
   struct Times {
-    double linear = 0;  // q, k, v, o, gate, up, down
-    double attention = 0;
-    double head = 0;
+    double linear = 0;     // all linear layers, reading weights included
+    double attention = 0;  // RoPE, caches, scores, softmax and mixing
+    double head = 0;       // final norm, LM head (linear, too) and callbacks
     double total = 0;
   };
 
   struct Options {
-    int num_threads = 1;  // of ATen, which has one setting per process
+    int num_threads = 1;            // of ATen: one setting for the process
     ProgressFn progress = nullptr;  // counts layers
     Times* times = nullptr;
+    // Linear layers of more rows go through ATen (MKL), others through loops of
+    // our own. None: whichever was measured to be faster (kernels.h).
+    std::optional<int64_t> max_dot_rows = std::nullopt;
   };
 
   // Checks that every weight the config implies is there with the right shape;
@@ -79,10 +84,10 @@ class Reference {
   // sequence has changed. What `on_logits` throws passes through; by then the
   // sequences have grown.
   //
-  // The same pass gives the same bits, whatever the number of threads of linear
-  // layers. Packing other sequences into a pass or splitting a sequence over
-  // passes changes the shape of matrix products and so may change the last bits
-  // of logits (about 1e-5), never more.
+  // The same pass gives the same bits on the same processor. Packing other
+  // sequences into a pass or splitting a sequence over passes changes the shape
+  // of matrix products and so may change the last bits of logits (about 1e-5),
+  // never more.
   void Score(std::span<const Item> items, const LogitsFn& on_logits);
 
  private:

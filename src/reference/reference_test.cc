@@ -32,9 +32,12 @@ using Rows = std::vector<std::vector<float>>;
 
 // A reference and the checkpoint it reads.
 struct Opened {
-  explicit Opened(const std::string& path, int num_threads = 2)
+  explicit Opened(const std::string& path, int num_threads = 2,
+                  std::optional<int64_t> max_dot_rows = {})
       : checkpoint(Checkpoint::Open(path)),
-        reference(Reference::Open(checkpoint, {.num_threads = num_threads})) {}
+        reference(Reference::Open(checkpoint, {.num_threads = num_threads,
+                                               .max_dot_rows = max_dot_rows})) {
+  }
   Checkpoint checkpoint;
   Reference reference;
 };
@@ -96,13 +99,17 @@ Tokens SomeTokens(int64_t count, int32_t vocab, uint32_t seed) {
 
 // Logits that transformers computed in float32.
 
+// Both ways of multiplying, whichever this processor prefers.
+constexpr int64_t kAlwaysDot = 1 << 20;
+constexpr int64_t kAlwaysAten = 0;
+
 class Recorded : public testing::TestWithParam<std::string> {};
 
-TEST_P(Recorded, LogitsEqualTransformers) {
-  const std::string name = GetParam();
+void ExpectRecorded(const std::string& name, int64_t max_dot_rows) {
   const json expected =
       ReadJsonFile(ExpectedPath("reference/" + name + ".json"));
-  Opened opened(ModelPath(name));
+  Opened opened(ModelPath(name), 2, max_dot_rows);
+
   for (const json& recorded : expected["cases"]) {
     const auto tokens = recorded["token_ids"].get<Tokens>();
     const auto want = ReadFloats(ExpectedPath(
@@ -114,10 +121,17 @@ TEST_P(Recorded, LogitsEqualTransformers) {
     for (size_t i = 0; i < got.size(); ++i) {
       max = std::max(max, MaxDifference(got[i], {&want[i * vocab], vocab}));
     }
-    RecordProperty(fmt::format("max_difference_{}", tokens.size()),
-                   fmt::format("{:.2e}", max));
+    testing::Test::RecordProperty(
+        fmt::format("{}_{}_tokens", max_dot_rows > 0 ? "dot" : "aten",
+                    tokens.size()),
+        fmt::format("{:.2e}", max));
     EXPECT_LE(max, 1e-3) << tokens.size() << " tokens";
   }
+}
+
+TEST_P(Recorded, LogitsEqualTransformers) {
+  ExpectRecorded(GetParam(), kAlwaysDot);
+  ExpectRecorded(GetParam(), kAlwaysAten);
 }
 
 INSTANTIATE_TEST_SUITE_P(Reference, Recorded,
@@ -484,6 +498,7 @@ TEST(Reference, EqualsPlainLoopsInDouble) {
   const Tensors tensors = SmallTensors();
   dir.Write("model.safetensors", Safetensors(tensors));
   Opened opened(dir.path());
+  Opened with_aten(dir.path(), 2, kAlwaysAten);
   const Tokens tokens = SomeTokens(21, 19, 4);
   const auto expected = PlainModel(tensors).Logits(tokens);
   // One pass, and token by token.
@@ -492,7 +507,8 @@ TEST(Reference, EqualsPlainLoopsInDouble) {
   for (const int32_t token : tokens) {
     stepped.push_back(Score(opened.reference, sequence, {token})[0]);
   }
-  for (const Rows& got : {ScoreNew(opened.reference, tokens), stepped}) {
+  for (const Rows& got : {ScoreNew(opened.reference, tokens),
+                          ScoreNew(with_aten.reference, tokens), stepped}) {
     ASSERT_EQ(got.size(), expected.size());
     for (size_t row = 0; row < got.size(); ++row) {
       for (size_t i = 0; i < 19; ++i) {
@@ -574,6 +590,24 @@ TEST(Reference, RefusesAPassThatBreaksTheRulesAndChangesNothing) {
   EXPECT_EQ(a.length(), 0);
   EXPECT_EQ(b.length(), 0);
   opened.reference.Score({}, [](size_t, int64_t, std::span<const float>) {});
+}
+
+TEST(Reference, AFileThatChangesMeanwhileIsAnError) {
+  const TempDir dir;
+  dir.Write("config.json", kSmall);
+  const std::string content = Safetensors(SmallTensors());
+  const std::string path = dir.Write("model.safetensors", content);
+  const Checkpoint checkpoint = Checkpoint::Open(dir.path());
+  Reference reference = Reference::Open(checkpoint, {.num_threads = 2});
+  std::filesystem::resize_file(path, content.size() / 2);
+  EXPECT_THAT(
+      [&] {
+        ScoreNew(reference, {1, 2, 3});
+      },
+      ThrowsMessage<Error>(
+          AllOf(HasSubstr(path), HasSubstr("become shorter"))));
+  EXPECT_THAT([&] { Reference::Open(checkpoint, {.num_threads = 2}); },
+              ThrowsMessage<Error>(HasSubstr("the file has changed")));
 }
 
 TEST(Reference, SurvivesACallerThatThrowsAndMoves) {
