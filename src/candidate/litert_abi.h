@@ -23,7 +23,6 @@ using LiteRtOptions = struct LiteRtOptionsT*;
 using LiteRtOpaqueOptions = struct LiteRtOpaqueOptionsT*;
 using LiteRtCompiledModel = struct LiteRtCompiledModelT*;
 using LiteRtTensorBuffer = struct LiteRtTensorBufferT*;
-using LiteRtTensorBufferRequirements = struct LiteRtTensorBufferRequirementsT*;
 
 using LiteRtParamIndex = size_t;
 using LiteRtHwAcceleratorSet = int;
@@ -186,15 +185,11 @@ LiteRtStatus LiteRtAddOpaqueOptions(LiteRtOptions, LiteRtOpaqueOptions);
 LiteRtStatus LiteRtCreateCompiledModel(LiteRtEnvironment, LiteRtModel,
                                        LiteRtOptions, LiteRtCompiledModel*);
 void LiteRtDestroyCompiledModel(LiteRtCompiledModel);
-// The requirements belong to the compiled model.
-LiteRtStatus LiteRtGetCompiledModelInputBufferRequirements(
-    LiteRtCompiledModel, LiteRtParamIndex signature, LiteRtParamIndex input,
-    LiteRtTensorBufferRequirements*);
-LiteRtStatus LiteRtGetCompiledModelOutputBufferRequirements(
-    LiteRtCompiledModel, LiteRtParamIndex signature, LiteRtParamIndex output,
-    LiteRtTensorBufferRequirements*);
-LiteRtStatus LiteRtGetTensorBufferRequirementsBufferSize(
-    LiteRtTensorBufferRequirements, size_t*);
+// `update_allocation`: computes the shapes first, instead of telling those that
+// the file declares.
+LiteRtStatus LiteRtGetCompiledModelOutputTensorLayouts(
+    LiteRtCompiledModel, LiteRtParamIndex signature, size_t num_layouts,
+    LiteRtLayout*, bool update_allocation);
 LiteRtStatus LiteRtRunCompiledModel(LiteRtCompiledModel,
                                     LiteRtParamIndex signature,
                                     size_t num_inputs, LiteRtTensorBuffer*,

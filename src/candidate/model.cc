@@ -94,7 +94,7 @@ Model Model::Open(const std::string& path) {
   // From memory only: unlike this one, LiteRtCreateModelFromFile and -FromFd do
   // not verify the flatbuffer and crash on truncated files.
   const auto& lib = Runtime::Get();
-  Call(path + ": is damaged or no .tflite file",
+  Call(path + ": the file is damaged or incomplete",
        lib.LiteRtCreateModelFromBuffer, lib.environment,
        impl->file.bytes().data(), impl->file.bytes().size(),
        impl->handle.receive());

@@ -127,7 +127,8 @@ TEST(ModelTest, RefusesTruncatedFiles) {
       "");
 }
 
-// Just enough of the flatbuffer format to find a field of a table.
+// Just enough of the flatbuffer format, and of TFLite's schema, to damage a
+// file in one place.
 class Flatbuffer {
  public:
   explicit Flatbuffer(std::string& bytes) : bytes_(bytes) {}
@@ -140,38 +141,114 @@ class Flatbuffer {
   void Set(size_t at, uint32_t value) {
     std::memcpy(bytes_.data() + at, &value, sizeof value);
   }
-  // Where field `number` of the table at `table` is; it must be present.
+
+  size_t Model() const { return Follow(0); }
+  // Where field `number` of a table is; it must be present.
   size_t Field(size_t table, size_t number) const {
     const size_t vtable = table - static_cast<int32_t>(Get(table));
-    uint16_t offset;
+    uint16_t size, offset;
+    std::memcpy(&size, bytes_.data() + vtable, 2);
     std::memcpy(&offset, bytes_.data() + vtable + 4 + 2 * number, 2);
+    if (4 + 2 * number >= size || offset == 0) throw Error("no such field");
     return table + offset;
   }
-  size_t Follow(size_t at) const { return at + Get(at); }
+  // Vector in a field: its length, and where its entries begin.
+  size_t Size(size_t table, size_t number) const {
+    return Get(Follow(Field(table, number)));
+  }
+  size_t Entries(size_t table, size_t number) const {
+    return Follow(Field(table, number)) + 4;
+  }
+  // Entry `i` of a vector of tables.
+  size_t Table(size_t table, size_t number, size_t i) const {
+    return Follow(Entries(table, number) + 4 * i);
+  }
+  std::string String(size_t table, size_t number) const {
+    return bytes_.substr(Entries(table, number), Size(table, number));
+  }
+
+  // The signature with that key, its input or output with that name.
+  size_t Signature(std::string_view key) const {
+    return Find(Model(), 7, 2, key);
+  }
+  size_t Find(size_t table, size_t number, size_t name_field,
+              std::string_view name) const {
+    for (size_t i = 0; i < Size(table, number); ++i) {
+      const size_t entry = Table(table, number, i);
+      if (String(entry, name_field) == name) return entry;
+    }
+    throw Error("no {}", name);
+  }
 
  private:
+  size_t Follow(size_t at) const { return at + Get(at); }
+
   std::string& bytes_;
 };
+
+constexpr size_t kOperatorCodes = 1, kSubgraphs = 2;        // of Model
+constexpr size_t kTensors = 0;                              // of SubGraph
+constexpr size_t kShape = 0;                                // of Tensor
+constexpr size_t kInputs = 0, kOutputs = 1, kSubgraph = 4;  // of SignatureDef
+constexpr size_t kName = 0, kTensorIndex = 1;               // of TensorMap
+constexpr size_t kBuiltinCode = 3;                          // of OperatorCode
+
+std::string CompileMessage(const std::string& path) {
+  try {
+    const Model model = Model::Open(path);
+    WholeSession(model);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
 
 TEST(ModelTest, FailedCompilationTellsTheReason) {
   std::string bytes = ReadFile(ModelPath("tiny_single.tflite"));
   Flatbuffer file(bytes);
-  // Model.operator_codes[0].builtin_code, an operator that no runtime has.
-  const size_t codes = file.Follow(file.Field(file.Follow(0), 1));
-  file.Set(file.Field(file.Follow(codes + 4), 3), 300);
+  // An operator that no runtime has.
+  file.Set(
+      file.Field(file.Table(file.Model(), kOperatorCodes, 0), kBuiltinCode),
+      300);
   const TempDir dir;
-  const Model model = Model::Open(dir.Write("new.tflite", bytes));
   const StderrCapture capture;
-  try {
-    WholeSession(model);
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_THAT(e.what(),
-                AllOf(HasSubstr("new.tflite: cannot be compiled for the CPU"),
-                      HasSubstr("builtin_code out of range: 300"),
-                      Not(HasSubstr("INFO"))));
-  }
+  EXPECT_THAT(CompileMessage(dir.Write("new.tflite", bytes)),
+              AllOf(HasSubstr("new.tflite: cannot be compiled for the CPU"),
+                    HasSubstr("builtin_code out of range: 300"),
+                    Not(HasSubstr("INFO"))));
   EXPECT_EQ(capture.Text(1000), "");
+}
+
+TEST(ModelTest, RefusesAnOutputSmallerThanTheGraphMakesIt) {
+  std::string bytes = ReadFile(ModelPath("tiny_f32.tflite"));
+  Flatbuffer file(bytes);
+  const size_t decode = file.Signature("decode");
+  const size_t logits = file.Find(decode, kOutputs, kName, "logits");
+  const size_t graph = file.Table(file.Model(), kSubgraphs,
+                                  file.Get(file.Field(decode, kSubgraph)));
+  const size_t tensor =
+      file.Table(graph, kTensors, file.Get(file.Field(logits, kTensorIndex)));
+  ASSERT_EQ(file.Size(tensor, kShape), 3u);
+  const size_t last = file.Entries(tensor, kShape) + 8;
+  ASSERT_EQ(file.Get(last), 49152u);
+  file.Set(last, 1000);
+  const TempDir dir;
+  EXPECT_THAT(
+      CompileMessage(dir.Write("small.tflite", bytes)),
+      AllOf(HasSubstr("the graph computes [1, 1, 49152] for \"logits\""),
+            HasSubstr("FLOAT32 [1, 1, 1000]")));
+}
+
+TEST(ModelTest, RefusesASignatureThatNamesAnotherTensor) {
+  std::string bytes = ReadFile(ModelPath("tiny_f32.tflite"));
+  Flatbuffer file(bytes);
+  const size_t input =
+      file.Find(file.Signature("decode"), kInputs, kName, "kv_cache_k_1");
+  const size_t index = file.Field(input, kTensorIndex);
+  file.Set(index, file.Get(index) + 50);
+  const TempDir dir;
+  EXPECT_THAT(OpenMessage(dir.Write("other.tflite", bytes)),
+              HasSubstr("signature \"decode\""));
 }
 
 // A file of the right structure that is no language model.

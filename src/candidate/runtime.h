@@ -80,9 +80,7 @@ void Call(std::string_view what, LiteRtStatus (*function)(Parameters...),
   X(LiteRtAddOpaqueOptions)                             \
   X(LiteRtCreateCompiledModel)                          \
   X(LiteRtDestroyCompiledModel)                         \
-  X(LiteRtGetCompiledModelInputBufferRequirements)      \
-  X(LiteRtGetCompiledModelOutputBufferRequirements)     \
-  X(LiteRtGetTensorBufferRequirementsBufferSize)        \
+  X(LiteRtGetCompiledModelOutputTensorLayouts)          \
   X(LiteRtRunCompiledModel)                             \
   X(LiteRtCompiledModelGetErrorMessages)                \
   X(LiteRtCompiledModelClearErrors)                     \

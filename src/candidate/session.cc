@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <set>
 #include <string>
 #include <utility>
@@ -157,36 +158,51 @@ CompiledModel CompileOrExplain(const Model::Impl& model,
   }
 }
 
-// The file declares shapes and the graph computes them: where the graph makes
-// more than the file says, the runtime would write past our buffer.
-void CheckBufferSize(const LlmSignature& signature, const TensorSpec& tensor,
-                     LiteRtTensorBufferRequirements requirements) {
-  size_t needed = 0;
-  Call(signature.origin,
-       Runtime::Get().LiteRtGetTensorBufferRequirementsBufferSize, requirements,
-       &needed);
-  const auto declared = static_cast<size_t>(ByteSize(tensor));
-  if (needed == declared) return;
-  throw Error(
-      "{}: the graph computes {} bytes for {}, which has {}; the file is "
-      "damaged",
-      signature.origin, needed, Describe(tensor), declared);
+// What the runtime reported since the last call.
+std::string TakeErrorText(LiteRtCompiledModel compiled) {
+  const auto& lib = Runtime::Get();
+  char* text = nullptr;
+  if (lib.LiteRtCompiledModelGetErrorMessages(compiled, &text) !=
+          kLiteRtStatusOk ||
+      text == nullptr) {
+    return "";
+  }
+  const std::string reason(text, strnlen(text, kMaxReason));
+  std::free(text);
+  lib.LiteRtCompiledModelClearErrors(compiled);
+  return reason;
 }
 
-void CheckBufferSizes(LiteRtCompiledModel compiled,
-                      const LlmSignature& signature) {
-  const auto& lib = Runtime::Get();
-  const SignatureSpec& spec = signature.spec;
-  LiteRtTensorBufferRequirements requirements = nullptr;
-  for (size_t i = 0; i < spec.inputs.size(); ++i) {
-    Call(signature.origin, lib.LiteRtGetCompiledModelInputBufferRequirements,
-         compiled, spec.index, i, &requirements);
-    CheckBufferSize(signature, spec.inputs[i], requirements);
+// Call; a failure's Error has the reason.
+template <typename... Parameters, typename... Arguments>
+void CallCompiled(const std::string& what,
+                  LiteRtStatus (*function)(LiteRtCompiledModel, Parameters...),
+                  LiteRtCompiledModel compiled, Arguments... arguments) {
+  try {
+    Call(what, function, compiled, arguments...);
+  } catch (const Error& e) {
+    throw Error("{}{}", e.what(), CleanReason(TakeErrorText(compiled)));
   }
-  for (size_t i = 0; i < spec.outputs.size(); ++i) {
-    Call(signature.origin, lib.LiteRtGetCompiledModelOutputBufferRequirements,
-         compiled, spec.index, i, &requirements);
-    CheckBufferSize(signature, spec.outputs[i], requirements);
+}
+
+// The file declares shapes and the graph computes them: where the graph makes
+// more than the file says, the runtime writes past the end of our buffer.
+void CheckOutputShapes(LiteRtCompiledModel compiled,
+                       const LlmSignature& signature) {
+  const std::vector<TensorSpec>& outputs = signature.spec.outputs;
+  std::vector<LiteRtLayout> layouts(outputs.size());
+  CallCompiled(signature.origin,
+               Runtime::Get().LiteRtGetCompiledModelOutputTensorLayouts,
+               compiled, signature.spec.index, layouts.size(), layouts.data(),
+               /*update_allocation=*/true);
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const auto rank = std::min<unsigned>(layouts[i].rank, kLiteRtMaxRank);
+    const std::vector<int64_t> computed(layouts[i].dimensions,
+                                        layouts[i].dimensions + rank);
+    if (computed == outputs[i].dims) continue;
+    throw Error("{}: the graph computes [{}] for {}; the file is damaged",
+                signature.origin, fmt::join(computed, ", "),
+                Describe(outputs[i]));
   }
 }
 
@@ -208,7 +224,6 @@ struct Session::Impl {
   void CheckTokens(std::span<const int32_t> tokens, int64_t begin) const;
   void Run(BoundSignature& bound, KvCache::Impl& kv,
            std::span<const int32_t> tokens);
-  std::string TakeErrorText() const;
 };
 
 KvCache::KvCache(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -248,11 +263,11 @@ Session Session::Create(const Model& model, std::span<const PrefillPlan> plans,
   impl->compiled =
       CompileOrExplain(*impl->model, names, impl->options.num_threads);
 
-  CheckBufferSizes(impl->compiled.get(), signatures.decode);
+  CheckOutputShapes(impl->compiled.get(), signatures.decode);
   impl->decode = Bind(signatures.decode);
   impl->prefills.resize(signatures.prefills.size());
   for (const size_t i : used) {
-    CheckBufferSizes(impl->compiled.get(), signatures.prefills[i]);
+    CheckOutputShapes(impl->compiled.get(), signatures.prefills[i]);
     impl->prefills[i] = Bind(signatures.prefills[i]);
   }
   for (const LlmSignature& prefill : signatures.prefills) {
@@ -291,20 +306,6 @@ void Session::Impl::CheckTokens(std::span<const int32_t> tokens,
   }
 }
 
-std::string Session::Impl::TakeErrorText() const {
-  const auto& lib = Runtime::Get();
-  char* text = nullptr;
-  if (lib.LiteRtCompiledModelGetErrorMessages(compiled.get(), &text) !=
-          kLiteRtStatusOk ||
-      text == nullptr) {
-    return "";
-  }
-  const std::string reason(text, strnlen(text, kMaxReason));
-  std::free(text);
-  lib.LiteRtCompiledModelClearErrors(compiled.get());
-  return reason;
-}
-
 // Feeds `tokens` and pads through one signature; kv.length grows by the tokens.
 void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
                         std::span<const int32_t> tokens) {
@@ -325,13 +326,9 @@ void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
     if (signature.outputs[i].role != Role::kKvCache) continue;
     bound.outputs[i] = kv.buffers[signature.outputs[i].kv].handle();
   }
-  try {
-    Call(signature.origin, Runtime::Get().LiteRtRunCompiledModel,
-         compiled.get(), signature.spec.index, bound.inputs.size(),
-         bound.inputs.data(), bound.outputs.size(), bound.outputs.data());
-  } catch (const Error& e) {
-    throw Error("{}{}", e.what(), CleanReason(TakeErrorText()));
-  }
+  CallCompiled(signature.origin, Runtime::Get().LiteRtRunCompiledModel,
+               compiled.get(), signature.spec.index, bound.inputs.size(),
+               bound.inputs.data(), bound.outputs.size(), bound.outputs.data());
   kv.length += static_cast<int64_t>(tokens.size());
 }
 
