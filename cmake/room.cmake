@@ -22,9 +22,12 @@ function(vtf_test name)
   set(label unit)
   if(ARG_MODELS)
     set(label models)
+  else()
+    add_dependencies(unit_tests ${name})
   endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
                        PROPERTIES LABELS ${label} TIMEOUT 900)
 endfunction()
 
 include(GoogleTest)
+add_custom_target(unit_tests)

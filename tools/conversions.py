@@ -10,7 +10,7 @@ import tempfile
 import types
 
 
-def _stub_tensorflow() -> None:
+def stub_tensorflow() -> None:
   """Stands in for TensorFlow, which is imported but not used here."""
   from ai_edge_litert import schema_py_generated
 
@@ -124,7 +124,7 @@ def classic(
       made from config.json.
     fault: what to get wrong, for tests that must notice.
   """
-  _stub_tensorflow()
+  stub_tensorflow()
   from litert_torch._convert import interface
   from litert_torch.generative.layers import kv_cache
   from litert_torch.generative.utilities import converter
@@ -167,7 +167,7 @@ def quantize(
   The converter makes the float file first whatever the recipe; starting from
   the finished float file spares doing that again for each.
   """
-  _stub_tensorflow()
+  stub_tensorflow()
   from litert_torch.generative.utilities import converter
   from litert_torch.quantize import translate_recipe
 
@@ -189,7 +189,7 @@ def export_hf(
     cache: int,
 ) -> None:
   """The newer converter, which traces the transformers model itself."""
-  _stub_tensorflow()
+  stub_tensorflow()
   from litert_torch.generative.export_hf import export
 
   work = out.with_suffix(".work")

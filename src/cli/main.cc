@@ -1,5 +1,6 @@
 // verify_tflite: the command.
 
+#include <fmt/format.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -80,13 +81,13 @@ std::vector<Prompt> MakePrompts(
 Verification Verify(const Flags& flags, const StageFn& stage,
                     ProgressBar& bar) {
   const auto start = std::chrono::steady_clock::now();
-  const auto enter = [&](const std::string& text) {
-    stage(text);
-    bar.Update(text, 0, 0);
+  const auto enter = [&](const char* what, const std::string& path) {
+    stage(fmt::format("{} {}", what, path));
+    bar.Update(what, 0, 0);
   };
-  enter("opening " + flags.checkpoint_path);
+  enter("opening checkpoint", flags.checkpoint_path);
   const Checkpoint checkpoint = Checkpoint::Open(flags.checkpoint_path);
-  enter("reading the tokenizer of " + checkpoint.directory());
+  enter("reading the tokenizer of", checkpoint.directory());
   const Tokenizer tokenizer = Tokenizer::Open(checkpoint.directory());
   const std::vector<int32_t> eos_ids =
       ReadEosIds(checkpoint.directory(), tokenizer);
@@ -94,7 +95,7 @@ Verification Verify(const Flags& flags, const StageFn& stage,
       OpenTemplate(flags.chat_template, checkpoint.directory());
   const std::vector<Prompt> prompts =
       MakePrompts(flags.prompts, tokenizer, chat_template);
-  enter("opening " + flags.tflite_path);
+  enter("opening", flags.tflite_path);
   const Model model = Model::Open(flags.tflite_path);
 
   Verification v;
@@ -108,7 +109,7 @@ Verification Verify(const Flags& flags, const StageFn& stage,
   v.settings = flags.settings;
   v.limits = LimitsFor(model.info().recipe, flags.settings);
   v.eos_ids = eos_ids;
-  enter("running " + flags.tflite_path);
+  enter("compiling and running", flags.tflite_path);
   const ProgressFn progress = [&](std::string_view text, int64_t done,
                                   int64_t total) {
     bar.Update(text, done, total);

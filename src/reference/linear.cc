@@ -7,6 +7,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "reference/kernels.h"
@@ -124,13 +125,15 @@ void RunBlock(const WeightReader& reader, const LinearInput& input,
 void RunLinear(const WeightReader& reader, const LinearInput& input,
                std::span<const LinearTask> tasks, int64_t max_dot_rows) {
   const std::vector<Block> blocks = Split(tasks);
-  at::parallel_for(0, static_cast<int64_t>(blocks.size()), 1,
-                   [&](int64_t begin, int64_t end) {
-                     const c10::InferenceMode no_autograd;  // per thread
-                     for (int64_t i = begin; i < end; ++i) {
-                       RunBlock(reader, input, blocks[i], max_dot_rows);
-                     }
-                   });
+  // Threads take the next block when they are free: cores may differ in speed
+  // or be busy with other programs.
+  std::atomic<size_t> next = 0;
+  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
+    const c10::InferenceMode no_autograd;  // per thread
+    for (size_t i = next++; i < blocks.size(); i = next++) {
+      RunBlock(reader, input, blocks[i], max_dot_rows);
+    }
+  });
 }
 
 }  // namespace verify_tflite

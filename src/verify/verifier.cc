@@ -156,6 +156,10 @@ void Verifier::Draft(Lane& lane) {
     lane.draft_logits.emplace_back(logits.begin(), logits.end());
     pending = Argmax(logits);
     lane.draft.push_back(pending);
+    if (input_.progress) {
+      input_.progress("TFLite decode",
+                      static_cast<int64_t>(lane.draft.size()), length);
+    }
     if (IsEos(pending)) break;
   }
   if (first) {
