@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/python_library.h"
+#include "base/utf8.h"
 
 namespace verify_tflite {
 namespace {
@@ -149,6 +150,17 @@ std::string ElementTypeName(LiteRtElementType type) {
 int ElementBits(LiteRtElementType type) {
   const ElementTypeRow* row = FindElementType(type);
   return row == nullptr ? 0 : row->bits;
+}
+
+std::string CleanReason(std::string_view text) {
+  std::string reason;
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    if (line.empty() || line.starts_with("INFO:")) continue;
+    reason += "\n  " + ReplaceInvalidUtf8(line);
+  }
+  return reason;
 }
 
 const Runtime& Runtime::Get() {

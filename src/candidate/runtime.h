@@ -20,6 +20,11 @@ std::string ElementTypeName(LiteRtElementType type);
 // Bits of one element, 0 for a type that has no fixed size or is not known.
 int ElementBits(LiteRtElementType type);
 
+// What is worth reading of the runtime's own text, each line on a new, indented
+// one: without blank lines and without notes ("INFO: Created TensorFlow Lite
+// XNNPACK delegate for CPU.").
+std::string CleanReason(std::string_view text);
+
 // Calls a function of the runtime. Throws Error("<what>: <reason>") unless it
 // returns Ok. The C interface lets C++ exceptions through (seen from
 // LiteRtRunCompiledModel on a signature that maps a tensor which is no input).

@@ -49,6 +49,13 @@ TEST(ElementTypeTest, NamesAndSizes) {
   EXPECT_EQ(ElementBits(static_cast<LiteRtElementType>(99)), 0);
 }
 
+TEST(CleanReasonTest, KeepsWhatExplains) {
+  EXPECT_EQ(CleanReason(""), "");
+  EXPECT_EQ(CleanReason("INFO: hello\n\nNo such op\nNode 5 failed\n\n"),
+            "\n  No such op\n  Node 5 failed");
+  EXPECT_EQ(CleanReason("cut \xc3"), "\n  cut \uFFFD");
+}
+
 TEST(RuntimeTest, MissingLibraryNamesThePackage) {
   setenv("VERIFY_TFLITE_LITERT", "/nowhere/libLiteRt.so", 1);
   EXPECT_THAT(MessageOf([] { Runtime::Get(); }),

@@ -11,10 +11,10 @@
 
 #include "base/error.h"
 #include "base/utf8.h"
-#include "candidate/attention_mask.h"
 #include "candidate/host_buffer.h"
 #include "candidate/model_impl.h"
 #include "candidate/runtime.h"
+#include "candidate/signature_inputs.h"
 #include "candidate/stderr_capture.h"
 
 namespace verify_tflite {
@@ -83,19 +83,6 @@ BoundSignature Bind(const LlmSignature& signature) {
   bound.inputs = BindTensors(bound, signature.spec.inputs, signature.inputs);
   bound.outputs = BindTensors(bound, signature.spec.outputs, signature.outputs);
   return bound;
-}
-
-// What is worth reading of the runtime's text: no blank lines, and not its
-// greeting.
-std::string CleanReason(std::string_view text) {
-  std::string reason;
-  while (!text.empty()) {
-    const std::string_view line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(line.size() + 1, text.size()));
-    if (line.empty() || line.starts_with("INFO:")) continue;
-    reason += "\n  " + ReplaceInvalidUtf8(line);
-  }
-  return reason;
 }
 
 // The runtime takes options as text, `key = value` a line, and ignores what it
@@ -310,11 +297,8 @@ void Session::Impl::CheckTokens(std::span<const int32_t> tokens,
 void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
                         std::span<const int32_t> tokens) {
   const LlmSignature& signature = *bound.signature;
-  std::fill(std::copy(tokens.begin(), tokens.end(), bound.tokens.begin()),
-            bound.tokens.end(), 0);
-  for (size_t i = 0; i < bound.positions.size(); ++i) {
-    bound.positions[i] = static_cast<int32_t>(kv.length) + static_cast<int>(i);
-  }
+  FillTokens(bound.tokens, tokens);
+  FillPositions(bound.positions, kv.length);
   const int64_t kv_length = model->signatures.kv_length;
   FillCausalMask(bound.float_mask, kv_length, kv.length);
   FillCausalMask(bound.bool_mask, kv_length, kv.length);
@@ -364,15 +348,12 @@ std::span<const float> Session::Prefill(KvCache& kv,
     const auto count = static_cast<size_t>(chunk.count);
     impl_->Run(bound, *kv.impl_, tokens.first(count));
     tokens = tokens.subspan(count);
+    const LlmSignature& signature = *bound.signature;
+    const std::optional<int64_t> row = LogitRow(signature, chunk.count);
     const auto vocab = static_cast<size_t>(signatures.vocab_size);
-    const int64_t rows = bound.signature->logit_rows;
-    logits = {};
-    if (rows == bound.signature->length) {
-      logits = bound.logits.subspan((count - 1) * vocab, vocab);
-    } else if (rows == 1 && chunk.count == bound.signature->length) {
-      // The only row is that of the signature's last token, a pad otherwise.
-      logits = bound.logits;
-    }
+    logits =
+        row ? bound.logits.subspan(static_cast<size_t>(*row) * vocab, vocab)
+            : std::span<float>();
     report();
   }
   for (const int32_t token : tokens) {

@@ -385,6 +385,12 @@ std::string Describe(const TensorSpec& tensor) {
                      fmt::join(tensor.dims, ", "));
 }
 
+std::optional<int64_t> LogitRow(const LlmSignature& signature, int64_t count) {
+  if (signature.logit_rows == signature.length) return count - 1;
+  if (signature.logit_rows == 1 && count == signature.length) return 0;
+  return std::nullopt;
+}
+
 LlmSignatures Interpret(const std::string& path,
                         const std::vector<SignatureSpec>& signatures) {
   CheckNamesUnique(path, signatures);

@@ -66,6 +66,11 @@ struct LlmSignatures {
   bool mask_input = false;
 };
 
+// Row of a prefill's logits that belongs to the last of `count` tokens, absent
+// when the signature does not give it: a single row is that of the last of all
+// its tokens, a pad if there are fewer.
+std::optional<int64_t> LogitRow(const LlmSignature& signature, int64_t count);
+
 // Throws Error when there is no decode or no prefill signature, when a
 // signature has an input this project does not know, or when the signatures
 // contradict themselves or one another. `path` names the file in the message.

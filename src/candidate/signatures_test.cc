@@ -154,6 +154,20 @@ TEST(InterpretTest, CountsPrefillLogitRows) {
   EXPECT_EQ(model.prefills[1].logit_rows, 4);
 }
 
+TEST(LogitRowTest, BelongsToTheLastTokenThatIsNoPad) {
+  const auto row = [](int64_t rows, int64_t count) {
+    LlmSignature signature;
+    signature.length = 8;
+    signature.logit_rows = rows;
+    return LogitRow(signature, count);
+  };
+  EXPECT_EQ(row(8, 8), 7);
+  EXPECT_EQ(row(8, 3), 2);
+  EXPECT_EQ(row(1, 8), 0);
+  EXPECT_EQ(row(1, 7), std::nullopt);
+  EXPECT_EQ(row(0, 8), std::nullopt);
+}
+
 TEST(InterpretTest, MaskOfEitherType) {
   for (const auto type : {kFloat, kLiteRtElementTypeBool}) {
     std::vector<SignatureSpec> specs = ValidModel();

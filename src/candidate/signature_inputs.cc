@@ -1,6 +1,7 @@
-#include "candidate/attention_mask.h"
+#include "candidate/signature_inputs.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace verify_tflite {
 namespace {
@@ -19,6 +20,15 @@ void Fill(std::span<T> mask, int64_t kv_length, int64_t begin, T attended,
 }
 
 }  // namespace
+
+void FillTokens(std::span<int32_t> input, std::span<const int32_t> tokens) {
+  std::fill(std::copy(tokens.begin(), tokens.end(), input.begin()), input.end(),
+            0);
+}
+
+void FillPositions(std::span<int32_t> input, int64_t begin) {
+  std::iota(input.begin(), input.end(), static_cast<int32_t>(begin));
+}
 
 void FillCausalMask(std::span<float> mask, int64_t kv_length, int64_t begin) {
   Fill(mask, kv_length, begin, 0.0f, kBlocked);

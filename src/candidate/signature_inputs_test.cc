@@ -1,4 +1,4 @@
-#include "candidate/attention_mask.h"
+#include "candidate/signature_inputs.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,6 +10,18 @@ namespace verify_tflite {
 namespace {
 
 using ::testing::ElementsAre;
+
+TEST(FillTokensTest, PadsWithTokenZero) {
+  std::vector<int32_t> input(4, 9);
+  FillTokens(input, std::vector<int32_t>{5, 6});
+  EXPECT_THAT(input, ElementsAre(5, 6, 0, 0));
+}
+
+TEST(FillPositionsTest, ContinueThroughThePads) {
+  std::vector<int32_t> input(4, 9);
+  FillPositions(input, 7);
+  EXPECT_THAT(input, ElementsAre(7, 8, 9, 10));
+}
 
 TEST(FillCausalMaskTest, EveryRowAttendsToItselfAndWhatIsBefore) {
   std::vector<uint8_t> mask(3 * 5, 9);
