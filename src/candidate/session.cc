@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/utf8.h"
 #include "candidate/host_buffer.h"
 #include "candidate/model_impl.h"
 #include "candidate/runtime.h"
@@ -200,6 +199,19 @@ struct KvCache::Impl {
   int64_t length = 0;
 };
 
+namespace {
+
+void BindKvCaches(const std::vector<Slot>& slots,
+                  const std::vector<HostBuffer>& caches,
+                  std::vector<LiteRtTensorBuffer>& handles) {
+  for (size_t i = 0; i < slots.size(); ++i) {
+    if (slots[i].role != Role::kKvCache) continue;
+    handles[i] = caches[slots[i].kv].handle();
+  }
+}
+
+}  // namespace
+
 struct Session::Impl {
   const Model::Impl* model = nullptr;
   Options options;
@@ -209,6 +221,7 @@ struct Session::Impl {
   std::vector<int64_t> lengths;                         // of all prefills
 
   void CheckTokens(std::span<const int32_t> tokens, int64_t begin) const;
+  PrefillPlan PlanCompiled(int64_t begin, int64_t count) const;
   void Run(BoundSignature& bound, KvCache::Impl& kv,
            std::span<const int32_t> tokens);
 };
@@ -293,6 +306,18 @@ void Session::Impl::CheckTokens(std::span<const int32_t> tokens,
   }
 }
 
+// PlanPrefill; throws Error for a signature that was not compiled.
+PrefillPlan Session::Impl::PlanCompiled(int64_t begin, int64_t count) const {
+  const LlmSignatures& signatures = model->signatures;
+  PrefillPlan plan = PlanPrefill(lengths, signatures.kv_length, begin, count);
+  for (const PrefillChunk& chunk : plan.chunks) {
+    if (prefills[chunk.prefill]) continue;
+    throw Error("{}: was not compiled for this session",
+                signatures.prefills[chunk.prefill].origin);
+  }
+  return plan;
+}
+
 // Feeds `tokens` and pads through one signature; kv.length grows by the tokens.
 void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
                         std::span<const int32_t> tokens) {
@@ -302,14 +327,9 @@ void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
   const int64_t kv_length = model->signatures.kv_length;
   FillCausalMask(bound.float_mask, kv_length, kv.length);
   FillCausalMask(bound.bool_mask, kv_length, kv.length);
-  for (size_t i = 0; i < bound.inputs.size(); ++i) {
-    if (signature.inputs[i].role != Role::kKvCache) continue;
-    bound.inputs[i] = kv.buffers[signature.inputs[i].kv].handle();
-  }
-  for (size_t i = 0; i < bound.outputs.size(); ++i) {
-    if (signature.outputs[i].role != Role::kKvCache) continue;
-    bound.outputs[i] = kv.buffers[signature.outputs[i].kv].handle();
-  }
+  // The same memory on both sides: the graph then updates the caches in place.
+  BindKvCaches(signature.inputs, kv.buffers, bound.inputs);
+  BindKvCaches(signature.outputs, kv.buffers, bound.outputs);
   CallCompiled(signature.origin, Runtime::Get().LiteRtRunCompiledModel,
                compiled.get(), signature.spec.index, bound.inputs.size(),
                bound.inputs.data(), bound.outputs.size(), bound.outputs.data());
@@ -326,15 +346,8 @@ std::span<const float> Session::Decode(KvCache& kv, int32_t token) {
 std::span<const float> Session::Prefill(KvCache& kv,
                                         std::span<const int32_t> tokens) {
   impl_->CheckTokens(tokens, kv.length());
-  const LlmSignatures& signatures = impl_->model->signatures;
   const PrefillPlan plan =
-      PlanPrefill(impl_->lengths, signatures.kv_length, kv.length(),
-                  static_cast<int64_t>(tokens.size()));
-  for (const PrefillChunk& chunk : plan.chunks) {
-    if (impl_->prefills[chunk.prefill]) continue;
-    throw Error("{}: was not compiled for this session",
-                signatures.prefills[chunk.prefill].origin);
-  }
+      impl_->PlanCompiled(kv.length(), static_cast<int64_t>(tokens.size()));
   const auto steps =
       static_cast<int64_t>(plan.chunks.size()) + plan.decode_tail;
   int64_t done = 0;
@@ -348,9 +361,8 @@ std::span<const float> Session::Prefill(KvCache& kv,
     const auto count = static_cast<size_t>(chunk.count);
     impl_->Run(bound, *kv.impl_, tokens.first(count));
     tokens = tokens.subspan(count);
-    const LlmSignature& signature = *bound.signature;
-    const std::optional<int64_t> row = LogitRow(signature, chunk.count);
-    const auto vocab = static_cast<size_t>(signatures.vocab_size);
+    const auto row = LogitRow(*bound.signature, chunk.count);
+    const auto vocab = impl_->decode.logits.size();
     logits =
         row ? bound.logits.subspan(static_cast<size_t>(*row) * vocab, vocab)
             : std::span<float>();
