@@ -127,8 +127,7 @@ bool MayAbort(const std::string& place) {
   for (const char* prefix :
        {"/normalizer", "/pre_tokenizer", "/post_processor", "/decoder",
         "/model/dropout", "/model/continuing_subword_prefix",
-        "/model/end_of_word_suffix", "/model/fuse_unk", "/model/byte_fallback",
-        "/model/ignore_merges", "/model/merges", "/model/vocab"}) {
+        "/model/end_of_word_suffix", "/model/merges", "/model/vocab"}) {
     if (place.starts_with(prefix)) return true;
   }
   return false;

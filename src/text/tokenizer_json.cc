@@ -38,6 +38,10 @@ constexpr std::string_view kSections[] = {
     "pre_tokenizer", "post_processor", "decoder", "model"};
 constexpr std::string_view kModelTypes[] = {"BPE", "Unigram", "WordLevel",
                                             "WordPiece"};
+constexpr std::string_view kModelStrings[] = {
+    "unk_token", "continuing_subword_prefix", "end_of_word_suffix"};
+constexpr std::string_view kModelFlags[] = {"fuse_unk", "byte_fallback",
+                                            "ignore_merges"};
 constexpr std::string_view kAddedTokenFields[] = {
     "id",     "content",    "single_word", "lstrip",
     "rstrip", "normalized", "special"};
@@ -212,9 +216,12 @@ class Checker : public json::json_sax_t {
     } else if (field_ == "merges") {
       Expect(kind == Kind::kArray, "`merges`", "an array", kind);
       has_merges_ = true;
-    } else if (field_ == "unk_token") {
-      Expect(kind == Kind::kString || kind == Kind::kNull, "`unk_token`",
+    } else if (IsIn(field_, kModelStrings)) {
+      Expect(kind == Kind::kString || kind == Kind::kNull, "`" + field_ + "`",
              "a string or null", kind);
+    } else if (IsIn(field_, kModelFlags)) {
+      Expect(kind == Kind::kBool || kind == Kind::kNull, "`" + field_ + "`",
+             "a boolean or null", kind);
     }
   }
 

@@ -23,8 +23,9 @@ struct TokenizerJson {
 //
 // Not checked, so that the library still ends the process over it: the insides
 // of normalizer, pre_tokenizer, post_processor and decoder (an unknown type, a
-// regular expression that does not compile), options of the model other than
-// unk_token, and merges of tokens that the vocabulary lacks.
+// regular expression that does not compile), the model's affixes and dropout
+// beyond their types, merges of tokens that the vocabulary lacks, and an
+// unk_token that is an added token only.
 TokenizerJson CheckTokenizerJson(std::string_view text,
                                  const std::string& path);
 

@@ -109,6 +109,8 @@ TEST(CheckTokenizerJson, SaysWhatIsWrong) {
       {With(R"("lstrip": false,)", ""), "an added token has no `lstrip`"},
       {With(R"("special": true)", R"("special": 1)"),
        "`special` of an added token is an integer"},
+      {With(R"("fuse_unk": false)", R"("fuse_unk": 0)"),
+       "`fuse_unk` is an integer, expected a boolean or null"},
       {With(R"({"type": "NFC"})", "[]"), "`normalizer` is an array"},
   };
   for (const auto& [text, message] : kCases) {
