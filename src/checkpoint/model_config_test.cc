@@ -112,6 +112,11 @@ TEST(ModelConfig, Llama3RopeInEveryForm) {
           R"({"rope_parameters": {"rope_theta": 2e4, "rope_type": "llama3", )" +
           scale + original + "}}"),
       2e4, 256);
+  // When both dictionaries are there, rope_scaling wins.
+  ExpectLlama3(ParseWith(R"({"rope_parameters": {"rope_theta": 5},
+                             "rope_scaling": {"rope_type": "llama3", )" +
+                         scale + original + "}}"),
+               10000, 256);
   // Absent: max_position_embeddings; at the top level: it wins.
   ExpectLlama3(
       ParseWith(R"({"rope_scaling": {"rope_type": "llama3", )" + scale + "}}"),

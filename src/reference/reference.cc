@@ -99,10 +99,12 @@ Weights GetWeights(const Checkpoint& checkpoint) {
     weights.layers.push_back(GetLayer(checkpoint, i));
   }
   weights.norm = &checkpoint.Get("model.norm.weight", {c.hidden_size});
-  weights.head = c.tie_word_embeddings
-                     ? Linear{weights.embedding}
-                     : GetLinear(checkpoint, "lm_head", c.vocab_size,
-                                 c.hidden_size, /*bias=*/false);
+  // A head of its own wins over tie_word_embeddings, as in transformers, which
+  // ties only when the file has no such tensor or one equal to the embedding.
+  const bool tied = c.tie_word_embeddings && !checkpoint.Has("lm_head.weight");
+  weights.head = tied ? Linear{weights.embedding}
+                      : GetLinear(checkpoint, "lm_head", c.vocab_size,
+                                  c.hidden_size, /*bias=*/false);
   return weights;
 }
 

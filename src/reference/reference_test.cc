@@ -538,6 +538,20 @@ TEST(Reference, ATiedHeadIsTheEmbedding) {
             ScoreNew(untied.reference, tokens));
 }
 
+TEST(Reference, AHeadInTheFileWinsOverTying) {
+  const TempDir dir;
+  json config = json::parse(kSmall);
+  const Tensors tensors = SmallTensors();
+  dir.Write("config.json", config.dump());
+  dir.Write("model.safetensors", Safetensors(tensors));
+  Opened untied(dir.path());
+  config["tie_word_embeddings"] = true;
+  dir.Write("config.json", config.dump());
+  Opened tied(dir.path());
+  EXPECT_EQ(ScoreNew(tied.reference, {3, 1, 4}),
+            ScoreNew(untied.reference, {3, 1, 4}));
+}
+
 TEST(Reference, OpeningNamesTheTensorThatIsMissingOrMisshapen) {
   const TempDir dir;
   dir.Write("config.json", kSmall);
