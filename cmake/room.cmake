@@ -26,7 +26,8 @@ function(vtf_test name)
     add_dependencies(unit_tests ${name})
   endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
-                       PROPERTIES LABELS ${label} TIMEOUT 900)
+                       PROPERTIES LABELS ${label} TIMEOUT 900
+                                  ENVIRONMENT OMP_WAIT_POLICY=passive)
 endfunction()
 
 include(GoogleTest)

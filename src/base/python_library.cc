@@ -56,8 +56,11 @@ std::string FindPythonLibrary(const PythonLibrary& library) {
   const char* named = std::getenv(library.env_variable.c_str());
   if (named != nullptr && *named != '\0') {
     if (IsFile(named)) return named;
-    throw Error("{}: no such file (the environment variable {} names it)",
-                named, library.env_variable);
+    throw Error(
+        "{}: no such file, but the environment variable {} names it. Correct "
+        "or "
+        "unset it; the file comes with: pip install '{}'",
+        named, library.env_variable, library.requirement);
   }
   std::string looked;
   for (const fs::path& path : Candidates(library)) {

@@ -248,7 +248,7 @@ TEST(Command, MissingRuntimeNamesThePackage) {
       RunCommand({"--tflite_path=" + ModelPath("tiny_f32.tflite"),
                   "--checkpoint_path=" + ModelPath("tiny")},
                  {"VERIFY_TFLITE_LITERT=/no/such/libLiteRt.so"});
-  ExpectRefused(run, "pip install ai-edge-litert");
+  ExpectRefused(run, "pip install 'ai-edge-litert");
 }
 
 TEST(Command, AFailureLeavesNoReport) {

@@ -21,9 +21,9 @@ constexpr const char* kDescription =
     R"(Is this .tflite still the same model as the PyTorch checkpoint it came from?
 
 Runs the converted model as production does (zeroed KV cache, prefill, decode,
-greedy) and the checkpoint through PyTorch's own kernels (float32), compares
-tokens, logits and distributions at every generated position, and says whether
-they are the same, but for what the file's quantisation costs.)";
+greedy) and the PyTorch checkpoint in float32 on libtorch, compares tokens,
+logits and distributions at every generated position, and says whether they are
+the same, but for what the file's quantisation costs.)";
 
 constexpr const char* kFooter =
     R"(Examples:
