@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdint>
 #include <cstring>
 #include <utility>
 
@@ -63,21 +62,6 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;
-}
-
-void MappedFile::Advise(std::span<const std::byte> part, int advice) const {
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<uintptr_t>(part.data()) & ~(page - 1);
-  const auto end = reinterpret_cast<uintptr_t>(part.data() + part.size());
-  madvise(reinterpret_cast<void*>(begin), end - begin, advice);
-}
-
-void MappedFile::WillNeed(std::span<const std::byte> part) const {
-  Advise(part, MADV_WILLNEED);
-}
-
-void MappedFile::DontNeed(std::span<const std::byte> part) const {
-  Advise(part, MADV_DONTNEED);
 }
 
 }  // namespace verify_tflite

@@ -25,14 +25,7 @@ class MappedFile {
   const std::string& path() const { return path_; }
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
-  // Tells the kernel that `part`, a span of bytes(), will be read soon (starts
-  // reading ahead) or is no longer needed (frees its pages). Hints only.
-  void WillNeed(std::span<const std::byte> part) const;
-  void DontNeed(std::span<const std::byte> part) const;
-
  private:
-  void Advise(std::span<const std::byte> part, int advice) const;
-
   std::string path_;
   const std::byte* data_ = nullptr;
   size_t size_ = 0;

@@ -32,14 +32,6 @@ TEST(MappedFile, ShowsTheBytesAndKeepsTheAddressWhenMoved) {
   EXPECT_EQ(file.bytes().data(), address);
 }
 
-TEST(MappedFile, HintsDoNotChangeTheBytes) {
-  const TempDir dir;
-  const MappedFile file(dir.Write("f", std::string(10000, 'x')));
-  file.WillNeed(file.bytes().subspan(5000, 1000));
-  file.DontNeed(file.bytes().subspan(5000, 1000));
-  EXPECT_EQ(Text(file), std::string(10000, 'x'));
-}
-
 TEST(MappedFile, RefusesWhatIsNoReadableFile) {
   const TempDir dir;
   const std::string fifo = dir.File("fifo");

@@ -81,6 +81,8 @@ TEST(Judge, NothingMeasuredIsNotPassed) {
   PromptResult result;
   Judge(kInt8, result);
   EXPECT_FALSE(result.passed);
+  EXPECT_EQ(OutcomeOf(result, "tokens"), Outcome::kFail);
+  EXPECT_EQ(OutcomeOf(result, "kld"), Outcome::kFail);
 }
 
 TEST(Judge, TiesDoNotCountAgainstThePrompt) {
