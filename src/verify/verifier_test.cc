@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/testing.h"
+#include "candidate/session.h"
 #include "reference/reference.h"
 #include "text/chat_template.h"
 #include "text/eos.h"
@@ -233,6 +234,30 @@ TEST(Verifier, PositionsFollowPyTorchsText) {
     EXPECT_NE(position.logits.reference_token, position.logits.candidate_token);
     EXPECT_NE(position.reference_text, position.candidate_text);
   }
+}
+
+// The slow obvious oracle for the candidate: fed PyTorch's text token by token,
+// without drafts or rewinding, it makes the same choices.
+TEST(Verifier, PositionsAreThoseOfTeacherForcedDecoding) {
+  const Model model = Model::Open(ModelPath("tiny_q8.tflite"));
+  int differing = 0;
+  for (const PromptResult& result : RunAll("tiny_q8.tflite", "tiny")) {
+    const std::vector<int32_t>& prompt = result.prompt.ids;
+    const std::vector<PrefillPlan> plans = {
+        PlanPrefill(std::vector<int64_t>{64, 8}, model.info().kv_length, 0,
+                    static_cast<int64_t>(prompt.size()) - 1)};
+    Session session = Session::Create(model, plans, {});
+    KvCache kv = session.NewKvCache();
+    session.Prefill(kv, std::span(prompt).first(prompt.size() - 1));
+    int32_t pending = prompt.back();
+    for (size_t i = 0; i < result.positions.size(); ++i) {
+      const LogitDifference& logits = result.positions[i].logits;
+      EXPECT_EQ(Argmax(session.Decode(kv, pending)), logits.candidate_token);
+      pending = result.reference_ids[i];
+      if (logits.candidate_token != pending) ++differing;
+    }
+  }
+  EXPECT_GT(differing, 0) << "nothing was drafted again";
 }
 
 TEST(Verifier, StopsAtEos) {
