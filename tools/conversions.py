@@ -204,3 +204,12 @@ def export_hf(
   # Without a bundle the model stays in a directory with a random name.
   next(work.rglob("*.tflite")).rename(out)
   shutil.rmtree(work)
+
+
+def linear(out: pathlib.Path) -> None:
+  """A model that is no language model: one linear layer."""
+  import litert_torch
+  import torch
+
+  layer = torch.nn.Linear(8, 4).eval()
+  litert_torch.convert(layer, (torch.zeros(1, 8),)).export(str(out))

@@ -93,6 +93,7 @@ def _models() -> dict[str, Model]:
       prefill=[8, 64],
       cache=256,
   )
+  add("linear.tflite", conversions.linear, {})
   for seed, name in enumerate(checkpoints.REFERENCES, 10):
     add(name, checkpoints.reference, {}, name=name, seed=seed)
   add("llama2_tokenizer", checkpoints.llama2_tokenizer, {})

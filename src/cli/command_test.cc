@@ -185,6 +185,11 @@ TEST(Command, BadTflite) {
   }
 }
 
+TEST(Command, ATfliteThatIsNoLanguageModel) {
+  ExpectRefused(RunFile(ModelPath("linear.tflite")),
+                "no signature \"decode\"");
+}
+
 TEST(Command, MissingPartsOfACheckpoint) {
   ExpectRefused(RunAgainst("/no/such/checkpoint"), "/no/such/checkpoint");
   for (const char* name :
