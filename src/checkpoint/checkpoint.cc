@@ -48,7 +48,7 @@ constexpr std::string_view kHead = "lm_head.";
 struct Wrapping {
   std::string_view before_embedding;
   std::string_view strip;  // from names that begin so
-  bool add_model;          // kModel before all names but the head's
+  bool add_model;          // kModel before names that lack it, but the head's
 };
 
 constexpr Wrapping kWrappings[] = {
@@ -206,7 +206,8 @@ std::string Unwrap(const std::string& name, const Wrapping& wrapping) {
   if (rest.starts_with(wrapping.strip)) {
     rest.remove_prefix(wrapping.strip.size());
   }
-  const bool add = wrapping.add_model && !rest.starts_with(kHead);
+  const bool add = wrapping.add_model && !rest.starts_with(kHead) &&
+                   !rest.starts_with(kModel);
   return fmt::format("{}{}", add ? kModel : "", rest);
 }
 
