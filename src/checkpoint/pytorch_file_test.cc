@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <filesystem>
 #include <random>
 #include <string>
 
@@ -97,6 +98,8 @@ std::vector<float> Floats(const TensorView& tensor) {
 }
 
 PytorchFile Open(const TempDir& dir, const std::string& content) {
+  // A file written anew is slow on some file systems, a new file is not.
+  std::filesystem::remove(dir.File("m.bin"));
   return PytorchFile::Open(dir.Write("m.bin", content));
 }
 
