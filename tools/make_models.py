@@ -15,6 +15,7 @@ from typing import Callable
 
 import checkpoints
 import conversions
+import pickles
 import work
 
 
@@ -97,6 +98,9 @@ def _models() -> dict[str, Model]:
   for seed, name in enumerate(checkpoints.REFERENCES, 10):
     add(name, checkpoints.reference, {}, name=name, seed=seed)
   add("llama2_tokenizer", checkpoints.llama2_tokenizer, {})
+  add("ref_pickles", pickles.saved, {"checkpoint": "ref_mha_untied"})
+  add("ref_f64", pickles.float64, {"checkpoint": "ref_gqa_tied"})
+  add("pickle_layouts", pickles.layouts, {})
   return models
 
 

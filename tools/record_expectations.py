@@ -287,6 +287,25 @@ def text(
   )
 
 
+def loaded(out: pathlib.Path, models: pathlib.Path, file: str) -> None:
+  """What torch.load finds in a file: dtype, shape, dense bytes in hex."""
+  import torch
+
+  tensors = torch.load(models / file, weights_only=True)
+  found = {
+      name: {
+          "dtype": str(tensor.dtype).removeprefix("torch."),
+          "shape": list(tensor.shape),
+          "dense": tensor.is_contiguous(),
+          "bytes": bytes(
+              tensor.detach().contiguous().view(-1).view(torch.uint8).tolist()
+          ).hex(),
+      }
+      for name, tensor in tensors.items()
+  }
+  _write_json(out / f"{pathlib.Path(file).stem}.json", found)
+
+
 def _recordings() -> dict[str, tuple]:
   """Name -> function, the models it reads, options."""
   found = {
@@ -336,6 +355,11 @@ def _recordings() -> dict[str, tuple]:
         [file, "smollm2"],
         {"file": file, "long": long.get(stem)},
     )
+  found["checkpoint/layouts"] = (
+      loaded,
+      ["pickle_layouts"],
+      {"file": "pickle_layouts/layouts.pt"},
+  )
   found["reference/smollm2_greedy"] = (greedy, ["smollm2"], {"steps": 24})
   return found
 

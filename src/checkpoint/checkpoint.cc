@@ -5,13 +5,17 @@
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <set>
+#include <span>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/json_file.h"
 #include "base/utf8.h"
+#include "checkpoint/quantized.h"
 
 namespace verify_tflite {
 namespace {
@@ -19,15 +23,54 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kConfig = "config.json";
-constexpr std::string_view kSingleFile = "model.safetensors";
-constexpr std::string_view kIndex = "model.safetensors.index.json";
-constexpr std::string_view kExtension = ".safetensors";
 
-constexpr std::string_view kOtherFormats[] = {
-    ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".onnx", ".msgpack"};
+// The names under which transformers looks for weights, in its order.
+constexpr std::string_view kSafetensors = "model.safetensors";
+constexpr std::string_view kSafetensorsIndex = "model.safetensors.index.json";
+constexpr std::string_view kPickle = "pytorch_model.bin";
+constexpr std::string_view kPickleIndex = "pytorch_model.bin.index.json";
+constexpr std::string_view kWeightNames[] = {kSafetensors, kSafetensorsIndex,
+                                             kPickle, kPickleIndex};
 
-bool IsOtherFormat(const std::string& path) {
-  return std::ranges::count(kOtherFormats, fs::path(path).extension()) > 0;
+constexpr std::string_view kSafetensorsExtension = ".safetensors";
+constexpr std::string_view kPickleExtensions[] = {".bin", ".pt", ".pth",
+                                                  ".ckpt"};
+
+constexpr std::string_view kOtherFormats[] = {".gguf", ".h5", ".onnx",
+                                              ".msgpack"};
+
+// Every decoder of the reference names its embedding so; what stands before it
+// tells how the model was wrapped when it was saved.
+constexpr std::string_view kEmbedding = "embed_tokens.weight";
+constexpr std::string_view kModel = "model.";
+constexpr std::string_view kHead = "lm_head.";
+
+struct Wrapping {
+  std::string_view before_embedding;
+  std::string_view strip;  // from names that begin so
+  bool add_model;          // kModel before names that lack it, but the head's
+};
+
+constexpr Wrapping kWrappings[] = {
+    {"model.", "", false},  // LlamaForCausalLM and the like
+    {"", "", true},         // LlamaModel: without the head
+    // DistributedDataParallel
+    {"module.model.", "module.", false},
+    {"module.", "module.", true},
+    // torch.compile
+    {"_orig_mod.model.", "_orig_mod.", false},
+    {"_orig_mod.", "_orig_mod.", true},
+    // A member `model` of a training class (Lightning)
+    {"model.model.", "model.", false},
+};
+
+bool HasExtension(const std::string& path,
+                  std::span<const std::string_view> extensions) {
+  return std::ranges::count(extensions, fs::path(path).extension()) > 0;
+}
+
+bool IsIndex(const std::string& path) {
+  return path.ends_with(kSafetensorsIndex) || path.ends_with(kPickleIndex);
 }
 
 // Also false where the file system cannot tell: opening says why.
@@ -79,32 +122,37 @@ Error FormatNotSupported(const std::string& path) {
 
 // The weight file or shard index that `directory` holds.
 std::string FindWeights(const std::string& directory) {
-  for (const std::string_view name : {kSingleFile, kIndex}) {
+  for (const std::string_view name : kWeightNames) {
     const std::string path = Beside(directory, name);
     if (Exists(path)) return path;
   }
   const std::vector<std::string> names = List(directory);
-  const auto other = std::ranges::find_if(names, IsOtherFormat);
-  if (other != names.end()) {
-    throw FormatNotSupported(Beside(directory, *other));
+  for (const std::string& name : names) {
+    if (HasExtension(name, kOtherFormats)) {
+      throw FormatNotSupported(Beside(directory, name));
+    }
   }
-  throw Error("{}: no weights: expected {} or {}; {}", directory, kSingleFile,
-              kIndex, Found(names));
+  throw Error(
+      "{}: no weights: expected {}; {}. A weight file of another name must be "
+      "given itself",
+      directory, fmt::join(kWeightNames, " or "), Found(names));
 }
 
 // A file given in place of a directory.
 void CheckWeightFile(const std::string& path) {
-  if (path.ends_with(kIndex)) return;
-  if (!path.ends_with(kExtension)) {
-    if (IsOtherFormat(path)) throw FormatNotSupported(path);
+  if (IsIndex(path)) return;
+  if (!path.ends_with(kSafetensorsExtension) &&
+      !HasExtension(path, kPickleExtensions)) {
+    if (HasExtension(path, kOtherFormats)) throw FormatNotSupported(path);
     throw Error(
-        "{}: File format not supported: expected a directory with {} and {}, "
-        "or a .safetensors file",
-        path, kConfig, kSingleFile);
+        "{}: File format not supported: expected a directory with {} and "
+        "weights, or a .safetensors, {} file",
+        path, kConfig, fmt::join(kPickleExtensions, ", "));
   }
   const fs::path file(path);
   const bool shard = file.filename().string().find("-of-") != std::string::npos;
-  if (shard && Exists(file.parent_path() / kIndex)) {
+  if (shard && (Exists(file.parent_path() / kSafetensorsIndex) ||
+                Exists(file.parent_path() / kPickleIndex))) {
     throw Error("{}: is one shard of several; give its directory instead",
                 path);
   }
@@ -122,10 +170,13 @@ nlohmann::json ReadConfig(const std::string& directory) {
 
 // A shard must lie beside the index: the index may come from anyone.
 void CheckShardName(const std::string& name, const std::string& index_path) {
+  const std::string_view extension = index_path.ends_with(kSafetensorsIndex)
+                                         ? kSafetensorsExtension
+                                         : kPickleExtensions[0];
   if (name.find_first_of("/\\") != std::string::npos ||
-      name.find('\0') != std::string::npos || !name.ends_with(kExtension)) {
-    throw Error("{}: bad shard name {}: expected a .safetensors file beside it",
-                index_path, Quote(name));
+      name.find('\0') != std::string::npos || !name.ends_with(extension)) {
+    throw Error("{}: bad shard name {}: expected a {} file beside it",
+                index_path, Quote(name), extension);
   }
 }
 
@@ -150,6 +201,16 @@ WeightMap ReadIndex(const std::string& path) {
   return map;
 }
 
+std::string Unwrap(const std::string& name, const Wrapping& wrapping) {
+  std::string_view rest = name;
+  if (rest.starts_with(wrapping.strip)) {
+    rest.remove_prefix(wrapping.strip.size());
+  }
+  const bool add = wrapping.add_model && !rest.starts_with(kHead) &&
+                   !rest.starts_with(kModel);
+  return fmt::format("{}{}", add ? kModel : "", rest);
+}
+
 }  // namespace
 
 Checkpoint Checkpoint::Open(const std::string& path) {
@@ -167,51 +228,104 @@ Checkpoint Checkpoint::Open(const std::string& path) {
     const fs::path parent = fs::path(path).parent_path();
     result.directory_ = parent.empty() ? std::string(".") : parent.string();
   }
-  result.config_ = ParseModelConfig(ReadConfig(result.directory_),
-                                    Beside(result.directory_, kConfig));
+  const nlohmann::json config = ReadConfig(result.directory_);
+  const std::string config_path = Beside(result.directory_, kConfig);
+  RefuseQuantizedConfig(config, config_path);
+  result.config_ = ParseModelConfig(config, config_path);
   result.weights_path_ =
       IsDirectory(path) ? FindWeights(result.directory_) : path;
-  if (result.weights_path_.ends_with(kIndex)) {
+  if (IsIndex(result.weights_path_)) {
     result.AddShards(result.weights_path_);
   } else {
-    result.AddFile(result.weights_path_);
+    const Content content = result.OpenFile(result.weights_path_);
+    result.tensors_ = content.tensors;
+    result.other_tensors_ = content.other_tensors;
   }
+  result.RefuseQuantized();
+  result.UnwrapNames();
   return result;
 }
 
-void Checkpoint::AddFile(const std::string& path) {
-  const SafetensorsFile& file =
-      files_.emplace_back(SafetensorsFile::Open(path));
-  tensors_.insert(file.tensors().begin(), file.tensors().end());
-  other_tensors_.insert(file.other_tensors().begin(),
-                        file.other_tensors().end());
+Checkpoint::Content Checkpoint::OpenFile(const std::string& path) {
+  if (path.ends_with(kSafetensorsExtension)) {
+    const SafetensorsFile& file =
+        safetensors_.emplace_back(SafetensorsFile::Open(path));
+    return {file.tensors(), file.other_tensors()};
+  }
+  const PytorchFile& file = pickles_.emplace_back(PytorchFile::Open(path));
+  return {file.tensors(), file.other_tensors()};
 }
 
 void Checkpoint::AddShards(const std::string& index_path) {
   const WeightMap map = ReadIndex(index_path);
-  std::map<std::string, size_t> opened;  // shard -> index into files_
+  const std::string index = fs::path(index_path).filename().string();
+  std::map<std::string, Content> opened;  // by shard
   for (const auto& [tensor, shard] : map) {
     const std::string path = Beside(directory_, shard);
     if (!opened.contains(shard)) {
       if (!Exists(path)) {
-        throw Error("{}: missing: {} says that it holds {}", path, kIndex,
+        throw Error("{}: missing: {} says that it holds {}", path, index,
                     Quote(tensor));
       }
-      opened[shard] = files_.size();
-      files_.push_back(SafetensorsFile::Open(path));
+      opened.emplace(shard, OpenFile(path));
     }
-    const SafetensorsFile& file = files_[opened[shard]];
-    if (const auto found = file.tensors().find(tensor);
-        found != file.tensors().end()) {
+    const Content& content = opened.at(shard);
+    if (const auto found = content.tensors.find(tensor);
+        found != content.tensors.end()) {
       tensors_[tensor] = found->second;
-    } else if (const auto other = file.other_tensors().find(tensor);
-               other != file.other_tensors().end()) {
+    } else if (const auto other = content.other_tensors.find(tensor);
+               other != content.other_tensors.end()) {
       other_tensors_[tensor] = other->second;
     } else {
       throw Error("{}: has no tensor {}, but {} says so", path, Quote(tensor),
-                  kIndex);
+                  index);
     }
   }
+}
+
+void Checkpoint::RefuseQuantized() const {
+  OtherTensors dtypes = other_tensors_;
+  for (const auto& [name, tensor] : tensors_) {
+    dtypes[name] = NameOf(tensor.dtype);
+  }
+  RefuseQuantizedTensors(dtypes, weights_path_);
+}
+
+void Checkpoint::UnwrapNames() {
+  const Wrapping* found = nullptr;
+  for (const Wrapping& wrapping : kWrappings) {
+    const std::string name =
+        fmt::format("{}{}", wrapping.before_embedding, kEmbedding);
+    if (!Has(name)) continue;
+    if (found) {
+      throw Error(
+          "{}: has both {}{} and {}: it is not clear which is the model's",
+          weights_path_, found->before_embedding, kEmbedding, name);
+    }
+    found = &wrapping;
+  }
+  if (!found) {
+    if (Has("tok_embeddings.weight")) {
+      throw Error(
+          "{}: names tensors as Meta's own files do; convert it to the Hugging "
+          "Face format first (transformers' convert_llama_weights_to_hf.py)",
+          weights_path_);
+    }
+    return;  // whoever needs a tensor says which one is missing
+  }
+  const auto unwrap_all = [&](auto& map) {
+    std::remove_reference_t<decltype(map)> renamed;
+    for (const auto& [name, value] : map) {
+      const std::string unwrapped = Unwrap(name, *found);
+      if (!renamed.emplace(unwrapped, value).second) {
+        throw Error("{}: more than one tensor could be {}", weights_path_,
+                    Quote(unwrapped));
+      }
+    }
+    map = std::move(renamed);
+  };
+  unwrap_all(tensors_);
+  unwrap_all(other_tensors_);
 }
 
 const TensorView& Checkpoint::Get(const std::string& name,
@@ -220,7 +334,7 @@ const TensorView& Checkpoint::Get(const std::string& name,
   if (const auto other = other_tensors_.find(name);
       other != other_tensors_.end()) {
     throw Error(
-        "{}: tensor \"{}\" has dtype {}, expected F32, F16 or BF16 (a "
+        "{}: tensor \"{}\" has dtype {}, expected F64, F32, F16 or BF16 (a "
         "quantized checkpoint cannot be the reference: use the original)",
         weights_path_, name, other->second);
   }

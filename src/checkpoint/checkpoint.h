@@ -3,23 +3,34 @@
 #define VERIFY_TFLITE_CHECKPOINT_CHECKPOINT_H_
 
 #include <cstdint>
+#include <deque>
 #include <initializer_list>
 #include <map>
 #include <string>
-#include <vector>
 
 #include "checkpoint/model_config.h"
+#include "checkpoint/pytorch_file.h"
 #include "checkpoint/safetensors.h"
 
 namespace verify_tflite {
 
-// Movable. Nothing of the weights is read at opening: they are mapped.
+// Movable. Weights are mapped, not read, at opening; but for tensors of pickles
+// that are not stored row by row (PytorchFile).
 class Checkpoint {
  public:
   // `path` is a directory or a weight file with config.json beside it. Weights
-  // are model.safetensors, or the shards that model.safetensors.index.json
-  // names, or the given file. Throws Error that says what is missing and what
-  // was expected; a weight file of another kind is "File format not supported".
+  // are the first there is of model.safetensors, the shards that
+  // model.safetensors.index.json names, pytorch_model.bin and the shards of
+  // pytorch_model.bin.index.json, as transformers looks for them; or the given
+  // file (.safetensors; .bin, .pt, .pth and .ckpt of torch.save).
+  //
+  // Names of a model that was saved wrapped ("module.", "_orig_mod.", a second
+  // "model.") or without its head ("embed_tokens.weight") are made those of the
+  // whole model; where two names could be meant that is an Error.
+  //
+  // Throws Error that says what is missing and what was expected, for quantized
+  // checkpoints, and for a weight file of another kind ("File format not
+  // supported").
   static Checkpoint Open(const std::string& path);
 
   // The directory that holds config.json, the tokenizer and so on.
@@ -27,8 +38,8 @@ class Checkpoint {
   const ModelConfig& config() const { return config_; }
 
   // The tensor `name` with exactly `shape`. Throws Error when it is missing,
-  // has another shape than the config implies, or a dtype other than F32, F16
-  // and BF16.
+  // has another shape than the config implies, or a dtype other than F64, F32,
+  // F16 and BF16.
   const TensorView& Get(const std::string& name,
                         std::initializer_list<int64_t> shape) const;
   // Whether the checkpoint holds `name`, of whatever dtype.
@@ -36,15 +47,28 @@ class Checkpoint {
   const std::map<std::string, TensorView>& tensors() const { return tensors_; }
 
  private:
-  void AddFile(const std::string& path);
+  using Tensors = std::map<std::string, TensorView>;
+  using OtherTensors = std::map<std::string, std::string>;  // name -> dtype
+
+  // What a file holds; valid as long as this object.
+  struct Content {
+    const Tensors& tensors;
+    const OtherTensors& other_tensors;
+  };
+
+  Content OpenFile(const std::string& path);
   void AddShards(const std::string& index_path);
+  void UnwrapNames();
+  void RefuseQuantized() const;
 
   std::string directory_;
   std::string weights_path_;  // the file, or the index of the shards
   ModelConfig config_;
-  std::vector<SafetensorsFile> files_;
-  std::map<std::string, TensorView> tensors_;
-  std::map<std::string, std::string> other_tensors_;  // name -> dtype
+  // A deque keeps the place of what it holds.
+  std::deque<SafetensorsFile> safetensors_;
+  std::deque<PytorchFile> pickles_;
+  Tensors tensors_;
+  OtherTensors other_tensors_;
 };
 
 }  // namespace verify_tflite

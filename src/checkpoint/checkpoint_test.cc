@@ -162,8 +162,7 @@ TEST(Checkpoint, SaysWhatIsMissing) {
 }
 
 TEST(Checkpoint, OtherWeightFormatsAreNotSupported) {
-  for (const char* name : {"pytorch_model.bin", "a.pt", "a.pth", "a.gguf",
-                           "a.h5", "a.ckpt", "a.onnx"}) {
+  for (const char* name : {"a.gguf", "a.h5", "a.onnx", "a.msgpack"}) {
     const TempDir dir;
     dir.Write("config.json", kConfig);
     const std::string file = dir.Write(name, "x");
@@ -173,6 +172,92 @@ TEST(Checkpoint, OtherWeightFormatsAreNotSupported) {
       Fails(path, name)();
     }
   }
+}
+
+TEST(Checkpoint, NamesOfWrappedModelsAreUnwrapped) {
+  const struct {
+    const char* embedding;
+    const char* norm;
+    const char* head;
+  } cases[] = {
+      {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"},
+      {"embed_tokens.weight", "norm.weight", "lm_head.weight"},
+      {"module.model.embed_tokens.weight", "module.model.norm.weight",
+       "module.lm_head.weight"},
+      {"module.embed_tokens.weight", "module.norm.weight",
+       "module.lm_head.weight"},
+      {"model.model.embed_tokens.weight", "model.model.norm.weight",
+       "model.lm_head.weight"},
+      {"_orig_mod.model.embed_tokens.weight", "_orig_mod.model.norm.weight",
+       "_orig_mod.lm_head.weight"},
+  };
+  for (const auto& names : cases) {
+    const TempDir dir;
+    dir.Write("config.json", kConfig);
+    dir.Write("model.safetensors",
+              Weights({names.embedding, names.norm, names.head}));
+    const Checkpoint checkpoint = Checkpoint::Open(dir.path());
+    EXPECT_TRUE(checkpoint.Has("model.embed_tokens.weight"));
+    EXPECT_TRUE(checkpoint.Has("model.norm.weight"));
+    EXPECT_TRUE(checkpoint.Has("lm_head.weight"));
+  }
+}
+
+TEST(Checkpoint, NamesThatCouldBeTwoThingsAreErrors) {
+  const struct {
+    std::initializer_list<std::string> names;
+    const char* message;
+  } cases[] = {
+      {{"model.embed_tokens.weight", "module.model.embed_tokens.weight"},
+       "has both model.embed_tokens.weight and module.model.embed_tokens"},
+      {{"embed_tokens.weight", "model.embed_tokens.weight"},
+       "it is not clear which"},
+      {{"embed_tokens.weight", "norm.weight", "model.norm.weight"},
+       "more than one tensor could be"},
+      {{"module.model.embed_tokens.weight", "norm.weight",
+        "module.norm.weight"},
+       "more than one tensor could be \"norm.weight\""},
+      {{"tok_embeddings.weight"}, "as Meta's own files do"},
+  };
+  for (const auto& bad : cases) {
+    const TempDir dir;
+    dir.Write("config.json", kConfig);
+    dir.Write("model.safetensors", Weights(bad.names));
+    Fails(dir.path(), bad.message)();
+  }
+}
+
+TEST(Checkpoint, TakesTheFirstOfTheFilesTransformersLooksFor) {
+  const TempDir dir;
+  dir.Write("config.json", kConfig);
+  dir.Write("pytorch_model.bin.index.json", "{}");
+  Fails(dir.path(), "pytorch_model.bin.index.json: no \"weight_map\"")();
+  dir.Write("pytorch_model.bin.index.json",
+            R"({"weight_map": {"a": "a.safetensors"}})");
+  Fails(dir.path(), "expected a .bin file beside it")();
+  dir.Write("pytorch_model.bin", "x");
+  Fails(dir.path(), "pytorch_model.bin: not a file of torch.save")();
+  dir.Write("model.safetensors", Weights({"a"}));
+  EXPECT_TRUE(Checkpoint::Open(dir.path()).Has("a"));
+}
+
+TEST(Checkpoint, AWeightFileOfAnotherNameMustBeGiven) {
+  const TempDir dir;
+  dir.Write("config.json", kConfig);
+  const std::string file = dir.Write("best.pt", "x");
+  Fails(dir.path(), "must be given itself")();
+  Fails(file, "not a file of torch.save")();
+}
+
+TEST(Checkpoint, QuantizedCheckpointsAreNamed) {
+  const TempDir dir;
+  dir.Write("config.json", kConfig);
+  dir.Write("model.safetensors", Weights({"q.qweight", "q.qzeros", "q.g_idx"}));
+  Fails(dir.path(),
+        "already quantized checkpoint (GPTQ; tensor \"q.g_idx\")")();
+  dir.Write("config.json",
+            R"({"quantization_config": {"quant_method": "awq"}})");
+  Fails(dir.path(), "config.json: an already quantized checkpoint (AWQ;")();
 }
 
 }  // namespace

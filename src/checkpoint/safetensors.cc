@@ -34,7 +34,7 @@ constexpr DTypeRow kDTypes[] = {
     {"F32", 32, DType::kF32},
     {"F16", 16, DType::kF16},
     {"BF16", 16, DType::kBF16},
-    {"F64", 64, {}},
+    {"F64", 64, DType::kF64},
     {"C64", 64, {}},
     {"I64", 64, {}},
     {"U64", 64, {}},

@@ -21,8 +21,8 @@ class SafetensorsFile {
   // given twice) and for bad JSON.
   static SafetensorsFile Open(const std::string& path);
 
-  // The F32, F16 and BF16 tensors by name. Views stay valid as long as this
-  // object (moves included).
+  // The F64, F32, F16 and BF16 tensors by name. Views stay valid as long as
+  // this object (moves included).
   const std::map<std::string, TensorView>& tensors() const { return tensors_; }
 
   // Tensors of every other dtype: name -> dtype as the file spells it. They are

@@ -5,7 +5,18 @@
 
 namespace verify_tflite {
 
-size_t SizeOf(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
+size_t SizeOf(DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+      return 8;
+    case DType::kF32:
+      return 4;
+    case DType::kF16:
+    case DType::kBF16:
+      return 2;
+  }
+  return 0;
+}
 
 std::string_view NameOf(DType dtype) {
   switch (dtype) {
@@ -15,6 +26,8 @@ std::string_view NameOf(DType dtype) {
       return "F16";
     case DType::kBF16:
       return "BF16";
+    case DType::kF64:
+      return "F64";
   }
   return "?";
 }

@@ -1,4 +1,4 @@
-// A tensor of a checkpoint: a view into a mapped file.
+// A tensor of a checkpoint: a view into a mapped file or into memory.
 #ifndef VERIFY_TFLITE_CHECKPOINT_TENSOR_H_
 #define VERIFY_TFLITE_CHECKPOINT_TENSOR_H_
 
@@ -13,18 +13,19 @@
 
 namespace verify_tflite {
 
-enum class DType { kF32, kF16, kBF16 };
+enum class DType { kF32, kF16, kBF16, kF64 };
 
 size_t SizeOf(DType dtype);            // bytes per element
-std::string_view NameOf(DType dtype);  // "F32", "F16", "BF16"
+std::string_view NameOf(DType dtype);  // "F32", "F16", "BF16", "F64"
 
 // Dense, row-major, little-endian. Not necessarily aligned to its element size:
 // read it with memcpy or unaligned loads.
 struct TensorView {
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
-  std::span<const std::byte> data;   // product(shape) * SizeOf(dtype) bytes
-  const MappedFile* file = nullptr;  // the mapping `data` lies in
+  std::span<const std::byte> data;  // product(shape) * SizeOf(dtype) bytes
+  // The mapping `data` lies in; null: memory that the checkpoint owns.
+  const MappedFile* file = nullptr;
 };
 
 // "[2048, 64]"

@@ -79,6 +79,25 @@ TEST(Kernels, CopiesF32) {
 }
 
 // Random weights of `dtype`: 16 random bits, exponents near 1.
+TEST(Kernels, RoundsF64ToTheNearestFloat32) {
+  std::vector<double> doubles = {
+      0.0, -0.0, 0.1, -1.0 / 3, 1e300, -INFINITY, 1e-310,
+      // Halfway between two floats: to even; a little above: up.
+      1 + 0x1p-24, 1 + 0x1p-24 + 0x1p-50, 1 + 0x3p-24, 0x1p-149, 0x1.8p-150};
+  while (doubles.size() < 37) doubles.push_back(1.0 / doubles.size());
+  std::vector<std::byte> bytes(1 + doubles.size() * sizeof(double));
+  std::memcpy(&bytes[1], doubles.data(), bytes.size() - 1);
+  for (const Kernels& kernels : AvailableKernels()) {
+    std::vector<float> out(doubles.size());
+    kernels.widen(DType::kF64, &bytes[1], 37, out.data());
+    for (size_t i = 0; i < doubles.size(); ++i) {
+      EXPECT_EQ(std::bit_cast<uint32_t>(out[i]),
+                std::bit_cast<uint32_t>(static_cast<float>(doubles[i])))
+          << kernels.name << " " << doubles[i];
+    }
+  }
+}
+
 std::vector<std::byte> RandomWeights(DType dtype, int64_t count,
                                      std::mt19937& random) {
   std::vector<std::byte> bytes(1 + count * SizeOf(dtype));
@@ -86,7 +105,10 @@ std::vector<std::byte> RandomWeights(DType dtype, int64_t count,
   for (int64_t i = 0; i < count; ++i) {
     const float value = normal(random);
     std::byte* to = &bytes[1 + i * SizeOf(dtype)];
-    if (dtype == DType::kF32) {
+    if (dtype == DType::kF64) {
+      const double value = normal(random);
+      std::memcpy(to, &value, 8);
+    } else if (dtype == DType::kF32) {
       std::memcpy(to, &value, 4);
     } else if (dtype == DType::kBF16) {
       const uint32_t bits = std::bit_cast<uint32_t>(value) >> 16;
@@ -131,7 +153,8 @@ void CheckDot(const Kernels& kernels, DType dtype, int64_t outputs,
 
 TEST(Kernels, DotEqualsAPlainSum) {
   for (const Kernels& kernels : AvailableKernels()) {
-    for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (const DType dtype :
+         {DType::kF32, DType::kF16, DType::kBF16, DType::kF64}) {
       for (const int64_t outputs : {1, 3, 4, 9}) {
         for (const int64_t inputs : {1, 15, 16, 64, 577}) {
           for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 13}) {

@@ -134,6 +134,24 @@ TEST_P(Recorded, LogitsEqualTransformers) {
   ExpectRecorded(GetParam(), kAlwaysAten);
 }
 
+// The same numbers in another file give the same bits: in memory (tensors of a
+// pickle that are not stored row by row) and as float64.
+TEST(SameWeights, OfAnotherFileGiveTheSameLogits) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"ref_mha_untied", "ref_pickles/transposed.pt"},
+      {"ref_mha_untied", "ref_pickles/sharded"},
+      {"ref_gqa_tied", "ref_f64"}};
+  for (const auto& [original, other] : cases) {
+    for (const int64_t max_dot_rows : {kAlwaysDot, kAlwaysAten}) {
+      Opened a(ModelPath(original), 2, max_dot_rows);
+      Opened b(ModelPath(other), 2, max_dot_rows);
+      const Tokens tokens = SomeTokens(40, 1000, 3);
+      EXPECT_EQ(ScoreNew(a.reference, tokens), ScoreNew(b.reference, tokens))
+          << other;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Reference, Recorded,
                          testing::Values("ref_gqa_tied", "ref_mha_untied",
                                          "ref_bias", "ref_llama3_rope",

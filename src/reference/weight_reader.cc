@@ -36,7 +36,7 @@ off_t OffsetOf(const TensorView& tensor) {
 
 WeightReader::WeightReader(const Checkpoint& checkpoint) {
   for (const auto& [name, tensor] : checkpoint.tensors()) {
-    if (!descriptors_.contains(tensor.file)) {
+    if (tensor.file && !descriptors_.contains(tensor.file)) {
       descriptors_[tensor.file] = OpenAgain(*tensor.file);
     }
   }
@@ -48,6 +48,11 @@ WeightReader::~WeightReader() {
 
 void WeightReader::Read(const TensorView& tensor, int64_t first, int64_t count,
                         std::byte* out) const {
+  if (!tensor.file) {
+    const size_t size = SizeOf(tensor.dtype);
+    std::memcpy(out, tensor.data.data() + first * size, count * size);
+    return;
+  }
   const int descriptor = descriptors_.at(tensor.file);
   const size_t element = SizeOf(tensor.dtype);
   off_t offset = OffsetOf(tensor) + first * static_cast<off_t>(element);
@@ -74,6 +79,7 @@ void WeightReader::ReadFloats(const TensorView& tensor, int64_t first,
 }
 
 void WeightReader::WillNeed(const TensorView& tensor) const {
+  if (!tensor.file) return;
   posix_fadvise(descriptors_.at(tensor.file), OffsetOf(tensor),
                 static_cast<off_t>(tensor.data.size()), POSIX_FADV_WILLNEED);
 }
