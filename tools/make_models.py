@@ -95,6 +95,8 @@ def _models() -> dict[str, Model]:
   )
   for seed, name in enumerate(checkpoints.REFERENCES, 10):
     add(name, checkpoints.reference, {}, name=name, seed=seed)
+  for seed, name in enumerate(checkpoints.FAMILIES, 100):
+    add(name, checkpoints.family, {}, name=name, seed=seed)
   add("llama2_tokenizer", checkpoints.llama2_tokenizer, {})
   return models
 

@@ -125,7 +125,7 @@ void ExpectRecorded(const std::string& name, int64_t max_dot_rows) {
         fmt::format("{}_{}_tokens", max_dot_rows > 0 ? "dot" : "aten",
                     tokens.size()),
         fmt::format("{:.2e}", max));
-    EXPECT_LE(max, 1e-3) << tokens.size() << " tokens";
+    EXPECT_LE(max, 1e-3) << name << ", " << tokens.size() << " tokens";
   }
 }
 
@@ -140,6 +140,16 @@ INSTANTIATE_TEST_SUITE_P(Reference, Recorded,
                                          "ref_rope_parameters", "ref_head_dim",
                                          "ref_sharded", "ref_bf16", "tiny",
                                          "smollm2"),
+                         [](const auto& info) { return info.param; });
+
+INSTANTIATE_TEST_SUITE_P(Families, Recorded,
+                         testing::Values("ref_mistral", "ref_mistral_full",
+                                         "ref_qwen2", "ref_qwen2_window",
+                                         "ref_qwen3", "ref_qwen3_layer_types",
+                                         "ref_gemma", "ref_gemma2",
+                                         "ref_gemma2_layer_types", "ref_gemma3",
+                                         "ref_phi3", "ref_phi3_longrope",
+                                         "ref_smollm3", "ref_smollm3_window"),
                          [](const auto& info) { return info.param; });
 
 TEST(Reference, GreedyTokensEqualGenerate) {
