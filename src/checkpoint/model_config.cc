@@ -303,16 +303,22 @@ class Fields {
   std::string origin_;
 };
 
-const Family& FindFamily(const Fields& fields) {
-  const std::string model_type = fields.Text("model_type", "");
+const Family* FindFamily(std::string_view model_type) {
+  const auto found =
+      std::ranges::find(kFamilies, model_type, &Family::model_type);
+  return found == std::end(kFamilies) ? nullptr : found;
+}
+
+constexpr std::string_view kMultimodal = "gemma3";
+constexpr std::string_view kMultimodalText = "gemma3_text";
+
+Error NotSupported(const Fields& fields, const std::string& model_type) {
   std::vector<std::string_view> supported;
-  for (const Family& family : kFamilies) {
-    if (family.model_type == model_type) return family;
-    supported.push_back(family.model_type);
-  }
-  throw Error("{}: model_type {} is not supported; supported: {}",
-              fields.origin(), Dump(json(model_type)),
-              fmt::join(supported, ", "));
+  for (const Family& family : kFamilies) supported.push_back(family.model_type);
+  supported.push_back(kMultimodal);
+  return Error("{}: model_type {} is not supported; supported: {}",
+               fields.origin(), Dump(json(model_type)),
+               fmt::join(supported, ", "));
 }
 
 void RefuseUnhandled(const Fields& fields, const Family& family) {
@@ -752,11 +758,7 @@ void ParseScales(const Fields& fields, const Family& family,
   }
 }
 
-}  // namespace
-
-ModelConfig ParseModelConfig(const json& config, const std::string& origin) {
-  const Fields fields(config, origin);
-  const Family& family = FindFamily(fields);
+ModelConfig ParseDecoder(const Fields& fields, const Family& family) {
   RefuseUnhandled(fields, family);
   ModelConfig result;
   result.model_type = family.model_type;
@@ -789,6 +791,36 @@ ModelConfig ParseModelConfig(const json& config, const std::string& origin) {
     ParseRope(fields, family, &result);
   }
   return result;
+}
+
+// The text model of a multimodal one. Whether its head is tied, the outer
+// config says.
+ModelConfig ParseMultimodal(const Fields& fields) {
+  const Family& family = *FindFamily(kMultimodalText);
+  RefuseUnhandled(fields, family);
+  constexpr std::string_view kKey = "text_config";
+  const json* text = fields.Find(kKey);
+  if (text == nullptr) throw Error("{}: no \"{}\"", fields.origin(), kKey);
+  if (!text->is_object()) throw fields.Unexpected(kKey, *text, "an object");
+  const Fields inner(*text, fmt::format("{}: \"{}\"", fields.origin(), kKey));
+  const std::string model_type = inner.Text("model_type", kMultimodalText);
+  if (model_type != kMultimodalText) throw NotSupported(inner, model_type);
+  ModelConfig result = ParseDecoder(inner, family);
+  result.model_type = kMultimodal;
+  result.multimodal = true;
+  result.tie_word_embeddings = fields.Flag("tie_word_embeddings", true);
+  return result;
+}
+
+}  // namespace
+
+ModelConfig ParseModelConfig(const json& config, const std::string& origin) {
+  const Fields fields(config, origin);
+  const std::string model_type = fields.Text("model_type", "");
+  if (model_type == kMultimodal) return ParseMultimodal(fields);
+  const Family* family = FindFamily(model_type);
+  if (family == nullptr) throw NotSupported(fields, model_type);
+  return ParseDecoder(fields, *family);
 }
 
 }  // namespace verify_tflite

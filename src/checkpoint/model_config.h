@@ -72,6 +72,7 @@ struct ModelConfig {
   bool norm_adds_one = false;   // norms scale by 1 + weight
   bool qk_norm = false;         // norm of each query and key head before RoPE
   bool sandwich_norms = false;  // norms of attention's and MLP's output, too
+  bool multimodal = false;      // weights lie under "language_model"
   bool fused_projections = false;  // qkv_proj and gate_up_proj in the file
 };
 

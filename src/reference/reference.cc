@@ -74,24 +74,37 @@ class WeightFinder {
 
   Weights Find() {
     const ModelConfig& c = config_;
-    weights_.embedding = &checkpoint_.Get("model.embed_tokens.weight",
-                                          {c.vocab_size, c.hidden_size});
+    const std::string model = Prefix();
+    weights_.embedding =
+        &checkpoint_.Get(model + kEmbedding, {c.vocab_size, c.hidden_size});
     for (int64_t i = 0; i < c.num_layers; ++i) {
-      weights_.layers.push_back(FindLayer(fmt::format("model.layers.{}.", i)));
+      weights_.layers.push_back(
+          FindLayer(fmt::format("{}layers.{}.", model, i)));
     }
-    weights_.norm = &checkpoint_.Get("model.norm.weight", {c.hidden_size});
+    weights_.norm = &checkpoint_.Get(model + "norm.weight", {c.hidden_size});
+    const std::string head =
+        model == kOldMultimodal ? "language_model.lm_head" : "lm_head";
     // A head of its own wins over tie_word_embeddings, as in transformers,
     // which ties only when the file has no such tensor or one equal to the
     // embedding.
-    const bool tied = c.tie_word_embeddings && !checkpoint_.Has(kHeadWeight);
+    const bool tied =
+        c.tie_word_embeddings && !checkpoint_.Has(head + ".weight");
     weights_.head = tied ? Linear{weights_.embedding}
-                         : FindLinear("lm_head", c.vocab_size, c.hidden_size,
+                         : FindLinear(head, c.vocab_size, c.hidden_size,
                                       /*bias=*/false);
     return std::move(weights_);
   }
 
  private:
-  static constexpr char kHeadWeight[] = "lm_head.weight";
+  static constexpr char kEmbedding[] = "embed_tokens.weight";
+  static constexpr std::string_view kOldMultimodal = "language_model.model.";
+
+  // Multimodal models were published with one name and are saved with another.
+  std::string Prefix() const {
+    if (!config_.multimodal) return "model.";
+    const std::string old(kOldMultimodal);
+    return checkpoint_.Has(old + kEmbedding) ? old : "model.language_model.";
+  }
 
   Linear FindLinear(const std::string& name, int64_t outputs, int64_t inputs,
                     bool bias) {
