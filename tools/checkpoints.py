@@ -177,6 +177,151 @@ def reference(out: pathlib.Path, name: str, seed: int) -> None:
   _set_rope_style(out / "config.json", "rope_parameters" in changes)
 
 
+# A small checkpoint of each further family: settings that are legal and as
+# extreme as a short text can show (windows smaller than the text, odd head
+# counts, heads that do not add up to the hidden size).
+_FAMILY_SIZES = dict(
+    vocab_size=1000,
+    hidden_size=72,
+    num_hidden_layers=3,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    intermediate_size=150,
+    max_position_embeddings=2048,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=None,
+)
+
+_SLIDING = "sliding_attention"
+_FULL = "full_attention"
+
+FAMILIES = {
+    "ref_mistral": (
+        "Mistral",
+        dict(sliding_window=23, head_dim=20, num_attention_heads=9,
+             num_key_value_heads=3),
+    ),
+    "ref_mistral_full": ("Mistral", dict(sliding_window=None)),
+    "ref_qwen2": (
+        "Qwen2",
+        dict(tie_word_embeddings=True, rope_theta=1000000.0),
+    ),
+    "ref_qwen2_window": (
+        "Qwen2",
+        dict(use_sliding_window=True, sliding_window=17, max_window_layers=1,
+             num_attention_heads=9, num_key_value_heads=9,
+             rope_scaling={"rope_type": "linear", "factor": 4.0}),
+    ),
+    "ref_qwen3": (
+        "Qwen3",
+        dict(head_dim=20, num_attention_heads=5, num_key_value_heads=5),
+    ),
+    "ref_qwen3_layer_types": (
+        "Qwen3",
+        dict(head_dim=16, attention_bias=True, tie_word_embeddings=True,
+             use_sliding_window=True, sliding_window=40,
+             layer_types=[_SLIDING, _FULL, _SLIDING]),
+    ),
+    "ref_gemma": (
+        "Gemma",
+        dict(head_dim=32, num_attention_heads=3, num_key_value_heads=1),
+    ),
+    "ref_gemma2": (
+        "Gemma2",
+        dict(head_dim=20, sliding_window=29, query_pre_attn_scalar=11,
+             attn_logit_softcapping=3.0, final_logit_softcapping=4.0),
+    ),
+    "ref_gemma2_layer_types": (
+        "Gemma2",
+        dict(head_dim=24, sliding_window=64, query_pre_attn_scalar=144,
+             attn_logit_softcapping=None, final_logit_softcapping=None,
+             layer_types=[_FULL, _FULL, _SLIDING], attention_bias=True),
+    ),
+    "ref_gemma3": (
+        "Gemma3Text",
+        dict(head_dim=20, sliding_window=29, query_pre_attn_scalar=15,
+             final_logit_softcapping=5.0,
+             layer_types=[_SLIDING, _FULL, _SLIDING],
+             rope_parameters={
+                 _FULL: {"rope_type": "linear", "factor": 8.0,
+                         "rope_theta": 50000.0},
+                 _SLIDING: {"rope_type": "default", "rope_theta": 500.0},
+             }),
+    ),
+    "ref_phi3": (
+        "Phi3",
+        dict(sliding_window=37, num_attention_heads=9, num_key_value_heads=3,
+             partial_rotary_factor=0.75, hidden_size=144),
+    ),
+    "ref_phi3_longrope": (
+        "Phi3",
+        dict(hidden_size=96, original_max_position_embeddings=128,
+             partial_rotary_factor=0.75, rope_parameters={
+                 "rope_type": "longrope",
+                 "rope_theta": 10000.0,
+                 "partial_rotary_factor": 0.75,
+                 "short_factor": [1.0, 1.05, 1.1, 1.3, 1.7, 2.0],
+                 "long_factor": [1.2, 1.5, 3.0, 8.0, 20.0, 35.0],
+             }),
+    ),
+    "ref_smollm3": (
+        "SmolLM3",
+        dict(no_rope_layers=[1, 0, 1], rope_theta=20000.0),
+    ),
+    "ref_smollm3_window": (
+        "SmolLM3",
+        dict(no_rope_layer_interval=2, use_sliding_window=True,
+             sliding_window=21, attention_bias=True, mlp_bias=True,
+             tie_word_embeddings=False),
+    ),
+}
+
+
+def _randomise(model, logit_std: float) -> None:
+  """Weights for which attention is not uniform and logits are not flat."""
+  import torch
+
+  adds_one = "Gemma" in type(model).__name__
+  tied = model.config.tie_word_embeddings
+  hidden = model.config.hidden_size
+  embedding_std = 0.5
+  # Gemma scales the embedding on its way in.
+  if adds_one:
+    embedding_std = 1 / hidden**0.5
+  with torch.no_grad():
+    for name, parameter in model.named_parameters():
+      parts = name.split(".")
+      if name.endswith(".bias"):
+        parameter.normal_(0, 0.3)
+      elif "embed_tokens" in parts:
+        parameter.normal_(0, embedding_std)
+      elif "lm_head" in parts:
+        parameter.normal_(0, logit_std / hidden**0.5)
+      elif parameter.dim() == 2:
+        parameter.normal_(0, 1.3 / parameter.shape[1] ** 0.5)
+      else:
+        size = 1.0
+        if name == "model.norm.weight" and tied:
+          size = logit_std / (embedding_std * hidden**0.5)
+        parameter.uniform_(0.7 * size, 1.3 * size)
+        if adds_one:
+          parameter.sub_(1)
+
+
+def family(out: pathlib.Path, name: str, seed: int) -> None:
+  """One of the checkpoints of families other than Llama."""
+  import torch
+  import transformers
+
+  kind, changes = FAMILIES[name]
+  config = getattr(transformers, f"{kind}Config")(**(_FAMILY_SIZES | changes))
+  torch.manual_seed(seed)
+  model = transformers.AutoModelForCausalLM.from_config(config)
+  _randomise(model, logit_std=2.5)
+  model.eval().save_pretrained(out)
+
+
 def _set_rope_style(path: pathlib.Path, new_style: bool) -> None:
   """Writes the rotary settings as older or as newer transformers do."""
   config = json.loads(path.read_text())

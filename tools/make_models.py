@@ -97,6 +97,8 @@ def _models() -> dict[str, Model]:
   add("linear.tflite", conversions.linear, {})
   for seed, name in enumerate(checkpoints.REFERENCES, 10):
     add(name, checkpoints.reference, {}, name=name, seed=seed)
+  for seed, name in enumerate(checkpoints.FAMILIES, 100):
+    add(name, checkpoints.family, {}, name=name, seed=seed)
   add("llama2_tokenizer", checkpoints.llama2_tokenizer, {})
   add("ref_pickles", pickles.saved, {"checkpoint": "ref_mha_untied"})
   add("ref_f64", pickles.float64, {"checkpoint": "ref_gqa_tied"})

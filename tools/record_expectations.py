@@ -329,7 +329,7 @@ def _recordings() -> dict[str, tuple]:
         {"name": name, "lengths": lengths},
     )
 
-  for name in checkpoints.REFERENCES:
+  for name in (*checkpoints.REFERENCES, *checkpoints.FAMILIES):
     add_reference(name, [1, 60, 512])
   add_reference("tiny", [60])
   add_reference("smollm2", [1, 60, 512])

@@ -2,8 +2,10 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -18,30 +20,174 @@ using nlohmann::json;
 constexpr int64_t kMaxSize = int64_t{1} << 24;
 constexpr int64_t kMaxPositions = int64_t{1} << 31;
 
-// What a config class of transformers 5.24 assumes where config.json is
-// silent. Sizes have no defaults here: save_pretrained always writes them.
+// Every layer is a key and a value cached, so a real model has few.
+constexpr int64_t kMaxLayers = 4096;
+
+// Which layers see a sliding window where "layer_types" does not say.
+enum class Windows {
+  kNone,
+  kAll,          // "layer_types" has no say
+  kUpper,        // from max_window_layers on, if use_sliding_window
+  kPattern,      // all but every window_pattern-th
+  kWithoutRope,  // if use_sliding_window
+};
+
+enum class Biases { kNone, kQkv, kFromConfig };
+
+// What a config class of transformers 5.24 assumes where config.json is silent,
+// and what its model class computes. Sizes that shape a tensor have defaults
+// only where published files leave them out.
 struct Family {
   std::string_view model_type;
-  double rms_norm_eps;
-  double rope_theta;
-  int64_t max_position_embeddings;
-  bool tie_word_embeddings;
-  bool attention_bias;
-  bool mlp_bias;
+  double rms_norm_eps = 1e-6;
+  double rope_theta = 10000;
+  double local_rope_theta = 0;  // 0: one RoPE for all layers
+  int64_t max_position_embeddings = 0;
+  int64_t original_max_position_embeddings = 0;  // 0: no default of its own
+  int64_t vocab_size = 0;                        // 0: must be there
+  int64_t num_heads = 0;                         // 0: must be there
+  int64_t num_kv_heads = 0;                      // 0: as num_heads
+  int64_t head_dim = 0;                          // 0: hidden_size / num_heads
+  bool tie_word_embeddings = false;
+  Biases attention_bias = Biases::kNone;
+  bool mlp_bias = false;  // reads it from the config
+  Windows windows = Windows::kNone;
+  int64_t sliding_window = 0;  // 0: none
+  int64_t window_pattern = 0;
+  std::string_view activation_key = "hidden_act";
+  std::string_view activation = "silu";
+  double query_pre_attn_scalar = 0;  // 0: head_dim, whatever the config says
+  double attention_softcap = 0;      // 0: none
+  double logit_softcap = 0;
+  bool no_rope_layers = false;
+  bool long_rope = false;
+  bool scales_embedding = false;
+  bool norm_adds_one = false;
+  bool qk_norm = false;
+  bool sandwich_norms = false;
+  bool fused_projections = false;
+  // Keys of kUnhandled that are read for this family, or have no effect on it.
+  std::span<const std::string_view> handles = {};
 };
+
+constexpr std::string_view kLlamaKeys[] = {"attention_bias", "mlp_bias"};
+constexpr std::string_view kMistralKeys[] = {"sliding_window"};
+// transformers reads no attention_bias for qwen2: q, k and v always have one.
+constexpr std::string_view kQwen2Keys[] = {"sliding_window", "attention_bias"};
+constexpr std::string_view kQwen3Keys[] = {"sliding_window", "attention_bias"};
+constexpr std::string_view kGemmaKeys[] = {"attention_bias"};
+constexpr std::string_view kGemma2Keys[] = {
+    "attention_bias", "sliding_window", "query_pre_attn_scalar",
+    "attn_logit_softcapping", "final_logit_softcapping"};
+// The attention of gemma3 does not look at attn_logit_softcapping.
+constexpr std::string_view kGemma3Keys[] = {
+    "attention_bias",         "sliding_window",
+    "query_pre_attn_scalar",  "final_logit_softcapping",
+    "sliding_window_pattern", "rope_local_base_freq"};
+constexpr std::string_view kPhi3Keys[] = {"sliding_window",
+                                          "partial_rotary_factor"};
+constexpr std::string_view kSmolLm3Keys[] = {
+    "attention_bias", "mlp_bias", "sliding_window", "no_rope_layers"};
 
 constexpr Family kFamilies[] = {
     {.model_type = "llama",
-     .rms_norm_eps = 1e-6,
-     .rope_theta = 10000,
      .max_position_embeddings = 2048,
-     .tie_word_embeddings = false,
-     .attention_bias = false,
-     .mlp_bias = false},
+     .attention_bias = Biases::kFromConfig,
+     .mlp_bias = true,
+     .handles = kLlamaKeys},
+    {.model_type = "mistral",
+     .max_position_embeddings = 131072,
+     .num_kv_heads = 8,
+     .windows = Windows::kAll,
+     .sliding_window = 4096,
+     .handles = kMistralKeys},
+    {.model_type = "qwen2",
+     .max_position_embeddings = 32768,
+     .num_kv_heads = 32,
+     .attention_bias = Biases::kQkv,
+     .windows = Windows::kUpper,
+     .sliding_window = 4096,
+     .handles = kQwen2Keys},
+    {.model_type = "qwen3",
+     .max_position_embeddings = 32768,
+     .num_kv_heads = 32,
+     .head_dim = 128,
+     .attention_bias = Biases::kFromConfig,
+     .windows = Windows::kUpper,
+     .sliding_window = 4096,
+     .qk_norm = true,
+     .handles = kQwen3Keys},
+    {.model_type = "gemma",
+     .max_position_embeddings = 8192,
+     .num_kv_heads = 16,
+     .head_dim = 256,
+     .tie_word_embeddings = true,
+     .attention_bias = Biases::kFromConfig,
+     .activation = "gelu_pytorch_tanh",
+     .scales_embedding = true,
+     .norm_adds_one = true,
+     .handles = kGemmaKeys},
+    {.model_type = "gemma2",
+     .max_position_embeddings = 8192,
+     .num_kv_heads = 4,
+     .head_dim = 256,
+     .tie_word_embeddings = true,
+     .attention_bias = Biases::kFromConfig,
+     .windows = Windows::kPattern,
+     .sliding_window = 4096,
+     .window_pattern = 2,
+     .activation_key = "hidden_activation",
+     .activation = "gelu_pytorch_tanh",
+     .query_pre_attn_scalar = 256,
+     .attention_softcap = 50,
+     .logit_softcap = 30,
+     .scales_embedding = true,
+     .norm_adds_one = true,
+     .sandwich_norms = true,
+     .handles = kGemma2Keys},
+    {.model_type = "gemma3_text",
+     .rope_theta = 1e6,
+     .local_rope_theta = 1e4,
+     .max_position_embeddings = 131072,
+     .vocab_size = 262208,
+     .num_heads = 8,
+     .num_kv_heads = 4,
+     .head_dim = 256,
+     .tie_word_embeddings = true,
+     .attention_bias = Biases::kFromConfig,
+     .windows = Windows::kPattern,
+     .sliding_window = 4096,
+     .window_pattern = 6,
+     .activation_key = "hidden_activation",
+     .activation = "gelu_pytorch_tanh",
+     .query_pre_attn_scalar = 256,
+     .scales_embedding = true,
+     .norm_adds_one = true,
+     .qk_norm = true,
+     .sandwich_norms = true,
+     .handles = kGemma3Keys},
+    {.model_type = "phi3",
+     .rms_norm_eps = 1e-5,
+     .max_position_embeddings = 4096,
+     .original_max_position_embeddings = 4096,
+     .windows = Windows::kAll,
+     .long_rope = true,
+     .fused_projections = true,
+     .handles = kPhi3Keys},
+    {.model_type = "smollm3",
+     .rope_theta = 2e6,
+     .max_position_embeddings = 32768,
+     .num_kv_heads = 4,
+     .tie_word_embeddings = true,
+     .attention_bias = Biases::kFromConfig,
+     .mlp_bias = true,
+     .windows = Windows::kWithoutRope,
+     .no_rope_layers = true,
+     .handles = kSmolLm3Keys},
 };
 
-// Settings that change the computation of some model and have no counterpart in
-// ModelConfig. Each may be absent, null or the value that switches it off.
+// Settings that change the computation of some model. For a family that does
+// not handle them they may be absent, null or the value that switches them off.
 struct Unhandled {
   std::string_view key;
   std::string_view off;  // as JSON
@@ -50,10 +196,15 @@ struct Unhandled {
 constexpr Unhandled kUnhandled[] = {
     {"quantization_config", "null"},
     {"compression_config", "null"},
+    {"attention_bias", "false"},
+    {"mlp_bias", "false"},
     {"partial_rotary_factor", "1.0"},
     {"sliding_window", "null"},
+    {"sliding_window_pattern", "null"},
+    {"rope_local_base_freq", "null"},
     {"attention_chunk_size", "null"},
     {"no_rope_layers", "null"},
+    {"use_bidirectional_attention", "false"},
     {"use_qk_norm", "false"},
     {"qk_norm", "false"},
     {"attn_logit_softcapping", "null"},
@@ -93,15 +244,21 @@ class Fields {
     return found == object_.end() || found->is_null() ? nullptr : &*found;
   }
 
+  // For keys whose null means something else than their absence.
+  bool IsNull(std::string_view key) const {
+    const auto found = object_.find(key);
+    return found != object_.end() && found->is_null();
+  }
+
   int64_t Size(std::string_view key, std::optional<int64_t> absent = {},
-               int64_t max = kMaxSize) const {
+               int64_t max = kMaxSize, uint64_t min = 1) const {
     const json* value = Find(key);
     if (value == nullptr && absent) return *absent;
     if (value == nullptr) throw Error("{}: no \"{}\"", origin_, key);
-    if (!value->is_number_unsigned() || value->get<uint64_t>() < 1 ||
+    if (!value->is_number_unsigned() || value->get<uint64_t>() < min ||
         value->get<uint64_t>() > static_cast<uint64_t>(max)) {
       throw Unexpected(key, *value,
-                       fmt::format("an integer from 1 to {}", max));
+                       fmt::format("an integer from {} to {}", min, max));
     }
     return value->get<int64_t>();
   }
@@ -146,42 +303,190 @@ class Fields {
   std::string origin_;
 };
 
-const Family& FindFamily(const Fields& fields) {
-  const std::string model_type = fields.Text("model_type", "");
-  std::vector<std::string_view> supported;
-  for (const Family& family : kFamilies) {
-    if (family.model_type == model_type) return family;
-    supported.push_back(family.model_type);
-  }
-  throw Error("{}: model_type {} is not supported; supported: {}",
-              fields.origin(), Dump(json(model_type)),
-              fmt::join(supported, ", "));
+const Family* FindFamily(std::string_view model_type) {
+  const auto found =
+      std::ranges::find(kFamilies, model_type, &Family::model_type);
+  return found == std::end(kFamilies) ? nullptr : found;
 }
 
-void RefuseUnhandled(const Fields& fields) {
+constexpr std::string_view kMultimodal = "gemma3";
+constexpr std::string_view kMultimodalText = "gemma3_text";
+
+Error NotSupported(const Fields& fields, const std::string& model_type) {
+  std::vector<std::string_view> supported;
+  for (const Family& family : kFamilies) supported.push_back(family.model_type);
+  supported.push_back(kMultimodal);
+  return Error("{}: model_type {} is not supported; supported: {}",
+               fields.origin(), Dump(json(model_type)),
+               fmt::join(supported, ", "));
+}
+
+void RefuseUnhandled(const Fields& fields, const Family& family) {
   for (const Unhandled& row : kUnhandled) {
     const json* value = fields.Find(row.key);
     if (value == nullptr || *value == json::parse(row.off)) continue;
+    if (std::ranges::count(family.handles, row.key) > 0) continue;
     // Qwen-style configs name a window and say that it is not used.
     if (row.key == "sliding_window" &&
         !fields.Flag("use_sliding_window", true)) {
       continue;
     }
     throw Error(
-        "{}: \"{}\" is {}; the reference does not compute this, it expects {}",
-        fields.origin(), row.key, Dump(*value), row.off);
+        "{}: \"{}\" is {}; the reference does not compute this for {}, it "
+        "expects {}",
+        fields.origin(), row.key, Dump(*value), family.model_type, row.off);
   }
-  const std::string act = fields.Text("hidden_act", "silu");
-  if (act != "silu" && act != "swish") {
-    throw Error("{}: \"hidden_act\" is {}, supported: silu", fields.origin(),
-                Dump(json(act)));
+}
+
+Activation FindActivation(const Fields& fields, std::string_view key,
+                          std::string_view name) {
+  if (name == "silu" || name == "swish") return Activation::kSilu;
+  if (name == "gelu_pytorch_tanh" || name == "gelu_new") {
+    return Activation::kGeluTanh;
   }
-  if (const json* types = fields.Find("layer_types")) {
-    for (const json& type : *types) {
-      if (type == "full_attention") continue;
-      throw Error("{}: \"layer_types\" has {}, supported: \"full_attention\"",
-                  fields.origin(), Dump(type));
+  throw Error("{}: \"{}\" is {}, supported: silu, gelu_pytorch_tanh",
+              fields.origin(), key, Dump(json(name)));
+}
+
+// Gemma files carry both keys, one of which transformers does not read: they
+// must agree.
+void ParseActivation(const Fields& fields, const Family& family,
+                     ModelConfig* result) {
+  std::optional<Activation> unread;
+  for (const std::string_view key : {"hidden_act", "hidden_activation"}) {
+    std::string name = fields.Text(key, family.activation);
+    // transformers takes the first Gemma files at what they meant.
+    if (family.model_type == "gemma" && name == "gelu") {
+      name = "gelu_pytorch_tanh";
     }
+    const Activation found = FindActivation(fields, key, name);
+    const bool read = key == family.activation_key;
+    if (read) result->activation = found;
+    if (!read && fields.Find(key) != nullptr) unread = found;
+  }
+  if (unread && *unread != result->activation) {
+    throw Error("{}: \"hidden_act\" and \"hidden_activation\" differ",
+                fields.origin());
+  }
+}
+
+// The elements of an array of `count`.
+const json& Array(const Fields& fields, std::string_view key, const json& value,
+                  size_t count, bool or_more = false) {
+  if (!value.is_array() || value.size() < count ||
+      (!or_more && value.size() > count)) {
+    throw fields.Unexpected(
+        key, value,
+        fmt::format("an array of {}{}", or_more ? "at least " : "", count));
+  }
+  return value;
+}
+
+void ParseRopeLayers(const Fields& fields, ModelConfig* result) {
+  constexpr std::string_view kKey = "no_rope_layers";
+  const json* value = fields.Find(kKey);
+  const int64_t interval = fields.Size("no_rope_layer_interval", 4);
+  if (value != nullptr) {
+    Array(fields, kKey, *value, result->layers.size(), /*or_more=*/true);
+  }
+  for (size_t i = 0; i < result->layers.size(); ++i) {
+    if (value == nullptr) {
+      result->layers[i].rope = (static_cast<int64_t>(i) + 1) % interval != 0;
+      continue;
+    }
+    const json& rope = (*value)[i];
+    if (rope != 0 && rope != 1) {
+      throw fields.Unexpected(kKey, *value, "numbers 0 and 1");
+    }
+    result->layers[i].rope = rope == 1;
+  }
+}
+
+// Whether each layer has a window, by the rule of the family.
+std::vector<bool> SlidingByRule(const Fields& fields, const Family& family,
+                                const ModelConfig& config, bool window) {
+  int64_t from = 0;
+  int64_t pattern = family.window_pattern;
+  if (family.windows == Windows::kUpper) {
+    from = fields.Size("max_window_layers", 28, kMaxSize, /*min=*/0);
+  }
+  if (std::ranges::count(family.handles, "sliding_window_pattern") > 0) {
+    pattern = fields.Size("sliding_window_pattern", pattern);
+  }
+  std::vector<bool> sliding(config.layers.size());
+  for (size_t i = 0; i < sliding.size(); ++i) {
+    const auto index = static_cast<int64_t>(i);
+    switch (family.windows) {
+      case Windows::kNone:
+        break;
+      case Windows::kAll:
+        sliding[i] = window;
+        break;
+      case Windows::kUpper:
+        sliding[i] = window && index >= from;
+        break;
+      case Windows::kPattern:
+        sliding[i] = (index + 1) % pattern != 0;
+        break;
+      case Windows::kWithoutRope:
+        sliding[i] = window && !config.layers[i].rope;
+        break;
+    }
+  }
+  return sliding;
+}
+
+std::vector<bool> ReadLayerTypes(const Fields& fields, const json& types,
+                                 size_t count) {
+  constexpr std::string_view kKey = "layer_types";
+  std::vector<bool> sliding;
+  for (const json& type : Array(fields, kKey, types, count)) {
+    sliding.push_back(type == "sliding_attention");
+    if (sliding.back() || type == "full_attention") continue;
+    throw Error(
+        "{}: \"layer_types\" has {}, supported: \"full_attention\", "
+        "\"sliding_attention\"",
+        fields.origin(), Dump(type));
+  }
+  return sliding;
+}
+
+int64_t ParseWindow(const Fields& fields, const Family& family) {
+  constexpr std::string_view kKey = "sliding_window";
+  const bool switched = family.windows == Windows::kUpper ||
+                        family.windows == Windows::kWithoutRope;
+  if (family.windows == Windows::kNone || fields.IsNull(kKey)) return 0;
+  if (switched && !fields.Flag("use_sliding_window", false)) return 0;
+  return fields.Size(kKey, family.sliding_window, kMaxPositions);
+}
+
+void ParseLayers(const Fields& fields, const Family& family,
+                 ModelConfig* result) {
+  result->layers.resize(result->num_layers);
+  if (family.no_rope_layers) ParseRopeLayers(fields, result);
+  const int64_t window = ParseWindow(fields, family);
+  std::vector<bool> sliding =
+      SlidingByRule(fields, family, *result, window > 0);
+  if (const json* types = fields.Find("layer_types")) {
+    const std::vector<bool> named =
+        ReadLayerTypes(fields, *types, sliding.size());
+    const bool free =
+        family.windows != Windows::kNone && family.windows != Windows::kAll;
+    if (!free && named != sliding) {
+      throw Error("{}: \"layer_types\" is {}; {} does not read it",
+                  fields.origin(), Dump(*types), family.model_type);
+    }
+    sliding = named;
+  }
+  for (size_t i = 0; i < sliding.size(); ++i) {
+    if (!sliding[i]) continue;
+    if (window == 0) {
+      throw Error(
+          "{}: layer {} has \"sliding_attention\", but no window is set",
+          fields.origin(), i);
+    }
+    result->layers[i].window = window;
+    result->layers[i].local_rope = family.local_rope_theta > 0;
   }
 }
 
@@ -218,83 +523,304 @@ const json* FindRope(const Fields& fields, std::string_view* key) {
   return nullptr;
 }
 
+std::vector<double> ParseFactors(const Fields& rope, std::string_view key,
+                                 int64_t count) {
+  const json* value = rope.Find(key);
+  if (value == nullptr) throw Error("{}: no \"{}\"", rope.origin(), key);
+  std::vector<double> factors;
+  for (const json& factor :
+       Array(rope, key, *value, static_cast<size_t>(count))) {
+    if (!factor.is_number() || !(factor.get<double>() >= 1e-6) ||
+        !(factor.get<double>() <= 1e6)) {
+      throw rope.Unexpected(key, factor, "a number from 1e-6 to 1e6");
+    }
+    factors.push_back(factor.get<double>());
+  }
+  return factors;
+}
+
+// _compute_longrope_parameters of transformers' modeling_rope_utils. Phi3Config
+// has a top-level original_max_position_embeddings of its own, which wins over
+// the one in the dictionary even where the file names none.
+LongRopeScaling ParseLongRope(const Fields& rope, const Fields& fields,
+                              const Family& family, const ModelConfig& config) {
+  LongRopeScaling scaling;
+  const int64_t count = config.rotary_dim / 2;
+  scaling.short_factor = ParseFactors(rope, "short_factor", count);
+  scaling.long_factor = ParseFactors(rope, "long_factor", count);
+  const int64_t original = fields.Size("original_max_position_embeddings",
+                                       family.original_max_position_embeddings,
+                                       kMaxPositions, /*min=*/2);
+  scaling.original_max_position_embeddings = original;
+  const double ratio = static_cast<double>(config.max_position_embeddings) /
+                       static_cast<double>(original);
+  const double factor = rope.Number("factor", ratio, 1e-9, 1e9);
+  const double suggested =
+      factor <= 1 ? 1
+                  : std::sqrt(1 + std::log(factor) /
+                                      std::log(static_cast<double>(original)));
+  scaling.attention_factor =
+      rope.Number("attention_factor", suggested, 1e-6, 1e6);
+  return scaling;
+}
+
+void ParseRotaryDim(const Fields& fields, const Fields& rope,
+                    const Family& family, ModelConfig* result) {
+  constexpr std::string_view kKey = "partial_rotary_factor";
+  const bool handled = std::ranges::count(family.handles, kKey) > 0;
+  const double outer = handled ? fields.Number(kKey, 1.0, 0, 1) : 1;
+  const double factor = rope.Number(kKey, outer, 0, 1);
+  if (!handled && factor != 1) {
+    throw Error("{}: \"partial_rotary_factor\" other than 1 is not supported",
+                rope.origin());
+  }
+  result->rotary_dim =
+      static_cast<int64_t>(static_cast<double>(result->head_dim) * factor);
+  if (result->rotary_dim < 2 || result->rotary_dim % 2 != 0) {
+    throw Error("{}: {} of {} elements of a head rotate; RoPE rotates pairs",
+                rope.origin(), result->rotary_dim, result->head_dim);
+  }
+}
+
+constexpr double kMinTheta = 1;
+constexpr double kMaxTheta = 1e15;
+
+void ParseRopeType(const Fields& rope, const Fields& fields,
+                   const Family& family, ModelConfig* result) {
+  std::string type = rope.Text("rope_type", rope.Text("type", "default"));
+  if (family.long_rope && type == "su") type = "longrope";
+  if (rope.Find("mrope_section") != nullptr) type += " with mrope_section";
+  if (type == "default") return;
+  if (family.long_rope && type == "longrope") {
+    result->long_rope = ParseLongRope(rope, fields, family, *result);
+  } else if (!family.long_rope && type == "llama3") {
+    result->llama3_rope =
+        ParseLlama3Rope(rope, fields, result->max_position_embeddings);
+  } else if (!family.long_rope && type == "linear") {
+    result->rope_linear_factor = rope.Number("factor", {}, 1e-6, 1e6);
+  } else {
+    throw Error("{}: rope_type {} is not supported; supported: default, {}",
+                rope.origin(), Dump(json(type)),
+                family.long_rope ? "longrope" : "llama3, linear");
+  }
+}
+
+// One RoPE for all layers.
 void ParseRope(const Fields& fields, const Family& family,
                ModelConfig* result) {
-  constexpr double kMinTheta = 1;
-  constexpr double kMaxTheta = 1e15;
+  static const json kNone = json::object();
   std::string_view key;
   const json* object = FindRope(fields, &key);
   result->rope_theta =
       fields.Number("rope_theta", family.rope_theta, kMinTheta, kMaxTheta);
-  if (object == nullptr) return;
-  const Fields rope(*object, fmt::format("{}: \"{}\"", fields.origin(), key));
+  const Fields rope(object ? *object : kNone,
+                    object ? fmt::format("{}: \"{}\"", fields.origin(), key)
+                           : fields.origin());
   result->rope_theta =
       rope.Number("rope_theta", result->rope_theta, kMinTheta, kMaxTheta);
-  for (const auto& [name, value] : object->items()) {
-    if (value.is_object()) {
+  if (object != nullptr) {
+    for (const auto& [name, value] : object->items()) {
+      if (!value.is_object()) continue;
       throw Error("{}: RoPE of its own for {} is not supported", rope.origin(),
                   Dump(json(name)));
     }
   }
-  if (rope.Number("partial_rotary_factor", 1.0, 0, 1) != 1) {
-    throw Error("{}: \"partial_rotary_factor\" other than 1 is not supported",
-                rope.origin());
+  ParseRotaryDim(fields, rope, family, result);
+  ParseRopeType(rope, fields, family, result);
+}
+
+// rope_parameters of one kind of layer, or an empty object.
+json RopeOf(const Fields& fields, std::string_view layers) {
+  constexpr std::string_view kKey = "rope_parameters";
+  const json* all = fields.Find(kKey);
+  if (all == nullptr) return json::object();
+  if (!all->is_object()) {
+    throw fields.Unexpected(kKey, *all, "an object or null");
   }
-  const std::string type = rope.Text("rope_type", rope.Text("type", "default"));
-  if (type == "llama3") {
-    result->llama3_rope =
-        ParseLlama3Rope(rope, fields, result->max_position_embeddings);
-  } else if (type != "default" || rope.Find("mrope_section") != nullptr) {
-    throw Error("{}: rope_type {} is not supported; supported: default, llama3",
-                rope.origin(), Dump(json(type)));
+  for (const auto& [name, value] : all->items()) {
+    if (value.is_null()) continue;
+    if ((name != "full_attention" && name != "sliding_attention") ||
+        !value.is_object()) {
+      throw fields.Unexpected(
+          kKey, *all, "objects \"full_attention\" and \"sliding_attention\"");
+    }
+  }
+  const auto found = all->find(layers);
+  return found == all->end() || found->is_null() ? json::object() : *found;
+}
+
+// One RoPE for layers with a window and one for the others, as
+// Gemma3TextConfig.convert_rope_params_to_dict reads them: rope_scaling is of
+// the latter only.
+void ParseTwoRopes(const Fields& fields, const Family& family,
+                   ModelConfig* result) {
+  json full = RopeOf(fields, "full_attention");
+  if (const json* scaling = fields.Find("rope_scaling")) {
+    if (!scaling->is_object()) {
+      throw fields.Unexpected("rope_scaling", *scaling, "an object or null");
+    }
+    full.update(*scaling);
+  }
+  const json sliding = RopeOf(fields, "sliding_attention");
+  const Fields rope(full, fields.origin() + ": RoPE of full_attention");
+  const Fields local(sliding, fields.origin() + ": RoPE of sliding_attention");
+  result->rope_theta = rope.Number(
+      "rope_theta",
+      fields.Number("rope_theta", family.rope_theta, kMinTheta, kMaxTheta),
+      kMinTheta, kMaxTheta);
+  result->local_rope_theta =
+      local.Number("rope_theta",
+                   fields.Number("rope_local_base_freq",
+                                 family.local_rope_theta, kMinTheta, kMaxTheta),
+                   kMinTheta, kMaxTheta);
+  // transformers has set rope_type before it meets the older key.
+  for (const Fields& each : {rope, local}) {
+    if (const json* type = each.Find("type");
+        type != nullptr && *type != each.Text("rope_type", "default")) {
+      throw each.Unexpected("type", *type,
+                            "the key \"rope_type\" in its place");
+    }
+  }
+  ParseRotaryDim(fields, local, family, result);
+  ParseRotaryDim(fields, rope, family, result);
+  ParseRopeType(rope, fields, family, result);
+  if (local.Text("rope_type", "default") != "default") {
+    throw Error("{}: a rope_type other than default is not supported",
+                local.origin());
   }
 }
 
-void ParseHeads(const Fields& fields, ModelConfig* result) {
-  result->num_heads = fields.Size("num_attention_heads");
-  result->num_kv_heads = fields.Size("num_key_value_heads", result->num_heads);
+void ParseHeads(const Fields& fields, const Family& family,
+                ModelConfig* result) {
+  const auto usual = [](int64_t value) {
+    return value > 0 ? std::optional<int64_t>(value) : std::nullopt;
+  };
+  result->num_heads =
+      fields.Size("num_attention_heads", usual(family.num_heads));
+  result->num_kv_heads = fields.Size(
+      "num_key_value_heads",
+      family.num_kv_heads > 0 && !fields.IsNull("num_key_value_heads")
+          ? family.num_kv_heads
+          : result->num_heads);
   if (result->num_heads % result->num_kv_heads != 0) {
     throw Error(
         "{}: num_attention_heads {} is no multiple of num_key_value_heads {}",
         fields.origin(), result->num_heads, result->num_kv_heads);
   }
   const bool divides = result->hidden_size % result->num_heads == 0;
-  if (!divides && fields.Find("head_dim") == nullptr) {
+  const bool given = fields.Find("head_dim") != nullptr || family.head_dim > 0;
+  if (!divides && !given) {
     throw Error("{}: hidden_size {} is no multiple of num_attention_heads {}",
                 fields.origin(), result->hidden_size, result->num_heads);
   }
-  result->head_dim =
-      fields.Size("head_dim", result->hidden_size / result->num_heads);
+  result->head_dim = fields.Size(
+      "head_dim",
+      usual(family.head_dim).value_or(result->hidden_size / result->num_heads));
   if (result->head_dim % 2 != 0) {
     throw Error("{}: head_dim {} is odd; RoPE rotates pairs", fields.origin(),
                 result->head_dim);
   }
 }
 
-}  // namespace
+void ParseBiases(const Fields& fields, const Family& family,
+                 ModelConfig* result) {
+  const bool all = family.attention_bias == Biases::kFromConfig &&
+                   fields.Flag("attention_bias", false);
+  result->qkv_bias = all || family.attention_bias == Biases::kQkv;
+  result->o_bias = all;
+  result->mlp_bias = family.mlp_bias && fields.Flag("mlp_bias", false);
+}
 
-ModelConfig ParseModelConfig(const json& config, const std::string& origin) {
-  const Fields fields(config, origin);
-  const Family& family = FindFamily(fields);
-  RefuseUnhandled(fields);
+// A soft cap, of which null means none.
+std::optional<double> ParseSoftcap(const Fields& fields, const Family& family,
+                                   std::string_view key, double absent) {
+  if (std::ranges::count(family.handles, key) == 0) return {};
+  if (fields.IsNull(key)) return {};
+  if (fields.Find(key) == nullptr && absent == 0) return {};
+  return fields.Number(key, absent, 1e-3, 1e6);
+}
+
+void ParseScales(const Fields& fields, const Family& family,
+                 ModelConfig* result) {
+  double scalar = static_cast<double>(result->head_dim);
+  if (family.query_pre_attn_scalar > 0) {
+    scalar = fields.Number("query_pre_attn_scalar",
+                           family.query_pre_attn_scalar, 1e-3, 1e9);
+  }
+  result->attention_scale = 1 / std::sqrt(scalar);
+  result->attention_softcap = ParseSoftcap(
+      fields, family, "attn_logit_softcapping", family.attention_softcap);
+  result->logit_softcap = ParseSoftcap(
+      fields, family, "final_logit_softcapping", family.logit_softcap);
+  if (family.scales_embedding) {
+    result->embedding_scale =
+        std::sqrt(static_cast<double>(result->hidden_size));
+  }
+}
+
+ModelConfig ParseDecoder(const Fields& fields, const Family& family) {
+  RefuseUnhandled(fields, family);
   ModelConfig result;
   result.model_type = family.model_type;
-  result.vocab_size = fields.Size("vocab_size");
+  result.vocab_size =
+      fields.Size("vocab_size", family.vocab_size > 0
+                                    ? std::optional<int64_t>(family.vocab_size)
+                                    : std::nullopt);
   result.hidden_size = fields.Size("hidden_size");
   result.intermediate_size = fields.Size("intermediate_size");
-  result.num_layers = fields.Size("num_hidden_layers");
+  result.num_layers = fields.Size("num_hidden_layers", {}, kMaxLayers);
   result.max_position_embeddings = fields.Size(
       "max_position_embeddings", family.max_position_embeddings, kMaxPositions);
-  ParseHeads(fields, &result);
+  ParseHeads(fields, family, &result);
   // A float32 epsilon below 1e-30 would be as good as none.
   result.rms_norm_eps =
       fields.Number("rms_norm_eps", family.rms_norm_eps, 1e-30, 0.1);
   result.tie_word_embeddings =
       fields.Flag("tie_word_embeddings", family.tie_word_embeddings);
-  result.attention_bias = fields.Flag("attention_bias", family.attention_bias);
-  result.mlp_bias = fields.Flag("mlp_bias", family.mlp_bias);
-  ParseRope(fields, family, &result);
+  result.norm_adds_one = family.norm_adds_one;
+  result.qk_norm = family.qk_norm;
+  result.sandwich_norms = family.sandwich_norms;
+  result.fused_projections = family.fused_projections;
+  ParseActivation(fields, family, &result);
+  ParseBiases(fields, family, &result);
+  ParseScales(fields, family, &result);
+  ParseLayers(fields, family, &result);
+  if (family.local_rope_theta > 0) {
+    ParseTwoRopes(fields, family, &result);
+  } else {
+    ParseRope(fields, family, &result);
+  }
   return result;
+}
+
+// The text model of a multimodal one. Whether its head is tied, the outer
+// config says.
+ModelConfig ParseMultimodal(const Fields& fields) {
+  const Family& family = *FindFamily(kMultimodalText);
+  RefuseUnhandled(fields, family);
+  constexpr std::string_view kKey = "text_config";
+  const json* text = fields.Find(kKey);
+  if (text == nullptr) throw Error("{}: no \"{}\"", fields.origin(), kKey);
+  if (!text->is_object()) throw fields.Unexpected(kKey, *text, "an object");
+  const Fields inner(*text, fmt::format("{}: \"{}\"", fields.origin(), kKey));
+  const std::string model_type = inner.Text("model_type", kMultimodalText);
+  if (model_type != kMultimodalText) throw NotSupported(inner, model_type);
+  ModelConfig result = ParseDecoder(inner, family);
+  result.model_type = kMultimodal;
+  result.multimodal = true;
+  result.tie_word_embeddings = fields.Flag("tie_word_embeddings", true);
+  return result;
+}
+
+}  // namespace
+
+ModelConfig ParseModelConfig(const json& config, const std::string& origin) {
+  const Fields fields(config, origin);
+  const std::string model_type = fields.Text("model_type", "");
+  if (model_type == kMultimodal) return ParseMultimodal(fields);
+  const Family* family = FindFamily(model_type);
+  if (family == nullptr) throw NotSupported(fields, model_type);
+  return ParseDecoder(fields, *family);
 }
 
 }  // namespace verify_tflite

@@ -7,6 +7,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace verify_tflite {
 
@@ -17,6 +18,26 @@ struct Llama3RopeScaling {
   double low_freq_factor = 0;
   double high_freq_factor = 0;
   int64_t original_max_position_embeddings = 0;
+};
+
+// Frequencies of their own for short and for long sequences ("rope_type":
+// "longrope", Phi-3).
+struct LongRopeScaling {
+  std::vector<double> short_factor;  // rotary_dim / 2 each
+  std::vector<double> long_factor;
+  // Sequences of more tokens than this take long_factor.
+  int64_t original_max_position_embeddings = 0;
+  double attention_factor = 1;  // of both cos and sin
+};
+
+enum class Activation { kSilu, kGeluTanh };
+
+// What layers of one decoder may differ in.
+struct LayerConfig {
+  // Tokens a query sees, itself included; 0: all before it.
+  int64_t window = 0;
+  bool rope = true;
+  bool local_rope = false;  // base local_rope_theta, unscaled
 };
 
 // One configurable decoder; a model family is a setting of these fields.
@@ -32,18 +53,35 @@ struct ModelConfig {
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 0;
   double rope_theta = 0;
-  std::optional<Llama3RopeScaling> llama3_rope;  // none: plain RoPE
+  std::optional<Llama3RopeScaling> llama3_rope;  // at most one scaling
+  std::optional<LongRopeScaling> long_rope;
+  double rope_linear_factor = 1;  // divides the frequencies
+  double local_rope_theta = 0;    // of layers with local_rope
+  int64_t rotary_dim = 0;         // the first elements of a head that rotate
   bool tie_word_embeddings = false;
-  bool attention_bias = false;  // q, k, v and o
-  bool mlp_bias = false;        // gate, up and down
+  bool qkv_bias = false;
+  bool o_bias = false;
+  bool mlp_bias = false;                      // gate, up and down
+  Activation activation = Activation::kSilu;  // of gate
+  std::vector<LayerConfig> layers;            // num_layers
+
+  double attention_scale = 0;  // of q k^T, usually 1 / sqrt(head_dim)
+  std::optional<double> attention_softcap;  // c tanh(score / c)
+  std::optional<double> logit_softcap;
+  double embedding_scale = 1;   // of the input; not of a tied head
+  bool norm_adds_one = false;   // norms scale by 1 + weight
+  bool qk_norm = false;         // norm of each query and key head before RoPE
+  bool sandwich_norms = false;  // norms of attention's and MLP's output, too
+  bool multimodal = false;      // weights lie under "language_model"
+  bool fused_projections = false;  // qkv_proj and gate_up_proj in the file
 };
 
 // Reads a parsed config.json; `origin` names it in messages. Accepts RoPE both
 // as top-level `rope_theta` + `rope_scaling` and as transformers 5's
 // `rope_parameters`. Throws Error for a missing, mistyped or absurd value, for
 // a model_type that is not supported, and for any known key whose value would
-// change the computation in a way the reference does not do (hidden_act,
-// rope type, sliding window, quantization_config, …): never an approximation.
+// change the computation in a way the reference does not do for that family
+// (docs/families.md): never an approximation.
 ModelConfig ParseModelConfig(const nlohmann::json& config,
                              const std::string& origin);
 

@@ -50,7 +50,8 @@ TEST(ModelConfig, DefaultsAreThoseOfTransformersLlamaConfig) {
   EXPECT_EQ(config.rope_theta, 10000);
   EXPECT_FALSE(config.llama3_rope);
   EXPECT_FALSE(config.tie_word_embeddings);
-  EXPECT_FALSE(config.attention_bias);
+  EXPECT_FALSE(config.qkv_bias);
+  EXPECT_FALSE(config.o_bias);
   EXPECT_FALSE(config.mlp_bias);
 }
 
@@ -67,7 +68,8 @@ TEST(ModelConfig, ReadsWhatIsGiven) {
   EXPECT_EQ(config.rope_theta, 500000);
   EXPECT_EQ(config.max_position_embeddings, 131072);
   EXPECT_TRUE(config.tie_word_embeddings);
-  EXPECT_TRUE(config.attention_bias);
+  EXPECT_TRUE(config.qkv_bias);
+  EXPECT_TRUE(config.o_bias);
   EXPECT_TRUE(config.mlp_bias);
 }
 
@@ -161,9 +163,12 @@ TEST(ModelConfig, RefusesWhatItCannotCompute) {
       {R"({"layer_types": ["full_attention", "sliding_attention"]})",
        "sliding_attention"},
       {R"({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}})",
-       R"(rope_type "yarn" is not supported; supported: default, llama3)"},
-      {R"({"rope_scaling": {"type": "linear", "factor": 4.0}})",
-       R"(rope_type "linear")"},
+       R"(rope_type "yarn" is not supported; supported: default, llama3, )"
+       "linear"},
+      {R"({"rope_scaling": {"type": "dynamic", "factor": 4.0}})",
+       R"(rope_type "dynamic")"},
+      {R"({"rope_scaling": {"type": "longrope", "factor": 4.0}})",
+       R"(rope_type "longrope")"},
       {R"({"rope_scaling": {"type": "default", "mrope_section": [1]}})",
        "not supported"},
       {R"({"rope_scaling": {"partial_rotary_factor": 0.25}})",

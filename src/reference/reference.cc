@@ -1,5 +1,6 @@
-// LlamaForCausalLM of transformers 5.24 (models/llama/modeling_llama.py) in
-// float32, layer by layer over all sequences of a pass.
+// The decoders of transformers 5.24 (models/*/modeling_*.py) in float32, layer
+// by layer over all sequences of a pass. One block serves all families, as
+// ModelConfig says: LlamaForCausalLM is the plain case.
 #include "reference/reference.h"
 
 #include <ATen/Parallel.h>
@@ -9,9 +10,12 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/matmul.h>
 #include <ATen/ops/pow.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/silu.h>
+#include <ATen/ops/softmax.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
 #include <c10/core/InferenceMode.h>
@@ -19,6 +23,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <deque>
 #include <limits>
 #include <numbers>
 #include <set>
@@ -45,8 +50,12 @@ constexpr int64_t kRowGrain = 16;
 struct Layer {
   const TensorView* input_norm;
   Linear q, k, v, o;
-  const TensorView* post_attention_norm;
+  const TensorView* q_norm = nullptr;  // with qk_norm
+  const TensorView* k_norm = nullptr;
+  const TensorView* attention_norm = nullptr;  // with sandwich_norms
+  const TensorView* mlp_norm;
   Linear gate, up, down;
+  const TensorView* output_norm = nullptr;  // with sandwich_norms
 };
 
 struct Weights {
@@ -54,59 +63,130 @@ struct Weights {
   std::vector<Layer> layers;
   const TensorView* norm;
   Linear head;
+  std::deque<TensorView> parts;  // of fused projections
 };
 
-Linear GetLinear(const Checkpoint& checkpoint, const std::string& name,
-                 int64_t outputs, int64_t inputs, bool bias) {
-  return {&checkpoint.Get(name + ".weight", {outputs, inputs}),
-          bias ? &checkpoint.Get(name + ".bias", {outputs}) : nullptr};
-}
+// Finds the weights of a checkpoint by the names transformers gives them.
+class WeightFinder {
+ public:
+  explicit WeightFinder(const Checkpoint& checkpoint)
+      : checkpoint_(checkpoint), config_(checkpoint.config()) {}
 
-Layer GetLayer(const Checkpoint& checkpoint, int64_t index) {
-  const ModelConfig& c = checkpoint.config();
-  const std::string prefix = fmt::format("model.layers.{}.", index);
-  const auto norm = [&](const char* name) {
-    return &checkpoint.Get(prefix + name + ".weight", {c.hidden_size});
-  };
-  const auto attention = [&](const char* name, int64_t outputs,
-                             int64_t inputs) {
-    return GetLinear(checkpoint, prefix + "self_attn." + name, outputs, inputs,
-                     c.attention_bias);
-  };
-  const auto mlp = [&](const char* name, int64_t outputs, int64_t inputs) {
-    return GetLinear(checkpoint, prefix + "mlp." + name, outputs, inputs,
-                     c.mlp_bias);
-  };
-  const int64_t queries = c.num_heads * c.head_dim;
-  const int64_t keys = c.num_kv_heads * c.head_dim;
-  return {.input_norm = norm("input_layernorm"),
-          .q = attention("q_proj", queries, c.hidden_size),
-          .k = attention("k_proj", keys, c.hidden_size),
-          .v = attention("v_proj", keys, c.hidden_size),
-          .o = attention("o_proj", c.hidden_size, queries),
-          .post_attention_norm = norm("post_attention_layernorm"),
-          .gate = mlp("gate_proj", c.intermediate_size, c.hidden_size),
-          .up = mlp("up_proj", c.intermediate_size, c.hidden_size),
-          .down = mlp("down_proj", c.hidden_size, c.intermediate_size)};
-}
-
-Weights GetWeights(const Checkpoint& checkpoint) {
-  const ModelConfig& c = checkpoint.config();
-  Weights weights;
-  weights.embedding = &checkpoint.Get("model.embed_tokens.weight",
-                                      {c.vocab_size, c.hidden_size});
-  for (int64_t i = 0; i < c.num_layers; ++i) {
-    weights.layers.push_back(GetLayer(checkpoint, i));
+  Weights Find() {
+    const ModelConfig& c = config_;
+    const std::string model = Prefix();
+    weights_.embedding =
+        &checkpoint_.Get(model + kEmbedding, {c.vocab_size, c.hidden_size});
+    for (int64_t i = 0; i < c.num_layers; ++i) {
+      weights_.layers.push_back(
+          FindLayer(fmt::format("{}layers.{}.", model, i)));
+    }
+    weights_.norm = &checkpoint_.Get(model + "norm.weight", {c.hidden_size});
+    const std::string head =
+        model == kOldMultimodal ? "language_model.lm_head" : "lm_head";
+    // A head of its own wins over tie_word_embeddings, as in transformers,
+    // which ties only when the file has no such tensor or one equal to the
+    // embedding.
+    const bool tied =
+        c.tie_word_embeddings && !checkpoint_.Has(head + ".weight");
+    weights_.head = tied ? Linear{weights_.embedding}
+                         : FindLinear(head, c.vocab_size, c.hidden_size,
+                                      /*bias=*/false);
+    return std::move(weights_);
   }
-  weights.norm = &checkpoint.Get("model.norm.weight", {c.hidden_size});
-  // A head of its own wins over tie_word_embeddings, as in transformers, which
-  // ties only when the file has no such tensor or one equal to the embedding.
-  const bool tied = c.tie_word_embeddings && !checkpoint.Has("lm_head.weight");
-  weights.head = tied ? Linear{weights.embedding}
-                      : GetLinear(checkpoint, "lm_head", c.vocab_size,
-                                  c.hidden_size, /*bias=*/false);
-  return weights;
-}
+
+ private:
+  static constexpr char kEmbedding[] = "embed_tokens.weight";
+  static constexpr std::string_view kOldMultimodal = "language_model.model.";
+
+  // Multimodal models were published with one name and are saved with another.
+  std::string Prefix() const {
+    if (!config_.multimodal) return "model.";
+    const std::string old(kOldMultimodal);
+    return checkpoint_.Has(old + kEmbedding) ? old : "model.language_model.";
+  }
+
+  Linear FindLinear(const std::string& name, int64_t outputs, int64_t inputs,
+                    bool bias) {
+    return {&checkpoint_.Get(name + ".weight", {outputs, inputs}),
+            bias ? &checkpoint_.Get(name + ".bias", {outputs}) : nullptr};
+  }
+
+  // Outputs [begin, begin + count) of a projection.
+  Linear Part(const Linear& fused, int64_t begin, int64_t count) {
+    const TensorView& whole = *fused.weight;
+    const size_t row =
+        static_cast<size_t>(whole.shape[1]) * SizeOf(whole.dtype);
+    TensorView& part = weights_.parts.emplace_back(whole);
+    part.shape[0] = count;
+    part.data = whole.data.subspan(static_cast<size_t>(begin) * row,
+                                   static_cast<size_t>(count) * row);
+    return {&part};
+  }
+
+  void FindAttention(const std::string& prefix, Layer* layer) {
+    const ModelConfig& c = config_;
+    const int64_t queries = c.num_heads * c.head_dim;
+    const int64_t keys = c.num_kv_heads * c.head_dim;
+    if (c.fused_projections) {
+      const Linear qkv = FindLinear(prefix + "qkv_proj", queries + 2 * keys,
+                                    c.hidden_size, c.qkv_bias);
+      layer->q = Part(qkv, 0, queries);
+      layer->k = Part(qkv, queries, keys);
+      layer->v = Part(qkv, queries + keys, keys);
+    } else {
+      layer->q =
+          FindLinear(prefix + "q_proj", queries, c.hidden_size, c.qkv_bias);
+      layer->k = FindLinear(prefix + "k_proj", keys, c.hidden_size, c.qkv_bias);
+      layer->v = FindLinear(prefix + "v_proj", keys, c.hidden_size, c.qkv_bias);
+    }
+    layer->o = FindLinear(prefix + "o_proj", c.hidden_size, queries, c.o_bias);
+    if (c.qk_norm) {
+      layer->q_norm = &checkpoint_.Get(prefix + "q_norm.weight", {c.head_dim});
+      layer->k_norm = &checkpoint_.Get(prefix + "k_norm.weight", {c.head_dim});
+    }
+  }
+
+  void FindMlp(const std::string& prefix, Layer* layer) {
+    const ModelConfig& c = config_;
+    const int64_t size = c.intermediate_size;
+    if (c.fused_projections) {
+      const Linear fused = FindLinear(prefix + "gate_up_proj", 2 * size,
+                                      c.hidden_size, c.mlp_bias);
+      layer->gate = Part(fused, 0, size);
+      layer->up = Part(fused, size, size);
+    } else {
+      layer->gate =
+          FindLinear(prefix + "gate_proj", size, c.hidden_size, c.mlp_bias);
+      layer->up =
+          FindLinear(prefix + "up_proj", size, c.hidden_size, c.mlp_bias);
+    }
+    layer->down =
+        FindLinear(prefix + "down_proj", c.hidden_size, size, c.mlp_bias);
+  }
+
+  Layer FindLayer(const std::string& prefix) {
+    const auto norm = [&](const char* name) {
+      return &checkpoint_.Get(prefix + name + ".weight", {config_.hidden_size});
+    };
+    Layer layer;
+    layer.input_norm = norm("input_layernorm");
+    if (config_.sandwich_norms) {
+      layer.attention_norm = norm("post_attention_layernorm");
+      layer.mlp_norm = norm("pre_feedforward_layernorm");
+      layer.output_norm = norm("post_feedforward_layernorm");
+    } else {
+      layer.mlp_norm = norm("post_attention_layernorm");
+    }
+    FindAttention(prefix + "self_attn.", &layer);
+    FindMlp(prefix + "mlp.", &layer);
+    return layer;
+  }
+
+  const Checkpoint& checkpoint_;
+  const ModelConfig& config_;
+  Weights weights_;
+};
 
 // _compute_llama3_parameters of transformers' modeling_rope_utils.
 at::Tensor ScaleLlama3(const at::Tensor& inv_freq,
@@ -129,13 +209,44 @@ at::Tensor ScaleLlama3(const at::Tensor& inv_freq,
 
 // Float32 operation by operation as transformers: the rounding of a frequency
 // grows with the position.
-at::Tensor InverseFrequencies(const ModelConfig& config) {
+at::Tensor PlainFrequencies(double theta, int64_t size) {
+  const at::Tensor exponents = at::arange(0, size, 2, at::kFloat) / size;
+  return at::pow(at::Scalar(theta), exponents).reciprocal();
+}
+
+at::Tensor LongRopeFrequencies(const ModelConfig& config,
+                               const std::vector<double>& factors) {
   const at::Tensor exponents =
-      at::arange(0, config.head_dim, 2, at::kFloat) / config.head_dim;
-  const at::Tensor inv_freq =
-      at::pow(at::Scalar(config.rope_theta), exponents).reciprocal();
-  return config.llama3_rope ? ScaleLlama3(inv_freq, *config.llama3_rope)
-                            : inv_freq;
+      at::arange(0, config.rotary_dim, 2, at::kFloat) / config.rotary_dim;
+  const at::Tensor powers = at::pow(at::Scalar(config.rope_theta), exponents);
+  return (at::tensor(factors, at::kFloat) * powers).reciprocal();
+}
+
+// Frequencies by which the elements of a head rotate, [rotary_dim / 2].
+struct Frequencies {
+  at::Tensor usual;
+  at::Tensor long_sequence;  // with long_rope
+  at::Tensor local;          // of layers with local_rope
+};
+
+Frequencies GetFrequencies(const ModelConfig& config) {
+  Frequencies result;
+  if (config.long_rope) {
+    result.usual = LongRopeFrequencies(config, config.long_rope->short_factor);
+    result.long_sequence =
+        LongRopeFrequencies(config, config.long_rope->long_factor);
+    return result;
+  }
+  result.usual = PlainFrequencies(config.rope_theta, config.rotary_dim);
+  if (config.llama3_rope) {
+    result.usual = ScaleLlama3(result.usual, *config.llama3_rope);
+  } else if (config.rope_linear_factor != 1) {
+    result.usual = result.usual / config.rope_linear_factor;
+  }
+  if (config.local_rope_theta > 0) {
+    result.local = PlainFrequencies(config.local_rope_theta, config.rotary_dim);
+  }
+  return result;
 }
 
 at::Tensor Floats(int64_t rows, int64_t columns) {
@@ -163,7 +274,8 @@ at::Tensor RmsNorm(const at::Tensor& input, const std::vector<float>& scale,
   return output;
 }
 
-// Rotates a head: element i pairs with i + size/2 (rotate_half).
+// Rotates the first `size` elements of a head: element i pairs with i + size/2
+// (rotate_half).
 void Rotate(float* head, const float* cos, const float* sin, int64_t size) {
   const int64_t half = size / 2;
   for (int64_t i = 0; i < half; ++i) {
@@ -208,6 +320,7 @@ class Timer {
 struct Sequence::Impl {
   const void* owner;  // Reference::Impl
   int64_t length = 0;
+  bool long_rope = false;  // keys were rotated by the long factors
   std::vector<KvCache> layers;
 
   void Reserve(int64_t needed) {
@@ -241,16 +354,16 @@ struct Reference::Impl {
       : checkpoint(from),
         config(from.config()),
         options(std::move(given)),
-        weights(GetWeights(from)),
+        weights(WeightFinder(from).Find()),
         reader(from),
-        inv_freq(InverseFrequencies(config)) {}
+        frequencies(GetFrequencies(config)) {}
 
   const Checkpoint& checkpoint;
   const ModelConfig& config;
   Options options;
   Weights weights;
   WeightReader reader;
-  at::Tensor inv_freq;
+  Frequencies frequencies;
 
   // One item of a pass, its tokens being `count` rows from `row` on.
   struct Span {
@@ -259,12 +372,17 @@ struct Reference::Impl {
     int64_t count;
   };
 
+  struct Rotation {
+    at::Tensor cos, sin;  // [rows, rotary_dim / 2]
+  };
+
   // What a pass carries from layer to layer.
   struct Pass {
     std::vector<Span> spans;
     int64_t rows = 0;
-    at::Tensor hidden;    // [rows, hidden_size]
-    at::Tensor cos, sin;  // [rows, head_dim / 2]
+    at::Tensor hidden;  // [rows, hidden_size]
+    Rotation rotation;
+    Rotation local_rotation;  // if a layer has local_rope
   };
 
   double* Time(double Times::*part) const {
@@ -274,20 +392,27 @@ struct Reference::Impl {
   void Check(std::span<const Item> items) const;
   Pass Begin(std::span<const Item> items) const;
   at::Tensor Embed(std::span<const Item> items, int64_t rows) const;
+  bool IsLong(int64_t length) const;
+  void CheckRope(const Item& item) const;
   void FillRotation(Pass& pass) const;
   void RunLayer(Pass& pass, size_t index) const;
   at::Tensor Attention(const Pass& pass, size_t index) const;
-  void Attend(const Span& span, const KvCache& cache, at::Tensor queries,
-              at::Tensor mixed) const;
-  void Store(const Pass& pass, const Span& span, KvCache& cache,
+  void Attend(const Span& span, const KvCache& cache, int64_t window,
+              at::Tensor queries, at::Tensor mixed) const;
+  at::Tensor CappedAttention(const at::Tensor& queries, const at::Tensor& keys,
+                             const at::Tensor& values,
+                             const at::Tensor& mask) const;
+  void Store(const Rotation* rotation, const Span& span, KvCache& cache,
              at::Tensor& queries, const at::Tensor& keys,
              const at::Tensor& values) const;
+  const Rotation* RotationOf(const Pass& pass, size_t index) const;
   at::Tensor Mlp(const at::Tensor& hidden, const Layer& layer) const;
   void Head(const Pass& pass, std::span<const Item> items,
             const LogitsFn& on_logits) const;
   void Run(const at::Tensor& input,
            std::initializer_list<LinearTask> tasks) const;
   at::Tensor Norm(const at::Tensor& input, const TensorView& weight) const;
+  at::Tensor HeadNorm(const at::Tensor& rows, const TensorView* weight) const;
   void Prefetch(size_t index) const;
 };
 
@@ -300,6 +425,7 @@ void Reference::Impl::Check(std::span<const Item> items) const {
     if (!seen.insert(item.sequence).second) {
       throw Error("a sequence occurs twice in a pass");
     }
+    CheckRope(item);
     const auto count = static_cast<int64_t>(item.tokens.size());
     if (count == 0) throw Error("an item of a pass has no tokens");
     if (item.logit_rows < 0 || item.logit_rows > count) {
@@ -315,6 +441,29 @@ void Reference::Impl::Check(std::span<const Item> items) const {
   }
 }
 
+// longrope_frequency_update of transformers' modeling_rope_utils.
+bool Reference::Impl::IsLong(int64_t length) const {
+  return config.long_rope &&
+         length > config.long_rope->original_max_position_embeddings;
+}
+
+// Where a text becomes long, transformers computes all of it anew with other
+// frequencies.
+void Reference::Impl::CheckRope(const Item& item) const {
+  const Sequence::Impl& sequence = *item.sequence->impl_;
+  const auto count = static_cast<int64_t>(item.tokens.size());
+  if (sequence.length == 0 ||
+      sequence.long_rope == IsLong(sequence.length + count)) {
+    return;
+  }
+  throw Error(
+      "{}: a sequence cannot go on across {} tokens "
+      "(original_max_position_embeddings), where longrope changes all its "
+      "keys: score it anew",
+      checkpoint.directory(),
+      config.long_rope->original_max_position_embeddings);
+}
+
 Reference::Impl::Pass Reference::Impl::Begin(
     std::span<const Item> items) const {
   Pass pass;
@@ -322,6 +471,7 @@ Reference::Impl::Pass Reference::Impl::Begin(
     Sequence::Impl* sequence = item.sequence->impl_.get();
     const auto count = static_cast<int64_t>(item.tokens.size());
     sequence->Reserve(sequence->length + count);
+    sequence->long_rope = IsLong(sequence->length + count);
     pass.spans.push_back({sequence, pass.rows, count});
     pass.rows += count;
   }
@@ -342,7 +492,9 @@ at::Tensor Reference::Impl::Embed(std::span<const Item> items,
       out += size;
     }
   }
-  return hidden;
+  // Rounded to float32 first, as Gemma's embed_scale.
+  const auto scale = static_cast<float>(config.embedding_scale);
+  return scale == 1 ? hidden : hidden.mul_(scale);
 }
 
 // LlamaRotaryEmbedding.
@@ -354,9 +506,30 @@ void Reference::Impl::FillRotation(Pass& pass) const {
       *out++ = static_cast<float>(span.sequence->length + i);
     }
   }
-  const at::Tensor angles = positions * inv_freq;
-  pass.cos = angles.cos();
-  pass.sin = angles.sin();
+  const auto rotate = [](const at::Tensor& angles) {
+    return Rotation{angles.cos(), angles.sin()};
+  };
+  pass.rotation = rotate(positions * frequencies.usual);
+  if (frequencies.local.defined()) {
+    pass.local_rotation = rotate(positions * frequencies.local);
+  }
+  if (!config.long_rope) return;
+  for (const Span& span : pass.spans) {
+    if (!span.sequence->long_rope) continue;
+    const at::Tensor angles =
+        positions.narrow(0, span.row, span.count) * frequencies.long_sequence;
+    pass.rotation.cos.narrow(0, span.row, span.count).copy_(angles.cos());
+    pass.rotation.sin.narrow(0, span.row, span.count).copy_(angles.sin());
+  }
+  pass.rotation.cos.mul_(config.long_rope->attention_factor);
+  pass.rotation.sin.mul_(config.long_rope->attention_factor);
+}
+
+const Reference::Impl::Rotation* Reference::Impl::RotationOf(
+    const Pass& pass, size_t index) const {
+  const LayerConfig& layer = config.layers[index];
+  if (!layer.rope) return nullptr;
+  return layer.local_rope ? &pass.local_rotation : &pass.rotation;
 }
 
 void Reference::Impl::Run(const at::Tensor& input,
@@ -368,9 +541,19 @@ void Reference::Impl::Run(const at::Tensor& input,
 
 at::Tensor Reference::Impl::Norm(const at::Tensor& input,
                                  const TensorView& weight) const {
-  std::vector<float> scale(config.hidden_size);
-  reader.ReadFloats(weight, 0, config.hidden_size, scale.data());
+  std::vector<float> scale(input.size(1));
+  reader.ReadFloats(weight, 0, input.size(1), scale.data());
+  if (config.norm_adds_one) {
+    for (float& value : scale) value += 1;
+  }
   return RmsNorm(input, scale, config.rms_norm_eps);
+}
+
+// Each head of each row on its own; unchanged without `weight`.
+at::Tensor Reference::Impl::HeadNorm(const at::Tensor& rows,
+                                     const TensorView* weight) const {
+  if (weight == nullptr) return rows;
+  return Norm(rows.view({-1, config.head_dim}), *weight).view(rows.sizes());
 }
 
 // Disk and processor work at the same time.
@@ -387,8 +570,12 @@ void Reference::Impl::Prefetch(size_t index) const {
 
 void Reference::Impl::RunLayer(Pass& pass, size_t index) const {
   const Layer& layer = weights.layers[index];
-  pass.hidden.add_(Attention(pass, index));
-  pass.hidden.add_(Mlp(Norm(pass.hidden, *layer.post_attention_norm), layer));
+  const auto normed = [&](at::Tensor output, const TensorView* weight) {
+    return weight == nullptr ? output : Norm(output, *weight);
+  };
+  pass.hidden.add_(normed(Attention(pass, index), layer.attention_norm));
+  pass.hidden.add_(normed(Mlp(Norm(pass.hidden, *layer.mlp_norm), layer),
+                          layer.output_norm));
 }
 
 at::Tensor Reference::Impl::Attention(const Pass& pass, size_t index) const {
@@ -403,10 +590,13 @@ at::Tensor Reference::Impl::Attention(const Pass& pass, size_t index) const {
   at::Tensor mixed = at::empty_like(queries);
   {
     const Timer timer(Time(&Times::attention));
+    queries = HeadNorm(queries, layer.q_norm);
+    keys = HeadNorm(keys, layer.k_norm);
     for (const Span& span : pass.spans) {
       KvCache& cache = span.sequence->layers[index];
-      Store(pass, span, cache, queries, keys, values);
-      Attend(span, cache, queries.narrow(0, span.row, span.count),
+      Store(RotationOf(pass, index), span, cache, queries, keys, values);
+      Attend(span, cache, config.layers[index].window,
+             queries.narrow(0, span.row, span.count),
              mixed.narrow(0, span.row, span.count));
     }
   }
@@ -416,44 +606,61 @@ at::Tensor Reference::Impl::Attention(const Pass& pass, size_t index) const {
 }
 
 // Rotates queries in place and keys on their way into the cache.
-void Reference::Impl::Store(const Pass& pass, const Span& span, KvCache& cache,
-                            at::Tensor& queries, const at::Tensor& keys,
+void Reference::Impl::Store(const Rotation* rotation, const Span& span,
+                            KvCache& cache, at::Tensor& queries,
+                            const at::Tensor& keys,
                             const at::Tensor& values) const {
   const int64_t size = config.head_dim;
+  const int64_t rotary = rotation ? config.rotary_dim : 0;
   const int64_t capacity = cache.keys.size(1);
   float* q = queries.mutable_data_ptr<float>();
   const float* k = keys.const_data_ptr<float>();
   const float* v = values.const_data_ptr<float>();
   float* cached_keys = cache.keys.mutable_data_ptr<float>();
   float* cached_values = cache.values.mutable_data_ptr<float>();
-  const float* cos = pass.cos.const_data_ptr<float>();
-  const float* sin = pass.sin.const_data_ptr<float>();
+  const float* cos = rotation ? rotation->cos.const_data_ptr<float>() : nullptr;
+  const float* sin = rotation ? rotation->sin.const_data_ptr<float>() : nullptr;
   at::parallel_for(0, span.count, kRowGrain, [&](int64_t i, int64_t end) {
     for (; i < end; ++i) {
       const int64_t row = span.row + i;
       const int64_t position = span.sequence->length + i;
-      const float* row_cos = cos + row * size / 2;
-      const float* row_sin = sin + row * size / 2;
+      const float* row_cos = cos + row * rotary / 2;
+      const float* row_sin = sin + row * rotary / 2;
       for (int64_t head = 0; head < config.num_heads; ++head) {
         Rotate(q + (row * config.num_heads + head) * size, row_cos, row_sin,
-               size);
+               rotary);
       }
       for (int64_t head = 0; head < config.num_kv_heads; ++head) {
         const int64_t from = (row * config.num_kv_heads + head) * size;
         const int64_t to = (head * capacity + position) * size;
         std::copy_n(k + from, size, cached_keys + to);
-        Rotate(cached_keys + to, row_cos, row_sin, size);
+        Rotate(cached_keys + to, row_cos, row_sin, rotary);
         std::copy_n(v + from, size, cached_values + to);
       }
     }
   });
 }
 
-// Causal attention of `queries` over the sequence's whole cache. Query heads of
-// a group share a key head: the group is the head dimension of ATen's operator
+// What row i of `count` rows sees of `visible` keys, of which key past + i is
+// its own: those before, and of them no more than `window`, if that is not 0.
+at::Tensor CausalMask(int64_t count, int64_t visible, int64_t past,
+                      int64_t window) {
+  constexpr float kHidden = -std::numeric_limits<float>::infinity();
+  at::Tensor mask =
+      at::full({count, visible}, kHidden, at::kFloat).triu_(past + 1);
+  if (window > 0) {
+    mask.add_(
+        at::full({count, visible}, kHidden, at::kFloat).tril_(past - window));
+  }
+  return mask;
+}
+
+// Causal attention of `queries` over the sequence's cache. Query heads of a
+// group share a key head: the group is the head dimension of ATen's operator
 // and the key heads are its batch, so that keys need no copies.
 void Reference::Impl::Attend(const Span& span, const KvCache& cache,
-                             at::Tensor queries, at::Tensor mixed) const {
+                             int64_t window, at::Tensor queries,
+                             at::Tensor mixed) const {
   const int64_t heads = config.num_kv_heads;
   const int64_t group = config.num_heads / heads;
   const int64_t size = config.head_dim;
@@ -462,26 +669,52 @@ void Reference::Impl::Attend(const Span& span, const KvCache& cache,
   };
   for (int64_t begin = 0; begin < span.count; begin += kQueryRows) {
     const int64_t count = std::min(kQueryRows, span.count - begin);
-    const int64_t past = span.sequence->length + begin;
-    const int64_t visible = past + count;
+    // The first key that any row sees, and how many come after it.
+    const int64_t end = span.sequence->length + begin + count;
+    const int64_t first =
+        window > 0 ? std::max(int64_t{0}, end - count - window + 1) : 0;
+    const int64_t visible = end - first;
+    const int64_t past = visible - count;
     const auto shared = [&](const at::Tensor& cached) {
-      return cached.narrow(1, 0, visible)
+      return cached.narrow(1, first, visible)
           .unsqueeze(1)
           .expand({heads, group, visible, size});
     };
-    // Without a past the operator's own causal mask serves; with one, row i
-    // sees keys 0 … past + i.
-    std::optional<at::Tensor> mask;
-    if (past > 0 && count > 1) {
-      mask = at::full({count, visible}, -std::numeric_limits<float>::infinity(),
-                      at::kFloat)
-                 .triu_(past + 1);
+    const int64_t hiding = visible > window ? window : 0;
+    const at::Tensor q = grouped(queries.narrow(0, begin, count));
+    const at::Tensor k = shared(cache.keys);
+    const at::Tensor v = shared(cache.values);
+    at::Tensor output = grouped(mixed.narrow(0, begin, count));
+    if (config.attention_softcap) {
+      output.copy_(
+          CappedAttention(q, k, v, CausalMask(count, visible, past, hiding)));
+      continue;
     }
-    const at::Tensor result = at::scaled_dot_product_attention(
-        grouped(queries.narrow(0, begin, count)), shared(cache.keys),
-        shared(cache.values), mask, /*dropout_p=*/0, /*is_causal=*/past == 0);
-    grouped(mixed.narrow(0, begin, count)).copy_(result);
+    // Without a past the operator's own causal mask serves; a single row sees
+    // all keys.
+    const bool plain = past == 0 && hiding == 0;
+    std::optional<at::Tensor> mask;
+    if (!plain && count > 1) mask = CausalMask(count, visible, past, hiding);
+    output.copy_(at::scaled_dot_product_attention(
+        q, k, v, mask, /*dropout_p=*/0, /*is_causal=*/plain,
+        config.attention_scale));
   }
+}
+
+// eager_attention_forward of transformers' modeling_gemma2, a key head at a
+// time to bound memory.
+at::Tensor Reference::Impl::CappedAttention(const at::Tensor& queries,
+                                            const at::Tensor& keys,
+                                            const at::Tensor& values,
+                                            const at::Tensor& mask) const {
+  const double cap = *config.attention_softcap;
+  at::Tensor mixed = at::empty_like(queries);
+  for (int64_t head = 0; head < queries.size(0); ++head) {
+    at::Tensor scores = at::matmul(queries[head], keys[head].transpose(1, 2));
+    scores.mul_(config.attention_scale).div_(cap).tanh_().mul_(cap).add_(mask);
+    mixed[head].copy_(at::matmul(at::softmax(scores, -1), values[head]));
+  }
+  return mixed;
 }
 
 at::Tensor Reference::Impl::Mlp(const at::Tensor& hidden,
@@ -490,7 +723,15 @@ at::Tensor Reference::Impl::Mlp(const at::Tensor& hidden,
   at::Tensor up = at::empty_like(gate);
   Run(hidden, {{layer.gate, gate.mutable_data_ptr<float>()},
                {layer.up, up.mutable_data_ptr<float>()}});
-  at::silu_(gate).mul_(up);
+  switch (config.activation) {
+    case Activation::kSilu:
+      at::silu_(gate);
+      break;
+    case Activation::kGeluTanh:
+      at::gelu_(gate, "tanh");
+      break;
+  }
+  gate.mul_(up);
   at::Tensor output = Floats(hidden.size(0), config.hidden_size);
   Run(gate, {{layer.down, output.mutable_data_ptr<float>()}});
   return output;
@@ -525,6 +766,10 @@ void Reference::Impl::Head(const Pass& pass, std::span<const Item> items,
     const at::Tensor normed = Norm(rows.narrow(0, 0, size), *weights.norm);
     const float* out = logits.const_data_ptr<float>();
     Run(normed, {{weights.head, logits.mutable_data_ptr<float>()}});
+    if (config.logit_softcap) {
+      const double cap = *config.logit_softcap;
+      logits.narrow(0, 0, size).div_(cap).tanh_().mul_(cap);
+    }
     for (int64_t i = 0; i < size; ++i) {
       const Wanted& row = wanted[begin + i];
       on_logits(row.item, row.row,

@@ -125,7 +125,7 @@ void ExpectRecorded(const std::string& name, int64_t max_dot_rows) {
         fmt::format("{}_{}_tokens", max_dot_rows > 0 ? "dot" : "aten",
                     tokens.size()),
         fmt::format("{:.2e}", max));
-    EXPECT_LE(max, 1e-3) << tokens.size() << " tokens";
+    EXPECT_LE(max, 1e-3) << name << ", " << tokens.size() << " tokens";
   }
 }
 
@@ -158,6 +158,16 @@ INSTANTIATE_TEST_SUITE_P(Reference, Recorded,
                                          "ref_rope_parameters", "ref_head_dim",
                                          "ref_sharded", "ref_bf16", "tiny",
                                          "smollm2"),
+                         [](const auto& info) { return info.param; });
+
+INSTANTIATE_TEST_SUITE_P(Families, Recorded,
+                         testing::Values("ref_mistral", "ref_mistral_full",
+                                         "ref_qwen2", "ref_qwen2_window",
+                                         "ref_qwen3", "ref_qwen3_layer_types",
+                                         "ref_gemma", "ref_gemma2",
+                                         "ref_gemma2_layer_types", "ref_gemma3",
+                                         "ref_phi3", "ref_phi3_longrope",
+                                         "ref_smollm3", "ref_smollm3_window"),
                          [](const auto& info) { return info.param; });
 
 TEST(Reference, GreedyTokensEqualGenerate) {
@@ -215,7 +225,10 @@ TEST(Reference, DecodesTokenByTokenLikeGenerate) {
 constexpr float kSame = 1e-4F;
 
 TEST(Reference, SplittingASequenceOverPassesChangesNothing) {
-  for (const char* name : {"ref_gqa_tied", "ref_llama3_rope", "ref_head_dim"}) {
+  for (const char* name :
+       {"ref_gqa_tied", "ref_llama3_rope", "ref_head_dim", "ref_mistral",
+        "ref_qwen2_window", "ref_qwen3", "ref_gemma2", "ref_gemma3", "ref_phi3",
+        "ref_smollm3_window"}) {
     Opened opened(ModelPath(name));
     const Tokens tokens = SomeTokens(300, 1000, 1);
     const Rows whole = ScoreNew(opened.reference, tokens);
@@ -236,8 +249,10 @@ TEST(Reference, SplittingASequenceOverPassesChangesNothing) {
   }
 }
 
-TEST(Reference, PackingSequencesInAPassChangesNothing) {
-  Opened opened(ModelPath("ref_gqa_tied"));
+class Packing : public testing::TestWithParam<std::string> {};
+
+TEST_P(Packing, ChangesNothing) {
+  Opened opened(ModelPath(GetParam()));
   const int64_t lengths[] = {1, 40, 3, 270, 17};
   const int64_t wanted[] = {1, 5, 0, 270, 16};
   std::vector<Tokens> tokens;
@@ -268,6 +283,144 @@ TEST(Reference, PackingSequencesInAPassChangesNothing) {
               kSame)
         << i;
     EXPECT_EQ(held[i].length(), alone.length());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Reference, Packing,
+                         testing::Values("ref_gqa_tied", "ref_mistral",
+                                         "ref_gemma3", "ref_phi3_longrope"),
+                         [](const auto& info) { return info.param; });
+
+TEST(Reference, LongRopeStartsAnewWhereATextBecomesLong) {
+  Opened opened(ModelPath("ref_phi3_longrope"));
+  const Tokens tokens = SomeTokens(200, 1000, 1);
+  const auto slice = [&](int64_t begin, int64_t end) {
+    return Tokens(tokens.begin() + begin, tokens.begin() + end);
+  };
+  Sequence sequence = opened.reference.NewSequence();
+  Score(opened.reference, sequence, slice(0, 100), 1);
+  const Rows part = Score(opened.reference, sequence, slice(100, 128));
+  const Rows whole = ScoreNew(opened.reference, slice(0, 128));
+  EXPECT_LE(MaxDifference(part, Rows(whole.begin() + 100, whole.end())), kSame);
+
+  const auto goes_on = [&] {
+    Score(opened.reference, sequence, slice(128, 129), 1);
+  };
+  EXPECT_THAT(goes_on, ThrowsMessage<Error>(HasSubstr("across 128 tokens")));
+  EXPECT_EQ(sequence.length(), 128);
+  sequence.Truncate(0);
+  const Rows long_rows = Score(opened.reference, sequence, slice(0, 129));
+  EXPECT_GT(MaxDifference(Rows(long_rows.begin(), long_rows.end() - 1), whole),
+            0.1);
+  const Rows rest = Score(opened.reference, sequence, slice(129, 200));
+  const Rows all = ScoreNew(opened.reference, tokens);
+  EXPECT_LE(MaxDifference(rest, Rows(all.begin() + 129, all.end())), kSame);
+  sequence.Truncate(50);
+  EXPECT_THAT([&] { Score(opened.reference, sequence, slice(50, 60), 1); },
+              ThrowsMessage<Error>(HasSubstr("across 128 tokens")));
+}
+
+// Settings that no tensor's shape shows.
+
+struct Setting {
+  const char* model;
+  const char* pointer;  // JSON pointer into config.json
+  const char* value;
+};
+
+void PrintTo(const Setting& setting, std::ostream* out) {
+  *out << setting.model << setting.pointer << " = " << setting.value;
+}
+
+class Matters : public testing::TestWithParam<Setting> {};
+
+// The test of a test: with another value, logits are not those recorded.
+TEST_P(Matters, InTheLogits) {
+  const Setting& setting = GetParam();
+  const std::string name = setting.model;
+  const TempDir dir;
+  json config = ReadJsonFile(ModelPath(name) + "/config.json");
+  config[json::json_pointer(setting.pointer)] = json::parse(setting.value);
+  dir.Write("config.json", config.dump());
+  std::filesystem::create_symlink(ModelPath(name) + "/model.safetensors",
+                                  dir.File("model.safetensors"));
+  const Tokens tokens = SomeTokens(300, 1000, 1);
+  Opened changed(dir.path());
+  Opened original(ModelPath(name));
+  EXPECT_GT(MaxDifference(ScoreNew(changed.reference, tokens),
+                          ScoreNew(original.reference, tokens)),
+            0.01);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Reference, Matters,
+    testing::Values(
+        Setting{"ref_mistral", "/sliding_window", "24"},
+        Setting{"ref_mistral", "/sliding_window", "22"},
+        Setting{"ref_mistral", "/sliding_window", "null"},
+        Setting{"ref_mistral", "/rope_parameters/rope_theta", "11000"},
+        Setting{"ref_qwen2_window", "/layer_types/0", "\"sliding_attention\""},
+        Setting{"ref_qwen2_window", "/layer_types/2", "\"full_attention\""},
+        Setting{"ref_qwen2_window", "/sliding_window", "18"},
+        Setting{"ref_qwen2_window", "/rope_parameters/factor", "4.4"},
+        Setting{"ref_qwen3_layer_types", "/sliding_window", "41"},
+        Setting{"ref_gemma2", "/query_pre_attn_scalar", "12"},
+        Setting{"ref_gemma2", "/attn_logit_softcapping", "3.3"},
+        Setting{"ref_gemma2", "/attn_logit_softcapping", "null"},
+        Setting{"ref_gemma2", "/final_logit_softcapping", "4.1"},
+        Setting{"ref_gemma2", "/final_logit_softcapping", "null"},
+        Setting{"ref_gemma2", "/sliding_window", "30"},
+        Setting{"ref_gemma3", "/query_pre_attn_scalar", "16"},
+        Setting{"ref_gemma3", "/final_logit_softcapping", "null"},
+        Setting{"ref_gemma3", "/sliding_window", "30"},
+        Setting{"ref_gemma3", "/rope_parameters/full_attention/factor", "7"},
+        Setting{"ref_gemma3", "/rope_parameters/full_attention/rope_theta",
+                "40000"},
+        Setting{"ref_gemma3", "/rope_parameters/sliding_attention/rope_theta",
+                "600"},
+        Setting{"ref_phi3", "/sliding_window", "38"},
+        Setting{"ref_phi3", "/rope_parameters/partial_rotary_factor", "0.5"},
+        Setting{"ref_phi3_longrope", "/rope_parameters/attention_factor", "1"},
+        Setting{"ref_phi3_longrope", "/rope_parameters/long_factor/0", "1.3"},
+        Setting{"ref_phi3_longrope", "/original_max_position_embeddings",
+                "300"},
+        Setting{"ref_phi3_longrope", "/max_position_embeddings", "4096"},
+        Setting{"ref_smollm3", "/no_rope_layers/1", "1"},
+        Setting{"ref_smollm3", "/no_rope_layers/2", "0"},
+        Setting{"ref_smollm3_window", "/sliding_window", "22"},
+        Setting{"ref_smollm3_window", "/layer_types/1", "\"full_attention\""}));
+
+TEST(Reference, TextModelInsideAMultimodalOne) {
+  json config;
+  config["model_type"] = "gemma3";
+  config["text_config"] =
+      ReadJsonFile(ModelPath("ref_gemma3") + "/config.json");
+  const std::string file =
+      ReadFile(ModelPath("ref_gemma3") + "/model.safetensors");
+  uint64_t length = 0;
+  std::memcpy(&length, file.data(), sizeof(length));
+  const json header = json::parse(file.substr(sizeof(length), length));
+  const Tokens tokens = SomeTokens(100, 1000, 1);
+  Opened original(ModelPath("ref_gemma3"));
+  const Rows expected = ScoreNew(original.reference, tokens);
+  // As the files on the hub have it, as transformers 5 saves them.
+  for (const std::string prefix :
+       {"language_model.model.", "model.language_model."}) {
+    json renamed;
+    for (const auto& [name, tensor] : header.items()) {
+      const bool in_model = name.starts_with("model.");
+      renamed[in_model ? prefix + name.substr(6) : name] = tensor;
+    }
+    const std::string text = renamed.dump();
+    const uint64_t size = text.size();
+    std::string changed(sizeof(size), '\0');
+    std::memcpy(changed.data(), &size, sizeof(size));
+    const TempDir dir;
+    dir.Write("config.json", config.dump());
+    dir.Write("model.safetensors",
+              changed + text + file.substr(sizeof(length) + length));
+    Opened nested(dir.path());
+    EXPECT_EQ(ScoreNew(nested.reference, tokens), expected) << prefix;
   }
 }
 
