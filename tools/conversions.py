@@ -206,6 +206,22 @@ def export_hf(
   shutil.rmtree(work)
 
 
+def export_family(
+    out: pathlib.Path,
+    checkpoint: pathlib.Path,
+    tokenizer: pathlib.Path,
+    prefill: list[int],
+    cache: int,
+) -> None:
+  """export_hf of a checkpoint without a tokenizer, which it asks for."""
+  with tempfile.TemporaryDirectory(dir=out.parent) as directory:
+    whole = pathlib.Path(directory) / "checkpoint"
+    shutil.copytree(checkpoint, whole)
+    for path in tokenizer.glob("*token*"):
+      shutil.copy(path, whole)
+    export_hf(out, whole, prefill, cache)
+
+
 def linear(out: pathlib.Path) -> None:
   """A model that is no language model: one linear layer."""
   import litert_torch

@@ -30,6 +30,19 @@ class Model:
   inputs: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
+# One of each family; their other settings are compared in the reference alone.
+FAMILIES_CONVERTED = (
+    "ref_mistral",
+    "ref_qwen2",
+    "ref_qwen3",
+    "ref_gemma",
+    "ref_gemma2",
+    "ref_gemma3",
+    "ref_phi3",
+    "ref_smollm3",
+)
+
+
 def _models() -> dict[str, Model]:
   models = {"smollm2": Model(checkpoints.smollm2)}
 
@@ -99,6 +112,14 @@ def _models() -> dict[str, Model]:
     add(name, checkpoints.reference, {}, name=name, seed=seed)
   for seed, name in enumerate(checkpoints.FAMILIES, 100):
     add(name, checkpoints.family, {}, name=name, seed=seed)
+  for name in FAMILIES_CONVERTED:
+    add(
+        f"{name}.tflite",
+        conversions.export_family,
+        {"checkpoint": name, "tokenizer": "smollm2"},
+        prefill=[8, 64],
+        cache=256,
+    )
   add("llama2_tokenizer", checkpoints.llama2_tokenizer, {})
   add("ref_pickles", pickles.saved, {"checkpoint": "ref_mha_untied"})
   add("ref_f64", pickles.float64, {"checkpoint": "ref_gqa_tied"})

@@ -169,6 +169,42 @@ TEST(Verifier, TheOtherCheckpointsConversionPassesAgainstItsOwn) {
   }
 }
 
+// Families other than Llama, converted by export_hf. These checkpoints have no
+// tokenizer, so that ids are given; the longest prompt is past every sliding
+// window and takes two prefill chunks.
+class Family : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Family, ASoundConversionPasses) {
+  const std::string name = GetParam();
+  const Checkpoint checkpoint = Checkpoint::Open(ModelPath(name));
+  const Model model = Model::Open(ModelPath(name + ".tflite"));
+  std::vector<Prompt> prompts;
+  for (const int32_t size : {5, 40, 100}) {
+    Prompt prompt{"ids", "ids", {}};
+    for (int32_t i = 0; i < size; ++i) {
+      prompt.ids.push_back(3 + (i * 7919 + size) % 990);
+    }
+    prompts.push_back(prompt);
+  }
+  const Settings settings = TestSettings();
+  Timing timing;
+  const auto results = RunVerification(
+      {model, checkpoint, GetSide("tiny").tokenizer, {}, settings, nullptr},
+      prompts, timing);
+  for (const PromptResult& result : results) {
+    EXPECT_TRUE(result.passed) << result.prompt.ids.size();
+    EXPECT_LE(CheckValue(result, "kld"), 1e-8);
+    EXPECT_LE(CheckValue(result, "logits"), 1e-3);
+    EXPECT_EQ(result.positions.size(), 20u);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Converted, Family,
+    ::testing::Values("ref_mistral", "ref_qwen2", "ref_qwen3", "ref_gemma",
+                      "ref_gemma2", "ref_gemma3", "ref_smollm3"),
+    [](const auto& info) { return std::string(info.param); });
+
 struct Smol {
   const char* file;
   bool passes;
