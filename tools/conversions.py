@@ -204,3 +204,71 @@ def export_hf(
   # Without a bundle the model stays in a directory with a random name.
   next(work.rglob("*.tflite")).rename(out)
   shutil.rmtree(work)
+
+
+def export_hf_with(
+    out: pathlib.Path, checkpoint: pathlib.Path, **options
+) -> None:
+  """export_hf with any of its options; float unless they name a recipe.
+
+  A conversion that makes several files goes to a directory with all of them,
+  under the names that the converter gives them.
+  """
+  stub_tensorflow()
+  from litert_torch.generative.export_hf import export
+
+  several = out.is_dir()
+  work = out.with_name(out.name + ".work")
+  options = dict(quantization_recipe="none") | options
+  export.export(
+      str(checkpoint), str(work), bundle_litert_lm=False, **options
+  )
+  made = sorted(work.rglob("*.tflite"))
+  if several:
+    for path in made:
+      path.rename(out / path.name)
+  else:
+    # A quantised file lies beside the float one it was made from.
+    made[-1].rename(out)
+  shutil.rmtree(work)
+
+
+def classic_with(
+    out: pathlib.Path,
+    checkpoint: pathlib.Path,
+    prefill: list[int],
+    cache: int,
+    decode_batch: int = 1,
+    lora_ranks: list[int] | None = None,
+    test_prefill: list[int] | None = None,
+) -> None:
+  """The classic converter's further kinds of signatures.
+
+  Args:
+    test_prefill: lengths of a second set of signatures, named `test_…`, as made
+      for the verification of a GPU's dynamic shapes.
+  """
+  stub_tensorflow()
+  from litert_torch.generative.utilities import converter
+
+  extra = {}
+  if test_prefill:
+    extra = dict(
+        extra_model=_classic_model(checkpoint, cache, None),
+        extra_prefill_seq_lens=test_prefill,
+        extra_kv_cache_max_len=cache,
+        extra_signature_prefix="test_",
+    )
+  with tempfile.TemporaryDirectory(dir=out.parent) as work:
+    made = converter.convert_to_tflite(
+        _classic_model(checkpoint, cache, None),
+        work,
+        "model",
+        prefill,
+        cache,
+        quantize="none",
+        lora_ranks=lora_ranks,
+        export_config=converter.ExportConfig(decode_batch_size=decode_batch),
+        **extra,
+    )
+    pathlib.Path(made).rename(out)
