@@ -272,3 +272,85 @@ def classic_with(
         **extra,
     )
     pathlib.Path(made).rename(out)
+
+
+def quantize_hf(
+    out: pathlib.Path, float_file: pathlib.Path, recipe: str
+) -> None:
+  """Quantises a float file by export_hf's own last step."""
+  stub_tensorflow()
+  from litert_torch.generative.export_hf.core import export_lib
+
+  work = out.with_name(out.name + ".work")
+  work.mkdir()
+  copy = work / "model.tflite"
+  shutil.copyfile(float_file, copy)
+  pathlib.Path(export_lib.quantize_model(str(copy), recipe)).rename(out)
+  shutil.rmtree(work)
+
+
+def cast_kv_caches(
+    out: pathlib.Path, float_file: pathlib.Path, kind: str
+) -> None:
+  """Gives a float model KV caches of another type, converted on the way.
+
+  The converter has an option for float16 caches, whose files the CPU runtime
+  refuses, and makes int8 ones for NPUs only: this is how such caches can be
+  had where they run.
+  """
+  import flatbuffers
+  from ai_edge_litert import schema_py_generated as schema
+
+  model = schema.ModelT.InitFromPackedBuf(float_file.read_bytes(), 0)
+  types = schema.TensorType
+  ops = schema.BuiltinOperator
+  to_type = {"float16": types.FLOAT16, "int8": types.INT8}[kind]
+  cast_in, cast_out = {
+      "float16": (ops.CAST, ops.CAST),
+      "int8": (ops.DEQUANTIZE, ops.QUANTIZE),
+  }[kind]
+
+  def operator(builtin: int, source: int, target: int):
+    code = schema.OperatorCodeT()
+    code.builtinCode = builtin
+    code.deprecatedBuiltinCode = builtin
+    code.version = 2 if builtin == ops.DEQUANTIZE else 1
+    model.operatorCodes.append(code)
+    made = schema.OperatorT()
+    made.opcodeIndex = len(model.operatorCodes) - 1
+    made.inputs, made.outputs = [source], [target]
+    return made
+
+  def of_new_type(graph, index: int) -> int:
+    old = graph.tensors[index]
+    tensor = schema.TensorT()
+    tensor.shape, tensor.type, tensor.buffer = old.shape, to_type, 0
+    tensor.name = old.name + b"_stored"
+    if kind == "int8":
+      tensor.quantization = schema.QuantizationParametersT()
+      tensor.quantization.scale = [0.05]
+      tensor.quantization.zeroPoint = [0]
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
+
+  for signature in model.signatureDefs:
+    graph = model.subgraphs[signature.subgraphIndex]
+    graph.inputs, graph.outputs = list(graph.inputs), list(graph.outputs)
+    for tensors, ends in (
+        (signature.inputs, graph.inputs),
+        (signature.outputs, graph.outputs),
+    ):
+      for mapped in tensors:
+        if not mapped.name.startswith(b"kv_cache"):
+          continue
+        old = mapped.tensorIndex
+        new = of_new_type(graph, old)
+        mapped.tensorIndex = new
+        ends[ends.index(old)] = new
+        if tensors is signature.inputs:
+          graph.operators.insert(0, operator(cast_in, new, old))
+        else:
+          graph.operators.append(operator(cast_out, old, new))
+  builder = flatbuffers.Builder(1 << 24)
+  builder.Finish(model.Pack(builder), b"TFL3")
+  out.write_bytes(builder.Output())

@@ -81,6 +81,37 @@ TEST(ModelTest, TellsTheRecipeFromTheWeights) {
   EXPECT_EQ(recipe("tiny_q8.tflite"), "int8");
 }
 
+TEST(ModelTest, DescribesTheRecipe) {
+  const auto describe = [](const char* name) {
+    return Model::Open(ModelPath(name)).info().recipe_detail;
+  };
+  EXPECT_EQ(describe("smollm2_f32.tflite"), "float32");
+  EXPECT_EQ(describe("smollm2_fp16.tflite"), "float16");
+  EXPECT_EQ(describe("smollm2_q8.tflite"), "int8 per channel, dynamic");
+  EXPECT_EQ(describe("smollm2_q8_wo.tflite"), "int8 per channel, weight-only");
+  EXPECT_THAT(describe("smollm2_q4_block32.tflite"),
+              HasSubstr("int4 in blocks of 32, dynamic"));
+  EXPECT_THAT(
+      describe("tiny_q8_embedding_q4.tflite"),
+      AllOf(HasSubstr("mixed: "), HasSubstr("int8 per channel, dynamic"),
+            HasSubstr("int4 per channel, lookup")));
+}
+
+TEST(ModelTest, NamesSplitCaches) {
+  EXPECT_THAT(OpenMessage(ModelPath("tiny_hf_split/model.tflite")),
+              HasSubstr("split cache, for NPUs"));
+}
+
+TEST(ModelTest, IgnoresSignaturesOfOtherUses) {
+  EXPECT_THAT(
+      Model::Open(ModelPath("small_lora.tflite")).info().ignored_signatures,
+      ::testing::UnorderedElementsAre("prefill_8_lora_r4", "prefill_64_lora_r4",
+                                      "decode_lora_r4"));
+  EXPECT_THAT(
+      Model::Open(ModelPath("tiny_batch.tflite")).info().ignored_signatures,
+      ::testing::UnorderedElementsAre("test_prefill_64", "test_decode"));
+}
+
 TEST(ModelTest, CountsSharedWeightsOnce) {
   const std::string path = ModelPath("smollm2_q8.tflite");
   const Model model = Model::Open(path);
