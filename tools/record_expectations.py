@@ -249,14 +249,14 @@ class _Exported:
   """A model with any of the kinds of signatures, fed as LiteRT-LM feeds it."""
 
   def __init__(
-      self, path: pathlib.Path, suffix: str, window: int, full_chunks: bool
+      self, path: pathlib.Path, suffix: str, window: int, padded: int | None
   ):
     import numpy
     from ai_edge_litert import interpreter
 
     self.numpy = numpy
     self.window = window
-    self.full_chunks = full_chunks
+    self.padded = padded
     self.model = interpreter.Interpreter(str(path), num_threads=2)
     self.decode = self.model.get_signature_runner(f"decode{suffix}")
     self.prefill = {}
@@ -330,7 +330,7 @@ class _Exported:
           seen = numpy.arange(shape[-1])[None, :] <= positions[:, None]
         else:
           seen = self._window_mask(positions, shape)
-        if detail["dtype"] != bool:
+        if numpy.dtype(detail["dtype"]) != numpy.dtype(bool):
           seen = numpy.where(seen, 0, MASKED).astype(detail["dtype"])
         inputs[name] = seen.reshape(shape)
       elif name.startswith("kv_cache"):
@@ -350,12 +350,12 @@ class _Exported:
     chunks = []
     while tokens:
       fitting = [n for n in lengths if n >= len(tokens)]
-      length = fitting[0] if fitting else lengths[-1]
-      if self.full_chunks:
+      if self.padded is not None:
         full = [n for n in lengths if n <= len(tokens)]
-        if not full:
+        fitting = full[-1:] or [n for n in fitting if n <= self.padded]
+        if not fitting:
           break
-        length = full[-1]
+      length = fitting[0] if fitting else lengths[-1]
       part, tokens = tokens[:length], tokens[length:]
       name, runner = self.prefill[length]
       chunks.append({
@@ -380,18 +380,19 @@ def signature_kind(
     file: str,
     suffix: str = "",
     window: int = 0,
-    full_chunks: bool = False,
+    padded: int | None = None,
 ) -> None:
   """Prefill of all but the last token of some prompts, then greedy decoding.
 
   Args:
     suffix: of the names of the signatures to use.
     window: positions that layers with a sliding window see.
-    full_chunks: no pads; what fills no chunk goes through decode.
+    padded: only chunks of up to this length may have pads; what fills no chunk
+      goes through decode.
   """
   import numpy
 
-  model = _Exported(models / file, suffix, window, full_chunks)
+  model = _Exported(models / file, suffix, window, padded)
   cases = []
   for case, length in (("short", 7), ("usual", 44), ("long", 151)):
     ids = numpy.random.default_rng(length).integers(3, 1000, length).tolist()
@@ -473,7 +474,7 @@ SIGNATURE_KINDS = {
     "small_lora": {},
     "tiny_kv_float16": {},
     "tiny_kv_int8": {},
-    "small_ring": dict(window=24, full_chunks=True),
+    "small_ring": dict(window=24, padded=8),
 }
 
 

@@ -140,6 +140,13 @@ class GraphReader {
     if (code == kLiteRtOpCodeTflDynamicUpdateSlice) {
       return DifferingAxis(made_by.op);
     }
+    if ((code == kLiteRtOpCodeTflCast || code == kLiteRtOpCodeTflQuantize) &&
+        Get(lib_.LiteRtGetNumOpInputs, made_by.op) == 1) {
+      // A cache that is stored in another type than it is computed in.
+      return SequenceAxis(
+          Get(lib_.LiteRtGetOpInput, made_by.op, LiteRtParamIndex{0}),
+          depth - 1);
+    }
     if (code != kLiteRtOpCodeShloComposite) return std::nullopt;
     const int32_t body = Get(
         lib_.LiteRtGetSHLOCompositeOpDecompositionSubgraphIndex, made_by.op);

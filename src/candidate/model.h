@@ -90,11 +90,11 @@ class Model {
     // beside it that the converter writes with it: "embedder.tflite" beside
     // "model.tflite", "embedder_quantized.tflite" beside
     // "model_quantized.tflite"; "per_layer_embedder…" likewise.
-    std::string embedder_path;
-    std::string per_layer_embedder_path;
+    std::string embedder_path = {};
+    std::string per_layer_embedder_path = {};
     // config.json's sliding_window, for a file that takes the mask of the
     // layers with a sliding window as input: it does not hold that number.
-    std::optional<int64_t> sliding_window;
+    std::optional<int64_t> sliding_window = {};
   };
 
   // Maps `path`, has the runtime verify it and reads the signatures. Throws

@@ -158,11 +158,10 @@ struct Session::Impl {
   BoundSignature decode;
   std::vector<std::optional<BoundSignature>> prefills;  // as ModelInfo's
   std::vector<int64_t> lengths;                         // of all prefills
-  bool may_pad = true;
 
   void CheckTokens(std::span<const int32_t> tokens, int64_t begin) const;
   PrefillPlan PlanCompiled(int64_t begin, int64_t count) const;
-  PrefillPlan PlanFullChunks(int64_t begin, int64_t count) const;
+  PrefillPlan PlanForRings(int64_t begin, int64_t count) const;
   void FillMasks(BoundSignature& bound, int64_t begin) const;
   void Run(BoundSignature& bound, KvCache::Impl& kv,
            std::span<const int32_t> tokens);
@@ -236,7 +235,6 @@ Session Session::Create(const Model& model, std::span<const PrefillPlan> plans,
   }
   for (const LlmSignature& prefill : signatures.prefills) {
     impl->lengths.push_back(prefill.length);
-    impl->may_pad = impl->may_pad && MayPad(signatures, prefill);
   }
   return Session(std::move(impl));
 }
@@ -278,17 +276,27 @@ void Session::Impl::CheckTokens(std::span<const int32_t> tokens,
   }
 }
 
-// Full chunks of compiled signatures, then decode: no pads.
-PrefillPlan Session::Impl::PlanFullChunks(int64_t begin, int64_t count) const {
-  const int64_t kv_length = model->signatures.kv_length;
+// For rings: full chunks of compiled signatures, then one with pads where pads
+// do no harm, or decode.
+PrefillPlan Session::Impl::PlanForRings(int64_t begin, int64_t count) const {
+  const LlmSignatures& signatures = model->signatures;
   PrefillPlan plan;
+  const auto add = [&](size_t prefill, int64_t used) {
+    plan.chunks.push_back({.prefill = prefill, .begin = begin, .count = used});
+    begin += used;
+    count -= used;
+  };
+  const auto fits = [&](size_t i) {
+    return prefills[i] && lengths[i] <= signatures.kv_length - begin;
+  };
   for (size_t i = 0; i < lengths.size(); ++i) {
-    while (prefills[i] && lengths[i] <= count &&
-           lengths[i] <= kv_length - begin) {
-      plan.chunks.push_back(
-          {.prefill = i, .begin = begin, .count = lengths[i]});
-      begin += lengths[i];
-      count -= lengths[i];
+    while (fits(i) && lengths[i] <= count) add(i, lengths[i]);
+  }
+  // Descending lengths: the last is the shortest.
+  for (size_t i = lengths.size(); i-- > 0 && count > 0;) {
+    if (fits(i) && lengths[i] >= count &&
+        MayPad(signatures, signatures.prefills[i])) {
+      add(i, count);
     }
   }
   plan.decode_tail = count;
@@ -298,7 +306,7 @@ PrefillPlan Session::Impl::PlanFullChunks(int64_t begin, int64_t count) const {
 // PlanPrefill; throws Error for a signature that was not compiled.
 PrefillPlan Session::Impl::PlanCompiled(int64_t begin, int64_t count) const {
   const LlmSignatures& signatures = model->signatures;
-  if (!may_pad) return PlanFullChunks(begin, count);
+  if (signatures.ring_length > 0) return PlanForRings(begin, count);
   PrefillPlan plan = PlanPrefill(lengths, signatures.kv_length, begin, count);
   for (const PrefillChunk& chunk : plan.chunks) {
     if (prefills[chunk.prefill]) continue;
