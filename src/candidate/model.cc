@@ -95,6 +95,7 @@ ModelInfo InfoOf(const LlmSignatures& signatures,
   if (signatures.decode.batch > 1) {
     info.kv_bytes += info.kv_bytes * signatures.decode.batch;
   }
+  if (signatures.ring_length > 0) info.kv_bytes *= 2;
   return info;
 }
 

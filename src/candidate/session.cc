@@ -99,10 +99,18 @@ BoundSignature Bind(const LlmSignature& signature) {
 }  // namespace
 
 struct KvCache::Impl {
-  std::vector<HostBuffer> buffers;  // as LlmSignatures::kv_caches
+  struct Set {
+    std::vector<HostBuffer> buffers;
+    // With rings, where a signature writes before both are exchanged: in place,
+    // the graph may overwrite slots of a ring before it has read them (seen
+    // with chunks longer than the ring). Else empty.
+    std::vector<HostBuffer> next;
+  };
+
+  Set one;  // as LlmSignatures::kv_caches
   // As LlmSignatures::decode_kv_caches, where they differ; else empty. Then one
   // of both is up to date.
-  std::vector<HostBuffer> batch_buffers;
+  Set batch;
   bool batch_is_current = false;
   int64_t length = 0;
   // With rings: their length, the tokens fed, and whether a truncation needs
@@ -112,28 +120,27 @@ struct KvCache::Impl {
   bool must_replay = false;
 
   // The caches that `signature` takes, holding what was fed so far.
-  const std::vector<HostBuffer>& For(const LlmSignature& signature);
+  Set& For(const LlmSignature& signature);
 };
 
-const std::vector<HostBuffer>& KvCache::Impl::For(
-    const LlmSignature& signature) {
-  if (batch_buffers.empty()) return buffers;
-  const bool batch = signature.batch > 1;
-  if (batch_is_current != batch && length > 0) {
-    for (size_t i = 0; i < buffers.size(); ++i) {
-      const std::span<std::byte> one = buffers[i].As<std::byte>();
-      const std::span<std::byte> all = batch_buffers[i].As<std::byte>();
-      if (!batch) {
-        std::copy_n(all.begin(), one.size(), one.begin());
+KvCache::Impl::Set& KvCache::Impl::For(const LlmSignature& signature) {
+  if (batch.buffers.empty()) return one;
+  const bool wants_batch = signature.batch > 1;
+  if (batch_is_current != wants_batch && length > 0) {
+    for (size_t i = 0; i < one.buffers.size(); ++i) {
+      const std::span<std::byte> row = one.buffers[i].As<std::byte>();
+      const std::span<std::byte> rows = batch.buffers[i].As<std::byte>();
+      if (!wants_batch) {
+        std::copy_n(rows.begin(), row.size(), row.begin());
         continue;
       }
-      for (size_t at = 0; at < all.size(); at += one.size()) {
-        std::copy(one.begin(), one.end(), all.subspan(at).begin());
+      for (size_t at = 0; at < rows.size(); at += row.size()) {
+        std::copy(row.begin(), row.end(), rows.subspan(at).begin());
       }
     }
   }
-  batch_is_current = batch;
-  return batch ? batch_buffers : buffers;
+  batch_is_current = wants_batch;
+  return wants_batch ? batch : one;
 }
 
 namespace {
@@ -241,14 +248,18 @@ Session Session::Create(const Model& model, std::span<const PrefillPlan> plans,
 
 KvCache Session::NewKvCache() const {
   auto kv = std::make_unique<KvCache::Impl>();
-  for (const TensorSpec& cache : impl_->model->signatures.kv_caches) {
-    kv->buffers.emplace_back(cache, impl_->model->file.path());
-  }
   const LlmSignatures& signatures = impl_->model->signatures;
-  if (signatures.decode.batch > 1) {
-    for (const TensorSpec& cache : signatures.decode_kv_caches) {
-      kv->batch_buffers.emplace_back(cache, impl_->model->file.path());
+  const std::string& path = impl_->model->file.path();
+  const auto fill = [&](KvCache::Impl::Set& set,
+                        const std::vector<TensorSpec>& caches) {
+    for (const TensorSpec& cache : caches) {
+      set.buffers.emplace_back(cache, path);
+      if (signatures.ring_length > 0) set.next.emplace_back(cache, path);
     }
+  };
+  fill(kv->one, signatures.kv_caches);
+  if (signatures.decode.batch > 1) {
+    fill(kv->batch, signatures.decode_kv_caches);
   }
   kv->ring_length = signatures.ring_length;
   return KvCache(std::move(kv));
@@ -352,12 +363,15 @@ void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
   FillPositions(bound.positions, kv.length);
   FillParams(bound.params, kv.length, count);
   FillMasks(bound, kv.length);
+  KvCache::Impl::Set& caches = kv.For(signature);
+  const bool in_place = caches.next.empty();
   // The same memory on both sides: the graph then updates the caches in place.
-  const std::vector<HostBuffer>& caches = kv.For(signature);
-  BindKvCaches(signature.inputs, caches, bound.inputs);
-  BindKvCaches(signature.outputs, caches, bound.outputs);
+  BindKvCaches(signature.inputs, caches.buffers, bound.inputs);
+  BindKvCaches(signature.outputs, in_place ? caches.buffers : caches.next,
+               bound.outputs);
   RunSignature(compiled.get(), signature.origin, signature.spec.index,
                bound.inputs, bound.outputs);
+  if (!in_place) std::swap(caches.buffers, caches.next);
   kv.length += count;
   if (kv.ring_length > 0) {
     kv.fed.insert(kv.fed.end(), tokens.begin(), tokens.end());
@@ -402,9 +416,8 @@ void Session::Impl::Replay(KvCache::Impl& kv) {
   if (!kv.must_replay) return;
   kv.must_replay = false;
   kv.length = 0;
-  for (const HostBuffer& cache : kv.buffers) {
-    const std::span<std::byte> bytes = cache.As<std::byte>();
-    std::fill(bytes.begin(), bytes.end(), std::byte{0});
+  for (const HostBuffer& cache : kv.one.buffers) {
+    std::ranges::fill(cache.As<std::byte>(), std::byte{0});
   }
   const std::vector<int32_t> tokens = std::exchange(kv.fed, {});
   Feed(kv, tokens, nullptr);
