@@ -63,7 +63,6 @@ def _add_signature_kinds(add) -> None:
               quantization_recipe="dynamic_wi8_afp32",
           ),
       ),
-      ("tiny_hf_split", tiny, dict(usual, split_cache=True)),
       (
           "small_ring.tflite",
           {"checkpoint": "small_sliding"},

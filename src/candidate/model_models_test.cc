@@ -97,11 +97,6 @@ TEST(ModelTest, DescribesTheRecipe) {
             HasSubstr("int4 per channel, lookup")));
 }
 
-TEST(ModelTest, NamesSplitCaches) {
-  EXPECT_THAT(OpenMessage(ModelPath("tiny_hf_split/model.tflite")),
-              HasSubstr("split cache, for NPUs"));
-}
-
 TEST(ModelTest, IgnoresSignaturesOfOtherUses) {
   EXPECT_THAT(
       Model::Open(ModelPath("small_lora.tflite")).info().ignored_signatures,

@@ -138,6 +138,13 @@ TEST(EmbedderTest, RefusesAnotherFile) {
               HasSubstr("tiny_f32.tflite: is no embedder"));
   EXPECT_THAT(message("nowhere.tflite"), HasSubstr("nowhere.tflite"));
   const TempDir dir;
+  const std::string whole =
+      ReadFile(ModelPath("tiny_hf_embedder/embedder.tflite"));
+  for (size_t kept = 8; kept < whole.size(); kept += whole.size() / 7) {
+    EXPECT_THAT(message(dir.Write("cut.tflite", whole.substr(0, kept))),
+                ::testing::AllOf(HasSubstr("cut.tflite"),
+                                 HasSubstr("INVALID_FLATBUFFER")));
+  }
   const std::string alone = dir.Write("model.tflite", ReadFile(path));
   EXPECT_THAT(MessageOf([&] { Model::Open(alone); }),
               ::testing::AllOf(HasSubstr("takes \"embeddings\""),
