@@ -89,8 +89,13 @@ ModelInfo InfoOf(const LlmSignatures& signatures,
     info.weight_bytes[group.type] += group.bytes;
   }
   info.weights = std::move(weights);
+  int64_t values = 0;
   for (const TensorSpec& cache : signatures.kv_caches) {
     info.kv_bytes += ByteSize(cache);
+    values += ByteSize(cache) * 8 / ElementBits(cache.type);
+  }
+  if (signatures.ring_length == 0) {
+    info.kv_values = values / info.kv_length / info.num_layers;
   }
   if (signatures.decode.batch > 1) {
     info.kv_bytes += info.kv_bytes * signatures.decode.batch;

@@ -39,6 +39,7 @@ TEST(ModelTest, ReadsTheClassicConversion) {
   EXPECT_FALSE(info.mask_input);
   // 4 layers, keys and values, 256 positions, 2 heads of 16, float32.
   EXPECT_EQ(info.kv_bytes, 4 * 2 * 256 * 2 * 16 * 4);
+  EXPECT_EQ(info.kv_values, 2 * 2 * 16);
   EXPECT_EQ(info.recipe, Recipe::kFloat32);
   // The tied embedding alone is 49152 x 64 floats, and in the file once.
   EXPECT_GT(info.weight_bytes.at("FLOAT32"), 49152 * 64 * 4);
@@ -105,6 +106,14 @@ TEST(ModelTest, IgnoresSignaturesOfOtherUses) {
   EXPECT_THAT(
       Model::Open(ModelPath("tiny_batch.tflite")).info().ignored_signatures,
       ::testing::UnorderedElementsAre("test_prefill_64", "test_decode"));
+}
+
+TEST(ModelTest, CountsValuesWhateverTheirTypeAndTheBatch) {
+  for (const char* name : {"tiny_kv_float16.tflite", "tiny_kv_int8.tflite",
+                           "tiny_batch.tflite", "tiny_hf_logits.tflite"}) {
+    EXPECT_EQ(Model::Open(ModelPath(name)).info().kv_values, 2 * 2 * 16)
+        << name;
+  }
 }
 
 TEST(ModelTest, CountsSharedWeightsOnce) {
