@@ -395,3 +395,41 @@ _ZEPHYR_TEMPLATE = """\
 {{ '<|assistant|>' }}
 {% endif %}
 """
+
+
+def small_mqa(out: pathlib.Path, seed: int) -> None:
+  """A small random Llama whose query heads share one KV head."""
+  config = _llama_config(num_hidden_layers=2, num_key_value_heads=1)
+  model = _random_llama(config, seed, embedding_std=0.5, logit_std=2.0)
+  model.save_pretrained(out)
+
+
+def small_sliding(out: pathlib.Path, seed: int) -> None:
+  """A small random Qwen 2: every other layer sees a window of 24 tokens."""
+  import torch
+  import transformers
+
+  torch.manual_seed(seed)
+  config = transformers.Qwen2Config(
+      vocab_size=1000,
+      hidden_size=64,
+      num_hidden_layers=4,
+      num_attention_heads=4,
+      num_key_value_heads=2,
+      intermediate_size=160,
+      max_position_embeddings=2048,
+      use_sliding_window=True,
+      sliding_window=24,
+      layer_types=["sliding_attention", "full_attention"] * 2,
+      tie_word_embeddings=True,
+      bos_token_id=1,
+      eos_token_id=2,
+      pad_token_id=None,
+  )
+  model = transformers.Qwen2ForCausalLM(config).eval()
+  with torch.no_grad():
+    for name, parameter in model.named_parameters():
+      if parameter.dim() == 2:
+        # Attention that is not uniform, so that a wrong window shows.
+        parameter.normal_(0, 1.2 / parameter.shape[1] ** 0.5)
+  model.save_pretrained(out)

@@ -229,3 +229,151 @@ def linear(out: pathlib.Path) -> None:
 
   layer = torch.nn.Linear(8, 4).eval()
   litert_torch.convert(layer, (torch.zeros(1, 8),)).export(str(out))
+def export_hf_with(
+    out: pathlib.Path, checkpoint: pathlib.Path, **options
+) -> None:
+  """export_hf with any of its options; float unless they name a recipe.
+
+  A conversion that makes several files goes to a directory with all of them,
+  under the names that the converter gives them.
+  """
+  stub_tensorflow()
+  from litert_torch.generative.export_hf import export
+
+  several = out.is_dir()
+  work = out.with_name(out.name + ".work")
+  options = dict(quantization_recipe="none") | options
+  export.export(
+      str(checkpoint), str(work), bundle_litert_lm=False, **options
+  )
+  made = sorted(work.rglob("*.tflite"))
+  if several:
+    for path in made:
+      path.rename(out / path.name)
+  else:
+    # A quantised file lies beside the float one it was made from.
+    made[-1].rename(out)
+  shutil.rmtree(work)
+
+
+def classic_with(
+    out: pathlib.Path,
+    checkpoint: pathlib.Path,
+    prefill: list[int],
+    cache: int,
+    decode_batch: int = 1,
+    lora_ranks: list[int] | None = None,
+    test_prefill: list[int] | None = None,
+) -> None:
+  """The classic converter's further kinds of signatures.
+
+  Args:
+    test_prefill: lengths of a second set of signatures, named `test_…`, as made
+      for the verification of a GPU's dynamic shapes.
+  """
+  stub_tensorflow()
+  from litert_torch.generative.utilities import converter
+
+  extra = {}
+  if test_prefill:
+    extra = dict(
+        extra_model=_classic_model(checkpoint, cache, None),
+        extra_prefill_seq_lens=test_prefill,
+        extra_kv_cache_max_len=cache,
+        extra_signature_prefix="test_",
+    )
+  with tempfile.TemporaryDirectory(dir=out.parent) as work:
+    made = converter.convert_to_tflite(
+        _classic_model(checkpoint, cache, None),
+        work,
+        "model",
+        prefill,
+        cache,
+        quantize="none",
+        lora_ranks=lora_ranks,
+        export_config=converter.ExportConfig(decode_batch_size=decode_batch),
+        **extra,
+    )
+    pathlib.Path(made).rename(out)
+
+
+def quantize_hf(
+    out: pathlib.Path, float_file: pathlib.Path, recipe: str
+) -> None:
+  """Quantises a float file by export_hf's own last step."""
+  stub_tensorflow()
+  from litert_torch.generative.export_hf.core import export_lib
+
+  work = out.with_name(out.name + ".work")
+  work.mkdir()
+  copy = work / "model.tflite"
+  shutil.copyfile(float_file, copy)
+  pathlib.Path(export_lib.quantize_model(str(copy), recipe)).rename(out)
+  shutil.rmtree(work)
+
+
+def cast_kv_caches(
+    out: pathlib.Path, float_file: pathlib.Path, kind: str
+) -> None:
+  """Gives a float model KV caches of another type, converted on the way.
+
+  The converter has an option for float16 caches, whose files the CPU runtime
+  refuses, and makes int8 ones for NPUs only: this is how such caches can be
+  had where they run.
+  """
+  import flatbuffers
+  from ai_edge_litert import schema_py_generated as schema
+
+  model = schema.ModelT.InitFromPackedBuf(float_file.read_bytes(), 0)
+  types = schema.TensorType
+  ops = schema.BuiltinOperator
+  to_type = {"float16": types.FLOAT16, "int8": types.INT8}[kind]
+  cast_in, cast_out = {
+      "float16": (ops.CAST, ops.CAST),
+      "int8": (ops.DEQUANTIZE, ops.QUANTIZE),
+  }[kind]
+
+  def operator(builtin: int, source: int, target: int):
+    code = schema.OperatorCodeT()
+    code.builtinCode = builtin
+    code.deprecatedBuiltinCode = builtin
+    code.version = 2 if builtin == ops.DEQUANTIZE else 1
+    model.operatorCodes.append(code)
+    made = schema.OperatorT()
+    made.opcodeIndex = len(model.operatorCodes) - 1
+    made.inputs, made.outputs = [source], [target]
+    return made
+
+  def of_new_type(graph, index: int) -> int:
+    old = graph.tensors[index]
+    tensor = schema.TensorT()
+    tensor.shape, tensor.type, tensor.buffer = old.shape, to_type, 0
+    tensor.name = old.name + b"_stored"
+    if kind == "int8":
+      tensor.quantization = schema.QuantizationParametersT()
+      tensor.quantization.scale = [0.05]
+      tensor.quantization.zeroPoint = [0]
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
+
+  for signature in model.signatureDefs:
+    graph = model.subgraphs[signature.subgraphIndex]
+    graph.inputs, graph.outputs = list(graph.inputs), list(graph.outputs)
+    for tensors, ends in (
+        (signature.inputs, graph.inputs),
+        (signature.outputs, graph.outputs),
+    ):
+      for mapped in tensors:
+        if not mapped.name.startswith(b"kv_cache"):
+          continue
+        old = mapped.tensorIndex
+        new = of_new_type(graph, old)
+        mapped.tensorIndex = new
+        ends[ends.index(old)] = new
+        if tensors is signature.inputs:
+          graph.operators.insert(0, operator(cast_in, new, old))
+        else:
+          graph.operators.append(operator(cast_out, old, new))
+  builder = flatbuffers.Builder(1 << 24)
+  builder.Finish(model.Pack(builder), b"TFL3")
+  out.write_bytes(builder.Output())

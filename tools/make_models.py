@@ -41,6 +41,82 @@ FAMILIES_CONVERTED = (
     "ref_phi3",
     "ref_smollm3",
 )
+def _add_signature_kinds(add) -> None:
+  """One model for each kind of signature in docs/signatures.md."""
+  add("small_mqa", checkpoints.small_mqa, {}, seed=31)
+  add("small_sliding", checkpoints.small_sliding, {}, seed=32)
+  tiny = {"checkpoint": "tiny"}
+  usual = dict(prefill_lengths=[8, 64], cache_length=256)
+  gpu = dict(apply_gpu_composites=True)
+  for name, source, options in (
+      (
+          "tiny_hf_logits.tflite",
+          tiny,
+          dict(usual, prefill_logits=True, k_ts_idx=3, v_ts_idx=2),
+      ),
+      (
+          "tiny_hf_gpu.tflite",
+          tiny,
+          dict(usual, enable_gpu_dynamic_prefill=True, **gpu),
+      ),
+      (
+          "tiny_hf_caches.tflite",
+          tiny,
+          dict(prefill_lengths=[1, 16], cache_lengths=[128, 256]),
+      ),
+      ("tiny_hf_embedder", tiny, dict(usual, externalize_embedder=True)),
+      (
+          "tiny_hf_embedder_q8",
+          tiny,
+          dict(
+              usual,
+              externalize_embedder=True,
+              single_token_embedder=True,
+              quantization_recipe="dynamic_wi8_afp32",
+          ),
+      ),
+      (
+          "small_ring.tflite",
+          {"checkpoint": "small_sliding"},
+          dict(
+              usual,
+              sliding_window_ring_buffer_size=32,
+              enable_gpu_dynamic_cache=False,
+              **gpu,
+          ),
+      ),
+  ):
+    add(name, conversions.export_hf_with, source, **options)
+  add(
+      "tiny_batch.tflite",
+      conversions.classic_with,
+      tiny,
+      prefill=[11, 67],
+      cache=257,
+      decode_batch=2,
+      test_prefill=[64],
+  )
+  add(
+      "small_lora.tflite",
+      conversions.classic_with,
+      {"checkpoint": "small_mqa"},
+      prefill=[8, 64],
+      cache=256,
+      lora_ranks=[4],
+  )
+  for kind in ("float16", "int8"):
+    add(
+        f"tiny_kv_{kind}.tflite",
+        conversions.cast_kv_caches,
+        {"float_file": "tiny_f32.tflite"},
+        kind=kind,
+    )
+  add(
+      "tiny_q8_embedding_q4.tflite",
+      conversions.quantize_hf,
+      {"float_file": "tiny_export_hf.tflite"},
+      recipe="dynamic_wi8_emb4_afp32",
+  )
 
 
 def _models() -> dict[str, Model]:
@@ -108,6 +184,7 @@ def _models() -> dict[str, Model]:
       cache=256,
   )
   add("linear.tflite", conversions.linear, {})
+  _add_signature_kinds(add)
   for seed, name in enumerate(checkpoints.REFERENCES, 10):
     add(name, checkpoints.reference, {}, name=name, seed=seed)
   for seed, name in enumerate(checkpoints.FAMILIES, 100):

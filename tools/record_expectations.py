@@ -245,6 +245,181 @@ def candidate(
   )
 
 
+class _Exported:
+  """A model with any of the kinds of signatures, fed as LiteRT-LM feeds it."""
+
+  def __init__(
+      self, path: pathlib.Path, suffix: str, window: int, padded: int | None
+  ):
+    import numpy
+    from ai_edge_litert import interpreter
+
+    self.numpy = numpy
+    self.window = window
+    self.padded = padded
+    self.model = interpreter.Interpreter(str(path), num_threads=2)
+    self.decode = self.model.get_signature_runner(f"decode{suffix}")
+    self.prefill = {}
+    for name in self.model.get_signature_list():
+      if re.fullmatch(rf"prefill_\d+{suffix}", name):
+        runner = self.model.get_signature_runner(name)
+        length = runner.get_input_details()["input_pos"]["shape"][0]
+        self.prefill[int(length)] = (name, runner)
+    self.embedders = {}
+    embedder = next(path.parent.glob("embedder*.tflite"), None)
+    if embedder and path.name.startswith("model"):
+      embedder = path.with_name(path.name.replace("model", "embedder"))
+      self.embedder = interpreter.Interpreter(str(embedder), num_threads=2)
+      for name in self.embedder.get_signature_list():
+        runner = self.embedder.get_signature_runner(name)
+        shape = runner.get_input_details()["token_ids"]["shape"]
+        self.embedders[int(shape[1])] = runner
+    self.reset()
+
+  def reset(self) -> None:
+    self.position = 0
+    details = next(iter(self.prefill.values()))[1].get_input_details()
+    self.caches = {
+        name: self.numpy.zeros(detail["shape"], detail["dtype"])
+        for name, detail in details.items()
+        if name.startswith("kv_cache")
+    }
+
+  def _embed(self, tokens: list[int]):
+    if len(tokens) in self.embedders:
+      runner, parts = self.embedders[len(tokens)], [tokens]
+    else:
+      runner, parts = self.embedders[1], [[token] for token in tokens]
+    made = [
+        runner(token_ids=self.numpy.array([part], "int32"))["embeddings"]
+        for part in parts
+    ]
+    return self.numpy.concatenate(made, axis=1)
+
+  def _window_mask(self, positions, shape):
+    """True where attended; a column for each slot, then for each token."""
+    rows, columns = shape[-2:]
+    seen = self.numpy.zeros((rows, columns), bool)
+    ring = columns if rows == 1 else columns - rows
+    for row, query in enumerate(positions):
+      for key in range(max(0, query - self.window + 1), query + 1):
+        in_chunk = rows > 1 and key >= positions[0]
+        column = ring + key - positions[0] if in_chunk else key % ring
+        seen[row, column] = True
+    return seen
+
+  def _run(self, runner, tokens: list[int], count: int):
+    numpy = self.numpy
+    details = runner.get_input_details()
+    positions = numpy.arange(
+        self.position, self.position + len(tokens), dtype="int32"
+    )
+    inputs = {"input_pos": positions}
+    for name, detail in details.items():
+      shape = detail["shape"]
+      if name == "tokens":
+        inputs[name] = numpy.array([tokens] * shape[0], "int32")
+      elif name == "embeddings":
+        inputs[name] = self._embed(tokens)
+      elif name == "param_tensor":
+        end = self.position + count
+        inputs[name] = numpy.zeros(shape, "int32")
+        inputs[name].flat[:3] = [self.position, end, end]
+      elif name in ("mask", "local_mask"):
+        if name == "mask":
+          seen = numpy.arange(shape[-1])[None, :] <= positions[:, None]
+        else:
+          seen = self._window_mask(positions, shape)
+        if numpy.dtype(detail["dtype"]) != numpy.dtype(bool):
+          seen = numpy.where(seen, 0, MASKED).astype(detail["dtype"])
+        inputs[name] = seen.reshape(shape)
+      elif name.startswith("kv_cache"):
+        # Decode may take a batch.
+        cache = self.caches[name]
+        if cache.shape[0] < shape[0]:
+          cache = numpy.repeat(cache, shape[0], axis=0)
+        inputs[name] = cache
+    outputs = runner(**inputs)
+    self.caches = {name: outputs[name] for name in self.caches}
+    self.position += count
+    return outputs.get("logits")
+
+  def feed(self, tokens: list[int]) -> list[dict]:
+    """Prefills: full chunks of the largest length, then one that fits."""
+    lengths = sorted(self.prefill)
+    chunks = []
+    while tokens:
+      fitting = [n for n in lengths if n >= len(tokens)]
+      if self.padded is not None:
+        full = [n for n in lengths if n <= len(tokens)]
+        fitting = full[-1:] or [n for n in fitting if n <= self.padded]
+        if not fitting:
+          break
+      length = fitting[0] if fitting else lengths[-1]
+      part, tokens = tokens[:length], tokens[length:]
+      name, runner = self.prefill[length]
+      chunks.append({
+          "signature": name,
+          "begin": self.position,
+          "count": len(part),
+      })
+      self._run(runner, part + [0] * (length - len(part)), len(part))
+    for token in tokens:
+      self.step(token)
+    return chunks
+
+  def step(self, token: int):
+    # Of a batch, the first sequence.
+    return self._run(self.decode, [token], 1)[0].reshape(-1)
+
+
+def signature_kind(
+    out: pathlib.Path,
+    models: pathlib.Path,
+    name: str,
+    file: str,
+    suffix: str = "",
+    window: int = 0,
+    padded: int | None = None,
+) -> None:
+  """Prefill of all but the last token of some prompts, then greedy decoding.
+
+  Args:
+    suffix: of the names of the signatures to use.
+    window: positions that layers with a sliding window see.
+    padded: only chunks of up to this length may have pads; what fills no chunk
+      goes through decode.
+  """
+  import numpy
+
+  model = _Exported(models / file, suffix, window, padded)
+  cases = []
+  for case, length in (("short", 7), ("usual", 44), ("long", 151)):
+    ids = numpy.random.default_rng(length).integers(3, 1000, length).tolist()
+    steps = 8
+    model.reset()
+    chunks = model.feed(ids[:-1])
+    token, logits, chosen = ids[-1], [], []
+    for _ in range(steps):
+      logits.append(model.step(token))
+      token = int(logits[-1].argmax())
+      chosen.append(token)
+    logits_file = f"{name}_{case}.f32"
+    _write_floats(out / logits_file, logits)
+    cases.append({
+        "name": case,
+        "prompt_ids": ids,
+        "prefill": chunks,
+        "steps": steps,
+        "chosen_ids": chosen,
+        "logits_file": logits_file,
+    })
+  _write_json(
+      out / f"{name}.json",
+      {"file": file, "vocab_size": len(logits[0]), "cases": cases},
+  )
+
+
 def text(
     out: pathlib.Path, models: pathlib.Path, name: str, directory: str
 ) -> None:
@@ -304,6 +479,20 @@ def loaded(out: pathlib.Path, models: pathlib.Path, file: str) -> None:
       for name, tensor in tensors.items()
   }
   _write_json(out / f"{pathlib.Path(file).stem}.json", found)
+SIGNATURE_KINDS = {
+    "tiny_hf_logits": {},
+    "tiny_hf_gpu": {},
+    "tiny_hf_caches": dict(suffix="_cache_256"),
+    "tiny_hf_embedder": dict(file="tiny_hf_embedder/model.tflite"),
+    "tiny_hf_embedder_q8": dict(
+        file="tiny_hf_embedder_q8/model_quantized.tflite"
+    ),
+    "tiny_batch": {},
+    "small_lora": {},
+    "tiny_kv_float16": {},
+    "tiny_kv_int8": {},
+    "small_ring": dict(window=24, padded=8),
+}
 
 
 def _recordings() -> dict[str, tuple]:
@@ -360,6 +549,13 @@ def _recordings() -> dict[str, tuple]:
       ["pickle_layouts"],
       {"file": "pickle_layouts/layouts.pt"},
   )
+  for name, options in SIGNATURE_KINDS.items():
+    file = options.get("file", f"{name}.tflite")
+    found[f"candidate/{name}"] = (
+        signature_kind,
+        [file.split("/")[0]],
+        dict(options, name=name, file=file),
+    )
   found["reference/smollm2_greedy"] = (greedy, ["smollm2"], {"steps": 24})
   return found
 

@@ -1,8 +1,10 @@
 #include "candidate/graph.h"
 
-#include <array>
+#include <algorithm>
+#include <map>
 #include <optional>
-#include <unordered_set>
+#include <tuple>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "base/utf8.h"
@@ -13,9 +15,6 @@ namespace {
 
 // Decompositions of composites within composites; none known is deeper than 2.
 constexpr int kMaxDepth = 8;
-// A type with less than this share of the weights does not name the recipe. An
-// embedding alone, the least a recipe quantises, is 3 % of a 7B model.
-constexpr double kRelevantShare = 0.02;
 
 class GraphReader {
  public:
@@ -31,18 +30,17 @@ class GraphReader {
     return signatures;
   }
 
-  std::map<LiteRtElementType, int64_t> WeightBytes() const {
-    std::map<LiteRtElementType, int64_t> bytes;
-    std::unordered_set<const void*> seen;
+  std::vector<WeightGroup> WeightGroups() const {
+    std::unordered_map<const void*, WeightGroup> constants;
     const size_t subgraphs = Get(lib_.LiteRtGetNumModelSubgraphs, model_);
     for (size_t i = 0; i < subgraphs; ++i) {
       const auto graph = Get(lib_.LiteRtGetModelSubgraph, model_, i);
       const size_t ops = Get(lib_.LiteRtGetNumSubgraphOps, graph);
       for (size_t j = 0; j < ops; ++j) {
-        AddWeights(Get(lib_.LiteRtGetSubgraphOp, graph, j), seen, bytes);
+        AddConstants(Get(lib_.LiteRtGetSubgraphOp, graph, j), constants);
       }
     }
-    return bytes;
+    return Sum(constants);
   }
 
  private:
@@ -67,6 +65,7 @@ class GraphReader {
     SignatureSpec spec;
     spec.name = Get(lib_.LiteRtGetSignatureKey, signature);
     spec.index = index;
+    spec.custom_ops = CustomOps(graph);
     const size_t inputs = Get(lib_.LiteRtGetNumSignatureInputs, signature);
     CheckCount(spec.name, "inputs", inputs,
                Get(lib_.LiteRtGetNumSubgraphInputs, graph));
@@ -141,6 +140,13 @@ class GraphReader {
     if (code == kLiteRtOpCodeTflDynamicUpdateSlice) {
       return DifferingAxis(made_by.op);
     }
+    if ((code == kLiteRtOpCodeTflCast || code == kLiteRtOpCodeTflQuantize) &&
+        Get(lib_.LiteRtGetNumOpInputs, made_by.op) == 1) {
+      // A cache that is stored in another type than it is computed in.
+      return SequenceAxis(
+          Get(lib_.LiteRtGetOpInput, made_by.op, LiteRtParamIndex{0}),
+          depth - 1);
+    }
     if (code != kLiteRtOpCodeShloComposite) return std::nullopt;
     const int32_t body = Get(
         lib_.LiteRtGetSHLOCompositeOpDecompositionSubgraphIndex, made_by.op);
@@ -175,8 +181,24 @@ class GraphReader {
     return axis;
   }
 
-  void AddWeights(LiteRtOp op, std::unordered_set<const void*>& seen,
-                  std::map<LiteRtElementType, int64_t>& bytes) const {
+  std::vector<std::string> CustomOps(LiteRtSubgraph graph) const {
+    std::vector<std::string> names;
+    const size_t ops = Get(lib_.LiteRtGetNumSubgraphOps, graph);
+    for (size_t i = 0; i < ops; ++i) {
+      const auto op = Get(lib_.LiteRtGetSubgraphOp, graph, i);
+      if (Get(lib_.LiteRtGetOpCode, op) != kLiteRtOpCodeTflCustom) continue;
+      const std::string name = Get(lib_.LiteRtGetCustomCode, op);
+      if (std::find(names.begin(), names.end(), name) == names.end()) {
+        names.push_back(name);
+      }
+    }
+    return names;
+  }
+
+  // By address: a buffer that several subgraphs share counts once.
+  void AddConstants(
+      LiteRtOp op,
+      std::unordered_map<const void*, WeightGroup>& constants) const {
     const size_t inputs = Get(lib_.LiteRtGetNumOpInputs, op);
     for (size_t i = 0; i < inputs; ++i) {
       const LiteRtTensor tensor = Get(lib_.LiteRtGetOpInput, op, i);
@@ -185,13 +207,100 @@ class GraphReader {
       const void* data = nullptr;
       size_t size = 0;
       Call(what_, lib_.LiteRtGetWeightsBytes, weights, &data, &size);
-      if (size == 0 || !seen.insert(data).second) continue;
-      if (Get(lib_.LiteRtGetTensorTypeId, tensor) != kLiteRtRankedTensorType) {
+      if (size == 0 ||
+          Get(lib_.LiteRtGetTensorTypeId, tensor) != kLiteRtRankedTensorType) {
         continue;
       }
-      const auto type = Get(lib_.LiteRtGetRankedTensorType, tensor);
-      bytes[type.element_type] += static_cast<int64_t>(size);
+      const auto [entry, is_new] = constants.try_emplace(data);
+      // A tied embedding is read by a lookup and by a product, which says more.
+      using Use = WeightGroup::Use;
+      if (is_new || entry->second.use == Use::kLookup ||
+          entry->second.use == Use::kTable) {
+        entry->second = ReadConstant(op, tensor, static_cast<int64_t>(size));
+      }
     }
+  }
+
+  WeightGroup ReadConstant(LiteRtOp op, LiteRtTensor tensor,
+                           int64_t size) const {
+    const LiteRtElementType type =
+        Get(lib_.LiteRtGetRankedTensorType, tensor).element_type;
+    const int bits = ElementBits(type);
+    WeightGroup constant{.type = ElementTypeName(type)};
+    constant.bytes = size;
+    if (bits > 0) constant.elements = 8 * size / bits;
+    constant.scales = ReadScales(tensor, constant.block_size);
+    constant.use = ReadUse(op, constant.scales);
+    return constant;
+  }
+
+  static std::vector<WeightGroup> Sum(
+      const std::unordered_map<const void*, WeightGroup>& constants) {
+    std::map<std::tuple<std::string, int, int64_t, int>, WeightGroup> groups;
+    for (const auto& [address, constant] : constants) {
+      const auto key =
+          std::tuple(constant.type, static_cast<int>(constant.scales),
+                     constant.block_size, static_cast<int>(constant.use));
+      const auto [entry, is_new] = groups.try_emplace(key, constant);
+      if (is_new) continue;
+      entry->second.bytes += constant.bytes;
+      entry->second.elements += constant.elements;
+    }
+    std::vector<WeightGroup> sorted;
+    for (auto& [key, group] : groups) sorted.push_back(std::move(group));
+    std::stable_sort(sorted.begin(), sorted.end(),
+                     [](const WeightGroup& a, const WeightGroup& b) {
+                       return a.elements > b.elements;
+                     });
+    return sorted;
+  }
+
+  WeightGroup::Scales ReadScales(LiteRtTensor tensor,
+                                 int64_t& block_size) const {
+    using Scales = WeightGroup::Scales;
+    switch (Get(lib_.LiteRtGetQuantizationTypeId, tensor)) {
+      case kLiteRtQuantizationPerTensor:
+        return Scales::kPerTensor;
+      case kLiteRtQuantizationPerChannel:
+        return Scales::kPerChannel;
+      case kLiteRtQuantizationBlockWise:
+        block_size =
+            Get(lib_.LiteRtGetBlockWiseQuantization, tensor).block_size;
+        return Scales::kPerBlock;
+      default:
+        return Scales::kNone;
+    }
+  }
+
+  WeightGroup::Use ReadUse(LiteRtOp op, WeightGroup::Scales scales) const {
+    using Use = WeightGroup::Use;
+    switch (Get(lib_.LiteRtGetOpCode, op)) {
+      case kLiteRtOpCodeTflDequantize:
+        return Use::kDequantized;
+      case kLiteRtOpCodeTflEmbeddingLookup:
+        return Use::kLookup;
+      case kLiteRtOpCodeTflFullyConnected:
+      case kLiteRtOpCodeTflBatchMatmul:
+        return scales == WeightGroup::Scales::kNone ? Use::kPlain
+                                                    : ProductUse(op);
+      default:
+        return Use::kTable;
+    }
+  }
+
+  // By the type of the activations, the operator's first input.
+  WeightGroup::Use ProductUse(LiteRtOp op) const {
+    using Use = WeightGroup::Use;
+    const auto activations =
+        Get(lib_.LiteRtGetOpInput, op, LiteRtParamIndex{0});
+    if (activations == nullptr || Get(lib_.LiteRtGetTensorTypeId,
+                                      activations) != kLiteRtRankedTensorType) {
+      return Use::kTable;
+    }
+    return Get(lib_.LiteRtGetRankedTensorType, activations).element_type ==
+                   kLiteRtElementTypeFloat32
+               ? Use::kDynamic
+               : Use::kStatic;
   }
 
   const Runtime& lib_ = Runtime::Get();
@@ -201,46 +310,24 @@ class GraphReader {
 
 }  // namespace
 
+OwnedModel LoadModel(const std::string& path,
+                     std::span<const std::byte> bytes) {
+  const auto& lib = Runtime::Get();
+  OwnedModel model;
+  Call(path + ": the file is damaged or incomplete",
+       lib.LiteRtCreateModelFromBuffer, lib.environment,
+       static_cast<const void*>(bytes.data()), bytes.size(), model.receive());
+  return model;
+}
+
 std::vector<SignatureSpec> ReadSignatures(const std::string& path,
                                           LiteRtModel model) {
   return GraphReader(path, model).Signatures();
 }
 
-std::map<LiteRtElementType, int64_t> ReadWeightBytes(const std::string& path,
-                                                     LiteRtModel model) {
-  return GraphReader(path, model).WeightBytes();
-}
-
-Recipe RecipeOf(const std::map<LiteRtElementType, int64_t>& weight_bytes) {
-  std::map<Recipe, double> elements;
-  double total = 0;
-  for (const auto& [type, bytes] : weight_bytes) {
-    const int bits = ElementBits(type);
-    if (bits == 0) continue;
-    const double count = 8.0 * static_cast<double>(bytes) / bits;
-    total += count;
-    switch (type) {
-      case kLiteRtElementTypeInt2:
-      case kLiteRtElementTypeInt4:
-      case kLiteRtElementTypeUInt4:
-        elements[Recipe::kInt4] += count;
-        break;
-      case kLiteRtElementTypeInt8:
-      case kLiteRtElementTypeUInt8:
-        elements[Recipe::kInt8] += count;
-        break;
-      case kLiteRtElementTypeFloat16:
-      case kLiteRtElementTypeBFloat16:
-        elements[Recipe::kFloat16] += count;
-        break;
-      default:
-        break;
-    }
-  }
-  for (const Recipe recipe : {Recipe::kInt4, Recipe::kInt8, Recipe::kFloat16}) {
-    if (elements[recipe] > kRelevantShare * total) return recipe;
-  }
-  return Recipe::kFloat32;
+std::vector<WeightGroup> ReadWeightGroups(const std::string& path,
+                                          LiteRtModel model) {
+  return GraphReader(path, model).WeightGroups();
 }
 
 }  // namespace verify_tflite

@@ -2,30 +2,34 @@
 #ifndef VERIFY_TFLITE_CANDIDATE_GRAPH_H_
 #define VERIFY_TFLITE_CANDIDATE_GRAPH_H_
 
-#include <cstdint>
-#include <map>
+#include <cstddef>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "candidate/litert_abi.h"
 #include "candidate/model.h"
+#include "candidate/runtime.h"
 #include "candidate/signatures.h"
 
 namespace verify_tflite {
+
+using OwnedModel = Owned<&Runtime::LiteRtDestroyModel>;
+
+// From memory, which must outlive the model: unlike this way,
+// LiteRtCreateModelFromFile and -FromFd do not verify the flatbuffer and crash
+// on truncated files. Throws Error for a damaged one.
+OwnedModel LoadModel(const std::string& path, std::span<const std::byte> bytes);
 
 // All signatures as the file declares them. Throws Error when the file's parts
 // do not fit together; `path` names it in the message.
 std::vector<SignatureSpec> ReadSignatures(const std::string& path,
                                           LiteRtModel model);
 
-// Bytes of the constants that operators read, by element type; a buffer that
+// The constants that operators read, by type, quantisation and use, by
+// descending number of elements (0 for a type of unknown size); a buffer that
 // several subgraphs share counts once.
-std::map<LiteRtElementType, int64_t> ReadWeightBytes(const std::string& path,
-                                                     LiteRtModel model);
-
-// How the weights are stored: the coarsest type that a relevant share of them
-// has. Norms, biases and tables are small, and stay float32 in every recipe.
-Recipe RecipeOf(const std::map<LiteRtElementType, int64_t>& weight_bytes);
+std::vector<WeightGroup> ReadWeightGroups(const std::string& path,
+                                          LiteRtModel model);
 
 }  // namespace verify_tflite
 

@@ -111,7 +111,29 @@ constexpr LiteRtHwAcceleratorSet kLiteRtHwAcceleratorCpu = 1;
 constexpr int kLiteRtLogSeverityError = 3;
 constexpr int kLiteRtLogSeveritySilent = 4;
 
+enum LiteRtQuantizationTypeId : int {
+  kLiteRtQuantizationNone = 0,
+  kLiteRtQuantizationPerTensor = 1,
+  kLiteRtQuantizationPerChannel = 2,
+  kLiteRtQuantizationBlockWise = 3,
+};
+
+struct LiteRtQuantizationBlockWise {
+  LiteRtTensor scales;
+  LiteRtTensor zero_points;
+  int32_t block_size;
+};
+static_assert(sizeof(LiteRtQuantizationBlockWise) == 24);
+static_assert(offsetof(LiteRtQuantizationBlockWise, block_size) == 16);
+
 // Operator codes are TFLite's BuiltinOperator numbers.
+constexpr int kLiteRtOpCodeTflDequantize = 6;
+constexpr int kLiteRtOpCodeTflEmbeddingLookup = 7;
+constexpr int kLiteRtOpCodeTflFullyConnected = 9;
+constexpr int kLiteRtOpCodeTflCustom = 32;
+constexpr int kLiteRtOpCodeTflCast = 53;
+constexpr int kLiteRtOpCodeTflQuantize = 114;
+constexpr int kLiteRtOpCodeTflBatchMatmul = 126;
 constexpr int kLiteRtOpCodeTflDynamicUpdateSlice = 151;
 constexpr int kLiteRtOpCodeShloComposite = 206;
 
@@ -158,6 +180,8 @@ LiteRtStatus LiteRtGetNumSubgraphOps(LiteRtSubgraph, LiteRtParamIndex*);
 LiteRtStatus LiteRtGetSubgraphOp(LiteRtSubgraph, LiteRtParamIndex, LiteRtOp*);
 
 LiteRtStatus LiteRtGetOpCode(LiteRtOp, int*);
+// Name of a custom operator; an error for others.
+LiteRtStatus LiteRtGetCustomCode(LiteRtOp, const char**);
 LiteRtStatus LiteRtGetNumOpInputs(LiteRtOp, LiteRtParamIndex*);
 LiteRtStatus LiteRtGetOpInput(LiteRtOp, LiteRtParamIndex, LiteRtTensor*);
 LiteRtStatus LiteRtGetSHLOCompositeOpDecompositionSubgraphIndex(LiteRtOp,
@@ -166,6 +190,10 @@ LiteRtStatus LiteRtGetSHLOCompositeOpDecompositionSubgraphIndex(LiteRtOp,
 LiteRtStatus LiteRtGetTensorIndex(LiteRtTensor, uint32_t*);
 LiteRtStatus LiteRtGetTensorTypeId(LiteRtTensor, LiteRtTensorTypeId*);
 LiteRtStatus LiteRtGetRankedTensorType(LiteRtTensor, LiteRtRankedTensorType*);
+LiteRtStatus LiteRtGetQuantizationTypeId(LiteRtTensor,
+                                         LiteRtQuantizationTypeId*);
+LiteRtStatus LiteRtGetBlockWiseQuantization(LiteRtTensor,
+                                            LiteRtQuantizationBlockWise*);
 LiteRtStatus LiteRtGetTensorDefiningOp(LiteRtTensor, bool* has_defining_op,
                                        LiteRtTensorDefiningOp*);
 LiteRtStatus LiteRtGetTensorWeights(LiteRtTensor, LiteRtWeights*);

@@ -1,8 +1,13 @@
 #include "candidate/model.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
 #include <utility>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "candidate/graph.h"
 #include "candidate/model_impl.h"
 
@@ -41,8 +46,29 @@ void CheckIdentifier(const MappedFile& file) {
               kIdentifier, kIdentifierOffset);
 }
 
+// What production does is not what running it alone would do.
+std::vector<std::string> NotesOn(const LlmSignatures& signatures) {
+  std::vector<std::string> notes;
+  if (signatures.decode.batch > 1) {
+    notes.push_back(fmt::format(
+        "decode takes {} sequences: each is given the same tokens, and the "
+        "first one's logits count",
+        signatures.decode.batch));
+  }
+  const bool may_pad =
+      std::all_of(signatures.prefills.begin(), signatures.prefills.end(),
+                  [&](const LlmSignature& s) { return MayPad(signatures, s); });
+  if (!may_pad) {
+    notes.push_back(fmt::format(
+        "pads would enter the sliding-window KV caches (rings of {} slots): "
+        "prefill takes full chunks only, and decode the rest of a prompt",
+        signatures.ring_length));
+  }
+  return notes;
+}
+
 ModelInfo InfoOf(const LlmSignatures& signatures,
-                 const std::map<LiteRtElementType, int64_t>& weight_bytes) {
+                 std::vector<WeightGroup> weights) {
   ModelInfo info;
   for (const LlmSignature& prefill : signatures.prefills) {
     info.prefills.push_back({.name = prefill.spec.name,
@@ -54,17 +80,82 @@ ModelInfo InfoOf(const LlmSignatures& signatures,
   info.kv_length = signatures.kv_length;
   info.vocab_size = signatures.vocab_size;
   info.mask_input = signatures.mask_input;
-  info.recipe = RecipeOf(weight_bytes);
-  for (const auto& [type, bytes] : weight_bytes) {
-    info.weight_bytes[ElementTypeName(type)] += bytes;
+  info.ring_length = signatures.ring_length;
+  info.decode_batch = signatures.decode.batch;
+  info.notes = NotesOn(signatures);
+  info.recipe = RecipeOf(weights);
+  info.recipe_detail = DescribeWeights(weights);
+  for (const WeightGroup& group : weights) {
+    info.weight_bytes[group.type] += group.bytes;
   }
+  info.weights = std::move(weights);
+  int64_t values = 0;
   for (const TensorSpec& cache : signatures.kv_caches) {
     info.kv_bytes += ByteSize(cache);
+    values += ByteSize(cache) * 8 / ElementBits(cache.type);
   }
+  if (signatures.ring_length == 0) {
+    info.kv_values = values / info.kv_length / info.num_layers;
+  }
+  if (signatures.decode.batch > 1) {
+    info.kv_bytes += info.kv_bytes * signatures.decode.batch;
+  }
+  if (signatures.ring_length > 0) info.kv_bytes *= 2;
   return info;
 }
 
+void CheckWindow(const std::string& path, const LlmSignatures& signatures,
+                 std::optional<int64_t> window) {
+  if (!signatures.local_mask_input) return;
+  if (!window) {
+    throw Error(
+        "{}: takes the attention mask of layers with a sliding window, and the "
+        "window's size is not in the file. Say it: sliding_window of the "
+        "checkpoint's config.json",
+        path);
+  }
+  const int64_t most = signatures.ring_length > 0 ? signatures.ring_length
+                                                  : signatures.kv_length;
+  if (*window <= 0 || (signatures.ring_length > 0 && *window > most)) {
+    throw Error("{}: a sliding window of {}, expected 1 to {}", path, *window,
+                most);
+  }
+}
+
+// "dir/model_quantized.tflite" -> "dir/embedder_quantized.tflite"; empty for a
+// file of another name.
+std::string FileBeside(const std::string& path, std::string_view name) {
+  constexpr std::string_view kModel = "model";
+  const std::filesystem::path file(path);
+  const std::string own = file.filename().string();
+  if (!own.starts_with(kModel)) return "";
+  return file.parent_path() / (std::string(name) + own.substr(kModel.size()));
+}
+
+std::unique_ptr<Embedder> OpenEmbedder(const std::string& path,
+                                       const std::string& given,
+                                       std::string_view name,
+                                       std::string_view input) {
+  const std::string found = given.empty() ? FileBeside(path, name) : given;
+  std::error_code error;
+  if (!given.empty() || std::filesystem::exists(found, error)) {
+    return std::make_unique<Embedder>(found);
+  }
+  throw Error(
+      "{}: takes {} instead of tokens: the layer that makes them is in another "
+      "file. Name that file ({}.tflite in the directory that the model was "
+      "converted to){}",
+      path, Quote(input), name,
+      found.empty() ? "" : fmt::format("; there is no {}", found));
+}
+
 }  // namespace
+
+Embedder::Embedder(const std::string& path) : file(path) {
+  CheckIdentifier(file);
+  handle = LoadModel(path, file.bytes());
+  signatures = InterpretEmbedder(path, ReadSignatures(path, handle.get()));
+}
 
 std::string_view NameOf(Recipe recipe) {
   switch (recipe) {
@@ -88,19 +179,29 @@ Model& Model::operator=(Model&&) noexcept = default;
 const std::string& Model::path() const { return impl_->file.path(); }
 const ModelInfo& Model::info() const { return impl_->info; }
 
-Model Model::Open(const std::string& path) {
+Model Model::Open(const std::string& path) { return Open(path, {}); }
+
+Model Model::Open(const std::string& path, const OpenOptions& options) {
   auto impl = std::make_unique<Impl>(path);
   CheckIdentifier(impl->file);
-  // From memory only: unlike this one, LiteRtCreateModelFromFile and -FromFd do
-  // not verify the flatbuffer and crash on truncated files.
-  const auto& lib = Runtime::Get();
-  Call(path + ": the file is damaged or incomplete",
-       lib.LiteRtCreateModelFromBuffer, lib.environment,
-       impl->file.bytes().data(), impl->file.bytes().size(),
-       impl->handle.receive());
+  impl->handle = LoadModel(path, impl->file.bytes());
   const LiteRtModel model = impl->handle.get();
   impl->signatures = Interpret(path, ReadSignatures(path, model));
-  impl->info = InfoOf(impl->signatures, ReadWeightBytes(path, model));
+  const LlmSignatures& signatures = impl->signatures;
+  CheckWindow(path, signatures, options.sliding_window);
+  impl->sliding_window = options.sliding_window.value_or(0);
+  impl->info = InfoOf(signatures, ReadWeightGroups(path, model));
+  if (signatures.embeddings_input) {
+    impl->embedder =
+        OpenEmbedder(path, options.embedder_path, "embedder", "embeddings");
+    impl->info.embedder_path = impl->embedder->file.path();
+  }
+  if (signatures.per_layer_embeddings_input) {
+    impl->per_layer_embedder =
+        OpenEmbedder(path, options.per_layer_embedder_path,
+                     "per_layer_embedder", "per_layer_embeddings");
+    impl->info.per_layer_embedder_path = impl->per_layer_embedder->file.path();
+  }
   return Model(std::move(impl));
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,37 @@ namespace verify_tflite {
 // How the weights are stored: what decides how near to PyTorch the file can be.
 enum class Recipe { kFloat32, kFloat16, kInt8, kInt4 };
 std::string_view NameOf(Recipe recipe);  // "float32", …
+
+// Constants of one kind, all over the file.
+struct WeightGroup {
+  // What one scale belongs to.
+  enum class Scales { kNone, kPerTensor, kPerChannel, kPerBlock };
+  // How operators read them.
+  enum class Use {
+    kTable,        // no weights: positions, masks, shapes, norms
+    kPlain,        // in a product, as they are
+    kLookup,       // row by row, dequantised: embeddings
+    kDequantized,  // dequantised as a whole before a float product
+    kDynamic,      // in an integer product with activations quantised on the go
+    kStatic,       // in an integer product with quantised activations
+  };
+
+  std::string type;  // "FLOAT32", "INT8", …
+  Scales scales = Scales::kNone;
+  int64_t block_size = 0;  // of kPerBlock
+  Use use = Use::kTable;
+  int64_t bytes = 0;
+  int64_t elements = 0;
+};
+
+// "int8 per channel, dynamic", "int4 in blocks of 32, dynamic", "float16"; with
+// shares where a relevant part of the weights is stored in another way: "mixed:
+// 80 % int8 per channel, dynamic; 20 % int4 per channel, lookup". Pure.
+std::string DescribeWeights(const std::vector<WeightGroup>& groups);
+
+// The coarsest type that a relevant share of the weights has. Norms, biases and
+// tables are small, and stay float32 in every recipe. Pure.
+Recipe RecipeOf(const std::vector<WeightGroup>& groups);
 
 // One `prefill` or `prefill_N` signature.
 struct PrefillInfo {
@@ -29,10 +61,26 @@ struct ModelInfo {
   int64_t kv_length = 0;  // positions the KV cache can hold
   int64_t vocab_size = 0;
   bool mask_input = false;
+  // Layers with a sliding window have KV caches that are rings of this many
+  // slots; 0 without.
+  int64_t ring_length = 0;
+  // Sequences that decode takes at once. All are given the same tokens.
+  int64_t decode_batch = 1;
+  // The files that embed tokens for this one; empty if it does so itself.
+  std::string embedder_path;
+  std::string per_layer_embedder_path;
+  // Where running this file differs from running others, for the user: empty
+  // for most.
+  std::vector<std::string> notes;
   Recipe recipe = Recipe::kFloat32;
+  std::vector<WeightGroup> weights;  // by descending number of elements
+  std::string recipe_detail;         // DescribeWeights
   // Bytes of constants by element type ("FLOAT32", "INT8", "INT4", …).
   std::map<std::string, int64_t> weight_bytes;
   int64_t kv_bytes = 0;  // of one zeroed set of KV caches
+  // Numbers that one position of one sequence takes in one layer's KV caches; 0
+  // where layers differ (rings).
+  int64_t kv_values = 0;
 };
 
 // Movable. Opening compiles nothing and takes milliseconds.
@@ -40,10 +88,24 @@ class Model {
  public:
   struct Impl;  // of use to this room alone
 
+  struct OpenOptions {
+    // For a file that takes embeddings instead of tokens. Empty: the file
+    // beside it that the converter writes with it: "embedder.tflite" beside
+    // "model.tflite", "embedder_quantized.tflite" beside
+    // "model_quantized.tflite"; "per_layer_embedder…" likewise.
+    std::string embedder_path = {};
+    std::string per_layer_embedder_path = {};
+    // config.json's sliding_window, for a file that takes the mask of the
+    // layers with a sliding window as input: it does not hold that number.
+    std::optional<int64_t> sliding_window = {};
+  };
+
   // Maps `path`, has the runtime verify it and reads the signatures. Throws
   // Error when it is no .tflite, is damaged, is not an LLM (no prefill or
   // decode signature), needs inputs this tool does not know, or when
   // libLiteRt.so cannot be loaded (the message names the package to install).
+  // Likewise when what the options are for is needed and missing.
+  static Model Open(const std::string& path, const OpenOptions& options);
   static Model Open(const std::string& path);
   ~Model();
   Model(Model&&) noexcept;

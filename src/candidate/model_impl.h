@@ -2,22 +2,38 @@
 #ifndef VERIFY_TFLITE_CANDIDATE_MODEL_IMPL_H_
 #define VERIFY_TFLITE_CANDIDATE_MODEL_IMPL_H_
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "base/mapped_file.h"
+#include "candidate/graph.h"
 #include "candidate/model.h"
 #include "candidate/runtime.h"
 #include "candidate/signatures.h"
 
 namespace verify_tflite {
 
+// A file whose signatures turn tokens into embeddings.
+struct Embedder {
+  // Throws Error when it is no such file.
+  explicit Embedder(const std::string& path);
+
+  MappedFile file;
+  OwnedModel handle;
+  std::vector<EmbedderSignature> signatures;  // by descending length
+};
+
 struct Model::Impl {
   explicit Impl(const std::string& path) : file(path) {}
 
   MappedFile file;
   // Behind the file it lies in, so that it goes first.
-  Owned<&Runtime::LiteRtDestroyModel> handle;
+  OwnedModel handle;
   LlmSignatures signatures;
+  std::unique_ptr<Embedder> embedder;            // for `embeddings`, or null
+  std::unique_ptr<Embedder> per_layer_embedder;  // or null
+  int64_t sliding_window = 0;  // for a local mask; 0 if there is none
   ModelInfo info;
 };
 

@@ -39,6 +39,7 @@ TEST(ModelTest, ReadsTheClassicConversion) {
   EXPECT_FALSE(info.mask_input);
   // 4 layers, keys and values, 256 positions, 2 heads of 16, float32.
   EXPECT_EQ(info.kv_bytes, 4 * 2 * 256 * 2 * 16 * 4);
+  EXPECT_EQ(info.kv_values, 2 * 2 * 16);
   EXPECT_EQ(info.recipe, Recipe::kFloat32);
   // The tied embedding alone is 49152 x 64 floats, and in the file once.
   EXPECT_GT(info.weight_bytes.at("FLOAT32"), 49152 * 64 * 4);
@@ -79,6 +80,40 @@ TEST(ModelTest, TellsTheRecipeFromTheWeights) {
   EXPECT_EQ(recipe("smollm2_q8_wo.tflite"), "int8");
   EXPECT_EQ(recipe("smollm2_q4_block32.tflite"), "int4");
   EXPECT_EQ(recipe("tiny_q8.tflite"), "int8");
+}
+
+TEST(ModelTest, DescribesTheRecipe) {
+  const auto describe = [](const char* name) {
+    return Model::Open(ModelPath(name)).info().recipe_detail;
+  };
+  EXPECT_EQ(describe("smollm2_f32.tflite"), "float32");
+  EXPECT_EQ(describe("smollm2_fp16.tflite"), "float16");
+  EXPECT_EQ(describe("smollm2_q8.tflite"), "int8 per channel, dynamic");
+  EXPECT_EQ(describe("smollm2_q8_wo.tflite"), "int8 per channel, weight-only");
+  EXPECT_THAT(describe("smollm2_q4_block32.tflite"),
+              HasSubstr("int4 in blocks of 32, dynamic"));
+  EXPECT_THAT(
+      describe("tiny_q8_embedding_q4.tflite"),
+      AllOf(HasSubstr("mixed: "), HasSubstr("int8 per channel, dynamic"),
+            HasSubstr("int4 per channel, lookup")));
+}
+
+TEST(ModelTest, IgnoresSignaturesOfOtherUses) {
+  EXPECT_THAT(
+      Model::Open(ModelPath("small_lora.tflite")).info().ignored_signatures,
+      ::testing::UnorderedElementsAre("prefill_8_lora_r4", "prefill_64_lora_r4",
+                                      "decode_lora_r4"));
+  EXPECT_THAT(
+      Model::Open(ModelPath("tiny_batch.tflite")).info().ignored_signatures,
+      ::testing::UnorderedElementsAre("test_prefill_64", "test_decode"));
+}
+
+TEST(ModelTest, CountsValuesWhateverTheirTypeAndTheBatch) {
+  for (const char* name : {"tiny_kv_float16.tflite", "tiny_kv_int8.tflite",
+                           "tiny_batch.tflite", "tiny_hf_logits.tflite"}) {
+    EXPECT_EQ(Model::Open(ModelPath(name)).info().kv_values, 2 * 2 * 16)
+        << name;
+  }
 }
 
 TEST(ModelTest, CountsSharedWeightsOnce) {

@@ -69,12 +69,15 @@ void Call(std::string_view what, LiteRtStatus (*function)(Parameters...),
   X(LiteRtGetNumSubgraphOps)                            \
   X(LiteRtGetSubgraphOp)                                \
   X(LiteRtGetOpCode)                                    \
+  X(LiteRtGetCustomCode)                                \
   X(LiteRtGetNumOpInputs)                               \
   X(LiteRtGetOpInput)                                   \
   X(LiteRtGetSHLOCompositeOpDecompositionSubgraphIndex) \
   X(LiteRtGetTensorIndex)                               \
   X(LiteRtGetTensorTypeId)                              \
   X(LiteRtGetRankedTensorType)                          \
+  X(LiteRtGetQuantizationTypeId)                        \
+  X(LiteRtGetBlockWiseQuantization)                     \
   X(LiteRtGetTensorDefiningOp)                          \
   X(LiteRtGetTensorWeights)                             \
   X(LiteRtGetWeightsBytes)                              \

@@ -1,29 +1,19 @@
 #include "candidate/session.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "base/error.h"
+#include "candidate/compiled_model.h"
+#include "candidate/embedding.h"
 #include "candidate/host_buffer.h"
 #include "candidate/model_impl.h"
-#include "candidate/runtime.h"
 #include "candidate/signature_inputs.h"
-#include "candidate/stderr_capture.h"
 
 namespace verify_tflite {
 namespace {
-
-// A failing kernel can report the same line thousands of times.
-constexpr size_t kMaxReason = 2000;
-
-// Where the runtime's error text goes: its error_reporter_mode.
-enum class ErrorText { kToStderr = 1, kToBuffer = 2 };
 
 // A compiled signature with its own buffers. The handles are in the order of
 // the graph's inputs and outputs; those of the KV caches change with every run.
@@ -34,10 +24,24 @@ struct BoundSignature {
   std::vector<LiteRtTensorBuffer> outputs;
   std::span<int32_t> tokens;
   std::span<int32_t> positions;
-  std::span<float> float_mask;
-  std::span<uint8_t> bool_mask;
+  std::span<int32_t> params;
+  std::span<float> embeddings;
+  std::span<float> per_layer_embeddings;
+  MaskInput mask;
+  MaskInput local_mask;
   std::span<float> logits;
 };
+
+MaskInput MaskOf(const HostBuffer& buffer) {
+  switch (buffer.type()) {
+    case kLiteRtElementTypeBool:
+      return buffer.As<uint8_t>();
+    case kLiteRtElementTypeFloat16:
+      return buffer.As<uint16_t>();
+    default:
+      return buffer.As<float>();
+  }
+}
 
 void KeepSpan(BoundSignature& bound, Role role, const HostBuffer& buffer) {
   switch (role) {
@@ -48,11 +52,19 @@ void KeepSpan(BoundSignature& bound, Role role, const HostBuffer& buffer) {
       bound.positions = buffer.As<int32_t>();
       break;
     case Role::kMask:
-      if (buffer.type() == kLiteRtElementTypeBool) {
-        bound.bool_mask = buffer.As<uint8_t>();
-      } else {
-        bound.float_mask = buffer.As<float>();
-      }
+      bound.mask = MaskOf(buffer);
+      break;
+    case Role::kLocalMask:
+      bound.local_mask = MaskOf(buffer);
+      break;
+    case Role::kParams:
+      bound.params = buffer.As<int32_t>();
+      break;
+    case Role::kEmbeddings:
+      bound.embeddings = buffer.As<float>();
+      break;
+    case Role::kPerLayerEmbeddings:
+      bound.per_layer_embeddings = buffer.As<float>();
       break;
     case Role::kLogits:
       bound.logits = buffer.As<float>();
@@ -84,120 +96,52 @@ BoundSignature Bind(const LlmSignature& signature) {
   return bound;
 }
 
-// The runtime takes options as text, `key = value` a line, and ignores what it
-// does not know.
-void AddOptions(LiteRtOptions options, const char* reader,
-                const std::string& text) {
-  const auto& lib = Runtime::Get();
-  char* copy = strdup(text.c_str());
-  LiteRtOpaqueOptions opaque = nullptr;
-  Call("LiteRT options", lib.LiteRtCreateOpaqueOptions, reader,
-       static_cast<void*>(copy), std::free, &opaque);
-  Call("LiteRT options", lib.LiteRtAddOpaqueOptions, options, opaque);
-}
-
-using CompiledModel = Owned<&Runtime::LiteRtDestroyCompiledModel>;
-
-CompiledModel Compile(const Model::Impl& model,
-                      const std::vector<std::string>& signatures,
-                      int num_threads, ErrorText error_text) {
-  const auto& lib = Runtime::Get();
-  Owned<&Runtime::LiteRtDestroyOptions> options;
-  Call("LiteRT options", lib.LiteRtCreateOptions, options.receive());
-  Call("LiteRT options", lib.LiteRtSetOptionsHardwareAccelerators,
-       options.get(), kLiteRtHwAcceleratorCpu);
-  // Without a weight cache every signature packs all weights again. The cache
-  // is in memory, because one on disk that belongs to another model of the same
-  // structure is taken without notice and gives wrong results.
-  const std::string cpu = fmt::format(
-      "num_threads = {}\nweight_cache_file_path = \":memory\"\n", num_threads);
-  // "xnnpack" is for XNNPACK's operators, "cpu_delegate" for all others.
-  AddOptions(options.get(), "xnnpack", cpu);
-  AddOptions(options.get(), "cpu_delegate", cpu);
-  AddOptions(options.get(), "runtime_options_string",
-             fmt::format("error_reporter_mode = {}\n"
-                         "selected_signature_keys = [\"{}\"]\n",
-                         static_cast<int>(error_text),
-                         fmt::join(signatures, "\", \"")));
-  CompiledModel compiled;
-  Call(model.file.path() + ": cannot be compiled for the CPU",
-       lib.LiteRtCreateCompiledModel, lib.environment, model.handle.get(),
-       options.get(), compiled.receive());
-  return compiled;
-}
-
-// Compile; a failure's Error has the reason, which a failed compilation only
-// ever writes to standard error, and only if asked to.
-CompiledModel CompileOrExplain(const Model::Impl& model,
-                               const std::vector<std::string>& signatures,
-                               int num_threads) {
-  const StderrCapture capture;
-  try {
-    return Compile(model, signatures, num_threads, ErrorText::kToBuffer);
-  } catch (const Error&) {
-    const ErrorLog log;
-    try {
-      return Compile(model, signatures, num_threads, ErrorText::kToStderr);
-    } catch (const Error& e) {
-      throw Error("{}{}", e.what(), CleanReason(capture.Text(kMaxReason)));
-    }
-  }
-}
-
-// What the runtime reported since the last call.
-std::string TakeErrorText(LiteRtCompiledModel compiled) {
-  const auto& lib = Runtime::Get();
-  char* text = nullptr;
-  if (lib.LiteRtCompiledModelGetErrorMessages(compiled, &text) !=
-          kLiteRtStatusOk ||
-      text == nullptr) {
-    return "";
-  }
-  const std::string reason(text, strnlen(text, kMaxReason));
-  std::free(text);
-  lib.LiteRtCompiledModelClearErrors(compiled);
-  return reason;
-}
-
-// Call; a failure's Error has the reason.
-template <typename... Parameters, typename... Arguments>
-void CallCompiled(const std::string& what,
-                  LiteRtStatus (*function)(LiteRtCompiledModel, Parameters...),
-                  LiteRtCompiledModel compiled, Arguments... arguments) {
-  try {
-    Call(what, function, compiled, arguments...);
-  } catch (const Error& e) {
-    throw Error("{}{}", e.what(), CleanReason(TakeErrorText(compiled)));
-  }
-}
-
-// The file declares shapes and the graph computes them: where the graph makes
-// more than the file says, the runtime writes past the end of our buffer.
-void CheckOutputShapes(LiteRtCompiledModel compiled,
-                       const LlmSignature& signature) {
-  const std::vector<TensorSpec>& outputs = signature.spec.outputs;
-  std::vector<LiteRtLayout> layouts(outputs.size());
-  CallCompiled(signature.origin,
-               Runtime::Get().LiteRtGetCompiledModelOutputTensorLayouts,
-               compiled, signature.spec.index, layouts.size(), layouts.data(),
-               /*update_allocation=*/true);
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    const auto rank = std::min<unsigned>(layouts[i].rank, kLiteRtMaxRank);
-    const std::vector<int64_t> computed(layouts[i].dimensions,
-                                        layouts[i].dimensions + rank);
-    if (computed == outputs[i].dims) continue;
-    throw Error("{}: the graph computes [{}] for {}; the file is damaged",
-                signature.origin, fmt::join(computed, ", "),
-                Describe(outputs[i]));
-  }
-}
-
 }  // namespace
 
 struct KvCache::Impl {
-  std::vector<HostBuffer> buffers;  // as LlmSignatures::kv_caches
+  struct Set {
+    std::vector<HostBuffer> buffers;
+    // With rings, where a signature writes before both are exchanged: in place,
+    // the graph may overwrite slots of a ring before it has read them (seen
+    // with chunks longer than the ring). Else empty.
+    std::vector<HostBuffer> next;
+  };
+
+  Set one;  // as LlmSignatures::kv_caches
+  // As LlmSignatures::decode_kv_caches, where they differ; else empty. Then one
+  // of both is up to date.
+  Set batch;
+  bool batch_is_current = false;
   int64_t length = 0;
+  // With rings: their length, the tokens fed, and whether a truncation needs
+  // slots that were overwritten, so that all tokens have to be fed again.
+  int64_t ring_length = 0;
+  std::vector<int32_t> fed;
+  bool must_replay = false;
+
+  // The caches that `signature` takes, holding what was fed so far.
+  Set& For(const LlmSignature& signature);
 };
+
+KvCache::Impl::Set& KvCache::Impl::For(const LlmSignature& signature) {
+  if (batch.buffers.empty()) return one;
+  const bool wants_batch = signature.batch > 1;
+  if (batch_is_current != wants_batch && length > 0) {
+    for (size_t i = 0; i < one.buffers.size(); ++i) {
+      const std::span<std::byte> row = one.buffers[i].As<std::byte>();
+      const std::span<std::byte> rows = batch.buffers[i].As<std::byte>();
+      if (!wants_batch) {
+        std::copy_n(rows.begin(), row.size(), row.begin());
+        continue;
+      }
+      for (size_t at = 0; at < rows.size(); at += row.size()) {
+        std::copy(row.begin(), row.end(), rows.subspan(at).begin());
+      }
+    }
+  }
+  batch_is_current = wants_batch;
+  return wants_batch ? batch : one;
+}
 
 namespace {
 
@@ -216,14 +160,22 @@ struct Session::Impl {
   const Model::Impl* model = nullptr;
   Options options;
   CompiledModel compiled;
+  std::optional<Embedding> embedding;
+  std::optional<Embedding> per_layer_embedding;
   BoundSignature decode;
   std::vector<std::optional<BoundSignature>> prefills;  // as ModelInfo's
   std::vector<int64_t> lengths;                         // of all prefills
 
   void CheckTokens(std::span<const int32_t> tokens, int64_t begin) const;
   PrefillPlan PlanCompiled(int64_t begin, int64_t count) const;
+  PrefillPlan PlanForRings(int64_t begin, int64_t count) const;
+  void FillMasks(BoundSignature& bound, int64_t begin) const;
   void Run(BoundSignature& bound, KvCache::Impl& kv,
            std::span<const int32_t> tokens);
+  std::span<const float> Feed(KvCache::Impl& kv,
+                              std::span<const int32_t> tokens,
+                              const ProgressFn& progress);
+  void Replay(KvCache::Impl& kv);
 };
 
 KvCache::KvCache(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -238,7 +190,14 @@ void KvCache::Truncate(int64_t length) {
     throw Error("KV cache of {} tokens cannot be cut to {}", impl_->length,
                 length);
   }
-  impl_->length = length;
+  Impl& kv = *impl_;
+  // Positions that wrapped round have overwritten those that would be seen
+  // again.
+  const bool overwritten =
+      kv.ring_length > 0 && kv.length > kv.ring_length && length < kv.length;
+  kv.length = length;
+  if (kv.ring_length > 0) kv.fed.resize(static_cast<size_t>(length));
+  kv.must_replay = kv.must_replay || overwritten;
 }
 
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -257,18 +216,29 @@ Session Session::Create(const Model& model, std::span<const PrefillPlan> plans,
     for (const PrefillChunk& chunk : plan.chunks) used.insert(chunk.prefill);
   }
   std::vector<std::string> names = {signatures.decode.spec.name};
+  std::vector<int64_t> lengths = {1};
   for (const size_t i : used) {
     names.push_back(signatures.prefills.at(i).spec.name);
+    lengths.push_back(signatures.prefills[i].length);
   }
-  impl->compiled =
-      CompileOrExplain(*impl->model, names, impl->options.num_threads);
+  const int num_threads = impl->options.num_threads;
+  impl->compiled = CompileOrExplain(
+      impl->model->file.path(), impl->model->handle.get(), names, num_threads);
+  if (const auto& embedder = impl->model->embedder) {
+    impl->embedding.emplace(*embedder, lengths, num_threads);
+  }
+  if (const auto& embedder = impl->model->per_layer_embedder) {
+    impl->per_layer_embedding.emplace(*embedder, lengths, num_threads);
+  }
 
-  CheckOutputShapes(impl->compiled.get(), signatures.decode);
-  impl->decode = Bind(signatures.decode);
+  const auto bind = [&](const LlmSignature& signature) {
+    CheckOutputShapes(impl->compiled.get(), signature.origin, signature.spec);
+    return Bind(signature);
+  };
+  impl->decode = bind(signatures.decode);
   impl->prefills.resize(signatures.prefills.size());
   for (const size_t i : used) {
-    CheckOutputShapes(impl->compiled.get(), signatures.prefills[i]);
-    impl->prefills[i] = Bind(signatures.prefills[i]);
+    impl->prefills[i] = bind(signatures.prefills[i]);
   }
   for (const LlmSignature& prefill : signatures.prefills) {
     impl->lengths.push_back(prefill.length);
@@ -278,9 +248,20 @@ Session Session::Create(const Model& model, std::span<const PrefillPlan> plans,
 
 KvCache Session::NewKvCache() const {
   auto kv = std::make_unique<KvCache::Impl>();
-  for (const TensorSpec& cache : impl_->model->signatures.kv_caches) {
-    kv->buffers.emplace_back(cache, impl_->model->file.path());
+  const LlmSignatures& signatures = impl_->model->signatures;
+  const std::string& path = impl_->model->file.path();
+  const auto fill = [&](KvCache::Impl::Set& set,
+                        const std::vector<TensorSpec>& caches) {
+    for (const TensorSpec& cache : caches) {
+      set.buffers.emplace_back(cache, path);
+      if (signatures.ring_length > 0) set.next.emplace_back(cache, path);
+    }
+  };
+  fill(kv->one, signatures.kv_caches);
+  if (signatures.decode.batch > 1) {
+    fill(kv->batch, signatures.decode_kv_caches);
   }
+  kv->ring_length = signatures.ring_length;
   return KvCache(std::move(kv));
 }
 
@@ -306,9 +287,37 @@ void Session::Impl::CheckTokens(std::span<const int32_t> tokens,
   }
 }
 
+// For rings: full chunks of compiled signatures, then one with pads where pads
+// do no harm, or decode.
+PrefillPlan Session::Impl::PlanForRings(int64_t begin, int64_t count) const {
+  const LlmSignatures& signatures = model->signatures;
+  PrefillPlan plan;
+  const auto add = [&](size_t prefill, int64_t used) {
+    plan.chunks.push_back({.prefill = prefill, .begin = begin, .count = used});
+    begin += used;
+    count -= used;
+  };
+  const auto fits = [&](size_t i) {
+    return prefills[i] && lengths[i] <= signatures.kv_length - begin;
+  };
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    while (fits(i) && lengths[i] <= count) add(i, lengths[i]);
+  }
+  // Descending lengths: the last is the shortest.
+  for (size_t i = lengths.size(); i-- > 0 && count > 0;) {
+    if (fits(i) && lengths[i] >= count &&
+        MayPad(signatures, signatures.prefills[i])) {
+      add(i, count);
+    }
+  }
+  plan.decode_tail = count;
+  return plan;
+}
+
 // PlanPrefill; throws Error for a signature that was not compiled.
 PrefillPlan Session::Impl::PlanCompiled(int64_t begin, int64_t count) const {
   const LlmSignatures& signatures = model->signatures;
+  if (signatures.ring_length > 0) return PlanForRings(begin, count);
   PrefillPlan plan = PlanPrefill(lengths, signatures.kv_length, begin, count);
   for (const PrefillChunk& chunk : plan.chunks) {
     if (prefills[chunk.prefill]) continue;
@@ -318,61 +327,116 @@ PrefillPlan Session::Impl::PlanCompiled(int64_t begin, int64_t count) const {
   return plan;
 }
 
+void Session::Impl::FillMasks(BoundSignature& bound, int64_t begin) const {
+  const LlmSignatures& signatures = model->signatures;
+  const int64_t ring = signatures.ring_length;
+  const int64_t window = model->sliding_window;
+  FillCausalMask(bound.mask, signatures.kv_length, begin);
+  if (!signatures.local_mask_input) return;
+  if (ring == 0) {
+    FillWindowMask(bound.local_mask, signatures.kv_length, window, begin);
+  } else if (bound.signature == &signatures.decode) {
+    FillRingDecodeMask(bound.local_mask, ring, window, begin);
+  } else {
+    FillRingPrefillMask(bound.local_mask, bound.signature->length, ring, window,
+                        begin);
+  }
+}
+
 // Feeds `tokens` and pads through one signature; kv.length grows by the tokens.
 void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
                         std::span<const int32_t> tokens) {
   const LlmSignature& signature = *bound.signature;
-  FillTokens(bound.tokens, tokens);
+  const auto count = static_cast<int64_t>(tokens.size());
+  if (signature.batch > 1) {
+    FillBatch(bound.tokens, tokens.front());
+  } else if (!bound.tokens.empty()) {
+    FillTokens(bound.tokens, tokens);
+  }
+  if (embedding) {
+    embedding->Embed(tokens, signature.length, bound.embeddings);
+  }
+  if (per_layer_embedding) {
+    per_layer_embedding->Embed(tokens, signature.length,
+                               bound.per_layer_embeddings);
+  }
   FillPositions(bound.positions, kv.length);
-  const int64_t kv_length = model->signatures.kv_length;
-  FillCausalMask(bound.float_mask, kv_length, kv.length);
-  FillCausalMask(bound.bool_mask, kv_length, kv.length);
+  FillParams(bound.params, kv.length, count);
+  FillMasks(bound, kv.length);
+  KvCache::Impl::Set& caches = kv.For(signature);
+  const bool in_place = caches.next.empty();
   // The same memory on both sides: the graph then updates the caches in place.
-  BindKvCaches(signature.inputs, kv.buffers, bound.inputs);
-  BindKvCaches(signature.outputs, kv.buffers, bound.outputs);
-  CallCompiled(signature.origin, Runtime::Get().LiteRtRunCompiledModel,
-               compiled.get(), signature.spec.index, bound.inputs.size(),
-               bound.inputs.data(), bound.outputs.size(), bound.outputs.data());
-  kv.length += static_cast<int64_t>(tokens.size());
+  BindKvCaches(signature.inputs, caches.buffers, bound.inputs);
+  BindKvCaches(signature.outputs, in_place ? caches.buffers : caches.next,
+               bound.outputs);
+  RunSignature(compiled.get(), signature.origin, signature.spec.index,
+               bound.inputs, bound.outputs);
+  if (!in_place) std::swap(caches.buffers, caches.next);
+  kv.length += count;
+  if (kv.ring_length > 0) {
+    kv.fed.insert(kv.fed.end(), tokens.begin(), tokens.end());
+  }
 }
 
-std::span<const float> Session::Decode(KvCache& kv, int32_t token) {
-  const std::span<const int32_t> tokens(&token, 1);
-  impl_->CheckTokens(tokens, kv.length());
-  impl_->Run(impl_->decode, *kv.impl_, tokens);
-  return impl_->decode.logits;
-}
-
-std::span<const float> Session::Prefill(KvCache& kv,
-                                        std::span<const int32_t> tokens) {
-  impl_->CheckTokens(tokens, kv.length());
+// Feeds `tokens`, checked and fitting, in chunks.
+std::span<const float> Session::Impl::Feed(KvCache::Impl& kv,
+                                           std::span<const int32_t> tokens,
+                                           const ProgressFn& progress) {
   const PrefillPlan plan =
-      impl_->PlanCompiled(kv.length(), static_cast<int64_t>(tokens.size()));
+      PlanCompiled(kv.length, static_cast<int64_t>(tokens.size()));
   const auto steps =
       static_cast<int64_t>(plan.chunks.size()) + plan.decode_tail;
   int64_t done = 0;
   const auto report = [&] {
-    const ProgressFn& progress = impl_->options.progress;
     if (progress) progress("prefill", ++done, steps);
   };
+  const auto vocab = static_cast<size_t>(model->signatures.vocab_size);
   std::span<const float> logits;
   for (const PrefillChunk& chunk : plan.chunks) {
-    BoundSignature& bound = *impl_->prefills[chunk.prefill];
+    BoundSignature& bound = *prefills[chunk.prefill];
     const auto count = static_cast<size_t>(chunk.count);
-    impl_->Run(bound, *kv.impl_, tokens.first(count));
+    Run(bound, kv, tokens.first(count));
     tokens = tokens.subspan(count);
     const auto row = LogitRow(*bound.signature, chunk.count);
-    const auto vocab = impl_->decode.logits.size();
     logits =
         row ? bound.logits.subspan(static_cast<size_t>(*row) * vocab, vocab)
             : std::span<float>();
     report();
   }
   for (const int32_t token : tokens) {
-    logits = Decode(kv, token);
+    Run(decode, kv, {&token, 1});
+    logits = decode.logits.first(vocab);
     report();
   }
   return logits;
+}
+
+// After a truncation of rings: feeds all tokens again, over zeroed caches.
+void Session::Impl::Replay(KvCache::Impl& kv) {
+  if (!kv.must_replay) return;
+  kv.must_replay = false;
+  kv.length = 0;
+  for (const HostBuffer& cache : kv.one.buffers) {
+    std::ranges::fill(cache.As<std::byte>(), std::byte{0});
+  }
+  const std::vector<int32_t> tokens = std::exchange(kv.fed, {});
+  Feed(kv, tokens, nullptr);
+}
+
+std::span<const float> Session::Decode(KvCache& kv, int32_t token) {
+  const std::span<const int32_t> tokens(&token, 1);
+  impl_->CheckTokens(tokens, kv.length());
+  impl_->Replay(*kv.impl_);
+  impl_->Run(impl_->decode, *kv.impl_, tokens);
+  return impl_->decode.logits.first(
+      static_cast<size_t>(impl_->model->signatures.vocab_size));
+}
+
+std::span<const float> Session::Prefill(KvCache& kv,
+                                        std::span<const int32_t> tokens) {
+  impl_->CheckTokens(tokens, kv.length());
+  impl_->Replay(*kv.impl_);
+  return impl_->Feed(*kv.impl_, tokens, impl_->options.progress);
 }
 
 }  // namespace verify_tflite

@@ -16,8 +16,9 @@
 namespace verify_tflite {
 
 // One set of KV caches, zeroed at birth, bound in place as input and output of
-// every signature. Pages are allocated as they are written. Movable; belongs to
-// the Session that made it and must not outlive it.
+// every signature (rings: from one set into a second one). Pages are allocated
+// as they are written. Movable; belongs to the Session that made it and must
+// not outlive it.
 class KvCache {
  public:
   ~KvCache();
@@ -26,7 +27,8 @@ class KvCache {
 
   int64_t length() const;  // tokens fed so far = next position
   // Goes back to `length` tokens: the entries behind are masked until they are
-  // overwritten. length <= length().
+  // overwritten. length <= length(). Where they have overwritten entries of a
+  // ring that count again, the next call on the Session feeds all tokens anew.
   void Truncate(int64_t length);
 
  private:
@@ -57,11 +59,13 @@ class Session {
   KvCache NewKvCache() const;
 
   // Feeds `tokens` behind what `kv` holds, in chunks by PlanPrefill; pads are
-  // token 0 at continuing positions. Throws Error when they do not fit the KV
-  // cache, for a token outside the vocabulary, or for a signature that was not
-  // compiled. Returns the logits [vocab] after the last token where the last
-  // chunk's signature yields that row, else an empty span; valid until the next
-  // call on this Session.
+  // token 0 at continuing positions. Models with rings (ModelInfo::ring_length)
+  // get pads only where they do no harm: the chunks are those of the compiled
+  // signatures that fit. docs/signatures.md says what each kind is fed. Throws
+  // Error when they do not fit the KV cache, for a token outside the
+  // vocabulary, or for a signature that was not compiled. Returns the logits
+  // [vocab] after the last token where the last chunk's signature yields that
+  // row, else an empty span; valid until the next call on this Session.
   std::span<const float> Prefill(KvCache& kv, std::span<const int32_t> tokens);
 
   // Feeds one token; returns the logits [vocab] for the token after it, valid

@@ -59,18 +59,19 @@ void CheckPlan(const Model& model, const nlohmann::json& expected,
   }
 }
 
-TEST_P(RecordedTest, LogitsAreThoseOfThePythonInterface) {
-  const std::string stem = GetParam();
+// All cases recorded under that name.
+void CheckRecorded(const std::string& name, Session& session,
+                   const Model& model, bool plan_as_recorded = true) {
   const auto recorded =
-      ReadJsonFile(ExpectedPath("candidate/" + stem + ".json"));
-  const Model model = Model::Open(ModelPath(stem + ".tflite"));
+      ReadJsonFile(ExpectedPath("candidate/" + name + ".json"));
   EXPECT_EQ(model.info().vocab_size, recorded["vocab_size"]);
-  Session session = WholeSession(model, {.num_threads = 2});
   ASSERT_FALSE(recorded["cases"].empty());
   for (const auto& expected : recorded["cases"]) {
     SCOPED_TRACE(expected["name"]);
     const auto prompt = expected["prompt_ids"].get<Tokens>();
-    CheckPlan(model, expected["prefill"], prompt.size() - 1);
+    if (plan_as_recorded) {
+      CheckPlan(model, expected["prefill"], prompt.size() - 1);
+    }
     KvCache kv = session.NewKvCache();
     Tokens chosen;
     const std::vector<float> logits =
@@ -83,13 +84,157 @@ TEST_P(RecordedTest, LogitsAreThoseOfThePythonInterface) {
   }
 }
 
+TEST_P(RecordedTest, LogitsAreThoseOfThePythonInterface) {
+  const std::string stem = GetParam();
+  const Model model = Model::Open(ModelPath(stem + ".tflite"));
+  Session session = WholeSession(model, {.num_threads = 2});
+  CheckRecorded(stem, session, model);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Models, RecordedTest,
     testing::Values("tiny_f32", "tiny_single", "tiny_mask", "tiny_transposed",
                     "tiny_mask_transposed", "tiny_prefill_logits",
                     "tiny_export_hf", "tiny_q8", "smollm2_f32", "smollm2_q8",
-                    "smollm2_fp16", "smollm2_q8_wo"),
+                    "smollm2_fp16", "smollm2_q8_wo", "tiny_hf_logits",
+                    "tiny_hf_gpu", "tiny_hf_caches", "tiny_batch", "small_lora",
+                    "tiny_kv_float16", "tiny_kv_int8"),
     [](const auto& info) { return std::string(info.param); });
+
+TEST(EmbedderTest, OneSignatureForEachLength) {
+  const Model model = Model::Open(ModelPath("tiny_hf_embedder/model.tflite"));
+  EXPECT_EQ(model.info().embedder_path,
+            ModelPath("tiny_hf_embedder/embedder.tflite"));
+  Session session = WholeSession(model, {.num_threads = 2});
+  CheckRecorded("tiny_hf_embedder", session, model);
+}
+
+TEST(EmbedderTest, OneSignatureForASingleToken) {
+  const Model model =
+      Model::Open(ModelPath("tiny_hf_embedder_q8/model_quantized.tflite"));
+  EXPECT_EQ(model.info().embedder_path,
+            ModelPath("tiny_hf_embedder_q8/embedder_quantized.tflite"));
+  Session session = WholeSession(model, {.num_threads = 2});
+  CheckRecorded("tiny_hf_embedder_q8", session, model);
+}
+
+TEST(EmbedderTest, NamedByTheCaller) {
+  const std::string embedder =
+      ModelPath("tiny_hf_embedder_q8/embedder_quantized.tflite");
+  const Model model = Model::Open(ModelPath("tiny_hf_embedder/model.tflite"),
+                                  {.embedder_path = embedder});
+  EXPECT_EQ(model.info().embedder_path, embedder);
+  Session session = WholeSession(model);
+  KvCache kv = session.NewKvCache();
+  EXPECT_EQ(Generate(session, kv, SomeTokens(20), 2).size(), 2u * 49152);
+}
+
+TEST(EmbedderTest, RefusesAnotherFile) {
+  const std::string path = ModelPath("tiny_hf_embedder/model.tflite");
+  const auto message = [&](const std::string& embedder) {
+    return MessageOf([&] { Model::Open(path, {.embedder_path = embedder}); });
+  };
+  EXPECT_THAT(message(ModelPath("tiny_f32.tflite")),
+              HasSubstr("tiny_f32.tflite: is no embedder"));
+  EXPECT_THAT(message("nowhere.tflite"), HasSubstr("nowhere.tflite"));
+  const TempDir dir;
+  const std::string whole =
+      ReadFile(ModelPath("tiny_hf_embedder/embedder.tflite"));
+  for (size_t kept = 8; kept < whole.size(); kept += whole.size() / 7) {
+    EXPECT_THAT(message(dir.Write("cut.tflite", whole.substr(0, kept))),
+                ::testing::AllOf(HasSubstr("cut.tflite"),
+                                 HasSubstr("INVALID_FLATBUFFER")));
+  }
+  const std::string alone = dir.Write("model.tflite", ReadFile(path));
+  EXPECT_THAT(MessageOf([&] { Model::Open(alone); }),
+              ::testing::AllOf(HasSubstr("takes \"embeddings\""),
+                               HasSubstr(dir.File("embedder.tflite"))));
+  const std::string other = dir.Write("other.tflite", ReadFile(path));
+  EXPECT_THAT(MessageOf([&] { Model::Open(other); }),
+              HasSubstr("Name that file"));
+}
+
+class RingTest : public testing::Test {
+ protected:
+  Model model_ = Open(ModelPath("small_ring.tflite"), 24);
+  Session session_ = WholeSession(model_, {.num_threads = 2});
+
+  Tokens Prompt(size_t count) {
+    Tokens tokens = SomeTokens(count);
+    for (int32_t& token : tokens) token %= 1000;
+    return tokens;
+  }
+};
+
+TEST_F(RingTest, LogitsAreThoseOfThePythonInterface) {
+  EXPECT_EQ(model_.info().ring_length, 32);
+  EXPECT_EQ(model_.info().kv_length, 256);
+  EXPECT_EQ(model_.info().notes.size(), 1u);
+  CheckRecorded("small_ring", session_, model_, /*plan_as_recorded=*/false);
+}
+
+// A prompt longer than the ring, by chunks longer than it, shorter ones, and
+// single steps.
+TEST_F(RingTest, ChunksAgreeWithSingleSteps) {
+  const Tokens prompt = Prompt(100);
+  KvCache a = session_.NewKvCache();
+  const std::vector<float> chunked = Generate(session_, a, prompt, 8);
+  KvCache b = session_.NewKvCache();
+  for (size_t i = 0; i + 1 < prompt.size(); ++i) session_.Decode(b, prompt[i]);
+  EXPECT_LT(MaxDifference(chunked, Generate(session_, b, {prompt.back()}, 8)),
+            1e-3f);
+}
+
+TEST_F(RingTest, TruncateAndFeedAgainIsAFreshRun) {
+  const Tokens prompt = Prompt(60);
+  KvCache fresh = session_.NewKvCache();
+  session_.Prefill(fresh, prompt);
+  const std::vector<float> expected = Copy(session_.Decode(fresh, 30));
+
+  KvCache kv = session_.NewKvCache();
+  session_.Prefill(kv, prompt);
+  for (int32_t token = 500; token < 520; ++token) session_.Decode(kv, token);
+  kv.Truncate(60);
+  EXPECT_EQ(kv.length(), 60);
+  EXPECT_TRUE(SameBits(session_.Decode(kv, 30), expected));
+  EXPECT_EQ(kv.length(), 61);
+  kv.Truncate(50);
+  kv.Truncate(40);
+  session_.Prefill(kv, std::span(prompt).subspan(40));
+  EXPECT_LT(MaxDifference(session_.Decode(kv, 30), expected), 1e-3f);
+}
+
+TEST_F(RingTest, WantsTheWindow) {
+  const std::string path = ModelPath("small_ring.tflite");
+  EXPECT_THAT(MessageOf([&] { Model::Open(path); }),
+              HasSubstr("sliding_window"));
+  EXPECT_THAT(MessageOf([&] { Open(path, 33); }),
+              HasSubstr("expected 1 to 32"));
+}
+
+// Prefill has one sequence's KV caches and decode two's.
+TEST(BatchTest, PrefillAfterDecodeGoesOn) {
+  const Model model = Model::Open(ModelPath("tiny_batch.tflite"));
+  EXPECT_EQ(model.info().decode_batch, 2);
+  EXPECT_EQ(model.info().notes.size(), 1u);
+  // 4 layers, keys and values, 257 positions, 2 heads of 16, float32, once for
+  // prefill and twice for decode.
+  EXPECT_EQ(model.info().kv_bytes, 4 * 2 * 257 * 2 * 16 * 4 * 3);
+  Session session = WholeSession(model);
+  const Tokens prompt = SomeTokens(40);
+  KvCache a = session.NewKvCache();
+  session.Prefill(a, prompt);
+  const std::vector<float> expected = Copy(session.Decode(a, 300));
+
+  KvCache b = session.NewKvCache();
+  session.Prefill(b, std::span(prompt).first(20));
+  session.Decode(b, prompt[20]);
+  session.Prefill(b, std::span(prompt).subspan(21));
+  EXPECT_LT(MaxDifference(session.Decode(b, 300), expected), 1e-3f);
+  b.Truncate(0);
+  session.Prefill(b, prompt);
+  EXPECT_TRUE(SameBits(session.Decode(b, 300), expected));
+}
 
 // One small model for all that follows.
 class SessionTest : public testing::Test {
@@ -312,6 +457,22 @@ TEST(PrefillLogitsTest, RowOfTheLastTokenThatIsNoPad) {
   }
 }
 
+TEST(PrefillLogitsTest, OneRowIsThatOfAFullChunk) {
+  const Model model = Model::Open(ModelPath("tiny_hf_logits.tflite"));
+  EXPECT_EQ(model.info().prefills[0].logit_rows, 1);
+  Session session = WholeSession(model);
+  for (const size_t count : {5u, 8u, 64u, 70u, 72u}) {
+    const Tokens prompt = SomeTokens(count);
+    KvCache a = session.NewKvCache();
+    const std::vector<float> logits = Copy(session.Prefill(a, prompt));
+    EXPECT_EQ(logits.empty(), count % 8 != 0) << count;
+    if (logits.empty()) continue;
+    KvCache b = session.NewKvCache();
+    EXPECT_LT(MaxDifference(logits, Generate(session, b, prompt, 1)), 1e-3f)
+        << count;
+  }
+}
+
 TEST(PrefillLogitsTest, EmptyWithoutSuchAnOutput) {
   const Model model = Model::Open(ModelPath("tiny_f32.tflite"));
   Session session = WholeSession(model);
@@ -332,7 +493,9 @@ TEST(VariantsTest, AgreeWithThePlainConversion) {
   for (const char* name :
        {"tiny_single.tflite", "tiny_mask.tflite", "tiny_transposed.tflite",
         "tiny_mask_transposed.tflite", "tiny_prefill_logits.tflite",
-        "tiny_export_hf.tflite"}) {
+        "tiny_export_hf.tflite", "tiny_hf_logits.tflite", "tiny_hf_gpu.tflite",
+        "tiny_hf_caches.tflite", "tiny_batch.tflite",
+        "tiny_hf_embedder/model.tflite"}) {
     EXPECT_LT(MaxDifference(run(name), plain), 1e-3f) << name;
   }
   EXPECT_GT(MaxDifference(run("tiny_wrong_rope.tflite"), plain), 0.1f);

@@ -5,26 +5,54 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <variant>
 
 namespace verify_tflite {
 
 // `tokens` (not more than fit), then pads: token 0.
 void FillTokens(std::span<int32_t> input, std::span<const int32_t> tokens);
 
+// The same token in every row of a decode batch.
+void FillBatch(std::span<int32_t> input, int32_t token);
+
 // begin, begin + 1, …, for pads too: converters that write the KV cache by
 // position would let a pad at position 0 overwrite the first token.
 void FillPositions(std::span<int32_t> input, int64_t begin);
 
-// What LiteRT-LM adds to the score of a blocked position
-// (litert_compiled_model_executor_utils.cc): a sum with a score stays finite.
+// `param_tensor`: {begin, end, end, 0, …} for positions [begin, end), pads not
+// counted, as LiteRT-LM's FillSingleBufferCacheParamTensor
+// (litert_compiled_model_executor_utils.cc). Nothing for an empty input.
+void FillParams(std::span<int32_t> input, int64_t begin, int64_t count);
+
+// A mask's elements: FLOAT32 and FLOAT16 (as bits) are added to scores, 0 where
+// attended; BOOL has 1 where attended. Empty for a model without mask.
+using MaskInput =
+    std::variant<std::span<float>, std::span<uint16_t>, std::span<uint8_t>>;
+
+// What LiteRT-LM adds to the score of a blocked position (InitializeAttention-
+// Mask in the same file): a sum with a score stays finite.
 constexpr float kBlocked = -0.7f * std::numeric_limits<float>::max();
+constexpr uint16_t kBlockedFloat16 = 0xF998;  // -45824
 
 // Fills mask [rows, kv_length], row i for position begin + i: that position
 // and those before it are attended. Rows of pads are filled alike; a row that
 // blocks everything would give NaN in the softmax of some kernels.
-void FillCausalMask(std::span<float> mask, int64_t kv_length, int64_t begin);
-// The same with 1 (attended) and 0 (blocked), as the bytes of a BOOL tensor.
-void FillCausalMask(std::span<uint8_t> mask, int64_t kv_length, int64_t begin);
+void FillCausalMask(MaskInput mask, int64_t kv_length, int64_t begin);
+
+// The same, but only the last `window` positions are attended.
+void FillWindowMask(MaskInput mask, int64_t kv_length, int64_t window,
+                    int64_t begin);
+
+// Masks of a KV cache that is a ring: position p lies in slot p % ring.
+// Prefill's [rows, ring + rows] is for the slots as they were before this
+// chunk, then for the chunk's own tokens; decode's [1, ring] for the slots with
+// this token in its own. Attended are the last `window` positions, as in
+// FillRingBufferPrefillAttentionMask and FillRingBufferDecodeAttentionMask of
+// LiteRT-LM. Expects 0 < window <= ring.
+void FillRingPrefillMask(MaskInput mask, int64_t rows, int64_t ring,
+                         int64_t window, int64_t begin);
+void FillRingDecodeMask(MaskInput mask, int64_t ring, int64_t window,
+                        int64_t position);
 
 }  // namespace verify_tflite
 

@@ -22,9 +22,18 @@ constexpr int64_t kMaxTensorBytes = int64_t{1} << 40;
 // (litert_compiled_model_executor_utils.cc): the converters' own first, then
 // the older ones.
 constexpr std::pair<std::string_view, Role> kRoles[] = {
-    {"tokens", Role::kTokens},       {"token_ids", Role::kTokens},
-    {"input_pos", Role::kPositions}, {"positions", Role::kPositions},
-    {"mask", Role::kMask},           {"attn_mask", Role::kMask},
+    {"tokens", Role::kTokens},
+    {"token_ids", Role::kTokens},
+    {"embeddings", Role::kEmbeddings},
+    {"per_layer_embeddings", Role::kPerLayerEmbeddings},
+    {"input_pos", Role::kPositions},
+    {"positions", Role::kPositions},
+    {"mask", Role::kMask},
+    {"attn_mask", Role::kMask},
+    {"local_mask", Role::kLocalMask},
+    {"attn_mask_local", Role::kLocalMask},
+    {"local_attn_mask", Role::kLocalMask},
+    {"param_tensor", Role::kParams},
     {"logits", Role::kLogits},
 };
 constexpr std::string_view kKeyCaches[] = {"kv_cache_k_", "k_cache_"};
@@ -32,16 +41,27 @@ constexpr std::string_view kValueCaches[] = {"kv_cache_v_", "v_cache_"};
 
 // What the inputs are for that converters are known to add.
 constexpr std::pair<std::string_view, std::string_view> kUnsupported[] = {
-    {"embeddings", "an embedding layer in another file"},
-    {"per_layer_embeddings", "per-layer embeddings in another file"},
     {"pixel_values", "images"},
+    {"image", "images"},
+    {"audio", "sound"},
     {"lora", "LoRA adapters"},
-    {"local_mask", "a sliding-window cache that is a ring buffer"},
-    {"param_tensor", "positions for a GPU kernel"},
+    {"atten_", "LoRA adapters"},
+    {"activations", "hidden states of another model"},
     {"kv_cache_c_", "recurrent state"},
-    {"kv_slice", "a cache that the caller updates"},
-    {"pos_emb", "rotary embeddings that the caller computes"},
+    {"kv_slice", "a cache that the caller updates: a split cache, for NPUs"},
+    {"pos_emb", "rotary embeddings that the caller computes, for NPUs"},
+    {"mask_global", "masks of a split cache, for NPUs"},
+    {"mask_local", "masks of a split cache, for NPUs"},
 };
+
+// What custom operators are for that converters and compilers are known to
+// make.
+constexpr std::pair<std::string_view, std::string_view> kCustomOps[] = {
+    {"DISPATCH_OP",
+     "code compiled for an NPU. Check the file that was given to the NPU "
+     "compiler instead"},
+};
+constexpr std::string_view kCacheSuffix = "_cache_";
 
 bool IsDigits(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
@@ -60,6 +80,17 @@ bool IsNumbered(const std::string_view (&roots)[N], std::string_view name) {
 bool IsPrefill(std::string_view name) {
   return name == "prefill" ||
          (name.starts_with("prefill_") && IsDigits(name.substr(8)));
+}
+
+// "_cache_256" of "prefill_8_cache_256", which belongs with
+// "decode_cache_256"; empty without.
+std::string_view CacheSuffix(std::string_view name) {
+  const size_t at = name.rfind(kCacheSuffix);
+  if (at == std::string_view::npos ||
+      !IsDigits(name.substr(at + kCacheSuffix.size()))) {
+    return "";
+  }
+  return name.substr(at);
 }
 
 std::optional<Role> RoleOf(std::string_view name) {
@@ -141,32 +172,81 @@ void CheckInputsKnown(const LlmSignature& signature) {
       signature.origin, fmt::join(unknown, ", "));
 }
 
-int64_t ReadLength(const LlmSignature& signature) {
-  const TensorSpec& tokens = FindInput(signature, Role::kTokens, "tokens");
+void CheckCustomOps(const LlmSignature& signature) {
+  if (signature.spec.custom_ops.empty()) return;
+  const std::string& name = signature.spec.custom_ops.front();
+  for (const auto& [known, meaning] : kCustomOps) {
+    if (name == known) {
+      throw Error("{}: has the operator {}: {}", signature.origin, Quote(name),
+                  meaning);
+    }
+  }
+  throw Error(
+      "{}: has the custom operator {}, which LiteRT's CPU runtime does not "
+      "know",
+      signature.origin, Quote(name));
+}
+
+void ReadLength(LlmSignature& signature) {
   const TensorSpec& positions =
       FindInput(signature, Role::kPositions, "input_pos");
-  const int64_t length = tokens.dims.empty() ? 1 : tokens.dims.back();
-  if (Elements(tokens) != length) {
-    throw Error(
-        "{}: {}: a batch of {} sequences, expected 1. Convert the model "
-        "without "
-        "a decode batch",
-        signature.origin, Describe(tokens), Elements(tokens) / length);
+  const TensorSpec* tokens =
+      Find(signature, signature.spec.inputs, Role::kTokens);
+  const TensorSpec* embeddings =
+      Find(signature, signature.spec.inputs, Role::kEmbeddings);
+  signature.length = positions.dims.empty() ? 1 : positions.dims.back();
+  if (positions.type != kLiteRtElementTypeInt32) {
+    throw Error("{}: {}: expected INT32", signature.origin,
+                Describe(positions));
   }
-  if (Elements(positions) != length) {
+  if (Elements(positions) != signature.length) {
+    throw Error("{}: {}: expected one row of positions", signature.origin,
+                Describe(positions));
+  }
+  if (tokens == nullptr && embeddings == nullptr) {
+    throw Error("{}: has no input \"tokens\" or \"embeddings\"",
+                signature.origin);
+  }
+  if (tokens == nullptr) return;
+  if (tokens->type != kLiteRtElementTypeInt32) {
+    throw Error("{}: {}: expected INT32", signature.origin, Describe(*tokens));
+  }
+  const int64_t length = tokens->dims.empty() ? 1 : tokens->dims.back();
+  if (length != signature.length) {
     throw Error("{}: {} for {} tokens, expected as many positions",
                 signature.origin, Describe(positions), length);
   }
-  for (const TensorSpec* tensor : {&tokens, &positions}) {
-    if (tensor->type != kLiteRtElementTypeInt32) {
-      throw Error("{}: {}: expected INT32", signature.origin,
-                  Describe(*tensor));
-    }
-  }
-  return length;
+  signature.batch = Elements(*tokens) / length;
 }
 
-// The caches that decode takes: every signature must agree.
+// [1, length, …] FLOAT32 where there is such an input.
+bool CheckEmbeddings(const LlmSignature& signature, Role role) {
+  const TensorSpec* tensor = Find(signature, signature.spec.inputs, role);
+  if (tensor == nullptr) return false;
+  if (tensor->type != kLiteRtElementTypeFloat32) {
+    throw Error("{}: {}: expected FLOAT32", signature.origin,
+                Describe(*tensor));
+  }
+  if (tensor->dims.size() < 3 || tensor->dims[0] != 1 ||
+      tensor->dims[1] != signature.length) {
+    throw Error("{}: {}: expected the embeddings of {} tokens, [1, {}, …]",
+                signature.origin, Describe(*tensor), signature.length,
+                signature.length);
+  }
+  return true;
+}
+
+void CheckParams(const LlmSignature& signature) {
+  const TensorSpec* params =
+      Find(signature, signature.spec.inputs, Role::kParams);
+  if (params == nullptr) return;
+  if (params->type != kLiteRtElementTypeInt32 || Elements(*params) < 3) {
+    throw Error("{}: {}: expected INT32 with at least 3 elements",
+                signature.origin, Describe(*params));
+  }
+}
+
+// The caches that decode takes.
 std::vector<TensorSpec> ReadKvCaches(const LlmSignature& decode) {
   std::vector<TensorSpec> caches;
   size_t keys = 0;
@@ -184,6 +264,22 @@ std::vector<TensorSpec> ReadKvCaches(const LlmSignature& decode) {
   return caches;
 }
 
+// What prefill takes of the caches that decode takes for a batch of sequences.
+std::vector<TensorSpec> OfOneSequence(const LlmSignature& decode,
+                                      std::vector<TensorSpec> caches) {
+  if (decode.batch == 1) return caches;
+  for (TensorSpec& cache : caches) {
+    if (cache.dims.empty() || cache.dims[0] != decode.batch) {
+      throw Error(
+          "{}: {}: expected {} as the first dimension, as decode takes that "
+          "many sequences",
+          decode.origin, Describe(cache), decode.batch);
+    }
+    cache.dims[0] = 1;
+  }
+  return caches;
+}
+
 Slot KvSlot(const LlmSignature& signature, const TensorSpec& tensor,
             const std::vector<TensorSpec>& caches) {
   for (size_t i = 0; i < caches.size(); ++i) {
@@ -192,8 +288,8 @@ Slot KvSlot(const LlmSignature& signature, const TensorSpec& tensor,
       return {.role = Role::kKvCache, .kv = i};
     }
     throw Error(
-        "{}: {}, but decode takes {}. All signatures must share the KV caches; "
-        "those of a model converted with a decode batch do not",
+        "{}: {}, expected {} as decode takes. All signatures must share the KV "
+        "caches",
         signature.origin, Describe(tensor), Describe(caches[i]));
   }
   throw Error("{}: {}: decode has no such KV cache", signature.origin,
@@ -233,11 +329,13 @@ int64_t ReadLogitRows(const LlmSignature& signature, int64_t vocab_size) {
     throw Error("{}: {}: expected FLOAT32", signature.origin,
                 Describe(*logits));
   }
-  const int64_t rows = Elements(*logits) / vocab_size;
+  const int64_t rows = Elements(*logits) / vocab_size / signature.batch;
   if (logits->dims.empty() || logits->dims.back() != vocab_size ||
+      Elements(*logits) != rows * vocab_size * signature.batch ||
       (rows != 1 && rows != signature.length)) {
     throw Error("{}: {}: expected 1 or {} rows of {}", signature.origin,
-                Describe(*logits), signature.length, vocab_size);
+                Describe(*logits), signature.length * signature.batch,
+                vocab_size);
   }
   return rows;
 }
@@ -256,8 +354,12 @@ LlmSignature ReadSignature(const std::string& path, const SignatureSpec& spec) {
   result.origin = fmt::format("{}: signature {}", path, Quote(spec.name));
   CheckTensors(result, spec.inputs);
   CheckTensors(result, spec.outputs);
+  CheckCustomOps(result);
   CheckInputsKnown(result);
-  result.length = ReadLength(result);
+  ReadLength(result);
+  CheckEmbeddings(result, Role::kEmbeddings);
+  CheckEmbeddings(result, Role::kPerLayerEmbeddings);
+  CheckParams(result);
   return result;
 }
 
@@ -290,21 +392,40 @@ std::optional<int64_t> WrittenLength(const LlmSignatures& model, size_t kv) {
   return std::nullopt;
 }
 
+// Length of the rings: a prefill's local mask has a column for each of their
+// slots and one for each of its own tokens. 0 where it has one for each
+// position of the cache.
+int64_t ReadRingLength(const LlmSignatures& model) {
+  const LlmSignature& prefill = model.prefills.front();
+  const TensorSpec* in_decode =
+      Find(model.decode, model.decode.spec.inputs, Role::kLocalMask);
+  const TensorSpec* in_prefill =
+      Find(prefill, prefill.spec.inputs, Role::kLocalMask);
+  if (in_decode == nullptr || in_prefill == nullptr ||
+      in_decode->dims.empty() || in_prefill->dims.empty() ||
+      in_prefill->dims.back() == in_decode->dims.back()) {
+    return 0;
+  }
+  return in_decode->dims.back();
+}
+
 int64_t ReadKvLength(const LlmSignatures& model) {
   std::optional<int64_t> length;
   const LlmSignature& decode = model.decode;
+  const TensorSpec* mask = Find(decode, decode.spec.inputs, Role::kMask);
   for (size_t kv = 0; kv < model.kv_caches.size(); ++kv) {
     const std::optional<int64_t> written = WrittenLength(model, kv);
     if (!written) continue;
+    if (model.ring_length > 0 && *written == model.ring_length) continue;
     if (length.value_or(*written) != *written) {
       throw Error(
           "{}: {} holds {} positions, other KV caches {}. Caches of several "
-          "lengths (sliding windows) are not supported yet",
+          "lengths (sliding windows) without a local attention mask are not "
+          "supported",
           decode.origin, Describe(model.kv_caches[kv]), *written, *length);
     }
     length = written;
   }
-  const TensorSpec* mask = Find(decode, decode.spec.inputs, Role::kMask);
   if (!length && mask != nullptr && !mask->dims.empty()) {
     length = mask->dims.back();
   }
@@ -317,21 +438,36 @@ int64_t ReadKvLength(const LlmSignatures& model) {
   return *length;
 }
 
-void CheckMask(const LlmSignature& signature, int64_t kv_length) {
-  const TensorSpec* mask = Find(signature, signature.spec.inputs, Role::kMask);
+void CheckMask(const LlmSignature& signature, Role role, int64_t width,
+               std::string_view columns) {
+  const TensorSpec* mask = Find(signature, signature.spec.inputs, role);
   if (mask == nullptr) return;
   if (mask->type != kLiteRtElementTypeFloat32 &&
+      mask->type != kLiteRtElementTypeFloat16 &&
       mask->type != kLiteRtElementTypeBool) {
-    throw Error("{}: {}: expected FLOAT32 or BOOL", signature.origin,
+    throw Error("{}: {}: expected FLOAT32, FLOAT16 or BOOL", signature.origin,
                 Describe(*mask));
   }
-  if (mask->dims.empty() || mask->dims.back() != kv_length ||
-      Elements(*mask) != signature.length * kv_length) {
-    throw Error(
-        "{}: {}: expected {} rows of {}, one entry for each position "
-        "of the KV cache",
-        signature.origin, Describe(*mask), signature.length, kv_length);
+  if (mask->dims.empty() || mask->dims.back() != width ||
+      Elements(*mask) != signature.length * width) {
+    throw Error("{}: {}: expected {} rows of {}, one entry for each {}",
+                signature.origin, Describe(*mask), signature.length, width,
+                columns);
   }
+}
+
+void CheckMasks(const LlmSignatures& model, const LlmSignature& signature) {
+  CheckMask(signature, Role::kMask, model.kv_length,
+            "position of the KV cache");
+  if (model.ring_length == 0) {
+    CheckMask(signature, Role::kLocalMask, model.kv_length,
+              "position of the KV cache");
+    return;
+  }
+  const bool prefill = &signature != &model.decode;
+  CheckMask(signature, Role::kLocalMask,
+            model.ring_length + (prefill ? signature.length : 0),
+            "slot of the ring and, in prefill, each token");
 }
 
 void CheckNamesUnique(const std::string& path,
@@ -391,47 +527,157 @@ std::optional<int64_t> LogitRow(const LlmSignature& signature, int64_t count) {
   return std::nullopt;
 }
 
+bool MayPad(const LlmSignatures& model, const LlmSignature& prefill) {
+  return model.ring_length == 0 ||
+         (Find(prefill, prefill.spec.inputs, Role::kParams) != nullptr &&
+          prefill.length <= model.ring_length);
+}
+
+namespace {
+
+// The name's part before its cache suffix, if it has the suffix asked for.
+std::optional<std::string_view> NameInSet(std::string_view name,
+                                          std::string_view suffix) {
+  if (CacheSuffix(name) != suffix) return std::nullopt;
+  return name.substr(0, name.size() - suffix.size());
+}
+
+// The decode signature to use: "decode", or the one for the longest cache.
+const SignatureSpec* FindDecode(const std::vector<SignatureSpec>& signatures) {
+  const SignatureSpec* found = nullptr;
+  for (const SignatureSpec& s : signatures) {
+    if (s.name == "decode") return &s;
+    const std::string_view suffix = CacheSuffix(s.name);
+    if (suffix.empty() || NameInSet(s.name, suffix) != "decode") continue;
+    const auto rank = [](std::string_view digits) {
+      return std::pair(digits.size(), digits);  // as numbers compare
+    };
+    if (found == nullptr || rank(suffix) > rank(CacheSuffix(found->name))) {
+      found = &s;
+    }
+  }
+  return found;
+}
+
+void ReadDecode(LlmSignatures& model) {
+  LlmSignature& decode = model.decode;
+  if (decode.length != 1) {
+    throw Error("{}: takes {} tokens, expected 1", decode.origin,
+                decode.length);
+  }
+  model.decode_kv_caches = ReadKvCaches(decode);
+  model.kv_caches = OfOneSequence(decode, model.decode_kv_caches);
+  model.num_layers = static_cast<int64_t>(model.kv_caches.size() / 2);
+  model.vocab_size = ReadVocabSize(decode);
+  ReadSlotsAndLogits(decode, model.decode_kv_caches, model.vocab_size);
+}
+
+void AddPrefill(LlmSignatures& model, LlmSignature prefill) {
+  if (prefill.batch != 1) {
+    throw Error("{}: a batch of {} sequences, expected 1", prefill.origin,
+                prefill.batch);
+  }
+  ReadSlotsAndLogits(prefill, model.kv_caches, model.vocab_size);
+  model.prefills.push_back(std::move(prefill));
+}
+
+bool Has(const LlmSignature& signature, Role role) {
+  return Find(signature, signature.spec.inputs, role) != nullptr;
+}
+
+void CheckSameInputs(const LlmSignatures& model, const LlmSignature& prefill) {
+  for (const Role role : {Role::kEmbeddings, Role::kPerLayerEmbeddings}) {
+    if (Has(prefill, role) == Has(model.decode, role)) continue;
+    throw Error("{}: takes {} and decode the other of tokens and embeddings",
+                prefill.origin, Has(prefill, role) ? "embeddings" : "tokens");
+  }
+}
+
+}  // namespace
+
 LlmSignatures Interpret(const std::string& path,
                         const std::vector<SignatureSpec>& signatures) {
   CheckNamesUnique(path, signatures);
-  const auto decode =
-      std::find_if(signatures.begin(), signatures.end(),
-                   [](const SignatureSpec& s) { return s.name == "decode"; });
-  if (decode == signatures.end()) throw NoLlm(path, signatures, "decode");
+  const SignatureSpec* decode = FindDecode(signatures);
+  if (decode == nullptr) throw NoLlm(path, signatures, "decode");
+  const std::string_view suffix = CacheSuffix(decode->name);
 
   LlmSignatures model;
   model.decode = ReadSignature(path, *decode);
-  if (model.decode.length != 1) {
-    throw Error("{}: takes {} tokens, expected 1", model.decode.origin,
-                model.decode.length);
-  }
-  model.kv_caches = ReadKvCaches(model.decode);
-  model.num_layers = static_cast<int64_t>(model.kv_caches.size() / 2);
-  model.vocab_size = ReadVocabSize(model.decode);
-  ReadSlotsAndLogits(model.decode, model.kv_caches, model.vocab_size);
+  ReadDecode(model);
   for (const SignatureSpec& s : signatures) {
-    if (&s == &*decode) continue;
-    if (!IsPrefill(s.name)) {
+    if (&s == decode) continue;
+    if (IsPrefill(NameInSet(s.name, suffix).value_or(""))) {
+      AddPrefill(model, ReadSignature(path, s));
+    } else {
       model.ignored.push_back(s.name);
-      continue;
     }
-    model.prefills.push_back(ReadSignature(path, s));
-    ReadSlotsAndLogits(model.prefills.back(), model.kv_caches,
-                       model.vocab_size);
   }
   if (model.prefills.empty()) throw NoLlm(path, signatures, "prefill");
   std::stable_sort(model.prefills.begin(), model.prefills.end(),
                    [](const LlmSignature& a, const LlmSignature& b) {
                      return a.length > b.length;
                    });
+  model.ring_length = ReadRingLength(model);
   model.kv_length = ReadKvLength(model);
-  model.mask_input =
-      Find(model.decode, model.decode.spec.inputs, Role::kMask) != nullptr;
-  CheckMask(model.decode, model.kv_length);
+  model.mask_input = Has(model.decode, Role::kMask);
+  model.local_mask_input = Has(model.decode, Role::kLocalMask);
+  model.embeddings_input = Has(model.decode, Role::kEmbeddings);
+  model.per_layer_embeddings_input =
+      Has(model.decode, Role::kPerLayerEmbeddings);
+  CheckMasks(model, model.decode);
   for (const LlmSignature& prefill : model.prefills) {
-    CheckMask(prefill, model.kv_length);
+    CheckMasks(model, prefill);
+    CheckSameInputs(model, prefill);
   }
   return model;
+}
+
+namespace {
+
+std::optional<EmbedderSignature> ReadEmbedder(const std::string& path,
+                                              const SignatureSpec& spec) {
+  if (spec.inputs.size() != 1 || spec.outputs.size() != 1) return std::nullopt;
+  const TensorSpec& tokens = spec.inputs.front();
+  const TensorSpec& output = spec.outputs.front();
+  if (RoleOf(tokens.name) != Role::kTokens ||
+      tokens.type != kLiteRtElementTypeInt32 || tokens.dims.empty() ||
+      output.type != kLiteRtElementTypeFloat32) {
+    return std::nullopt;
+  }
+  EmbedderSignature result;
+  result.spec = spec;
+  result.origin = fmt::format("{}: signature {}", path, Quote(spec.name));
+  ByteSize(tokens);
+  ByteSize(output);
+  result.length = Elements(tokens);
+  if (Elements(output) % result.length != 0) {
+    throw Error("{}: {} for {} tokens", result.origin, Describe(output),
+                result.length);
+  }
+  return result;
+}
+
+}  // namespace
+
+std::vector<EmbedderSignature> InterpretEmbedder(
+    const std::string& path, const std::vector<SignatureSpec>& signatures) {
+  std::vector<EmbedderSignature> found;
+  for (const SignatureSpec& s : signatures) {
+    if (auto embedder = ReadEmbedder(path, s)) {
+      found.push_back(std::move(*embedder));
+    }
+  }
+  if (found.empty()) {
+    throw Error(
+        "{}: is no embedder: no signature turns \"token_ids\" (INT32) into "
+        "\"embeddings\" (FLOAT32)",
+        path);
+  }
+  std::stable_sort(
+      found.begin(), found.end(),
+      [](const auto& a, const auto& b) { return a.length > b.length; });
+  return found;
 }
 
 }  // namespace verify_tflite

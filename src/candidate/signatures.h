@@ -35,9 +35,22 @@ struct SignatureSpec {
   size_t index = 0;  // in the file
   std::vector<TensorSpec> inputs = {};
   std::vector<TensorSpec> outputs = {};
+  // Names of custom operators in its graph, each once.
+  std::vector<std::string> custom_ops = {};
 };
 
-enum class Role { kTokens, kPositions, kMask, kKvCache, kLogits, kUnused };
+enum class Role {
+  kTokens,
+  kEmbeddings,          // of the tokens, from another file
+  kPerLayerEmbeddings,  // the same for every layer
+  kPositions,
+  kMask,
+  kLocalMask,  // of the layers with a sliding window
+  kParams,
+  kKvCache,
+  kLogits,
+  kUnused,
+};
 
 // What to bind to one input or output.
 struct Slot {
@@ -49,7 +62,8 @@ struct Slot {
 struct LlmSignature {
   SignatureSpec spec;
   std::string origin;         // "<path>: signature <name>", for messages
-  int64_t length = 0;         // tokens it takes
+  int64_t length = 0;         // tokens it takes of each sequence
+  int64_t batch = 1;          // sequences it takes; 1 for prefill
   int64_t logit_rows = 0;     // rows of logits it gives, 0 without logits
   std::vector<Slot> inputs;   // as spec.inputs
   std::vector<Slot> outputs;  // as spec.outputs
@@ -58,13 +72,28 @@ struct LlmSignature {
 struct LlmSignatures {
   std::vector<LlmSignature> prefills;  // by descending length, at least one
   LlmSignature decode;
-  std::vector<std::string> ignored;  // names of all other signatures
-  std::vector<TensorSpec> kv_caches;
+  std::vector<std::string> ignored;   // names of all other signatures
+  std::vector<TensorSpec> kv_caches;  // as prefill takes them
+  // As decode takes them. The same, or, when decode takes a batch, with
+  // decode.batch for 1 as the first dimension.
+  std::vector<TensorSpec> decode_kv_caches;
   int64_t num_layers = 0;
   int64_t kv_length = 0;
+  // Slots of the KV caches that are rings (position p lies in slot p modulo
+  // this); 0 without such caches.
+  int64_t ring_length = 0;
   int64_t vocab_size = 0;
   bool mask_input = false;
+  bool local_mask_input = false;
+  bool embeddings_input = false;
+  bool per_layer_embeddings_input = false;
 };
+
+// Whether a prefill signature may get fewer tokens than it takes. Not where
+// pads would enter a ring: only a model with `param_tensor` knows how many
+// tokens are no pads, and it still writes pads where a chunk is longer than the
+// ring (of such a chunk the converter keeps the last `ring_length` rows).
+bool MayPad(const LlmSignatures& model, const LlmSignature& prefill);
 
 // Row of a prefill's logits that belongs to the last of `count` tokens, absent
 // when the signature does not give it: a single row is that of the last of all
@@ -74,8 +103,23 @@ std::optional<int64_t> LogitRow(const LlmSignature& signature, int64_t count);
 // Throws Error when there is no decode or no prefill signature, when a
 // signature has an input this project does not know, or when the signatures
 // contradict themselves or one another. `path` names the file in the message.
+// Of several sets of signatures for different cache lengths ("decode_cache_256"
+// and the like) the one for the longest cache is taken.
 LlmSignatures Interpret(const std::string& path,
                         const std::vector<SignatureSpec>& signatures);
+
+// A signature that turns tokens into what another file's `embeddings` or
+// `per_layer_embeddings` takes.
+struct EmbedderSignature {
+  SignatureSpec spec;
+  std::string origin;
+  int64_t length = 0;  // tokens it takes
+};
+
+// Signatures with one input of tokens and one FLOAT32 output, by descending
+// length. Throws Error when there is none.
+std::vector<EmbedderSignature> InterpretEmbedder(
+    const std::string& path, const std::vector<SignatureSpec>& signatures);
 
 }  // namespace verify_tflite
 

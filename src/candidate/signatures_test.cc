@@ -227,14 +227,166 @@ TEST(InterpretTest, NoLanguageModel) {
 TEST(InterpretTest, NamesInputsThatAreNotSupported) {
   EXPECT_THAT(
       MessageAfter([](auto& m) {
-        Remove(m[1].inputs, "tokens");
-        m[1].inputs.push_back(
-            {.name = "embeddings", .type = kFloat, .dims = {1, 1, 8}});
-        m[1].inputs.push_back({.name = "mystery", .type = kFloat, .dims = {1}});
+        for (const char* name : {"pixel_values", "pos_emb_cos", "kv_slice_k_0",
+                                 "kv_cache_c_0", "mystery"}) {
+          m[1].inputs.push_back({.name = name, .type = kFloat, .dims = {1}});
+        }
       }),
       AllOf(HasSubstr("signature \"decode\""),
-            HasSubstr("\"embeddings\" (an embedding layer"),
+            HasSubstr("\"pixel_values\" (images)"),
+            HasSubstr("\"pos_emb_cos\" (rotary embeddings"),
+            HasSubstr("split cache"), HasSubstr("recurrent state"),
             HasSubstr("\"mystery\"")));
+}
+
+TEST(InterpretTest, NamesOperatorsThatTheCpuDoesNotHave) {
+  EXPECT_THAT(MessageAfter([](auto& m) { m[1].custom_ops = {"DISPATCH_OP"}; }),
+              AllOf(HasSubstr("signature \"decode\""), HasSubstr("NPU")));
+  EXPECT_THAT(MessageAfter([](auto& m) { m[0].custom_ops = {"my\x01op"}; }),
+              AllOf(HasSubstr("prefill_4"), HasSubstr("custom operator")));
+  // Signatures that are not used may have them.
+  EXPECT_EQ(MessageAfter([](auto& m) {
+              m.push_back({.name = "verify", .custom_ops = {"DISPATCH_OP"}});
+            }),
+            "");
+}
+
+TEST(InterpretTest, TheLongestOfSeveralCaches) {
+  std::vector<SignatureSpec> specs = ValidModel();
+  std::vector<SignatureSpec> both;
+  for (const char* suffix : {"_cache_32", "_cache_9", "_cache_x"}) {
+    for (SignatureSpec s : specs) {
+      s.name += suffix;
+      both.push_back(std::move(s));
+    }
+  }
+  const LlmSignatures model = Interpret("m.tflite", both);
+  EXPECT_EQ(model.decode.spec.name, "decode_cache_32");
+  ASSERT_EQ(model.prefills.size(), 2u);
+  EXPECT_EQ(model.prefills[0].spec.name, "prefill_16_cache_32");
+  EXPECT_EQ(model.ignored.size(), 6u);
+  // Signatures without suffix come first.
+  both.insert(both.end(), specs.begin(), specs.end());
+  EXPECT_EQ(Interpret("m.tflite", both).decode.spec.name, "decode");
+  EXPECT_EQ(Interpret("m.tflite", both).prefills[1].spec.name, "prefill_4");
+}
+
+// Decode takes `batch` sequences and prefill one.
+void MakeBatch(std::vector<SignatureSpec>& specs, int64_t batch) {
+  At(specs[1].inputs, "tokens").dims = {batch, 1};
+  At(specs[1].outputs, "logits").dims = {batch, 1, kVocab};
+  for (auto* tensors : {&specs[1].inputs, &specs[1].outputs}) {
+    for (TensorSpec& t : *tensors) {
+      if (t.name.starts_with("kv_cache")) t.dims[0] = batch;
+    }
+  }
+}
+
+TEST(InterpretTest, DecodeBatch) {
+  std::vector<SignatureSpec> specs = ValidModel();
+  MakeBatch(specs, 3);
+  const LlmSignatures model = Interpret("m.tflite", specs);
+  EXPECT_EQ(model.decode.batch, 3);
+  EXPECT_EQ(model.decode.length, 1);
+  EXPECT_EQ(model.decode.logit_rows, 1);
+  EXPECT_EQ(model.prefills[0].batch, 1);
+  EXPECT_THAT(model.kv_caches[0].dims, ElementsAre(1, 32, 2, 4));
+  EXPECT_THAT(model.decode_kv_caches[0].dims, ElementsAre(3, 32, 2, 4));
+  EXPECT_EQ(model.kv_length, 32);
+  At(specs[0].inputs, "kv_cache_k_0").dims[0] = 2;
+  EXPECT_THROW(Interpret("m.tflite", specs), Error);
+}
+
+void TakeEmbeddings(SignatureSpec& s) {
+  const int64_t length = At(s.inputs, "input_pos").dims[0];
+  Remove(s.inputs, "tokens");
+  s.inputs.push_back(
+      {.name = "embeddings", .type = kFloat, .dims = {1, length, 8}});
+}
+
+TEST(InterpretTest, EmbeddingsInsteadOfTokens) {
+  std::vector<SignatureSpec> specs = ValidModel();
+  EXPECT_FALSE(Interpret("m.tflite", specs).embeddings_input);
+  for (SignatureSpec& s : specs) TakeEmbeddings(s);
+  const LlmSignatures model = Interpret("m.tflite", specs);
+  EXPECT_TRUE(model.embeddings_input);
+  EXPECT_FALSE(model.per_layer_embeddings_input);
+  EXPECT_EQ(model.prefills[0].length, 16);
+}
+
+// Two layers, of which one is a ring of 8 slots.
+std::vector<SignatureSpec> RingModel() {
+  std::vector<SignatureSpec> specs = ValidModel();
+  for (SignatureSpec& s : specs) {
+    const int64_t length = s.inputs[1].dims[0];
+    for (auto* tensors : {&s.inputs, &s.outputs}) {
+      for (const char* name : {"kv_cache_k_0", "kv_cache_v_0"}) {
+        At(*tensors, name).dims[1] = 8;
+        At(*tensors, name).sequence_axis.reset();
+      }
+    }
+    AddMask(s, length, kFloat);
+    s.inputs.push_back(
+        {.name = "local_mask",
+         .type = kFloat,
+         .dims = {1, 1, length, s.name == "decode" ? 8 : 8 + length}});
+  }
+  return specs;
+}
+
+TEST(InterpretTest, Rings) {
+  std::vector<SignatureSpec> specs = RingModel();
+  const LlmSignatures model = Interpret("m.tflite", specs);
+  EXPECT_EQ(model.ring_length, 8);
+  EXPECT_EQ(model.kv_length, 32);
+  EXPECT_TRUE(model.local_mask_input);
+  for (const LlmSignature& s : model.prefills) EXPECT_FALSE(MayPad(model, s));
+  for (SignatureSpec& s : specs) {
+    s.inputs.push_back(
+        {.name = "param_tensor", .type = kInt, .dims = {1, 1, 1, 7}});
+  }
+  const LlmSignatures with_params = Interpret("m.tflite", specs);
+  // 16 tokens are more than the ring holds.
+  EXPECT_FALSE(MayPad(with_params, with_params.prefills[0]));
+  EXPECT_TRUE(MayPad(with_params, with_params.prefills[1]));
+}
+
+TEST(InterpretTest, LocalMaskOfAWholeCache) {
+  std::vector<SignatureSpec> specs = ValidModel();
+  for (SignatureSpec& s : specs) {
+    s.inputs.push_back({.name = "attn_mask_local",
+                        .type = kFloat,
+                        .dims = {1, 1, s.inputs[1].dims[0], 32}});
+  }
+  const LlmSignatures model = Interpret("m.tflite", specs);
+  EXPECT_EQ(model.ring_length, 0);
+  EXPECT_TRUE(model.local_mask_input);
+  EXPECT_TRUE(MayPad(model, model.prefills[0]));
+}
+
+SignatureSpec EmbedderSpec(int64_t length) {
+  return {.name = "prefill_embedder_" + std::to_string(length),
+          .inputs = {{.name = "token_ids", .type = kInt, .dims = {1, length}}},
+          .outputs = {
+              {.name = "embeddings", .type = kFloat, .dims = {1, length, 8}}}};
+}
+
+TEST(InterpretEmbedderTest, ByDescendingLength) {
+  const auto found =
+      InterpretEmbedder("e.tflite", {EmbedderSpec(1), EmbedderSpec(16)});
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[0].length, 16);
+  EXPECT_EQ(found[1].length, 1);
+}
+
+TEST(InterpretEmbedderTest, RefusesWhatIsNone) {
+  EXPECT_THROW(InterpretEmbedder("e.tflite", {}), Error);
+  EXPECT_THROW(InterpretEmbedder("e.tflite", ValidModel()), Error);
+  SignatureSpec odd = EmbedderSpec(4);
+  odd.outputs[0].dims = {1, 3, 7};
+  EXPECT_THROW(InterpretEmbedder("e.tflite", {odd}), Error);
+  odd.outputs[0].dims = {1, -1, 8};
+  EXPECT_THROW(InterpretEmbedder("e.tflite", {odd}), Error);
 }
 
 TEST(InterpretTest, RefusesWhatContradictsItself) {
@@ -253,15 +405,50 @@ TEST(InterpretTest, RefusesWhatContradictsItself) {
          m[0].inputs.push_back(
              {.name = "token_ids", .type = kInt, .dims = {1, 4}});
        }},
-      {"has no input \"tokens\"",
+      {"has no input \"tokens\" or \"embeddings\"",
        [](auto& m) { Remove(m[0].inputs, "tokens"); }},
       {"has no input \"input_pos\"",
        [](auto& m) { Remove(m[1].inputs, "input_pos"); }},
       {"has no output \"logits\"",
        [](auto& m) { Remove(m[1].outputs, "logits"); }},
-      {"a batch of 2 sequences",
+      {"expected 2 as the first dimension",
        [](auto& m) {
          At(m[1].inputs, "tokens").dims = {2, 1};
+       }},
+      {"a batch of 2 sequences, expected 1",
+       [](auto& m) {
+         At(m[0].inputs, "tokens").dims = {2, 4};
+       }},
+      {"expected 1 or 2 rows of 50",
+       [](auto& m) {
+         MakeBatch(m, 2);
+         At(m[1].outputs, "logits").dims = {1, 1, kVocab};
+       }},
+      {"takes embeddings and decode the other",
+       [](auto& m) { TakeEmbeddings(m[0]); }},
+      {"expected the embeddings of 1 tokens",
+       [](auto& m) {
+         TakeEmbeddings(m[1]);
+         At(m[1].inputs, "embeddings").dims = {1, 2, 8};
+       }},
+      {"\"embeddings\" FLOAT16 [1, 1, 8]: expected FLOAT32",
+       [](auto& m) {
+         TakeEmbeddings(m[1]);
+         At(m[1].inputs, "embeddings").type = kLiteRtElementTypeFloat16;
+       }},
+      {"expected INT32 with at least 3 elements",
+       [](auto& m) {
+         m[0].inputs.push_back(
+             {.name = "param_tensor", .type = kInt, .dims = {2}});
+       }},
+      {"expected 4 rows of 12",
+       [](auto& m) {
+         m = RingModel();
+         At(m[0].inputs, "local_mask").dims.back() = 11;
+       }},
+      {"one row of positions",
+       [](auto& m) {
+         At(m[0].inputs, "input_pos").dims = {2, 4};
        }},
       {"takes 2 tokens, expected 1",
        [](auto& m) {
@@ -300,7 +487,7 @@ TEST(InterpretTest, RefusesWhatContradictsItself) {
        [](auto& m) { Remove(m[0].inputs, "kv_cache_v_1"); }},
       {"All signatures must share the KV caches",
        [](auto& m) { At(m[0].inputs, "kv_cache_k_0").dims[0] = 2; }},
-      {"FLOAT16 [1, 32, 2, 4], but decode takes",
+      {"FLOAT16 [1, 32, 2, 4], expected \"kv_cache_k_0\" FLOAT32",
        [](auto& m) {
          At(m[0].outputs, "kv_cache_k_0").type = kLiteRtElementTypeFloat16;
        }},
@@ -325,7 +512,7 @@ TEST(InterpretTest, RefusesWhatContradictsItself) {
          m[0].outputs.push_back(
              {.name = "logits", .type = kFloat, .dims = {1, 1, kVocab - 1}});
        }},
-      {"expected FLOAT32 or BOOL",
+      {"expected FLOAT32, FLOAT16 or BOOL",
        [](auto& m) { AddMask(m[0], 4, kLiteRtElementTypeInt8); }},
       {"expected 4 rows of 32", [](auto& m) { AddMask(m[0], 3, kFloat); }},
   };

@@ -29,6 +29,12 @@ inline PrefillPlan Plan(const Model& model, size_t begin, size_t count) {
                      static_cast<int64_t>(begin), static_cast<int64_t>(count));
 }
 
+inline Model Open(const std::string& path, int64_t sliding_window = 0) {
+  Model::OpenOptions options;
+  if (sliding_window > 0) options.sliding_window = sliding_window;
+  return Model::Open(path, options);
+}
+
 // A session with every prefill signature.
 inline Session WholeSession(const Model& model, Session::Options options = {}) {
   PrefillPlan all;

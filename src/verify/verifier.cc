@@ -324,9 +324,8 @@ void CheckSameShape(const Model& model, const ModelConfig& config,
   };
   check("layers", info.num_layers, config.num_layers);
   check("vocabulary entries", info.vocab_size, config.vocab_size);
-  const auto row_bytes = static_cast<int64_t>(sizeof(float));
-  check("KV cache values per position and layer",
-        info.kv_bytes / row_bytes / info.kv_length / info.num_layers,
+  if (info.kv_values == 0) return;
+  check("KV cache values per position and layer", info.kv_values,
         2 * config.num_kv_heads * config.head_dim);
 }
 

@@ -1,0 +1,80 @@
+#include <gtest/gtest.h>
+
+#include "candidate/model.h"
+
+namespace verify_tflite {
+namespace {
+
+using Scales = WeightGroup::Scales;
+using Use = WeightGroup::Use;
+
+WeightGroup Group(std::string type, int64_t elements,
+                  Scales scales = Scales::kNone, Use use = Use::kPlain,
+                  int64_t block_size = 0) {
+  return {.type = std::move(type),
+          .scales = scales,
+          .block_size = block_size,
+          .use = use,
+          .bytes = 1,
+          .elements = elements};
+}
+
+TEST(RecipeOfTest, TheCoarsestRelevantTypeDecides) {
+  EXPECT_EQ(RecipeOf({Group("FLOAT32", 500)}), Recipe::kFloat32);
+  EXPECT_EQ(RecipeOf({Group("FLOAT16", 125), Group("FLOAT32", 2)}),
+            Recipe::kFloat16);
+  EXPECT_EQ(RecipeOf({Group("INT8", 130), Group("FLOAT32", 2)}), Recipe::kInt8);
+  // int8 with an int4 embedding.
+  EXPECT_EQ(RecipeOf({Group("INT8", 100), Group("INT4", 26)}), Recipe::kInt4);
+}
+
+TEST(RecipeOfTest, SmallConstantsDoNotDecide) {
+  EXPECT_EQ(RecipeOf({Group("FLOAT32", 125 << 20), Group("INT8", 100000),
+                      Group("INT4", 2000), Group("element type 99", 0)}),
+            Recipe::kFloat32);
+  EXPECT_EQ(RecipeOf({}), Recipe::kFloat32);
+}
+
+TEST(DescribeWeightsTest, NamesTheScalesAndTheUse) {
+  const auto describe = [](const WeightGroup& group) {
+    return DescribeWeights({group, Group("FLOAT32", 1)});
+  };
+  EXPECT_EQ(describe(Group("FLOAT32", 100)), "float32");
+  EXPECT_EQ(describe(Group("FLOAT16", 100, Scales::kNone, Use::kDequantized)),
+            "float16");
+  EXPECT_EQ(describe(Group("INT8", 100, Scales::kPerChannel, Use::kDynamic)),
+            "int8 per channel, dynamic");
+  EXPECT_EQ(describe(Group("INT8", 100, Scales::kPerTensor, Use::kDequantized)),
+            "int8 per tensor, weight-only");
+  EXPECT_EQ(describe(Group("INT4", 100, Scales::kPerBlock, Use::kDynamic, 32)),
+            "int4 in blocks of 32, dynamic");
+  EXPECT_EQ(describe(Group("INT8", 100, Scales::kPerChannel, Use::kStatic)),
+            "int8 per channel, static");
+  EXPECT_EQ(DescribeWeights({}), "no weights");
+}
+
+TEST(DescribeWeightsTest, SharesOfWhatIsMixed) {
+  EXPECT_EQ(
+      DescribeWeights({Group("INT8", 80, Scales::kPerChannel, Use::kDynamic),
+                       Group("INT4", 19, Scales::kPerChannel, Use::kLookup),
+                       Group("FLOAT32", 1)}),
+      "mixed: 80 % int8 per channel, dynamic; 19 % int4 per channel, "
+      "lookup");
+}
+
+TEST(DescribeWeightsTest, EmbeddingsStoredAsOtherWeightsAreNoMixture) {
+  EXPECT_EQ(
+      DescribeWeights({Group("INT8", 50, Scales::kPerChannel, Use::kLookup),
+                       Group("INT8", 50, Scales::kPerChannel, Use::kDynamic)}),
+      "int8 per channel, dynamic");
+}
+
+TEST(DescribeWeightsTest, TablesAreNoWeights) {
+  EXPECT_EQ(
+      DescribeWeights({Group("FLOAT32", 90, Scales::kNone, Use::kTable),
+                       Group("INT8", 10, Scales::kPerChannel, Use::kDynamic)}),
+      "int8 per channel, dynamic");
+}
+
+}  // namespace
+}  // namespace verify_tflite
