@@ -275,6 +275,35 @@ FAMILIES = {
              sliding_window=21, attention_bias=True, mlp_bias=True,
              tie_word_embeddings=False),
     ),
+    # The text model inside a multimodal one, as transformers saves it. The
+    # outer vocab_size is for record_expectations.py only.
+    "ref_gemma3_multimodal": (
+        "Gemma3",
+        dict(
+            text_config=_FAMILY_SIZES
+            | dict(head_dim=20, sliding_window=33, query_pre_attn_scalar=18,
+                   num_hidden_layers=4, sliding_window_pattern=3),
+            vision_config=dict(
+                hidden_size=32, intermediate_size=32, num_hidden_layers=1,
+                num_attention_heads=2, image_size=28, patch_size=14,
+            ),
+            mm_tokens_per_image=4,
+        ),
+    ),
+    "ref_yarn": (
+        "Qwen3",
+        dict(head_dim=24, rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 10000.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 128,
+            "beta_fast": 16,
+        }),
+    ),
+    "ref_phi": (
+        "Phi",
+        dict(num_key_value_heads=3, partial_rotary_factor=0.5, hidden_size=96),
+    ),
 }
 
 
@@ -284,7 +313,7 @@ def _randomise(model, logit_std: float) -> None:
 
   adds_one = "Gemma" in type(model).__name__
   tied = model.config.tie_word_embeddings
-  hidden = model.config.hidden_size
+  hidden = model.config.get_text_config().hidden_size
   embedding_std = 0.5
   # Gemma scales the embedding on its way in.
   if adds_one:
@@ -302,7 +331,7 @@ def _randomise(model, logit_std: float) -> None:
         parameter.normal_(0, 1.3 / parameter.shape[1] ** 0.5)
       else:
         size = 1.0
-        if name == "model.norm.weight" and tied:
+        if parts[-2] == "norm" and tied:
           size = logit_std / (embedding_std * hidden**0.5)
         parameter.uniform_(0.7 * size, 1.3 * size)
         if adds_one:

@@ -32,7 +32,7 @@ enum class Windows {
   kWithoutRope,  // if use_sliding_window
 };
 
-enum class Biases { kNone, kQkv, kFromConfig };
+enum class Biases { kNone, kQkv, kAll, kFromConfig };
 
 // What a config class of transformers 5.24 assumes where config.json is silent,
 // and what its model class computes. Sizes that shape a tensor have defaults
@@ -60,12 +60,15 @@ struct Family {
   double attention_softcap = 0;      // 0: none
   double logit_softcap = 0;
   bool no_rope_layers = false;
-  bool long_rope = false;
+  bool long_rope = false;  // the only scaling it knows
+  double partial_rotary_factor = 1;
+  std::string_view norm_eps_key = "rms_norm_eps";
   bool scales_embedding = false;
   bool norm_adds_one = false;
   bool qk_norm = false;
   bool sandwich_norms = false;
   bool fused_projections = false;
+  bool phi_block = false;
   // Keys of kUnhandled that are read for this family, or have no effect on it.
   std::span<const std::string_view> handles = {};
 };
@@ -86,6 +89,7 @@ constexpr std::string_view kGemma3Keys[] = {
     "sliding_window_pattern", "rope_local_base_freq"};
 constexpr std::string_view kPhi3Keys[] = {"sliding_window",
                                           "partial_rotary_factor"};
+constexpr std::string_view kPhiKeys[] = {"partial_rotary_factor"};
 constexpr std::string_view kSmolLm3Keys[] = {
     "attention_bias", "mlp_bias", "sliding_window", "no_rope_layers"};
 
@@ -184,6 +188,15 @@ constexpr Family kFamilies[] = {
      .windows = Windows::kWithoutRope,
      .no_rope_layers = true,
      .handles = kSmolLm3Keys},
+    {.model_type = "phi",
+     .rms_norm_eps = 1e-5,
+     .max_position_embeddings = 2048,
+     .attention_bias = Biases::kAll,
+     .activation = "gelu_new",
+     .partial_rotary_factor = 0.5,
+     .norm_eps_key = "layer_norm_eps",
+     .phi_block = true,
+     .handles = kPhiKeys},
 };
 
 // Settings that change the computation of some model. For a family that does
@@ -207,6 +220,7 @@ constexpr Unhandled kUnhandled[] = {
     {"use_bidirectional_attention", "false"},
     {"use_qk_norm", "false"},
     {"qk_norm", "false"},
+    {"qk_layernorm", "false"},
     {"attn_logit_softcapping", "null"},
     {"final_logit_softcapping", "null"},
     {"query_pre_attn_scalar", "null"},
@@ -490,8 +504,16 @@ void ParseLayers(const Fields& fields, const Family& family,
   }
 }
 
+// transformers lets a top-level value win over the one in the dictionary.
+int64_t OriginalPositions(const Fields& rope, const Fields& fields,
+                          const ModelConfig& config) {
+  constexpr std::string_view kKey = "original_max_position_embeddings";
+  const Fields& source = fields.Find(kKey) ? fields : rope;
+  return source.Size(kKey, config.max_position_embeddings, kMaxPositions);
+}
+
 Llama3RopeScaling ParseLlama3Rope(const Fields& rope, const Fields& fields,
-                                  int64_t max_position_embeddings) {
+                                  const ModelConfig& config) {
   Llama3RopeScaling scaling;
   scaling.factor = rope.Number("factor", {}, 1, 1e6);
   scaling.low_freq_factor = rope.Number("low_freq_factor", {}, 1e-6, 1e6);
@@ -501,11 +523,8 @@ Llama3RopeScaling ParseLlama3Rope(const Fields& rope, const Fields& fields,
                 rope.origin(), scaling.low_freq_factor,
                 scaling.high_freq_factor);
   }
-  // transformers lets a top-level value win over the one in the dictionary.
-  constexpr std::string_view kOriginal = "original_max_position_embeddings";
-  const Fields& source = fields.Find(kOriginal) ? fields : rope;
   scaling.original_max_position_embeddings =
-      source.Size(kOriginal, max_position_embeddings, kMaxPositions);
+      OriginalPositions(rope, fields, config);
   return scaling;
 }
 
@@ -542,33 +561,51 @@ std::vector<double> ParseFactors(const Fields& rope, std::string_view key,
 // _compute_longrope_parameters of transformers' modeling_rope_utils. Phi3Config
 // has a top-level original_max_position_embeddings of its own, which wins over
 // the one in the dictionary even where the file names none.
-LongRopeScaling ParseLongRope(const Fields& rope, const Fields& fields,
-                              const Family& family, const ModelConfig& config) {
-  LongRopeScaling scaling;
-  const int64_t count = config.rotary_dim / 2;
+void ParseLongRope(const Fields& rope, const Fields& fields,
+                   const Family& family, ModelConfig* result) {
+  LongRopeScaling& scaling = result->long_rope.emplace();
+  const int64_t count = result->rotary_dim / 2;
   scaling.short_factor = ParseFactors(rope, "short_factor", count);
   scaling.long_factor = ParseFactors(rope, "long_factor", count);
   const int64_t original = fields.Size("original_max_position_embeddings",
                                        family.original_max_position_embeddings,
                                        kMaxPositions, /*min=*/2);
   scaling.original_max_position_embeddings = original;
-  const double ratio = static_cast<double>(config.max_position_embeddings) /
+  const double ratio = static_cast<double>(result->max_position_embeddings) /
                        static_cast<double>(original);
   const double factor = rope.Number("factor", ratio, 1e-9, 1e9);
   const double suggested =
       factor <= 1 ? 1
                   : std::sqrt(1 + std::log(factor) /
                                       std::log(static_cast<double>(original)));
-  scaling.attention_factor =
+  result->rope_attention_factor =
       rope.Number("attention_factor", suggested, 1e-6, 1e6);
-  return scaling;
+}
+
+// _compute_yarn_parameters of transformers' modeling_rope_utils.
+void ParseYarn(const Fields& rope, const Fields& fields, ModelConfig* result) {
+  YarnRopeScaling& scaling = result->yarn_rope.emplace();
+  scaling.factor = rope.Number("factor", {}, 1, 1e6);
+  scaling.beta_fast = rope.Number("beta_fast", 32, 1e-6, 1e6);
+  scaling.beta_slow = rope.Number("beta_slow", 1, 1e-6, 1e6);
+  scaling.truncate = rope.Flag("truncate", true);
+  scaling.original_max_position_embeddings =
+      OriginalPositions(rope, fields, *result);
+  for (const std::string_view key : {"mscale", "mscale_all_dim"}) {
+    if (const json* value = rope.Find(key)) {
+      throw rope.Unexpected(key, *value, "none: it is not supported");
+    }
+  }
+  result->rope_attention_factor = rope.Number(
+      "attention_factor", 0.1 * std::log(scaling.factor) + 1, 1e-6, 1e6);
 }
 
 void ParseRotaryDim(const Fields& fields, const Fields& rope,
                     const Family& family, ModelConfig* result) {
   constexpr std::string_view kKey = "partial_rotary_factor";
   const bool handled = std::ranges::count(family.handles, kKey) > 0;
-  const double outer = handled ? fields.Number(kKey, 1.0, 0, 1) : 1;
+  const double outer =
+      handled ? fields.Number(kKey, family.partial_rotary_factor, 0, 1) : 1;
   const double factor = rope.Number(kKey, outer, 0, 1);
   if (!handled && factor != 1) {
     throw Error("{}: \"partial_rotary_factor\" other than 1 is not supported",
@@ -588,20 +625,20 @@ constexpr double kMaxTheta = 1e15;
 void ParseRopeType(const Fields& rope, const Fields& fields,
                    const Family& family, ModelConfig* result) {
   std::string type = rope.Text("rope_type", rope.Text("type", "default"));
-  if (family.long_rope && type == "su") type = "longrope";
   if (rope.Find("mrope_section") != nullptr) type += " with mrope_section";
   if (type == "default") return;
   if (family.long_rope && type == "longrope") {
-    result->long_rope = ParseLongRope(rope, fields, family, *result);
+    ParseLongRope(rope, fields, family, result);
   } else if (!family.long_rope && type == "llama3") {
-    result->llama3_rope =
-        ParseLlama3Rope(rope, fields, result->max_position_embeddings);
+    result->llama3_rope = ParseLlama3Rope(rope, fields, *result);
+  } else if (!family.long_rope && type == "yarn") {
+    ParseYarn(rope, fields, result);
   } else if (!family.long_rope && type == "linear") {
     result->rope_linear_factor = rope.Number("factor", {}, 1e-6, 1e6);
   } else {
     throw Error("{}: rope_type {} is not supported; supported: default, {}",
                 rope.origin(), Dump(json(type)),
-                family.long_rope ? "longrope" : "llama3, linear");
+                family.long_rope ? "longrope" : "llama3, linear, yarn");
   }
 }
 
@@ -724,8 +761,9 @@ void ParseHeads(const Fields& fields, const Family& family,
 
 void ParseBiases(const Fields& fields, const Family& family,
                  ModelConfig* result) {
-  const bool all = family.attention_bias == Biases::kFromConfig &&
-                   fields.Flag("attention_bias", false);
+  const bool all = family.attention_bias == Biases::kAll ||
+                   (family.attention_bias == Biases::kFromConfig &&
+                    fields.Flag("attention_bias", false));
   result->qkv_bias = all || family.attention_bias == Biases::kQkv;
   result->o_bias = all;
   result->mlp_bias = family.mlp_bias && fields.Flag("mlp_bias", false);
@@ -774,13 +812,14 @@ ModelConfig ParseDecoder(const Fields& fields, const Family& family) {
   ParseHeads(fields, family, &result);
   // A float32 epsilon below 1e-30 would be as good as none.
   result.rms_norm_eps =
-      fields.Number("rms_norm_eps", family.rms_norm_eps, 1e-30, 0.1);
+      fields.Number(family.norm_eps_key, family.rms_norm_eps, 1e-30, 0.1);
   result.tie_word_embeddings =
       fields.Flag("tie_word_embeddings", family.tie_word_embeddings);
   result.norm_adds_one = family.norm_adds_one;
   result.qk_norm = family.qk_norm;
   result.sandwich_norms = family.sandwich_norms;
   result.fused_projections = family.fused_projections;
+  result.phi_block = family.phi_block;
   ParseActivation(fields, family, &result);
   ParseBiases(fields, family, &result);
   ParseScales(fields, family, &result);
@@ -805,6 +844,11 @@ ModelConfig ParseMultimodal(const Fields& fields) {
   const Fields inner(*text, fmt::format("{}: \"{}\"", fields.origin(), kKey));
   const std::string model_type = inner.Text("model_type", kMultimodalText);
   if (model_type != kMultimodalText) throw NotSupported(inner, model_type);
+  // Gemma3ForConditionalGeneration has no such cap.
+  constexpr std::string_view kCap = "final_logit_softcapping";
+  if (const json* cap = inner.Find(kCap)) {
+    throw inner.Unexpected(kCap, *cap, "null in a multimodal model");
+  }
   ModelConfig result = ParseDecoder(inner, family);
   result.model_type = kMultimodal;
   result.multimodal = true;

@@ -27,7 +27,15 @@ struct LongRopeScaling {
   std::vector<double> long_factor;
   // Sequences of more tokens than this take long_factor.
   int64_t original_max_position_embeddings = 0;
-  double attention_factor = 1;  // of both cos and sin
+};
+
+// "rope_type": "yarn"; parameters as in transformers' modeling_rope_utils.
+struct YarnRopeScaling {
+  double factor = 0;
+  double beta_fast = 0;
+  double beta_slow = 0;
+  int64_t original_max_position_embeddings = 0;
+  bool truncate = true;
 };
 
 enum class Activation { kSilu, kGeluTanh };
@@ -51,13 +59,15 @@ struct ModelConfig {
   int64_t num_kv_heads = 0;  // GQA: divides num_heads; == num_heads is MHA
   int64_t head_dim = 0;      // explicit, or hidden_size / num_heads
   int64_t max_position_embeddings = 0;
-  double rms_norm_eps = 0;
+  double rms_norm_eps = 0;  // or that of LayerNorm
   double rope_theta = 0;
   std::optional<Llama3RopeScaling> llama3_rope;  // at most one scaling
   std::optional<LongRopeScaling> long_rope;
-  double rope_linear_factor = 1;  // divides the frequencies
-  double local_rope_theta = 0;    // of layers with local_rope
-  int64_t rotary_dim = 0;         // the first elements of a head that rotate
+  std::optional<YarnRopeScaling> yarn_rope;
+  double rope_attention_factor = 1;  // of both cos and sin
+  double rope_linear_factor = 1;     // divides the frequencies
+  double local_rope_theta = 0;       // of layers with local_rope
+  int64_t rotary_dim = 0;            // the first elements of a head that rotate
   bool tie_word_embeddings = false;
   bool qkv_bias = false;
   bool o_bias = false;
@@ -72,8 +82,11 @@ struct ModelConfig {
   bool norm_adds_one = false;   // norms scale by 1 + weight
   bool qk_norm = false;         // norm of each query and key head before RoPE
   bool sandwich_norms = false;  // norms of attention's and MLP's output, too
-  bool multimodal = false;      // weights lie under "language_model"
   bool fused_projections = false;  // qkv_proj and gate_up_proj in the file
+  // Phi-2's block: LayerNorm, attention and MLP both of its output, an MLP
+  // without gate, biases everywhere.
+  bool phi_block = false;
+  bool multimodal = false;  // weights lie under "language_model"
 };
 
 // Reads a parsed config.json; `origin` names it in messages. Accepts RoPE both

@@ -162,8 +162,10 @@ TEST(ModelConfig, RefusesWhatItCannotCompute) {
       {R"({"num_local_experts": 8})", "num_local_experts"},
       {R"({"layer_types": ["full_attention", "sliding_attention"]})",
        "sliding_attention"},
-      {R"({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}})",
-       R"(rope_type "yarn" is not supported; supported: default, llama3, )"
+      {R"({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "mscale": 1}})",
+       "mscale"},
+      {R"({"rope_scaling": {"rope_type": "axial", "factor": 4.0}})",
+       R"(rope_type "axial" is not supported; supported: default, llama3, )"
        "linear"},
       {R"({"rope_scaling": {"type": "dynamic", "factor": 4.0}})",
        R"(rope_type "dynamic")"},
@@ -189,6 +191,262 @@ TEST(ModelConfig, RefusesWhatItCannotCompute) {
 TEST(ModelConfig, AWindowThatIsNotUsedIsNone) {
   EXPECT_NO_THROW(
       ParseWith(R"({"sliding_window": 4096, "use_sliding_window": false})"));
+}
+
+// Families other than Llama. Defaults are those of transformers' config
+// classes.
+
+ModelConfig ParseFamily(const std::string& model_type,
+                        const std::string& changes = "{}") {
+  json config = Minimal();
+  config["num_key_value_heads"] = 2U;
+  config["model_type"] = model_type;
+  config.update(json::parse(changes));
+  return Parse(config);
+}
+
+std::vector<int64_t> Windows(const ModelConfig& config) {
+  std::vector<int64_t> windows;
+  for (const LayerConfig& layer : config.layers) {
+    windows.push_back(layer.window);
+  }
+  return windows;
+}
+
+using ::testing::ElementsAre;
+
+TEST(ModelConfig, WindowsOfMistralAndPhi3AreOfEveryLayer) {
+  EXPECT_THAT(Windows(ParseFamily("mistral")), ElementsAre(4096, 4096, 4096));
+  EXPECT_THAT(Windows(ParseFamily("mistral", R"({"sliding_window": null})")),
+              ElementsAre(0, 0, 0));
+  EXPECT_THAT(Windows(ParseFamily("mistral", R"({"sliding_window": 7})")),
+              ElementsAre(7, 7, 7));
+  EXPECT_THAT(Windows(ParseFamily("phi3")), ElementsAre(0, 0, 0));
+  EXPECT_THAT(Windows(ParseFamily("phi3", R"({"sliding_window": 7})")),
+              ElementsAre(7, 7, 7));
+  EXPECT_THAT(Windows(ParseFamily("llama")), ElementsAre(0, 0, 0));
+}
+
+TEST(ModelConfig, WindowsOfQwenStartAtALayer) {
+  for (const char* family : {"qwen2", "qwen3"}) {
+    EXPECT_THAT(Windows(ParseFamily(family, R"({"sliding_window": 9})")),
+                ElementsAre(0, 0, 0));
+    const auto used = [&](const std::string& more) {
+      return Windows(
+          ParseFamily(family, R"({"use_sliding_window": true)" + more + "}"));
+    };
+    EXPECT_THAT(used(""), ElementsAre(0, 0, 0));  // from layer 28 on
+    EXPECT_THAT(used(R"(, "max_window_layers": 0)"),
+                ElementsAre(4096, 4096, 4096));
+    EXPECT_THAT(used(R"(, "sliding_window": 9, "max_window_layers": 2)"),
+                ElementsAre(0, 0, 9));
+    EXPECT_THAT(used(R"(, "sliding_window": 9, "layer_types":
+        ["sliding_attention", "full_attention", "full_attention"])"),
+                ElementsAre(9, 0, 0));
+  }
+}
+
+TEST(ModelConfig, WindowsOfGemmaAlternate) {
+  EXPECT_THAT(Windows(ParseFamily("gemma")), ElementsAre(0, 0, 0));
+  EXPECT_THAT(Windows(ParseFamily("gemma2", R"({"sliding_window": 8})")),
+              ElementsAre(8, 0, 8));
+  EXPECT_THAT(Windows(ParseFamily("gemma3_text", R"({"sliding_window": 8})")),
+              ElementsAre(8, 8, 8));
+  const ModelConfig config =
+      ParseFamily("gemma3_text", R"({"sliding_window_pattern": 2})");
+  EXPECT_THAT(Windows(config), ElementsAre(4096, 0, 4096));
+  EXPECT_TRUE(config.layers[0].local_rope);
+  EXPECT_FALSE(config.layers[1].local_rope);
+}
+
+TEST(ModelConfig, LayersOfSmolLm3WithoutRope) {
+  const auto rope = [](const std::string& changes) {
+    std::vector<bool> found;
+    for (const LayerConfig& layer : ParseFamily("smollm3", changes).layers) {
+      found.push_back(layer.rope);
+    }
+    return found;
+  };
+  EXPECT_THAT(rope("{}"), ElementsAre(true, true, true));
+  EXPECT_THAT(rope(R"({"no_rope_layer_interval": 2})"),
+              ElementsAre(true, false, true));
+  EXPECT_THAT(rope(R"({"no_rope_layers": [0, 1, 1, 0]})"),
+              ElementsAre(false, true, true));
+  EXPECT_THAT(Windows(ParseFamily("smollm3", R"({"sliding_window": 5,
+                  "use_sliding_window": true, "no_rope_layer_interval": 2})")),
+              ElementsAre(0, 5, 0));
+}
+
+TEST(ModelConfig, WhatGemmaDoesWithoutBeingAsked) {
+  const ModelConfig gemma = ParseFamily("gemma", R"({"hidden_act": "gelu"})");
+  EXPECT_TRUE(gemma.norm_adds_one);
+  EXPECT_TRUE(gemma.tie_word_embeddings);
+  EXPECT_EQ(gemma.embedding_scale, 8);
+  EXPECT_EQ(gemma.activation, Activation::kGeluTanh);
+  EXPECT_EQ(gemma.head_dim, 256);
+  EXPECT_EQ(gemma.attention_scale, 1.0 / 16);
+  EXPECT_FALSE(gemma.sandwich_norms);
+  const ModelConfig gemma2 = ParseFamily("gemma2", R"({"head_dim": 16})");
+  EXPECT_EQ(gemma2.attention_scale, 1.0 / 16);  // query_pre_attn_scalar
+  EXPECT_EQ(gemma2.attention_softcap, 50);
+  EXPECT_EQ(gemma2.logit_softcap, 30);
+  EXPECT_TRUE(gemma2.sandwich_norms);
+  const ModelConfig none = ParseFamily("gemma2", R"({
+    "attn_logit_softcapping": null, "final_logit_softcapping": null})");
+  EXPECT_FALSE(none.attention_softcap);
+  EXPECT_FALSE(none.logit_softcap);
+  EXPECT_FALSE(ParseFamily("gemma3_text").logit_softcap);
+}
+
+TEST(ModelConfig, Gemma3HasTwoRopes) {
+  const auto expect = [](const std::string& changes, double theta,
+                         double factor, double local) {
+    const ModelConfig config = ParseFamily("gemma3_text", changes);
+    EXPECT_EQ(config.rope_theta, theta) << changes;
+    EXPECT_EQ(config.rope_linear_factor, factor) << changes;
+    EXPECT_EQ(config.local_rope_theta, local) << changes;
+  };
+  expect("{}", 1e6, 1, 1e4);
+  expect(R"({"rope_theta": 5e5, "rope_local_base_freq": 7e3,
+             "rope_scaling": {"rope_type": "linear", "factor": 8}})",
+         5e5, 8, 7e3);
+  expect(R"({"rope_parameters": {
+             "full_attention": {"rope_type": "linear", "factor": 4,
+                                "rope_theta": 3e5},
+             "sliding_attention": {"rope_theta": 2e3}}})",
+         3e5, 4, 2e3);
+}
+
+TEST(ModelConfig, TextModelOfAMultimodalOne) {
+  json text = Minimal();
+  text["model_type"] = "gemma3_text";
+  text["num_key_value_heads"] = 2U;
+  json config = {{"model_type", "gemma3"}, {"text_config", text}};
+  const ModelConfig parsed = Parse(config);
+  EXPECT_EQ(parsed.model_type, "gemma3");
+  EXPECT_TRUE(parsed.multimodal);
+  EXPECT_TRUE(parsed.tie_word_embeddings);
+  EXPECT_EQ(parsed.hidden_size, 64);
+  config["tie_word_embeddings"] = false;
+  EXPECT_FALSE(Parse(config).tie_word_embeddings);
+  const auto fails = [](const json& bad, const std::string& message) {
+    EXPECT_THAT([&] { Parse(bad); }, ThrowsMessage<Error>(HasSubstr(message)));
+  };
+  json bad = config;
+  bad["text_config"]["final_logit_softcapping"] = 30U;
+  fails(bad, "final_logit_softcapping");
+  bad["text_config"]["final_logit_softcapping"] = nullptr;
+  EXPECT_NO_THROW(Parse(bad));
+  bad["text_config"]["model_type"] = "gemma2";
+  fails(bad, R"("text_config": model_type "gemma2" is not supported)");
+  bad["text_config"] = 3;
+  fails(bad, "expected an object");
+  bad.erase("text_config");
+  fails(bad, R"(no "text_config")");
+  config["quantization_config"] = {{"bits", 4}};
+  fails(config, "quantization_config");
+}
+
+constexpr char kLongRope[] = R"({
+  "max_position_embeddings": 8192, "original_max_position_embeddings": 512,
+  "partial_rotary_factor": 0.5, "rope_scaling": {"type": "longrope",
+  "short_factor": [1, 2, 3, 4], "long_factor": [5, 6, 7, 8]}})";
+
+TEST(ModelConfig, LongRopeOfPhi3) {
+  const ModelConfig config = ParseFamily("phi3", kLongRope);
+  ASSERT_TRUE(config.long_rope);
+  EXPECT_EQ(config.rotary_dim, 8);
+  EXPECT_THAT(config.long_rope->short_factor, ElementsAre(1, 2, 3, 4));
+  EXPECT_THAT(config.long_rope->long_factor, ElementsAre(5, 6, 7, 8));
+  EXPECT_EQ(config.long_rope->original_max_position_embeddings, 512);
+  // sqrt(1 + ln(8192 / 512) / ln(512))
+  EXPECT_NEAR(config.rope_attention_factor, 1.2018504251546631, 1e-15);
+}
+
+TEST(ModelConfig, YarnSuggestsAnAttentionFactor) {
+  const ModelConfig config =
+      ParseWith(R"({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}})");
+  ASSERT_TRUE(config.yarn_rope);
+  EXPECT_EQ(config.yarn_rope->beta_fast, 32);
+  EXPECT_EQ(config.yarn_rope->beta_slow, 1);
+  EXPECT_EQ(config.yarn_rope->original_max_position_embeddings, 2048);
+  // 0.1 ln(4) + 1
+  EXPECT_NEAR(config.rope_attention_factor, 1.1386294361119891, 1e-15);
+}
+
+TEST(ModelConfig, RefusesPerFamily) {
+  struct Case {
+    const char* family;
+    const char* changes;
+    const char* message;
+  };
+  const Case cases[] = {
+      {"mistral", R"({"attention_bias": true})", "for mistral"},
+      {"mistral", R"({"sliding_window": 0})", "sliding_window"},
+      {"mistral", R"({"layer_types": ["sliding_attention",
+          "full_attention", "full_attention"]})",
+       "does not read it"},
+      {"qwen2", R"({"sliding_window": "all", "use_sliding_window": true})",
+       "sliding_window"},
+      {"qwen2", R"({"max_window_layers": -1, "use_sliding_window": true})",
+       "max_window_layers"},
+      {"qwen2", R"({"layer_types": ["sliding_attention", "full_attention",
+          "full_attention"]})",
+       "no window is set"},
+      {"qwen2", R"({"layer_types": ["full_attention"]})", "an array of 3"},
+      {"qwen2", R"({"layer_types": "full_attention"})", "an array of 3"},
+      {"qwen3", R"({"layer_types": ["full_attention", "full_attention",
+          "chunked_attention"]})",
+       "chunked_attention"},
+      {"gemma", R"({"hidden_act": "relu"})", "hidden_act"},
+      {"gemma", R"({"hidden_activation": "silu"})", "differ"},
+      {"gemma", R"({"use_bidirectional_attention": true})",
+       "use_bidirectional_attention"},
+      {"gemma", R"({"query_pre_attn_scalar": 100})", "for gemma"},
+      {"gemma2", R"({"sliding_window": null})", "no window is set"},
+      {"gemma2", R"({"query_pre_attn_scalar": 0})", "query_pre_attn_scalar"},
+      {"gemma2", R"({"attn_logit_softcapping": 0})", "attn_logit_softcapping"},
+      {"gemma2", R"({"attn_logit_softcapping": "no"})", "expected a number"},
+      {"gemma3_text", R"({"attn_logit_softcapping": 50})",
+       "attn_logit_softcapping"},
+      {"gemma3_text", R"({"sliding_window_pattern": 0})",
+       "sliding_window_pattern"},
+      {"gemma3_text", R"({"rope_parameters": {"rope_theta": 1e4}})",
+       "expected objects"},
+      {"gemma3_text", R"({"rope_parameters": [1]})", "an object or null"},
+      {"gemma3_text", R"({"rope_scaling": [1]})", "an object or null"},
+      {"gemma3_text", R"({"rope_scaling": {"type": "linear", "factor": 8}})",
+       "rope_type"},
+      {"gemma3_text", R"({"rope_parameters": {"sliding_attention":
+          {"rope_type": "linear", "factor": 8}}})",
+       "other than default"},
+      {"phi3", R"({"rope_scaling": {"type": "su"}})",
+       "supported: default, longrope"},
+      {"phi3", R"({"rope_scaling": {"type": "linear", "factor": 2}})",
+       "supported: default, longrope"},
+      {"phi3", R"({"rope_scaling": {"type": "longrope"}})",
+       R"(no "short_factor")"},
+      {"phi3", R"({"rope_scaling": {"type": "longrope",
+          "short_factor": [1, 2]}})",
+       "an array of 8"},
+      {"phi3", R"({"rope_scaling": {"type": "longrope",
+          "short_factor": [1, 2, 3, 4, 5, 6, 7, 0]}})",
+       "short_factor"},
+      {"phi3", R"({"partial_rotary_factor": 0})", "elements of a head rotate"},
+      {"phi3", R"({"partial_rotary_factor": 0.2})",
+       "3 of 16 elements of a head rotate"},
+      {"smollm3", R"({"no_rope_layers": [1, 1]})", "an array of at least 3"},
+      {"smollm3", R"({"no_rope_layers": [1, 1, 2]})", "numbers 0 and 1"},
+      {"smollm3", R"({"no_rope_layer_interval": 0})", "no_rope_layer_interval"},
+      {"phi", R"({"qk_layernorm": true})", "qk_layernorm"},
+      {"phi", R"({"layer_norm_eps": 0})", "layer_norm_eps"},
+  };
+  for (const Case& bad : cases) {
+    EXPECT_THAT([&] { ParseFamily(bad.family, bad.changes); },
+                ThrowsMessage<Error>(
+                    AllOf(HasSubstr("config.json"), HasSubstr(bad.message))))
+        << bad.family << " " << bad.changes;
+  }
 }
 
 TEST(ModelConfig, RefusesAbsurdNumbers) {

@@ -9,8 +9,10 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/gelu.h>
+#include <ATen/ops/layer_norm.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/pow.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
@@ -47,21 +49,27 @@ constexpr int64_t kMaxLogits = 16 << 20;
 // Rows below this are not worth another thread.
 constexpr int64_t kRowGrain = 16;
 
+// Scale and, of LayerNorm, bias; no weight: none.
+struct NormWeights {
+  const TensorView* weight = nullptr;
+  const TensorView* bias = nullptr;
+};
+
 struct Layer {
-  const TensorView* input_norm;
+  NormWeights input_norm;
   Linear q, k, v, o;
-  const TensorView* q_norm = nullptr;  // with qk_norm
-  const TensorView* k_norm = nullptr;
-  const TensorView* attention_norm = nullptr;  // with sandwich_norms
-  const TensorView* mlp_norm;
-  Linear gate, up, down;
-  const TensorView* output_norm = nullptr;  // with sandwich_norms
+  NormWeights q_norm;  // with qk_norm
+  NormWeights k_norm;
+  NormWeights attention_norm;  // with sandwich_norms
+  NormWeights mlp_norm;        // not with phi_block
+  Linear gate, up, down;       // no gate with phi_block
+  NormWeights output_norm;     // with sandwich_norms
 };
 
 struct Weights {
   const TensorView* embedding;
   std::vector<Layer> layers;
-  const TensorView* norm;
+  NormWeights norm;
   Linear head;
   std::deque<TensorView> parts;  // of fused projections
 };
@@ -81,7 +89,8 @@ class WeightFinder {
       weights_.layers.push_back(
           FindLayer(fmt::format("{}layers.{}.", model, i)));
     }
-    weights_.norm = &checkpoint_.Get(model + "norm.weight", {c.hidden_size});
+    weights_.norm = FindNorm(model + (c.phi_block ? "final_layernorm" : "norm"),
+                             c.hidden_size);
     const std::string head =
         model == kOldMultimodal ? "language_model.lm_head" : "lm_head";
     // A head of its own wins over tie_word_embeddings, as in transformers,
@@ -89,9 +98,12 @@ class WeightFinder {
     // embedding.
     const bool tied =
         c.tie_word_embeddings && !checkpoint_.Has(head + ".weight");
-    weights_.head = tied ? Linear{weights_.embedding}
-                         : FindLinear(head, c.vocab_size, c.hidden_size,
-                                      /*bias=*/false);
+    weights_.head =
+        tied ? Linear{weights_.embedding}
+             : FindLinear(head, c.vocab_size, c.hidden_size, c.phi_block);
+    if (tied && c.phi_block) {
+      weights_.head.bias = &checkpoint_.Get(head + ".bias", {c.vocab_size});
+    }
     return std::move(weights_);
   }
 
@@ -110,6 +122,12 @@ class WeightFinder {
                     bool bias) {
     return {&checkpoint_.Get(name + ".weight", {outputs, inputs}),
             bias ? &checkpoint_.Get(name + ".bias", {outputs}) : nullptr};
+  }
+
+  NormWeights FindNorm(const std::string& name, int64_t size) {
+    return {
+        &checkpoint_.Get(name + ".weight", {size}),
+        config_.phi_block ? &checkpoint_.Get(name + ".bias", {size}) : nullptr};
   }
 
   // Outputs [begin, begin + count) of a projection.
@@ -140,16 +158,22 @@ class WeightFinder {
       layer->k = FindLinear(prefix + "k_proj", keys, c.hidden_size, c.qkv_bias);
       layer->v = FindLinear(prefix + "v_proj", keys, c.hidden_size, c.qkv_bias);
     }
-    layer->o = FindLinear(prefix + "o_proj", c.hidden_size, queries, c.o_bias);
+    layer->o = FindLinear(prefix + (c.phi_block ? "dense" : "o_proj"),
+                          c.hidden_size, queries, c.o_bias);
     if (c.qk_norm) {
-      layer->q_norm = &checkpoint_.Get(prefix + "q_norm.weight", {c.head_dim});
-      layer->k_norm = &checkpoint_.Get(prefix + "k_norm.weight", {c.head_dim});
+      layer->q_norm = FindNorm(prefix + "q_norm", c.head_dim);
+      layer->k_norm = FindNorm(prefix + "k_norm", c.head_dim);
     }
   }
 
   void FindMlp(const std::string& prefix, Layer* layer) {
     const ModelConfig& c = config_;
     const int64_t size = c.intermediate_size;
+    if (c.phi_block) {
+      layer->up = FindLinear(prefix + "fc1", size, c.hidden_size, true);
+      layer->down = FindLinear(prefix + "fc2", c.hidden_size, size, true);
+      return;
+    }
     if (c.fused_projections) {
       const Linear fused = FindLinear(prefix + "gate_up_proj", 2 * size,
                                       c.hidden_size, c.mlp_bias);
@@ -167,7 +191,7 @@ class WeightFinder {
 
   Layer FindLayer(const std::string& prefix) {
     const auto norm = [&](const char* name) {
-      return &checkpoint_.Get(prefix + name + ".weight", {config_.hidden_size});
+      return FindNorm(prefix + name, config_.hidden_size);
     };
     Layer layer;
     layer.input_norm = norm("input_layernorm");
@@ -175,7 +199,7 @@ class WeightFinder {
       layer.attention_norm = norm("post_attention_layernorm");
       layer.mlp_norm = norm("pre_feedforward_layernorm");
       layer.output_norm = norm("post_feedforward_layernorm");
-    } else {
+    } else if (!config_.phi_block) {
       layer.mlp_norm = norm("post_attention_layernorm");
     }
     FindAttention(prefix + "self_attn.", &layer);
@@ -209,17 +233,45 @@ at::Tensor ScaleLlama3(const at::Tensor& inv_freq,
 
 // Float32 operation by operation as transformers: the rounding of a frequency
 // grows with the position.
-at::Tensor PlainFrequencies(double theta, int64_t size) {
-  const at::Tensor exponents = at::arange(0, size, 2, at::kFloat) / size;
-  return at::pow(at::Scalar(theta), exponents).reciprocal();
+at::Tensor Wavelengths(const ModelConfig& config, double theta) {
+  const at::Tensor exponents =
+      at::arange(0, config.rotary_dim, 2, at::kFloat) / config.rotary_dim;
+  return at::pow(at::Scalar(theta), exponents);
 }
 
 at::Tensor LongRopeFrequencies(const ModelConfig& config,
                                const std::vector<double>& factors) {
-  const at::Tensor exponents =
-      at::arange(0, config.rotary_dim, 2, at::kFloat) / config.rotary_dim;
-  const at::Tensor powers = at::pow(at::Scalar(config.rope_theta), exponents);
-  return (at::tensor(factors, at::kFloat) * powers).reciprocal();
+  return (at::tensor(factors, at::kFloat) *
+          Wavelengths(config, config.rope_theta))
+      .reciprocal();
+}
+
+// _compute_yarn_parameters of transformers' modeling_rope_utils.
+at::Tensor YarnFrequencies(const ModelConfig& config,
+                           const YarnRopeScaling& scaling) {
+  const auto dim = static_cast<double>(config.rotary_dim);
+  const auto correction = [&](double rotations) {
+    const double original =
+        static_cast<double>(scaling.original_max_position_embeddings);
+    return dim * std::log(original / (rotations * 2 * std::numbers::pi)) /
+           (2 * std::log(config.rope_theta));
+  };
+  double low = correction(scaling.beta_fast);
+  double high = correction(scaling.beta_slow);
+  if (scaling.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, dim - 1);
+  if (low == high) high += 0.001;
+  const at::Tensor ramp =
+      ((at::arange(config.rotary_dim / 2, at::kFloat) - low) / (high - low))
+          .clamp(0, 1);
+  const at::Tensor kept = 1 - ramp;
+  const at::Tensor wavelengths = Wavelengths(config, config.rope_theta);
+  return (wavelengths * scaling.factor).reciprocal() * (1 - kept) +
+         wavelengths.reciprocal() * kept;
 }
 
 // Frequencies by which the elements of a head rotate, [rotary_dim / 2].
@@ -237,14 +289,16 @@ Frequencies GetFrequencies(const ModelConfig& config) {
         LongRopeFrequencies(config, config.long_rope->long_factor);
     return result;
   }
-  result.usual = PlainFrequencies(config.rope_theta, config.rotary_dim);
+  result.usual = Wavelengths(config, config.rope_theta).reciprocal();
   if (config.llama3_rope) {
     result.usual = ScaleLlama3(result.usual, *config.llama3_rope);
+  } else if (config.yarn_rope) {
+    result.usual = YarnFrequencies(config, *config.yarn_rope);
   } else if (config.rope_linear_factor != 1) {
     result.usual = result.usual / config.rope_linear_factor;
   }
   if (config.local_rope_theta > 0) {
-    result.local = PlainFrequencies(config.local_rope_theta, config.rotary_dim);
+    result.local = Wavelengths(config, config.local_rope_theta).reciprocal();
   }
   return result;
 }
@@ -272,6 +326,16 @@ at::Tensor RmsNorm(const at::Tensor& input, const std::vector<float>& scale,
     }
   });
   return output;
+}
+
+// nn.LayerNorm.
+at::Tensor LayerNorm(const at::Tensor& input, const std::vector<float>& scale,
+                     const std::vector<float>& bias, double eps) {
+  const int64_t size = input.size(1);
+  const auto as_tensor = [&](const std::vector<float>& values) {
+    return at::from_blob(const_cast<float*>(values.data()), {size}, at::kFloat);
+  };
+  return at::layer_norm(input, {size}, as_tensor(scale), as_tensor(bias), eps);
 }
 
 // Rotates the first `size` elements of a head: element i pairs with i + size/2
@@ -396,7 +460,8 @@ struct Reference::Impl {
   void CheckRope(const Item& item) const;
   void FillRotation(Pass& pass) const;
   void RunLayer(Pass& pass, size_t index) const;
-  at::Tensor Attention(const Pass& pass, size_t index) const;
+  at::Tensor Attention(const Pass& pass, const at::Tensor& normed,
+                       size_t index) const;
   void Attend(const Span& span, const KvCache& cache, int64_t window,
               at::Tensor queries, at::Tensor mixed) const;
   at::Tensor CappedAttention(const at::Tensor& queries, const at::Tensor& keys,
@@ -411,8 +476,8 @@ struct Reference::Impl {
             const LogitsFn& on_logits) const;
   void Run(const at::Tensor& input,
            std::initializer_list<LinearTask> tasks) const;
-  at::Tensor Norm(const at::Tensor& input, const TensorView& weight) const;
-  at::Tensor HeadNorm(const at::Tensor& rows, const TensorView* weight) const;
+  at::Tensor Norm(const at::Tensor& input, const NormWeights& norm) const;
+  at::Tensor HeadNorm(const at::Tensor& rows, const NormWeights& norm) const;
   void Prefetch(size_t index) const;
 };
 
@@ -513,7 +578,6 @@ void Reference::Impl::FillRotation(Pass& pass) const {
   if (frequencies.local.defined()) {
     pass.local_rotation = rotate(positions * frequencies.local);
   }
-  if (!config.long_rope) return;
   for (const Span& span : pass.spans) {
     if (!span.sequence->long_rope) continue;
     const at::Tensor angles =
@@ -521,8 +585,10 @@ void Reference::Impl::FillRotation(Pass& pass) const {
     pass.rotation.cos.narrow(0, span.row, span.count).copy_(angles.cos());
     pass.rotation.sin.narrow(0, span.row, span.count).copy_(angles.sin());
   }
-  pass.rotation.cos.mul_(config.long_rope->attention_factor);
-  pass.rotation.sin.mul_(config.long_rope->attention_factor);
+  if (config.rope_attention_factor != 1) {
+    pass.rotation.cos.mul_(config.rope_attention_factor);
+    pass.rotation.sin.mul_(config.rope_attention_factor);
+  }
 }
 
 const Reference::Impl::Rotation* Reference::Impl::RotationOf(
@@ -539,21 +605,30 @@ void Reference::Impl::Run(const at::Tensor& input,
             options.max_dot_rows.value_or(AvailableKernels()[0].max_dot_rows));
 }
 
+// Unchanged without weight.
 at::Tensor Reference::Impl::Norm(const at::Tensor& input,
-                                 const TensorView& weight) const {
-  std::vector<float> scale(input.size(1));
-  reader.ReadFloats(weight, 0, input.size(1), scale.data());
+                                 const NormWeights& norm) const {
+  if (norm.weight == nullptr) return input;
+  const int64_t size = input.size(1);
+  const auto read = [&](const TensorView& from) {
+    std::vector<float> values(size);
+    reader.ReadFloats(from, 0, size, values.data());
+    return values;
+  };
+  std::vector<float> scale = read(*norm.weight);
+  if (norm.bias != nullptr) {
+    return LayerNorm(input, scale, read(*norm.bias), config.rms_norm_eps);
+  }
   if (config.norm_adds_one) {
     for (float& value : scale) value += 1;
   }
   return RmsNorm(input, scale, config.rms_norm_eps);
 }
 
-// Each head of each row on its own; unchanged without `weight`.
+// Each head of each row on its own.
 at::Tensor Reference::Impl::HeadNorm(const at::Tensor& rows,
-                                     const TensorView* weight) const {
-  if (weight == nullptr) return rows;
-  return Norm(rows.view({-1, config.head_dim}), *weight).view(rows.sizes());
+                                     const NormWeights& norm) const {
+  return Norm(rows.view({-1, config.head_dim}), norm).view(rows.sizes());
 }
 
 // Disk and processor work at the same time.
@@ -564,23 +639,27 @@ void Reference::Impl::Prefetch(size_t index) const {
   }
   const Layer& l = weights.layers[index];
   for (const Linear& linear : {l.q, l.k, l.v, l.o, l.gate, l.up, l.down}) {
-    reader.WillNeed(*linear.weight);
+    if (linear.weight != nullptr) reader.WillNeed(*linear.weight);
   }
 }
 
 void Reference::Impl::RunLayer(Pass& pass, size_t index) const {
   const Layer& layer = weights.layers[index];
-  const auto normed = [&](at::Tensor output, const TensorView* weight) {
-    return weight == nullptr ? output : Norm(output, *weight);
-  };
-  pass.hidden.add_(normed(Attention(pass, index), layer.attention_norm));
-  pass.hidden.add_(normed(Mlp(Norm(pass.hidden, *layer.mlp_norm), layer),
-                          layer.output_norm));
+  const at::Tensor input = Norm(pass.hidden, layer.input_norm);
+  const at::Tensor attention = Attention(pass, input, index);
+  if (config.phi_block) {
+    pass.hidden.add_(attention).add_(Mlp(input, layer));
+    return;
+  }
+  pass.hidden.add_(Norm(attention, layer.attention_norm));
+  const at::Tensor output = Mlp(Norm(pass.hidden, layer.mlp_norm), layer);
+  pass.hidden.add_(Norm(output, layer.output_norm));
 }
 
-at::Tensor Reference::Impl::Attention(const Pass& pass, size_t index) const {
+at::Tensor Reference::Impl::Attention(const Pass& pass,
+                                      const at::Tensor& normed,
+                                      size_t index) const {
   const Layer& layer = weights.layers[index];
-  const at::Tensor normed = Norm(pass.hidden, *layer.input_norm);
   at::Tensor queries = Floats(pass.rows, config.num_heads * config.head_dim);
   at::Tensor keys = Floats(pass.rows, config.num_kv_heads * config.head_dim);
   at::Tensor values = at::empty_like(keys);
@@ -719,21 +798,26 @@ at::Tensor Reference::Impl::CappedAttention(const at::Tensor& queries,
 
 at::Tensor Reference::Impl::Mlp(const at::Tensor& hidden,
                                 const Layer& layer) const {
-  at::Tensor gate = Floats(hidden.size(0), config.intermediate_size);
-  at::Tensor up = at::empty_like(gate);
-  Run(hidden, {{layer.gate, gate.mutable_data_ptr<float>()},
-               {layer.up, up.mutable_data_ptr<float>()}});
+  at::Tensor up = Floats(hidden.size(0), config.intermediate_size);
+  at::Tensor inner = up;  // what the activation applies to
+  if (layer.gate.weight == nullptr) {
+    Run(hidden, {{layer.up, up.mutable_data_ptr<float>()}});
+  } else {
+    inner = at::empty_like(up);
+    Run(hidden, {{layer.gate, inner.mutable_data_ptr<float>()},
+                 {layer.up, up.mutable_data_ptr<float>()}});
+  }
   switch (config.activation) {
     case Activation::kSilu:
-      at::silu_(gate);
+      at::silu_(inner);
       break;
     case Activation::kGeluTanh:
-      at::gelu_(gate, "tanh");
+      at::gelu_(inner, "tanh");
       break;
   }
-  gate.mul_(up);
+  if (layer.gate.weight != nullptr) inner.mul_(up);
   at::Tensor output = Floats(hidden.size(0), config.hidden_size);
-  Run(gate, {{layer.down, output.mutable_data_ptr<float>()}});
+  Run(inner, {{layer.down, output.mutable_data_ptr<float>()}});
   return output;
 }
 
@@ -763,7 +847,7 @@ void Reference::Impl::Head(const Pass& pass, std::span<const Item> items,
     for (int64_t i = 0; i < size; ++i) {
       rows[i].copy_(pass.hidden[wanted[begin + i].pass_row]);
     }
-    const at::Tensor normed = Norm(rows.narrow(0, 0, size), *weights.norm);
+    const at::Tensor normed = Norm(rows.narrow(0, 0, size), weights.norm);
     const float* out = logits.const_data_ptr<float>();
     Run(normed, {{weights.head, logits.mutable_data_ptr<float>()}});
     if (config.logit_softcap) {

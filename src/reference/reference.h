@@ -84,6 +84,11 @@ class Reference {
   // sequence has changed. What `on_logits` throws passes through; by then the
   // sequences have grown.
   //
+  // With ModelConfig::long_rope, frequencies of all rows follow from the length
+  // of the sequence after the pass, as in one forward pass of transformers.
+  // Going on with a sequence across original_max_position_embeddings is an
+  // Error: all its keys would have to be computed anew.
+  //
   // The same pass gives the same bits on the same processor. Packing other
   // sequences into a pass or splitting a sequence over passes changes the shape
   // of matrix products and so may change the last bits of logits (about 1e-5),
