@@ -15,6 +15,7 @@ import sys
 
 import checkpoints
 import make_models
+import sentencepiece_models
 import text_samples
 import work
 
@@ -306,6 +307,22 @@ def loaded(out: pathlib.Path, models: pathlib.Path, file: str) -> None:
   _write_json(out / f"{pathlib.Path(file).stem}.json", found)
 
 
+def sentencepiece(
+    out: pathlib.Path, models: pathlib.Path, directory: str
+) -> None:
+  """Token ids of tokenizer.model."""
+  texts = text_samples.samples() + [
+      "<|user|>Hi<|assistant|>",
+      " <|user|> Hi <|assistant|>\n",
+      "<|user|>",
+      "a<|user|>▁b<s></s>  c",
+  ]
+  found = sentencepiece_models.samples(models / directory, texts)
+  _write_json(
+      out / f"{directory}.json", {"model": directory, "samples": found}
+  )
+
+
 def _recordings() -> dict[str, tuple]:
   """Name -> function, the models it reads, options."""
   found = {
@@ -355,6 +372,8 @@ def _recordings() -> dict[str, tuple]:
         [file, "smollm2"],
         {"file": file, "long": long.get(stem)},
     )
+  for name in ("llama2_model_legacy", "llama2_model_plain"):
+    found[f"text/{name}"] = (sentencepiece, [name], {"directory": name})
   found["checkpoint/layouts"] = (
       loaded,
       ["pickle_layouts"],
