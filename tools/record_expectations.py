@@ -372,7 +372,8 @@ def _recordings() -> dict[str, tuple]:
         [file, "smollm2"],
         {"file": file, "long": long.get(stem)},
     )
-  for name in ("llama2_model_legacy", "llama2_model_plain"):
+  for kind in ("legacy", "plain", "squeezed"):
+    name = f"llama2_model_{kind}"
     found[f"text/{name}"] = (sentencepiece, [name], {"directory": name})
   found["checkpoint/layouts"] = (
       loaded,

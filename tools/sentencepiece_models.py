@@ -10,7 +10,7 @@ SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 ADDED = {"<|user|>": 32000, "<|assistant|>": 32001}
 
 
-def llama2(out: pathlib.Path, legacy: bool) -> None:
+def llama2(out: pathlib.Path, legacy: bool, squeeze: bool) -> None:
   """Llama 2's vocabulary from the llama.cpp sources, with two added tokens."""
   import gguf
   from sentencepiece import sentencepiece_model_pb2 as pb
@@ -36,7 +36,7 @@ def llama2(out: pathlib.Path, legacy: bool) -> None:
   model.trainer_spec.pad_id = -1
   model.normalizer_spec.name = "identity"
   model.normalizer_spec.add_dummy_prefix = True
-  model.normalizer_spec.remove_extra_whitespaces = False
+  model.normalizer_spec.remove_extra_whitespaces = squeeze
   (out / "tokenizer.model").write_bytes(model.SerializeToString())
   config = {
       "tokenizer_class": "LlamaTokenizer",

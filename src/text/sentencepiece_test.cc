@@ -40,7 +40,8 @@ TEST_P(SentencePiece, EncodesAsTransformersDoes) {
 
 INSTANTIATE_TEST_SUITE_P(Models, SentencePiece,
                          ::testing::Values("llama2_model_legacy",
-                                           "llama2_model_plain"),
+                                           "llama2_model_plain",
+                                           "llama2_model_squeezed"),
                          [](const auto& info) { return info.param; });
 
 // The same vocabulary as tokenizer.json: texts of the same ids are the same.
