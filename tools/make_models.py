@@ -16,6 +16,7 @@ from typing import Callable
 import checkpoints
 import conversions
 import pickles
+import sentencepiece_models
 import work
 
 
@@ -201,6 +202,18 @@ def _models() -> dict[str, Model]:
   add("ref_pickles", pickles.saved, {"checkpoint": "ref_mha_untied"})
   add("ref_f64", pickles.float64, {"checkpoint": "ref_gqa_tied"})
   add("pickle_layouts", pickles.layouts, {})
+  for name, legacy, squeeze in (
+      ("legacy", True, False),
+      ("plain", False, False),
+      ("squeezed", False, True),
+  ):
+    add(
+        f"llama2_model_{name}",
+        sentencepiece_models.llama2,
+        {},
+        legacy=legacy,
+        squeeze=squeeze,
+    )
   return models
 
 

@@ -15,6 +15,7 @@ import sys
 
 import checkpoints
 import make_models
+import sentencepiece_models
 import text_samples
 import work
 
@@ -495,6 +496,22 @@ SIGNATURE_KINDS = {
 }
 
 
+def sentencepiece(
+    out: pathlib.Path, models: pathlib.Path, directory: str
+) -> None:
+  """Token ids of tokenizer.model."""
+  texts = text_samples.samples() + [
+      "<|user|>Hi<|assistant|>",
+      " <|user|> Hi <|assistant|>\n",
+      "<|user|>",
+      "a<|user|>▁b<s></s>  c",
+  ]
+  found = sentencepiece_models.samples(models / directory, texts)
+  _write_json(
+      out / f"{directory}.json", {"model": directory, "samples": found}
+  )
+
+
 def _recordings() -> dict[str, tuple]:
   """Name -> function, the models it reads, options."""
   found = {
@@ -544,6 +561,9 @@ def _recordings() -> dict[str, tuple]:
         [file, "smollm2"],
         {"file": file, "long": long.get(stem)},
     )
+  for kind in ("legacy", "plain", "squeezed"):
+    name = f"llama2_model_{kind}"
+    found[f"text/{name}"] = (sentencepiece, [name], {"directory": name})
   found["checkpoint/layouts"] = (
       loaded,
       ["pickle_layouts"],

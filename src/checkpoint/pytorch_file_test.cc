@@ -113,6 +113,7 @@ TEST(PytorchFile, ViewsDenseTensorsAndCopiesOthers) {
                          {"transposed", Tensor(Storage(6), 0, {3, 2}, {1, 3})},
                          {"expanded", Tensor(Storage(6), 5, {3}, {0})},
                          {"scalar", Tensor(Storage(6), 4, {}, {})},
+                         {"one_row", Tensor(Storage(6), 0, {1, 6}, {99, 1})},
                          {"empty", Tensor(Storage(6), 99, {0, 3}, {3, 1})}})));
   const PytorchFile file = std::move(opened);
   const auto at = [&](const char* name) { return file.tensors().at(name); };
@@ -122,7 +123,7 @@ TEST(PytorchFile, ViewsDenseTensorsAndCopiesOthers) {
   EXPECT_THAT(Floats(at("expanded")), ElementsAre(5, 5, 5));
   EXPECT_THAT(Floats(at("scalar")), ElementsAre(4));
   EXPECT_TRUE(at("empty").data.empty());
-  for (const char* name : {"whole", "offset", "scalar", "empty"}) {
+  for (const char* name : {"whole", "offset", "scalar", "one_row", "empty"}) {
     EXPECT_EQ(at(name).file, &file.file());
   }
   EXPECT_EQ(at("transposed").file, nullptr);

@@ -1,12 +1,15 @@
 #include "text/tokenizer.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/python_library.h"
 #include "base/utf8.h"
+#include "text/tokenizer_impl.h"
 #include "text/tokenizer_json.h"
 
 namespace verify_tflite {
@@ -85,42 +88,89 @@ const char* Data(std::string_view text) {
 
 }  // namespace
 
-struct Tokenizer::Impl {
-  Impl(const Library& library, std::string_view json)
-      : library(library),
-        handle(library.new_from_str(json.data(), json.size())) {}
-  ~Impl() { library.free(handle); }
-  Impl(const Impl&) = delete;
-  Impl& operator=(const Impl&) = delete;
+namespace {
 
-  const Library& library;
-  void* handle;
-  int64_t vocab_size = 0;
+class HuggingFaceTokenizer final : public Tokenizer::Impl {
+ public:
+  HuggingFaceTokenizer(const Library& library, std::string_view json)
+      : library_(library),
+        handle_(library.new_from_str(json.data(), json.size())) {
+    library_.get_vocab_size(handle_, &count_);
+  }
+  ~HuggingFaceTokenizer() override { library_.free(handle_); }
+  HuggingFaceTokenizer(const HuggingFaceTokenizer&) = delete;
+  HuggingFaceTokenizer& operator=(const HuggingFaceTokenizer&) = delete;
+
+  void AtLeast(int64_t vocab_size) {
+    vocab_size_ = std::max(vocab_size, static_cast<int64_t>(count_));
+  }
+
+  std::vector<int32_t> Encode(std::string_view text,
+                              bool add_special_tokens) const override {
+    EncodeResult result = {nullptr, 0};
+    library_.encode(handle_, Data(text), text.size(), add_special_tokens,
+                    &result);
+    std::vector<int32_t> ids(result.ids, result.ids + result.size);
+    library_.free_encode_results(&result, 1);
+    return ids;
+  }
+
+  std::string Decode(std::span<const int32_t> ids,
+                     bool skip_special_tokens) const override {
+    std::vector<uint32_t> unsigned_ids(ids.begin(), ids.end());
+    library_.decode(handle_, unsigned_ids.data(), unsigned_ids.size(),
+                    skip_special_tokens);
+    const char* text = nullptr;
+    size_t size = 0;
+    library_.get_decode_str(handle_, &text, &size);
+    return {text, size};
+  }
+
+  std::optional<int32_t> TokenToId(std::string_view token) const override {
+    int32_t id = -1;
+    library_.token_to_id(handle_, Data(token), token.size(), &id);
+    return id < 0 ? std::nullopt : std::optional(id);
+  }
+
+  int64_t vocab_size() const override { return vocab_size_; }
+
+ private:
+  const Library& library_;
+  void* handle_;
+  size_t count_ = 0;
+  int64_t vocab_size_ = 0;
 };
 
-Tokenizer Tokenizer::Open(const std::string& directory) {
+}  // namespace
+
+std::unique_ptr<Tokenizer::Impl> Tokenizer::Impl::OpenHuggingFace(
+    const std::string& directory) {
   const std::string path = directory + "/tokenizer.json";
   const MappedFile file(path);
   const std::string_view text(
       reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
   const TokenizerJson facts = CheckTokenizerJson(text, path);
   const Library& library = LoadLibrary();
-  auto impl =
-      facts.truncates || facts.pads
-          ? std::make_unique<Impl>(library, WithoutTruncationAndPadding(text))
-          : std::make_unique<Impl>(library, text);
-
-  size_t count = 0;
-  library.get_vocab_size(impl->handle, &count);
-  impl->vocab_size = std::max<int64_t>(facts.max_id + 1, count);
-
-  Tokenizer tokenizer(std::move(impl));
-  if (!facts.unk_token.empty() && !tokenizer.TokenToId(facts.unk_token)) {
+  auto impl = facts.truncates || facts.pads
+                  ? std::make_unique<HuggingFaceTokenizer>(
+                        library, WithoutTruncationAndPadding(text))
+                  : std::make_unique<HuggingFaceTokenizer>(library, text);
+  impl->AtLeast(facts.max_id + 1);
+  if (!facts.unk_token.empty() && !impl->TokenToId(facts.unk_token)) {
     // Encode would end the process at the first unknown character.
     throw Error("{}: `unk_token` is {}, which is not in the vocabulary", path,
                 Quote(facts.unk_token));
   }
-  return tokenizer;
+  return impl;
+}
+
+Tokenizer Tokenizer::Open(const std::string& directory) {
+  std::error_code ignored;
+  const bool only_model =
+      !std::filesystem::exists(directory + "/tokenizer.json", ignored) &&
+      std::filesystem::exists(directory + "/tokenizer.model", ignored);
+  return Tokenizer(only_model ? Impl::OpenSentencePiece(directory)
+                              : Impl::OpenHuggingFace(directory));
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -131,33 +181,20 @@ Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 std::vector<int32_t> Tokenizer::Encode(std::string_view text,
                                        bool add_special_tokens) const {
   RequireUtf8(text);
-  EncodeResult result = {nullptr, 0};
-  impl_->library.encode(impl_->handle, Data(text), text.size(),
-                        add_special_tokens, &result);
-  std::vector<int32_t> ids(result.ids, result.ids + result.size);
-  impl_->library.free_encode_results(&result, 1);
-  return ids;
+  return impl_->Encode(text, add_special_tokens);
 }
 
 std::string Tokenizer::Decode(std::span<const int32_t> ids,
                               bool skip_special_tokens) const {
   if (ids.empty()) return {};
-  std::vector<uint32_t> unsigned_ids(ids.begin(), ids.end());
-  impl_->library.decode(impl_->handle, unsigned_ids.data(), unsigned_ids.size(),
-                        skip_special_tokens);
-  const char* text = nullptr;
-  size_t size = 0;
-  impl_->library.get_decode_str(impl_->handle, &text, &size);
-  return {text, size};
+  return impl_->Decode(ids, skip_special_tokens);
 }
 
 std::optional<int32_t> Tokenizer::TokenToId(std::string_view token) const {
   if (FindInvalidUtf8(token) != std::string_view::npos) return std::nullopt;
-  int32_t id = -1;
-  impl_->library.token_to_id(impl_->handle, Data(token), token.size(), &id);
-  return id < 0 ? std::nullopt : std::optional(id);
+  return impl_->TokenToId(token);
 }
 
-int64_t Tokenizer::vocab_size() const { return impl_->vocab_size; }
+int64_t Tokenizer::vocab_size() const { return impl_->vocab_size(); }
 
 }  // namespace verify_tflite

@@ -1,5 +1,6 @@
 // tokenizer.json, run by the Hugging Face tokenizers library (as the production
-// runtime LiteRT-LM does), found in liblitert-lm.so.
+// runtime LiteRT-LM does), found in liblitert-lm.so; or tokenizer.model, run by
+// SentencePiece.
 #ifndef VERIFY_TFLITE_TEXT_TOKENIZER_H_
 #define VERIFY_TFLITE_TEXT_TOKENIZER_H_
 
@@ -16,12 +17,17 @@ namespace verify_tflite {
 // Movable. Encode may be called from several threads at once, Decode may not.
 class Tokenizer {
  public:
-  // Reads tokenizer.json in `directory`. Throws Error when it is missing or not
-  // a tokenizer, or when the tokenizer library cannot be loaded (the message
-  // names the package to install). The library itself aborts the process over
-  // faults that tokenizer_json.h lists as not checked, after a message on
-  // standard error that gives the line and column.
+  // Reads tokenizer.json in `directory` or, where there is none,
+  // tokenizer.model as transformers' LlamaTokenizer and GemmaTokenizer in
+  // Python do, with tokenizer_config.json and added_tokens.json. Throws Error
+  // when both are missing, for settings of tokenizer_config.json that are not
+  // done, when it is not a tokenizer, or when the tokenizer library cannot be
+  // loaded (the message names the package to install). The library itself
+  // aborts the process over faults that tokenizer_json.h lists as not checked,
+  // after a message on standard error that gives the line and column.
   static Tokenizer Open(const std::string& directory);
+
+  struct Impl;  // text/tokenizer_impl.h
   ~Tokenizer();
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
@@ -46,7 +52,6 @@ class Tokenizer {
   int64_t vocab_size() const;
 
  private:
-  struct Impl;
   explicit Tokenizer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

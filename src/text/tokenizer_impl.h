@@ -1,0 +1,29 @@
+// The two libraries behind Tokenizer.
+#ifndef VERIFY_TFLITE_TEXT_TOKENIZER_IMPL_H_
+#define VERIFY_TFLITE_TEXT_TOKENIZER_IMPL_H_
+
+#include <memory>
+#include <string>
+
+#include "text/tokenizer.h"
+
+namespace verify_tflite {
+
+// The functions are those of Tokenizer; `text` is well-formed UTF-8.
+struct Tokenizer::Impl {
+  virtual ~Impl() = default;
+  virtual std::vector<int32_t> Encode(std::string_view text,
+                                      bool add_special_tokens) const = 0;
+  virtual std::string Decode(std::span<const int32_t> ids,
+                             bool skip_special_tokens) const = 0;
+  virtual std::optional<int32_t> TokenToId(std::string_view token) const = 0;
+  virtual int64_t vocab_size() const = 0;
+
+  // tokenizer.json and tokenizer.model of `directory`.
+  static std::unique_ptr<Impl> OpenHuggingFace(const std::string& directory);
+  static std::unique_ptr<Impl> OpenSentencePiece(const std::string& directory);
+};
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_TEXT_TOKENIZER_IMPL_H_
