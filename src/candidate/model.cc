@@ -1,8 +1,10 @@
 #include "candidate/model.h"
 
+#include <span>
 #include <utility>
 
 #include "base/error.h"
+#include "candidate/bundle.h"
 #include "candidate/graph.h"
 #include "candidate/model_impl.h"
 
@@ -15,9 +17,6 @@ constexpr size_t kIdentifierOffset = 4;
 
 // What users take for a .tflite file, by its first bytes.
 constexpr std::pair<std::string_view, std::string_view> kContainers[] = {
-    {"LITERTLM",
-     "a .litertlm bundle. Export the .tflite file alone (litert-torch "
-     "export_hf --bundle_litert_lm=False)"},
     {"PK\x03\x04",
      "a zip archive. If it is a .task bundle, unpack it and name "
      "TF_LITE_PREFILL_DECODE inside"},
@@ -25,20 +24,29 @@ constexpr std::pair<std::string_view, std::string_view> kContainers[] = {
      "a Git LFS pointer. Fetch the file itself with git lfs pull"},
 };
 
-void CheckIdentifier(const MappedFile& file) {
-  const std::string_view bytes(
-      reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+void CheckIdentifier(std::span<const std::byte> model,
+                     const std::string& path) {
+  const std::string_view bytes(reinterpret_cast<const char*>(model.data()),
+                               model.size());
   if (bytes.size() > kIdentifierOffset &&
       bytes.substr(kIdentifierOffset).starts_with(kIdentifier)) {
     return;
   }
   for (const auto& [magic, what] : kContainers) {
     if (bytes.starts_with(magic)) {
-      throw Error("{}: is no .tflite file but {}", file.path(), what);
+      throw Error("{}: is no .tflite file but {}", path, what);
     }
   }
-  throw Error("{}: is no .tflite file: expected \"{}\" at byte {}", file.path(),
+  throw Error("{}: is no .tflite file: expected \"{}\" at byte {}", path,
               kIdentifier, kIdentifierOffset);
+}
+
+// The bytes of the .tflite within the file, all of them or a bundle's section.
+std::span<const std::byte> ModelBytes(Model::Impl& impl) {
+  const auto file = impl.file.bytes();
+  if (!Bundle::IsBundle(file)) return file;
+  impl.bundle = Bundle::Read(file, impl.file.path());
+  return impl.bundle->PrefillDecode().bytes;
 }
 
 ModelInfo InfoOf(const LlmSignatures& signatures,
@@ -87,17 +95,20 @@ Model& Model::operator=(Model&&) noexcept = default;
 
 const std::string& Model::path() const { return impl_->file.path(); }
 const ModelInfo& Model::info() const { return impl_->info; }
+const Bundle* Model::bundle() const {
+  return impl_->bundle ? &*impl_->bundle : nullptr;
+}
 
 Model Model::Open(const std::string& path) {
   auto impl = std::make_unique<Impl>(path);
-  CheckIdentifier(impl->file);
+  const std::span<const std::byte> bytes = ModelBytes(*impl);
+  CheckIdentifier(bytes, path);
   // From memory only: unlike this one, LiteRtCreateModelFromFile and -FromFd do
   // not verify the flatbuffer and crash on truncated files.
   const auto& lib = Runtime::Get();
   Call(path + ": the file is damaged or incomplete",
-       lib.LiteRtCreateModelFromBuffer, lib.environment,
-       impl->file.bytes().data(), impl->file.bytes().size(),
-       impl->handle.receive());
+       lib.LiteRtCreateModelFromBuffer, lib.environment, bytes.data(),
+       bytes.size(), impl->handle.receive());
   const LiteRtModel model = impl->handle.get();
   impl->signatures = Interpret(path, ReadSignatures(path, model));
   impl->info = InfoOf(impl->signatures, ReadWeightBytes(path, model));

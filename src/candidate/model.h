@@ -11,6 +11,8 @@
 
 namespace verify_tflite {
 
+class Bundle;
+
 // How the weights are stored: what decides how near to PyTorch the file can be.
 enum class Recipe { kFloat32, kFloat16, kInt8, kInt4 };
 std::string_view NameOf(Recipe recipe);  // "float32", …
@@ -40,10 +42,11 @@ class Model {
  public:
   struct Impl;  // of use to this room alone
 
-  // Maps `path`, has the runtime verify it and reads the signatures. Throws
-  // Error when it is no .tflite, is damaged, is not an LLM (no prefill or
-  // decode signature), needs inputs this tool does not know, or when
-  // libLiteRt.so cannot be loaded (the message names the package to install).
+  // Maps `path`, a .tflite or a .litertlm bundle of one, has the runtime verify
+  // it and reads the signatures. Throws Error when it is neither, is damaged,
+  // is not an LLM (no prefill or decode signature), needs inputs this tool does
+  // not know, or when libLiteRt.so cannot be loaded (the message names the
+  // package to install).
   static Model Open(const std::string& path);
   ~Model();
   Model(Model&&) noexcept;
@@ -51,6 +54,8 @@ class Model {
 
   const std::string& path() const;
   const ModelInfo& info() const;
+  // What is packed around the model, nullptr for a .tflite alone.
+  const Bundle* bundle() const;
 
  private:
   friend class Session;

@@ -2,9 +2,11 @@
 #ifndef VERIFY_TFLITE_CANDIDATE_MODEL_IMPL_H_
 #define VERIFY_TFLITE_CANDIDATE_MODEL_IMPL_H_
 
+#include <optional>
 #include <string>
 
 #include "base/mapped_file.h"
+#include "candidate/bundle.h"
 #include "candidate/model.h"
 #include "candidate/runtime.h"
 #include "candidate/signatures.h"
@@ -15,6 +17,7 @@ struct Model::Impl {
   explicit Impl(const std::string& path) : file(path) {}
 
   MappedFile file;
+  std::optional<Bundle> bundle;  // what the file is, if not a .tflite
   // Behind the file it lies in, so that it goes first.
   Owned<&Runtime::LiteRtDestroyModel> handle;
   LlmSignatures signatures;
