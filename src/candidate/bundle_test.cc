@@ -197,14 +197,13 @@ TEST(Bundle, ModelTypeWithoutPrefixAndInCapitals) {
 }
 
 TEST(Bundle, ModelWithWeightsElsewhere) {
-  // The embedder's section becomes weights of the model.
-  std::string other = Good();
-  const Bundle bundle = Bundle::Read(Bytes(Good()), "a.litertlm");
+  // The one byte that is the type of the model's section.
   size_t found = 0;
   for (size_t at = 32; at < 2000; ++at) {
     const std::string changed = With(Good(), at, uint8_t{7});
     try {
       const Bundle b = Bundle::Read(Bytes(changed), "a.litertlm");
+      if (b.sections().size() != 5) continue;
       if (b.sections()[2].type != SectionType::kTfliteWeights) continue;
       ++found;
       ExpectRefused(changed, "weights of the model are in a section");
