@@ -209,6 +209,16 @@ void CheckSections(const std::vector<BundleSection>& sections,
 // token.proto and llm_model_type.proto of LiteRT-LM, as in the descriptors of
 // litert_lm_builder/runtime/proto/*_pb2.py.
 
+// A protobuf string is UTF-8; what uses it counts on that.
+std::string ReadText(const ProtoReader& reader, const std::string& what) {
+  const std::string_view text = reader.Bytes();
+  if (FindInvalidUtf8(text) != std::string_view::npos) {
+    throw Error("{} is damaged: a text is not UTF-8: {}", what,
+                Quote(text.substr(0, 80)));
+  }
+  return std::string(text);
+}
+
 // TokenIds { ids = 1 }
 void ReadTokenIds(std::string_view proto, const std::string& what,
                   std::vector<int32_t>& ids) {
@@ -226,7 +236,7 @@ BundleToken ReadToken(std::string_view proto, const std::string& what) {
       ReadTokenIds(reader.Bytes(), what, token.ids);
     } else if (reader.field() == 2) {
       token.ids.clear();
-      token.text = reader.Bytes();
+      token.text = ReadText(reader, what);
     }
   }
   return token;
@@ -236,8 +246,8 @@ BundleToken ReadToken(std::string_view proto, const std::string& what) {
 PromptAffixes ReadAffixes(std::string_view proto, const std::string& what) {
   PromptAffixes affixes;
   for (ProtoReader reader(proto, what); reader.Next();) {
-    if (reader.field() == 1) affixes.prefix = reader.Bytes();
-    if (reader.field() == 2) affixes.suffix = reader.Bytes();
+    if (reader.field() == 1) affixes.prefix = ReadText(reader, what);
+    if (reader.field() == 2) affixes.suffix = ReadText(reader, what);
   }
   return affixes;
 }
@@ -294,7 +304,7 @@ LlmMetadata ParseLlmMetadata(std::string_view proto, const std::string& what) {
         metadata.model_type = ReadModelType(reader.Bytes(), what);
         break;
       case 7:
-        metadata.jinja_template = reader.Bytes();
+        metadata.jinja_template = ReadText(reader, what);
         break;
       default:
         break;

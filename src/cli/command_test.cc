@@ -223,6 +223,21 @@ TEST(Command, AConfigThatDoesNotFit) {
                 "model_type \"mamba\" is not supported; supported: llama");
 }
 
+TEST(Command, BundlesAreRunAndTheirPartsCompared) {
+  const auto run = [](const char* name) {
+    return RunCommand({"--tflite_path=" + ModelPath(name),
+                       "--checkpoint_path=" + ModelPath("tiny"),
+                       "--max_new_tokens=5", "--quiet"});
+  };
+  const RunResult good = run("tiny_bundle.litertlm");
+  EXPECT_EQ(good.code, 0) << good.err;
+  EXPECT_EQ(good.out, "✓ ALL TESTS PASSED\n");
+  const RunResult bad = run("tiny_bundle_wrong_stop.litertlm");
+  EXPECT_EQ(bad.code, 1) << bad.err;
+  EXPECT_EQ(bad.out,
+            "✗ 0 of 2 prompts failed, 1 finding: stop-token-differs\n");
+}
+
 TEST(Command, AnotherKindOfWeightFile) {
   const TempDir dir;
   const std::string checkpoint = CopyCheckpoint(dir);

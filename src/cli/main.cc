@@ -28,6 +28,7 @@
 #include "text/chat_template.h"
 #include "text/eos.h"
 #include "text/tokenizer.h"
+#include "verify/bundle_check.h"
 #include "verify/judge.h"
 #include "verify/verification.h"
 #include "verify/verifier.h"
@@ -110,6 +111,12 @@ Verification Verify(const Flags& flags, const StageFn& stage,
   v.settings = flags.settings;
   v.limits = LimitsFor(model.info().recipe, flags.settings);
   v.eos_ids = eos_ids;
+  if (model.bundle() != nullptr) {
+    enter("comparing the bundle's parts of", flags.tflite_path);
+    CheckBundle({*model.bundle(), checkpoint.directory(), tokenizer, eos_ids,
+                 chat_template ? &*chat_template : nullptr},
+                v);
+  }
   enter("compiling and running", flags.tflite_path);
   const ProgressFn progress = [&](std::string_view text, int64_t done,
                                   int64_t total) {
@@ -134,7 +141,7 @@ int RunCommand(const Flags& flags, const StageFn& stage) {
       flags.quiet ? VerdictLine(v) + "\n" : ConsoleReport(v);
   std::fwrite(text.data(), 1, text.size(), stdout);
   if (std::fflush(stdout) != 0) throw Error("cannot write to standard output");
-  return v.prompts.empty() || NumFailed(v) > 0 ? kFailed : kPassed;
+  return Passed(v) ? kPassed : kFailed;
 }
 
 int ReportError(const char* message) {

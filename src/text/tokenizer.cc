@@ -103,7 +103,12 @@ Tokenizer Tokenizer::Open(const std::string& directory) {
   const MappedFile file(path);
   const std::string_view text(
       reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-  const TokenizerJson facts = CheckTokenizerJson(text, path);
+  return FromJson(text, path);
+}
+
+Tokenizer Tokenizer::FromJson(std::string_view text,
+                              const std::string& origin) {
+  const TokenizerJson facts = CheckTokenizerJson(text, origin);
   const Library& library = LoadLibrary();
   auto impl =
       facts.truncates || facts.pads
@@ -117,7 +122,7 @@ Tokenizer Tokenizer::Open(const std::string& directory) {
   Tokenizer tokenizer(std::move(impl));
   if (!facts.unk_token.empty() && !tokenizer.TokenToId(facts.unk_token)) {
     // Encode would end the process at the first unknown character.
-    throw Error("{}: `unk_token` is {}, which is not in the vocabulary", path,
+    throw Error("{}: `unk_token` is {}, which is not in the vocabulary", origin,
                 Quote(facts.unk_token));
   }
   return tokenizer;
