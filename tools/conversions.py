@@ -377,3 +377,84 @@ def cast_kv_caches(
   builder = flatbuffers.Builder(1 << 24)
   builder.Finish(model.Pack(builder), b"TFL3")
   out.write_bytes(builder.Output())
+def export_hf_bundle(
+    out: pathlib.Path,
+    checkpoint: pathlib.Path,
+    prefill: list[int],
+    cache: int,
+) -> None:
+  """What export_hf gives by default: a .litertlm bundle."""
+  stub_tensorflow()
+  from litert_torch.generative.export_hf import export
+
+  work = out.with_suffix(".work")
+  export.export(
+      str(checkpoint),
+      str(work),
+      prefill_lengths=prefill,
+      cache_length=cache,
+      quantization_recipe="none",
+      bundle_litert_lm=True,
+  )
+  next(work.rglob("*.litertlm")).rename(out)
+  shutil.rmtree(work)
+
+
+def bundle(
+    out: pathlib.Path,
+    tflite: pathlib.Path,
+    checkpoint: pathlib.Path,
+    start_token: int | str | None,
+    stop_tokens: list[int | str],
+    template: str | None = None,
+    affixes: dict[str, tuple[str, str]] | None = None,
+    tokenizer: pathlib.Path | None = None,
+) -> None:
+  """Packs a conversion with litert_lm_builder, with metadata as given.
+
+  Args:
+    template: Jinja source; the checkpoint's own if neither it nor `affixes` is
+      given.
+    affixes: role -> prefix and suffix, instead of a Jinja template.
+    tokenizer: directory of the tokenizer, if not the checkpoint's own.
+  """
+  import litert_lm_builder
+  from litert_lm_builder.runtime.proto import llm_metadata_pb2
+
+  def set_token(field, token: int | str) -> None:
+    if isinstance(token, int):
+      field.token_ids.ids.append(token)
+    else:
+      field.token_str = token
+
+  metadata = llm_metadata_pb2.LlmMetadata(max_num_tokens=256)
+  if start_token is not None:
+    set_token(metadata.start_token, start_token)
+  for token in stop_tokens:
+    set_token(metadata.stop_tokens.add(), token)
+  for role, (prefix, suffix) in (affixes or {}).items():
+    field = getattr(metadata.prompt_templates, role)
+    field.prefix, field.suffix = prefix, suffix
+  if not affixes:
+    own = (checkpoint / "chat_template.jinja").read_text()
+    metadata.jinja_prompt_template = template or own
+  metadata.llm_model_type.generic_model.SetInParent()
+
+  with tempfile.TemporaryDirectory(dir=out.parent) as work:
+    proto = pathlib.Path(work) / "metadata.pb"
+    proto.write_bytes(metadata.SerializeToString())
+    builder = litert_lm_builder.LitertLmFileBuilder()
+    builder.add_system_metadata(
+        litert_lm_builder.Metadata(
+            key="Authors",
+            value="verify_tflite",
+            dtype=litert_lm_builder.DType.STRING,
+        )
+    )
+    builder.add_llm_metadata(str(proto))
+    builder.add_hf_tokenizer(str((tokenizer or checkpoint) / "tokenizer.json"))
+    builder.add_tflite_model(
+        str(tflite), litert_lm_builder.TfLiteModelType.PREFILL_DECODE
+    )
+    with open(out, "wb") as stream:
+      builder.build(stream)

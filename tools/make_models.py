@@ -186,6 +186,52 @@ def _models() -> dict[str, Model]:
   )
   add("linear.tflite", conversions.linear, {})
   _add_signature_kinds(add)
+  add(
+      "tiny_export_hf.litertlm",
+      conversions.export_hf_bundle,
+      {"checkpoint": "tiny"},
+      prefill=[8, 64],
+      cache=256,
+  )
+  # SmolLM2's template writes BOS, so that a start token would come on top.
+  bundles = {
+      "bundle": {},
+      "bundle_stop_text": dict(stop_tokens=["<|im_end|>", "<|im_end|>\n"]),
+      "bundle_wrong_stop": dict(stop_tokens=[0]),
+      "bundle_wrong_start": dict(start_token="<|im_start|>"),
+      "bundle_wrong_template": dict(
+          template=(
+              "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+              "{{ m.content }}<|im_end|>\n{% endfor %}"
+              "<|im_start|>assistant\n"
+          )
+      ),
+      "bundle_affixes": dict(
+          affixes={
+              "system": ("<|im_start|>system\n", "<|im_end|>\n"),
+              "user": ("<|im_start|>user\n", "<|im_end|>\n"),
+              "model": ("<|im_start|>assistant\n", "<|im_end|>\n"),
+          }
+      ),
+  }
+  for suffix, options in bundles.items():
+    add(
+        f"tiny_{suffix}.litertlm",
+        conversions.bundle,
+        {"checkpoint": "tiny", "tflite": "tiny_f32.tflite"},
+        **(dict(start_token=None, stop_tokens=[2]) | options),
+    )
+  add(
+      "tiny_bundle_wrong_tokenizer.litertlm",
+      conversions.bundle,
+      {
+          "checkpoint": "tiny",
+          "tflite": "tiny_f32.tflite",
+          "tokenizer": "llama2_tokenizer",
+      },
+      start_token=None,
+      stop_tokens=[2],
+  )
   for seed, name in enumerate(checkpoints.REFERENCES, 10):
     add(name, checkpoints.reference, {}, name=name, seed=seed)
   for seed, name in enumerate(checkpoints.FAMILIES, 100):
@@ -268,7 +314,7 @@ def keys(order: list[str]) -> dict[str, str]:
 
 def _make_one(name: str, target: pathlib.Path, out: pathlib.Path) -> None:
   model = MODELS[name]
-  if not name.endswith(".tflite"):
+  if not name.endswith((".tflite", ".litertlm")):
     target.mkdir()
   inputs = {k: out / v for k, v in model.inputs.items()}
   model.make(target, **inputs, **model.options)

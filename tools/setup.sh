@@ -9,7 +9,7 @@ source tools/common.sh
 
 readonly debian_packages=(
   g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libfmt-dev
-  libgtest-dev libgmock-dev libsentencepiece-dev
+  libgtest-dev libgmock-dev libsentencepiece-dev zlib1g-dev
 )
 readonly sdist_parts=(
   LICENSE

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <span>
 #include <utility>
 
 #include "base/error.h"
 #include "base/utf8.h"
+#include "candidate/bundle.h"
 #include "candidate/graph.h"
 #include "candidate/model_impl.h"
 
@@ -20,9 +22,6 @@ constexpr size_t kIdentifierOffset = 4;
 
 // What users take for a .tflite file, by its first bytes.
 constexpr std::pair<std::string_view, std::string_view> kContainers[] = {
-    {"LITERTLM",
-     "a .litertlm bundle. Export the .tflite file alone (litert-torch "
-     "export_hf --bundle_litert_lm=False)"},
     {"PK\x03\x04",
      "a zip archive. If it is a .task bundle, unpack it and name "
      "TF_LITE_PREFILL_DECODE inside"},
@@ -30,19 +29,20 @@ constexpr std::pair<std::string_view, std::string_view> kContainers[] = {
      "a Git LFS pointer. Fetch the file itself with git lfs pull"},
 };
 
-void CheckIdentifier(const MappedFile& file) {
-  const std::string_view bytes(
-      reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+void CheckIdentifier(std::span<const std::byte> model,
+                     const std::string& path) {
+  const std::string_view bytes(reinterpret_cast<const char*>(model.data()),
+                               model.size());
   if (bytes.size() > kIdentifierOffset &&
       bytes.substr(kIdentifierOffset).starts_with(kIdentifier)) {
     return;
   }
   for (const auto& [magic, what] : kContainers) {
     if (bytes.starts_with(magic)) {
-      throw Error("{}: is no .tflite file but {}", file.path(), what);
+      throw Error("{}: is no .tflite file but {}", path, what);
     }
   }
-  throw Error("{}: is no .tflite file: expected \"{}\" at byte {}", file.path(),
+  throw Error("{}: is no .tflite file: expected \"{}\" at byte {}", path,
               kIdentifier, kIdentifierOffset);
 }
 
@@ -65,6 +65,14 @@ std::vector<std::string> NotesOn(const LlmSignatures& signatures) {
         signatures.ring_length));
   }
   return notes;
+}
+
+// The bytes of the .tflite within the file, all of them or a bundle's section.
+std::span<const std::byte> ModelBytes(Model::Impl& impl) {
+  const auto file = impl.file.bytes();
+  if (!Bundle::IsBundle(file)) return file;
+  impl.bundle = Bundle::Read(file, impl.file.path());
+  return impl.bundle->PrefillDecode().bytes;
 }
 
 ModelInfo InfoOf(const LlmSignatures& signatures,
@@ -152,7 +160,7 @@ std::unique_ptr<Embedder> OpenEmbedder(const std::string& path,
 }  // namespace
 
 Embedder::Embedder(const std::string& path) : file(path) {
-  CheckIdentifier(file);
+  CheckIdentifier(file.bytes(), path);
   handle = LoadModel(path, file.bytes());
   signatures = InterpretEmbedder(path, ReadSignatures(path, handle.get()));
 }
@@ -178,13 +186,17 @@ Model& Model::operator=(Model&&) noexcept = default;
 
 const std::string& Model::path() const { return impl_->file.path(); }
 const ModelInfo& Model::info() const { return impl_->info; }
+const Bundle* Model::bundle() const {
+  return impl_->bundle ? &*impl_->bundle : nullptr;
+}
 
 Model Model::Open(const std::string& path) { return Open(path, {}); }
 
 Model Model::Open(const std::string& path, const OpenOptions& options) {
   auto impl = std::make_unique<Impl>(path);
-  CheckIdentifier(impl->file);
-  impl->handle = LoadModel(path, impl->file.bytes());
+  const std::span<const std::byte> bytes = ModelBytes(*impl);
+  CheckIdentifier(bytes, path);
+  impl->handle = LoadModel(path, bytes);
   const LiteRtModel model = impl->handle.get();
   impl->signatures = Interpret(path, ReadSignatures(path, model));
   const LlmSignatures& signatures = impl->signatures;

@@ -12,6 +12,8 @@
 
 namespace verify_tflite {
 
+class Bundle;
+
 // How the weights are stored: what decides how near to PyTorch the file can be.
 enum class Recipe { kFloat32, kFloat16, kInt8, kInt4 };
 std::string_view NameOf(Recipe recipe);  // "float32", …
@@ -100,10 +102,11 @@ class Model {
     std::optional<int64_t> sliding_window = {};
   };
 
-  // Maps `path`, has the runtime verify it and reads the signatures. Throws
-  // Error when it is no .tflite, is damaged, is not an LLM (no prefill or
-  // decode signature), needs inputs this tool does not know, or when
-  // libLiteRt.so cannot be loaded (the message names the package to install).
+  // Maps `path`, a .tflite or a .litertlm bundle of one, has the runtime verify
+  // it and reads the signatures. Throws Error when it is neither, is damaged,
+  // is not an LLM (no prefill or decode signature), needs inputs this tool does
+  // not know, or when libLiteRt.so cannot be loaded (the message names the
+  // package to install).
   // Likewise when what the options are for is needed and missing.
   static Model Open(const std::string& path, const OpenOptions& options);
   static Model Open(const std::string& path);
@@ -113,6 +116,8 @@ class Model {
 
   const std::string& path() const;
   const ModelInfo& info() const;
+  // What is packed around the model, nullptr for a .tflite alone.
+  const Bundle* bundle() const;
 
  private:
   friend class Session;

@@ -3,10 +3,12 @@
 #define VERIFY_TFLITE_CANDIDATE_MODEL_IMPL_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/mapped_file.h"
+#include "candidate/bundle.h"
 #include "candidate/graph.h"
 #include "candidate/model.h"
 #include "candidate/runtime.h"
@@ -28,6 +30,7 @@ struct Model::Impl {
   explicit Impl(const std::string& path) : file(path) {}
 
   MappedFile file;
+  std::optional<Bundle> bundle;  // what the file is, if not a .tflite
   // Behind the file it lies in, so that it goes first.
   OwnedModel handle;
   LlmSignatures signatures;

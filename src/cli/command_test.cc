@@ -228,6 +228,74 @@ TEST(Command, AConfigThatDoesNotFit) {
                 "model_type \"mamba\" is not supported; supported: llama");
 }
 
+TEST(Command, BundlesAreRunAndTheirPartsCompared) {
+  const auto run = [](const char* name) {
+    return RunCommand({"--tflite_path=" + ModelPath(name),
+                       "--checkpoint_path=" + ModelPath("tiny"),
+                       "--max_new_tokens=5", "--quiet"});
+  };
+  const RunResult good = run("tiny_bundle.litertlm");
+  EXPECT_EQ(good.code, 0) << good.err;
+  EXPECT_EQ(good.out, "✓ ALL TESTS PASSED\n");
+  const RunResult bad = run("tiny_bundle_wrong_stop.litertlm");
+  EXPECT_EQ(bad.code, 1) << bad.err;
+  EXPECT_EQ(bad.out,
+            "✗ 0 of 2 prompts failed, 1 finding: stop-token-differs\n");
+}
+
+TEST(Inspect, SaysWhatIsInFilesAndCheckpoints) {
+  const RunResult bundle =
+      RunCommand({"inspect", ModelPath("tiny_bundle.litertlm")});
+  EXPECT_EQ(bundle.code, 0) << bundle.err;
+  EXPECT_THAT(bundle.out, AllOf(HasSubstr("Verifiable   yes: float32"),
+                                HasSubstr("stop tokens    2\n"),
+                                HasSubstr("[1, 256 positions, 2, 16]")));
+  const RunResult quantised =
+      RunCommand({"inspect", "--json", ModelPath("smollm2_q4_block32.tflite")});
+  EXPECT_EQ(quantised.code, 0) << quantised.err;
+  const auto json = nlohmann::json::parse(quantised.out);
+  EXPECT_EQ(json["models"][0]["llm"]["recipe"], "int4");
+  EXPECT_EQ(json["models"][0]["file"]["weights"][3]["stored"],
+            "INT4 in blocks of 32");
+  const RunResult checkpoint = RunCommand({"inspect", ModelPath("tiny")});
+  EXPECT_EQ(checkpoint.code, 0) << checkpoint.err;
+  EXPECT_THAT(checkpoint.out, AllOf(HasSubstr("Verifiable   yes\n"),
+                                    HasSubstr("EOS ids      2\n")));
+}
+
+TEST(Inspect, WhatCannotBeVerifiedIsShownAllTheSame) {
+  const RunResult small =
+      RunCommand({"inspect", TestDataPath("small.litertlm")});
+  EXPECT_EQ(small.code, 0) << small.err;
+  EXPECT_THAT(small.out,
+              AllOf(HasSubstr("Verifiable   no: "), HasSubstr("HF_Tokenizer"),
+                    HasSubstr("model_type = \"tf_lite_embedder\"")));
+  const TempDir dir;
+  const std::string checkpoint = CopyCheckpoint(dir);
+  EditConfig(checkpoint, "model_type", "mamba");
+  const RunResult other = RunCommand({"inspect", checkpoint});
+  EXPECT_EQ(other.code, 0) << other.err;
+  EXPECT_THAT(other.out, AllOf(HasSubstr("Architecture mamba"),
+                               HasSubstr("BPE (tokenizer.json)"),
+                               HasSubstr("Verifiable   no: ")));
+}
+
+TEST(Inspect, BadInput) {
+  const TempDir dir;
+  ExpectRefused(RunCommand({"inspect"}), "name a file");
+  ExpectRefused(RunCommand({"inspect", "a", "b"}), "one path");
+  ExpectRefused(RunCommand({"inspect", "--jsn", "a"}), "--jsn");
+  ExpectRefused(RunCommand({"inspect", dir.File("none")}), "none");
+  ExpectRefused(RunCommand({"inspect", dir.Write("x", "hello")}), "neither");
+  ExpectRefused(RunCommand({"inspect", dir.path()}), "config.json");
+  EXPECT_EQ(RunCommand({"inspect", "--help"}).code, 0);
+  const std::string json = dir.File("out.json");
+  const RunResult run =
+      RunCommand({"inspect", ModelPath("tiny"), "--json=" + json});
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_EQ(nlohmann::json::parse(ReadFile(json))["kind"], "checkpoint");
+}
+
 TEST(Command, AnotherKindOfWeightFile) {
   const TempDir dir;
   const std::string checkpoint = CopyCheckpoint(dir);

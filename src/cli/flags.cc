@@ -32,6 +32,7 @@ constexpr const char* kFooter =
     --max_new_tokens=50 --prompts="What is AI?" --prompts="Explain RoPE"
   verify_tflite --tflite_path=model.tflite --checkpoint_path=checkpoint/ \
     --prompts_file=prompts.txt --json=result.json --quiet
+  verify_tflite inspect model.tflite    (what is in it; see inspect --help)
 
 Pass rule, along PyTorch's own greedy text:
   tokens   the first --match_tokens agree; a differing token is a tie, and does
@@ -41,7 +42,11 @@ Pass rule, along PyTorch's own greedy text:
            (default: float32 1e-6, float16 1e-4, int8 0.1, int4 0.3 nats)
   logits   float32 files: largest |logit difference| within --tolerance
 
-Exit code: 0 all prompts passed, 1 a prompt failed, 2 could not check.
+  bundles  stop tokens, start token, chat template and tokenizer of a .litertlm
+           are the checkpoint's
+
+Exit code: 0 all passed, 1 a prompt failed or a bundle differs, 2 could not
+check.
 
 Environment: VERIFY_TFLITE_LITERT and VERIFY_TFLITE_LITERT_LM name libLiteRt.so
 and liblitert-lm.so where they are not found in the virtual environment.)";
@@ -115,8 +120,8 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
     // The last one wins, as in the scripts people know.
     return option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   };
-  add("--tflite_path", flags.tflite_path, "converted model (.tflite)", "FILE",
-      "");
+  add("--tflite_path", flags.tflite_path,
+      "converted model (.tflite, or .litertlm bundle)", "FILE", "");
   add("--checkpoint_path", flags.checkpoint_path,
       "PyTorch checkpoint: a directory with config.json,\n"
       "weights (.safetensors) and tokenizer.json, or a\n"

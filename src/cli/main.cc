@@ -19,15 +19,18 @@
 #include "candidate/model.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/flags.h"
+#include "cli/inspect.h"
 #include "cli/output_file.h"
 #include "cli/progress_bar.h"
 #include "cli/supervisor.h"
 #include "cli/version.h"
 #include "report/console.h"
+#include "report/inspect.h"
 #include "report/json.h"
 #include "text/chat_template.h"
 #include "text/eos.h"
 #include "text/tokenizer.h"
+#include "verify/bundle_check.h"
 #include "verify/judge.h"
 #include "verify/verification.h"
 #include "verify/verifier.h"
@@ -110,6 +113,12 @@ Verification Verify(const Flags& flags, const StageFn& stage,
   v.settings = flags.settings;
   v.limits = LimitsFor(model.info().recipe, flags.settings);
   v.eos_ids = eos_ids;
+  if (model.bundle() != nullptr) {
+    enter("comparing the bundle's parts of", flags.tflite_path);
+    CheckBundle({*model.bundle(), checkpoint.directory(), tokenizer, eos_ids,
+                 chat_template ? &*chat_template : nullptr},
+                v);
+  }
   enter("compiling and running", flags.tflite_path);
   const ProgressFn progress = [&](std::string_view text, int64_t done,
                                   int64_t total) {
@@ -124,6 +133,11 @@ Verification Verify(const Flags& flags, const StageFn& stage,
   return v;
 }
 
+void Print(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  if (std::fflush(stdout) != 0) throw Error("cannot write to standard output");
+}
+
 int RunCommand(const Flags& flags, const StageFn& stage) {
   if (!flags.json_path.empty()) CheckWritable(flags.json_path);
   ProgressBar bar(!flags.quiet && isatty(STDERR_FILENO) != 0);
@@ -132,9 +146,22 @@ int RunCommand(const Flags& flags, const StageFn& stage) {
   if (!flags.json_path.empty()) WriteWhole(flags.json_path, JsonReport(v));
   const std::string text =
       flags.quiet ? VerdictLine(v) + "\n" : ConsoleReport(v);
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  if (std::fflush(stdout) != 0) throw Error("cannot write to standard output");
-  return v.prompts.empty() || NumFailed(v) > 0 ? kFailed : kPassed;
+  Print(text);
+  return Passed(v) ? kPassed : kFailed;
+}
+
+int RunInspect(const InspectFlags& flags, const StageFn& stage) {
+  if (!flags.json_path.empty()) CheckWritable(flags.json_path);
+  const Inspection inspection = Inspect(flags.path, stage);
+  stage("writing the report");
+  if (!flags.json) {
+    Print(InspectionReport(inspection));
+  } else if (flags.json_path.empty()) {
+    Print(InspectionJson(inspection));
+  } else {
+    WriteWhole(flags.json_path, InspectionJson(inspection));
+  }
+  return kPassed;
 }
 
 int ReportError(const char* message) {
@@ -170,6 +197,16 @@ void StartWithPassiveWaiting(char** argv) {
 
 int Main(int argc, char** argv) {
   return Guarded([&] {
+    if (IsInspect(argc, argv)) {
+      const auto flags = ParseInspectFlags(argc, argv);
+      if (!flags) {
+        Print(InspectHelp());
+        return kPassed;
+      }
+      return RunSupervised([&](const StageFn& stage) {
+        return Guarded([&] { return RunInspect(*flags, stage); });
+      });
+    }
     const ParsedFlags parsed = ParseFlags(argc, argv);
     if (!parsed.flags) {
       std::fputs(parsed.text.c_str(), stdout);

@@ -74,6 +74,37 @@ std::string Marked(std::string_view text, size_t part_at) {
   return before + std::string(kMarker) + after.substr(1);
 }
 
+// What the bundle holds besides the model, in one line; why where something
+// was not checked.
+void AppendBundleChecks(const Verification& v, std::string& out) {
+  if (v.bundle_checks.empty()) return;
+  std::vector<std::string> parts;
+  for (const Check& check : v.bundle_checks) {
+    std::string name = check.name;
+    std::replace(name.begin(), name.end(), '_', ' ');
+    parts.push_back(fmt::format("{} {}", name, Mark(check.outcome)));
+  }
+  Line(out, "  Bundle      {}", fmt::join(parts, ", "));
+  for (const Check& check : v.bundle_checks) {
+    if (check.outcome != Outcome::kNotChecked) continue;
+    Line(out, "              {}", check.detail);
+  }
+}
+
+void AppendFindings(const Verification& v, std::string& out) {
+  if (v.findings.empty()) return;
+  Line(out, "");
+  Line(out, "Findings");
+  for (const Finding& finding : v.findings) {
+    Line(out, "  {}: {}", finding.id, finding.sentence);
+    for (std::string_view rest = finding.evidence; !rest.empty();) {
+      const std::string_view line = rest.substr(0, rest.find('\n'));
+      Line(out, "    {}", line);
+      rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    }
+  }
+}
+
 void AppendHeader(const Verification& v, std::string& out) {
   std::vector<std::string> lengths;
   for (const PrefillInfo& prefill : v.model.prefills) {
@@ -94,6 +125,7 @@ void AppendHeader(const Verification& v, std::string& out) {
        v.config.model_type, v.config.num_layers, v.config.hidden_size,
        v.config.num_heads, v.config.num_kv_heads, v.config.vocab_size);
   Line(out, "  Template    {}", v.chat_template);
+  AppendBundleChecks(v, out);
   std::string rule = fmt::format(
       "first {} tokens match but for ties, mean KL divergence <= {:g} nats",
       v.limits.match_tokens, v.limits.max_kld);
@@ -218,9 +250,16 @@ void AppendSummary(const Verification& v, std::string& out) {
 }  // namespace
 
 std::string VerdictLine(const Verification& v) {
-  const int64_t failed = NumFailed(v);
-  if (failed == 0 && !v.prompts.empty()) return "✓ ALL TESTS PASSED";
-  return fmt::format("✗ {} of {} prompts failed", failed, v.prompts.size());
+  if (Passed(v)) return "✓ ALL TESTS PASSED";
+  std::string line =
+      fmt::format("✗ {} of {} prompts failed", NumFailed(v), v.prompts.size());
+  if (!v.findings.empty()) {
+    std::vector<std::string> ids;
+    for (const Finding& finding : v.findings) ids.push_back(finding.id);
+    line += fmt::format(", {} finding{}: {}", ids.size(),
+                        ids.size() == 1 ? "" : "s", fmt::join(ids, ", "));
+  }
+  return line;
 }
 
 std::string ConsoleReport(const Verification& v) {
@@ -229,6 +268,7 @@ std::string ConsoleReport(const Verification& v) {
   for (size_t i = 0; i < v.prompts.size(); ++i) {
     AppendPrompt(v.prompts[i], i, v.prompts.size(), out);
   }
+  AppendFindings(v, out);
   AppendSummary(v, out);
   return out;
 }

@@ -8,8 +8,9 @@
 
 namespace verify_tflite {
 
-// What is compared with what, each prompt, the summary. Ends with the verdict
-// line: "✓ ALL TESTS PASSED" or "✗ n of m prompts failed".
+// What is compared with what, each prompt, findings, the summary. Ends with the
+// verdict line: "✓ ALL TESTS PASSED" or "✗ n of m prompts failed", with the
+// findings named.
 std::string ConsoleReport(const Verification& verification);
 
 // The verdict line alone.

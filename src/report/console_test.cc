@@ -23,8 +23,12 @@ TEST(ConsoleReport, NeverSendsEscapesToTheTerminal) {
 
 TEST(ConsoleReport, EndsInTheVerdict) {
   Verification v = SampleVerification();
-  EXPECT_THAT(ConsoleReport(v), EndsWith("✗ 1 of 2 prompts failed\n"));
+  EXPECT_THAT(ConsoleReport(v), EndsWith("✗ 1 of 2 prompts failed, 1 finding: "
+                                         "stop-token-differs\n"));
   v.prompts.pop_back();
+  EXPECT_THAT(ConsoleReport(v), EndsWith("✗ 0 of 1 prompts failed, 1 finding: "
+                                         "stop-token-differs\n"));
+  v.findings.clear();
   EXPECT_THAT(ConsoleReport(v), EndsWith("✓ ALL TESTS PASSED\n"));
 }
 

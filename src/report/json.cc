@@ -126,7 +126,7 @@ Json ToJson(const Timing& t) {
 std::string JsonReport(const Verification& v) {
   Json json = {{"schema_version", kJsonSchemaVersion},
                {"tool_version", v.tool_version},
-               {"passed", !v.prompts.empty() && NumFailed(v) == 0},
+               {"passed", Passed(v)},
                {"num_prompts", v.prompts.size()},
                {"num_failed", NumFailed(v)},
                {"tflite_path", Text(v.tflite_path)},
@@ -147,6 +147,16 @@ std::string JsonReport(const Verification& v) {
                {"eos_ids", v.eos_ids},
                {"timing_seconds", ToJson(v.timing)},
                {"peak_memory_bytes", v.peak_memory_bytes}};
+  json["bundle_checks"] = Json::array();
+  for (const Check& check : v.bundle_checks) {
+    json["bundle_checks"].push_back(ToJson(check));
+  }
+  json["findings"] = Json::array();
+  for (const Finding& finding : v.findings) {
+    json["findings"].push_back({{"id", finding.id},
+                                {"sentence", Text(finding.sentence)},
+                                {"evidence", Text(finding.evidence)}});
+  }
   json["prompts"] = Json::array();
   for (const PromptResult& r : v.prompts) json["prompts"].push_back(ToJson(r));
   return json.dump(2) + "\n";

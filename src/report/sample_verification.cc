@@ -83,6 +83,16 @@ Verification SampleVerification() {
   v.limits = LimitsFor(v.model.recipe, v.settings);
   v.eos_ids = {2};
   v.prompts = {WithATie(v.limits), WithDifferences(v.limits)};
+  v.bundle_checks = {{"stop_tokens", Outcome::kFail, {}, {}, ""},
+                     {"start_token", Outcome::kPass, {}, {}, ""},
+                     {"chat_template", Outcome::kPass, {}, {}, ""},
+                     {"tokenizer",
+                      Outcome::kNotChecked,
+                      {},
+                      {},
+                      "Splitting is not compared."}};
+  v.findings = {{"stop-token-differs", "Texts end elsewhere.",
+                 "checkpoint: 2 \"</s>\"\nbundle: 0 \"<unk>\""}};
   v.timing = {.open = 0.25,
               .compile = 0.5,
               .prefill = 0.125,

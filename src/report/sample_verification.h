@@ -6,7 +6,8 @@
 
 namespace verify_tflite {
 
-// Two prompts of a float32 file: one passes with a tie, one fails.
+// Two prompts of a float32 file in a bundle: one passes with a tie, one fails;
+// one finding.
 Verification SampleVerification();
 
 }  // namespace verify_tflite

@@ -157,6 +157,16 @@ ChatTemplate ChatTemplate::FromFile(const std::string& path,
       Impl{path, ReadTemplate(path), SpecialTokens(config, directory)}));
 }
 
+ChatTemplate ChatTemplate::FromSource(std::string source,
+                                      const std::string& origin) {
+  const size_t fault = FindInvalidUtf8(source);
+  if (fault != std::string::npos) {
+    throw Error("{}: the chat template is not UTF-8 (byte {})", origin, fault);
+  }
+  return ChatTemplate(std::make_unique<Impl>(
+      Impl{origin, std::move(source), {{"bos_token", ""}, {"eos_token", ""}}}));
+}
+
 std::string ChatTemplate::Render(std::span<const ChatMessage> messages) const {
   for (const ChatMessage& message : messages) {
     const size_t fault = FindInvalidUtf8(message.content);

@@ -32,6 +32,10 @@ class ChatTemplate {
   static ChatTemplate FromFile(const std::string& path,
                                const std::string& directory);
 
+  // A template that stands in no file of its own; `origin` names it in
+  // messages. bos_token and eos_token are empty texts in it, as in LiteRT-LM.
+  static ChatTemplate FromSource(std::string source, const std::string& origin);
+
   ~ChatTemplate();
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;

@@ -149,7 +149,12 @@ std::unique_ptr<Tokenizer::Impl> Tokenizer::Impl::OpenHuggingFace(
   const MappedFile file(path);
   const std::string_view text(
       reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-  const TokenizerJson facts = CheckTokenizerJson(text, path);
+  return FromJson(text, path);
+}
+
+Tokenizer Tokenizer::FromJson(std::string_view text,
+                              const std::string& origin) {
+  const TokenizerJson facts = CheckTokenizerJson(text, origin);
   const Library& library = LoadLibrary();
   auto impl = facts.truncates || facts.pads
                   ? std::make_unique<HuggingFaceTokenizer>(
@@ -158,7 +163,7 @@ std::unique_ptr<Tokenizer::Impl> Tokenizer::Impl::OpenHuggingFace(
   impl->AtLeast(facts.max_id + 1);
   if (!facts.unk_token.empty() && !impl->TokenToId(facts.unk_token)) {
     // Encode would end the process at the first unknown character.
-    throw Error("{}: `unk_token` is {}, which is not in the vocabulary", path,
+    throw Error("{}: `unk_token` is {}, which is not in the vocabulary", origin,
                 Quote(facts.unk_token));
   }
   return impl;

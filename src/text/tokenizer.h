@@ -26,6 +26,9 @@ class Tokenizer {
   // aborts the process over faults that tokenizer_json.h lists as not checked,
   // after a message on standard error that gives the line and column.
   static Tokenizer Open(const std::string& directory);
+  // The same for the content of a tokenizer.json; `origin` names it in
+  // messages.
+  static Tokenizer FromJson(std::string_view text, const std::string& origin);
 
   struct Impl;  // text/tokenizer_impl.h
   ~Tokenizer();

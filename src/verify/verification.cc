@@ -18,4 +18,9 @@ int64_t NumFailed(const Verification& verification) {
                        [](const PromptResult& r) { return !r.passed; });
 }
 
+bool Passed(const Verification& verification) {
+  return !verification.prompts.empty() && NumFailed(verification) == 0 &&
+         verification.findings.empty();
+}
+
 }  // namespace verify_tflite

@@ -54,9 +54,9 @@ enum class Outcome { kPass, kFail, kNotChecked };
 struct Check {
   std::string name;  // "tokens", "kld", "logits", "prefill_logits"
   Outcome outcome = Outcome::kNotChecked;
-  std::optional<double> value;
-  std::optional<double> limit;
-  std::string detail;  // one sentence; why, where it was not checked
+  std::optional<double> value = std::nullopt;
+  std::optional<double> limit = std::nullopt;
+  std::string detail = "";  // one sentence; why, where it was not checked
 };
 
 struct PromptResult {
@@ -91,6 +91,15 @@ struct Timing {
   int64_t reference_tokens = 0;
 };
 
+// A difference that no figure of a prompt shows.
+struct Finding {
+  // "stop-token-differs", "start-token-differs", "bos-missing",
+  // "template-differs", "tokenizer-differs"
+  std::string id;
+  std::string sentence;  // what it means for who runs the file
+  std::string evidence;  // what was found on both sides; may have lines
+};
+
 struct Verification {
   std::string tool_version;
   std::string tflite_path;
@@ -101,6 +110,11 @@ struct Verification {
   Settings settings;
   Limits limits;
   std::vector<int32_t> eos_ids;
+  // What the file is packed with, compared with the checkpoint's:
+  // "stop_tokens", "start_token", "chat_template", "tokenizer". Empty for a
+  // .tflite alone.
+  std::vector<Check> bundle_checks;
+  std::vector<Finding> findings;
   std::vector<PromptResult> prompts;
   Timing timing;
   int64_t peak_memory_bytes = 0;  // resident set of the whole run
@@ -110,6 +124,9 @@ struct Verification {
 std::optional<size_t> FirstDifference(const PromptResult& result);
 
 int64_t NumFailed(const Verification& verification);
+
+// There were prompts, all passed, and there are no findings.
+bool Passed(const Verification& verification);
 
 }  // namespace verify_tflite
 

@@ -1,0 +1,97 @@
+#include "candidate/tflite_file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "base/error.h"
+#include "base/testing.h"
+
+namespace verify_tflite {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Pair;
+using ::testing::ThrowsMessage;
+
+// Made by the schema classes of ai-edge-litert (tools/record_tflite.py).
+const std::string& Good() {
+  static const std::string content = ReadFile(TestDataPath("small.tflite"));
+  return content;
+}
+
+TfliteFile Read(const std::string& content) {
+  return ReadTfliteFile(std::as_bytes(std::span(content)), "a.tflite");
+}
+
+// As tools/record_tflite.py writes it.
+TEST(TfliteFile, ReadsWhatIsInIt) {
+  const TfliteFile file = Read(Good());
+  EXPECT_EQ(file.version, 3u);
+  EXPECT_EQ(file.description, "small");
+  EXPECT_EQ(file.subgraphs, 2);
+  EXPECT_THAT(file.metadata, ElementsAre(Pair("min_runtime_version", 5)));
+  EXPECT_THAT(
+      file.ops,
+      ElementsAre(Pair("CUSTOM own", 1), Pair("FULLY_CONNECTED", 2),
+                  Pair("STABLEHLO_COMPOSITE", 1), Pair("operator 250", 1)));
+  EXPECT_THAT(file.composites, ElementsAre(Pair("odml.rms_norm", 1)));
+  ASSERT_EQ(file.signatures.size(), 1u);
+  EXPECT_EQ(file.signatures[0].name, "decode");
+  ASSERT_EQ(file.signatures[0].inputs.size(), 1u);
+  EXPECT_EQ(file.signatures[0].inputs[0].name, "tokens");
+  EXPECT_EQ(file.signatures[0].inputs[0].type, "INT32");
+  EXPECT_THAT(file.signatures[0].inputs[0].shape, ElementsAre(1, -1));
+  ASSERT_EQ(file.signatures[0].outputs.size(), 1u);
+  EXPECT_THAT(file.signatures[0].outputs[0].shape, ElementsAre(1, 7));
+}
+
+TEST(TfliteFile, TellsHowConstantsAreStored) {
+  const TfliteFile file = Read(Good());
+  std::map<std::string, std::array<int64_t, 3>> found;
+  for (const auto& [how, w] : file.weights) {
+    found[how] = {w.tensors, w.bytes, w.elements};
+  }
+  EXPECT_THAT(found,
+              ElementsAre(Pair("FLOAT32", ElementsAre(1, 8, 2)),
+                          Pair("INT4 in blocks of 32", ElementsAre(1, 32, 64)),
+                          Pair("INT8 per channel", ElementsAre(1, 6, 6)),
+                          Pair("INT8 per tensor", ElementsAre(1, 4, 4))));
+  EXPECT_THAT(
+      file.weight_bytes,
+      ElementsAre(Pair("FLOAT32", 8), Pair("INT4", 32), Pair("INT8", 10)));
+}
+
+TEST(TfliteFile, TruncatedAnywhere) {
+  for (size_t size = 0; size < Good().size(); ++size) {
+    try {
+      Read(Good().substr(0, size));
+      // Only what nothing points to may be missing.
+      EXPECT_GT(size + 8, Good().size());
+    } catch (const Error& e) {
+      EXPECT_THAT(e.what(), HasSubstr("a.tflite is damaged or incomplete"));
+    }
+  }
+}
+
+TEST(TfliteFile, RandomDamage) {
+  std::mt19937 random(1);
+  int refused = 0;
+  for (int i = 0; i < 20000; ++i) {
+    std::string content = Good();
+    for (size_t n = 1 + random() % 4; n > 0; --n) {
+      content[random() % content.size()] = static_cast<char>(random());
+    }
+    try {
+      Read(content);
+    } catch (const Error&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 5000);
+}
+
+}  // namespace
+}  // namespace verify_tflite

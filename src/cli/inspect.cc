@@ -1,0 +1,242 @@
+#include "cli/inspect.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/json_file.h"
+#include "base/mapped_file.h"
+#include "base/utf8.h"
+#include "checkpoint/checkpoint.h"
+#include "text/chat_template.h"
+#include "text/eos.h"
+#include "text/tokenizer.h"
+
+namespace verify_tflite {
+namespace {
+
+// Of config.json, where they are there; what the architecture is made of.
+constexpr const char* kConfigKeys[] = {
+    "num_hidden_layers",   "hidden_size",
+    "intermediate_size",   "num_attention_heads",
+    "num_key_value_heads", "head_dim",
+    "vocab_size",          "max_position_embeddings",
+    "hidden_act",          "rms_norm_eps",
+    "rope_parameters",     "rope_scaling",
+    "rope_theta",          "tie_word_embeddings",
+    "sliding_window",
+};
+
+InspectedModel InspectModel(std::span<const std::byte> bytes,
+                            const std::string& model_type,
+                            const std::string& what) {
+  InspectedModel model;
+  model.model_type = model_type;
+  if (!IsTflite(bytes)) {
+    model.damage = what + ": is no TFLite model";
+    return model;
+  }
+  try {
+    model.file = ReadTfliteFile(bytes, what);
+  } catch (const Error& e) {
+    model.damage = e.what();
+  }
+  return model;
+}
+
+// What verification would make of the file.
+void Understand(const std::string& path, InspectedModel& model) {
+  try {
+    model.llm = Model::Open(path).info();
+  } catch (const Error& e) {
+    model.unsupported = e.what();
+  }
+}
+
+std::string DescribeTokenizer(const Bundle& bundle) {
+  try {
+    if (const auto json = bundle.ReadHfTokenizer()) {
+      return fmt::format("Hugging Face tokenizer.json, {} bytes", json->size());
+    }
+  } catch (const Error& e) {
+    return e.what();
+  }
+  if (const auto model = bundle.SentencePieceModel()) {
+    return fmt::format("SentencePiece model, {} bytes", model->size());
+  }
+  return "none";
+}
+
+void InspectBundle(const MappedFile& file, Inspection& result) {
+  const Bundle bundle = Bundle::Read(file.bytes(), file.path());
+  InspectedBundle& b = result.bundle.emplace();
+  b.version = fmt::format("{}", fmt::join(bundle.version(), "."));
+  b.system_metadata = bundle.system_metadata();
+  b.llm_metadata = bundle.ReadLlmMetadata();
+  b.tokenizer = DescribeTokenizer(bundle);
+  const BundleSection* run = nullptr;
+  std::string unsupported;
+  try {
+    run = &bundle.PrefillDecode();
+  } catch (const Error& e) {
+    unsupported = e.what();
+  }
+  for (size_t i = 0; i < bundle.sections().size(); ++i) {
+    const BundleSection& s = bundle.sections()[i];
+    b.sections.push_back({NameOf(s.type), s.begin, s.end, s.items});
+    if (s.type != SectionType::kTfliteModel) continue;
+    result.models.push_back(InspectModel(
+        s.bytes, s.model_type, fmt::format("{}: section {}", file.path(), i)));
+    if (&s == run) Understand(file.path(), result.models.back());
+  }
+  if (!unsupported.empty()) {
+    if (result.models.empty()) result.models.emplace_back();
+    result.models.front().unsupported = unsupported;
+  }
+}
+
+// Runs part of the inspection of a checkpoint; what it throws is part of the
+// result.
+template <typename Work>
+void Try(InspectedCheckpoint& c, const Work& work) {
+  try {
+    work();
+  } catch (const Error& e) {
+    c.unsupported.emplace_back(e.what());
+  }
+}
+
+void InspectConfig(const std::string& directory, InspectedCheckpoint& c) {
+  const auto config = ReadJsonFile(directory + "/config.json");
+  const auto type = config.find("model_type");
+  if (type != config.end() && type->is_string()) c.model_type = *type;
+  for (const char* key : kConfigKeys) {
+    const auto value = config.find(key);
+    if (value == config.end() || value->is_null()) continue;
+    c.config.emplace_back(
+        key, value->is_string() ? value->get<std::string>() : value->dump());
+  }
+}
+
+void InspectWeights(const std::string& directory, InspectedCheckpoint& c) {
+  const Checkpoint checkpoint = Checkpoint::Open(directory);
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    const auto bytes = static_cast<int64_t>(tensor.data.size());
+    ++c.tensors;
+    c.parameters += bytes / static_cast<int64_t>(SizeOf(tensor.dtype));
+    c.tensor_bytes[std::string(NameOf(tensor.dtype))] += bytes;
+  }
+}
+
+void InspectTokenizer(const std::string& directory, InspectedCheckpoint& c) {
+  const auto json = ReadJsonFile(directory + "/tokenizer.json");
+  const auto model = json.find("model");
+  if (model != json.end() && model->is_object()) {
+    c.tokenizer = model->value("type", "tokenizer.json");
+  }
+  const Tokenizer tokenizer = Tokenizer::Open(directory);
+  c.tokenizer +=
+      fmt::format(" (tokenizer.json), ids below {}", tokenizer.vocab_size());
+  c.eos_ids = ReadEosIds(directory, tokenizer);
+}
+
+void InspectTemplate(const std::string& directory, InspectedCheckpoint& c) {
+  if (!ChatTemplate::FromCheckpoint(directory)) return;
+  c.chat_template = std::filesystem::exists(directory + "/chat_template.jinja")
+                        ? "chat_template.jinja"
+                        : "in tokenizer_config.json";
+}
+
+void InspectCheckpoint(const std::string& directory, Inspection& result) {
+  InspectedCheckpoint& c = result.checkpoint.emplace();
+  c.tokenizer = "none";
+  c.chat_template = "none";
+  InspectConfig(directory, c);
+  Try(c, [&] { InspectWeights(directory, c); });
+  Try(c, [&] { InspectTokenizer(directory, c); });
+  Try(c, [&] { InspectTemplate(directory, c); });
+}
+
+}  // namespace
+
+bool IsInspect(int argc, const char* const* argv) {
+  return argc > 1 && std::string_view(argv[1]) == "inspect";
+}
+
+std::string InspectHelp() {
+  return R"(What is in a converted model, a bundle or a checkpoint?
+
+Usage: verify_tflite inspect PATH [--json[=FILE]]
+
+  PATH           a .tflite or .litertlm file, or a directory with config.json
+  --json         print JSON (format: docs/inspect.md); to FILE if named
+
+Says what verify_tflite makes of it, and why where it could not verify it.
+Exit code: 0 read, 2 could not be read.
+)";
+}
+
+std::optional<InspectFlags> ParseInspectFlags(int argc,
+                                              const char* const* argv) {
+  InspectFlags flags;
+  for (int i = 2; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    constexpr std::string_view kJsonFile = "--json=";
+    if (argument == "--help" || argument == "-h") return std::nullopt;
+    if (argument == "--json") {
+      flags.json = true;
+    } else if (argument.starts_with(kJsonFile)) {
+      flags.json = true;
+      flags.json_path = argument.substr(kJsonFile.size());
+      if (flags.json_path.empty()) throw Error("--json=: the value is empty");
+    } else if (argument.starts_with("--")) {
+      throw Error("{}: unknown (verify_tflite inspect --help explains it)",
+                  Quote(argument));
+    } else if (!flags.path.empty()) {
+      throw Error("inspect: expected one path, found {} and {}",
+                  Quote(flags.path), Quote(argument));
+    } else {
+      flags.path = argument;
+    }
+  }
+  if (flags.path.empty()) {
+    throw Error(
+        "inspect: name a file or directory (verify_tflite inspect --help)");
+  }
+  return flags;
+}
+
+Inspection Inspect(const std::string& path, const StageFn& stage) {
+  stage("inspecting " + path);
+  Inspection result;
+  result.path = path;
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    result.kind = "checkpoint";
+    InspectCheckpoint(path, result);
+    return result;
+  }
+  const MappedFile file(path);
+  result.bytes = static_cast<int64_t>(file.bytes().size());
+  if (Bundle::IsBundle(file.bytes())) {
+    result.kind = ".litertlm";
+    InspectBundle(file, result);
+    return result;
+  }
+  if (!IsTflite(file.bytes())) {
+    throw Error(
+        "{}: is neither a .tflite nor a .litertlm file, nor a directory with a "
+        "checkpoint",
+        path);
+  }
+  result.kind = ".tflite";
+  result.models.push_back(InspectModel(file.bytes(), "", path));
+  Understand(path, result.models.back());
+  return result;
+}
+
+}  // namespace verify_tflite

@@ -1,0 +1,34 @@
+// The command `verify_tflite inspect`.
+#ifndef VERIFY_TFLITE_CLI_INSPECT_H_
+#define VERIFY_TFLITE_CLI_INSPECT_H_
+
+#include <optional>
+#include <string>
+
+#include "cli/supervisor.h"
+#include "report/inspect.h"
+
+namespace verify_tflite {
+
+struct InspectFlags {
+  std::string path;
+  bool json = false;
+  std::string json_path;  // empty with `json`: standard output
+};
+
+// Whether the command line asks for this command.
+bool IsInspect(int argc, const char* const* argv);
+
+// No value for --help. Throws Error for an unknown flag or other than one path.
+std::optional<InspectFlags> ParseInspectFlags(int argc,
+                                              const char* const* argv);
+std::string InspectHelp();
+
+// Reads what is at `path`: a .tflite, a .litertlm or a checkpoint directory.
+// What this program could not verify is part of the result; Error is thrown for
+// what it cannot read at all.
+Inspection Inspect(const std::string& path, const StageFn& stage);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_CLI_INSPECT_H_

@@ -1,0 +1,372 @@
+#include "report/inspect.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+
+#include "base/utf8.h"
+
+namespace verify_tflite {
+namespace {
+
+constexpr size_t kColumns = 100;
+// The longest text shown of a template, a metadata value and so on.
+constexpr size_t kMaxShown = 70;
+
+template <typename... Args>
+void Line(std::string& out, fmt::format_string<Args...> format,
+          Args&&... args) {
+  fmt::format_to(std::back_inserter(out), format, std::forward<Args>(args)...);
+  out += '\n';
+}
+
+// Quoted, and cut where long.
+std::string Show(std::string_view text) {
+  if (text.size() <= kMaxShown) return Quote(text);
+  return Quote(ReplaceInvalidUtf8(text.substr(0, kMaxShown))) + "…";
+}
+
+// A name from the file that needs no quotes where it is plain.
+std::string Plain(std::string_view text) {
+  const bool plain =
+      !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+        return c > ' ' && c <= '~' && c != '"';
+      });
+  return plain ? std::string(text) : Quote(text);
+}
+
+// One line of text from the file, cut where long; in quotes where it needs
+// them.
+std::string Text(std::string_view text) {
+  const std::string quoted = Show(text);
+  const bool needs_none =
+      !text.empty() && quoted == fmt::format("\"{}\"", text);
+  return needs_none ? std::string(text) : quoted;
+}
+
+std::string Size(int64_t bytes) {
+  const auto value = static_cast<double>(bytes);
+  if (bytes >= 1'000'000'000) return fmt::format("{:.2f} GB", value / 1e9);
+  if (bytes >= 1'000'000) return fmt::format("{:.1f} MB", value / 1e6);
+  if (bytes >= 1000) return fmt::format("{:.1f} kB", value / 1e3);
+  return fmt::format("{} B", bytes);
+}
+
+std::string Count(int64_t count) {
+  const auto value = static_cast<double>(count);
+  if (count >= 1'000'000'000) return fmt::format("{:.2f} B", value / 1e9);
+  if (count >= 1'000'000) return fmt::format("{:.1f} M", value / 1e6);
+  return fmt::format("{}", count);
+}
+
+// Words after a heading, broken at kColumns.
+void Wrapped(std::string& out, std::string_view heading,
+             const std::vector<std::string>& words,
+             std::string_view separator = ",") {
+  const std::string indent(heading.size(), ' ');
+  std::string line(heading);
+  for (size_t i = 0; i < words.size(); ++i) {
+    const std::string word =
+        words[i] + std::string(i + 1 < words.size() ? separator : "");
+    if (line.size() + 1 + word.size() > kColumns && line != indent) {
+      Line(out, "{}", line);
+      line = indent;
+    }
+    line += " " + word;
+  }
+  Line(out, "{}", line);
+}
+
+// A sentence after a heading.
+void Sentence(std::string& out, std::string_view heading,
+              std::string_view text) {
+  std::vector<std::string> words;
+  for (std::string_view rest = text; !rest.empty();) {
+    const size_t end = std::min(rest.find_first_of(" \n"), rest.size());
+    if (end > 0) words.emplace_back(rest.substr(0, end));
+    rest.remove_prefix(std::min(rest.size(), end + 1));
+  }
+  Wrapped(out, heading, words, "");
+}
+
+std::string TokenText(const BundleToken& token) {
+  if (token.ids.empty()) return Show(token.text);
+  return fmt::format("{}", fmt::join(token.ids, " "));
+}
+
+// "kv_cache_k_0" -> "kv_cache_k_" and 0.
+std::pair<std::string_view, std::string_view> SplitNumber(
+    std::string_view name) {
+  const size_t end = name.find_last_not_of("0123456789");
+  const size_t size = end == std::string_view::npos ? 0 : end + 1;
+  return {name.substr(0, size), name.substr(size)};
+}
+
+void AppendTensors(const char* direction,
+                   const std::vector<TfliteTensor>& tensors, std::string& out) {
+  // Tensors that differ by their number alone take one line.
+  struct Group {
+    const TfliteTensor* first;
+    size_t count;
+  };
+  std::vector<Group> groups;
+  for (const TfliteTensor& t : tensors) {
+    const auto same = [&](const Group& g) {
+      return SplitNumber(t.name).first == SplitNumber(g.first->name).first &&
+             !SplitNumber(t.name).second.empty() &&
+             !SplitNumber(g.first->name).second.empty() &&
+             t.type == g.first->type && t.shape == g.first->shape;
+    };
+    const auto known = std::find_if(groups.begin(), groups.end(), same);
+    if (known == groups.end()) {
+      groups.push_back({&t, 1});
+    } else {
+      ++known->count;
+    }
+  }
+  for (const Group& g : groups) {
+    std::string name = Plain(g.first->name);
+    if (g.count > 1) {
+      name = fmt::format("{}… ({} tensors)", name, g.count);
+    }
+    Line(out, "      {:<4} {:<40} {:<8} [{}]", direction, name, g.first->type,
+         fmt::join(g.first->shape, ", "));
+  }
+}
+
+void AppendSignatures(const TfliteFile& file, std::string& out) {
+  Line(out, "  Signatures");
+  if (file.signatures.empty()) Line(out, "    none");
+  for (const TfliteSignature& s : file.signatures) {
+    Line(out, "    {}", Plain(s.name));
+    AppendTensors("in", s.inputs, out);
+    AppendTensors("out", s.outputs, out);
+  }
+}
+
+void AppendWeights(const TfliteFile& file, std::string& out) {
+  int64_t elements = 0;
+  int64_t bytes = 0;
+  for (const auto& [how, w] : file.weights) {
+    elements += w.elements;
+    bytes += w.bytes;
+  }
+  Line(out, "  Weights      {}, {} numbers", Size(bytes), Count(elements));
+  std::vector<std::pair<std::string, TfliteWeights>> rows(file.weights.begin(),
+                                                          file.weights.end());
+  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
+    return a.second.elements > b.second.elements;
+  });
+  for (const auto& [how, w] : rows) {
+    Line(out, "    {:<30} {:>6} tensors {:>10} {:>6.2f} % of numbers", how,
+         w.tensors, Size(w.bytes),
+         elements == 0 ? 0.0
+                       : 100.0 * static_cast<double>(w.elements) /
+                             static_cast<double>(elements));
+  }
+}
+
+void AppendHistogram(const char* heading,
+                     const std::map<std::string, int64_t>& counts,
+                     std::string& out) {
+  if (counts.empty()) return;
+  std::vector<std::pair<std::string, int64_t>> rows(counts.begin(),
+                                                    counts.end());
+  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
+    return a.second > b.second;
+  });
+  std::vector<std::string> words;
+  for (const auto& [name, count] : rows) {
+    words.push_back(fmt::format("{} {}", Plain(name), count));
+  }
+  Wrapped(out, heading, words);
+}
+
+// Decode's first input whose name begins so.
+const TfliteTensor* FindDecodeInput(const TfliteFile& file,
+                                    std::string_view prefix) {
+  for (const TfliteSignature& s : file.signatures) {
+    if (s.name != "decode") continue;
+    for (const TfliteTensor& t : s.inputs) {
+      if (t.name.starts_with(prefix)) return &t;
+    }
+  }
+  return nullptr;
+}
+
+// Shape with the axis of positions, where only one can be.
+std::string Layout(const TfliteTensor& cache, int64_t kv_length) {
+  std::vector<std::string> parts;
+  const bool one =
+      std::count(cache.shape.begin(), cache.shape.end(), kv_length) == 1;
+  for (const int32_t dim : cache.shape) {
+    parts.push_back(one && dim == kv_length ? fmt::format("{} positions", dim)
+                                            : fmt::format("{}", dim));
+  }
+  return fmt::format("{} [{}]", cache.type, fmt::join(parts, ", "));
+}
+
+void AppendLlm(const InspectedModel& model, std::string& out) {
+  if (!model.unsupported.empty()) {
+    Sentence(out, "  Verifiable   no:", model.unsupported);
+    return;
+  }
+  if (!model.llm) return;
+  const ModelInfo& info = *model.llm;
+  std::vector<std::string> prefills;
+  for (const PrefillInfo& p : info.prefills) {
+    prefills.push_back(fmt::format(
+        "{}{}", p.length,
+        p.logit_rows == 0 ? ""
+                          : fmt::format(" ({} logit rows)", p.logit_rows)));
+  }
+  Line(out, "  Verifiable   yes: {}, {} layers, vocabulary {}",
+       NameOf(info.recipe), info.num_layers, info.vocab_size);
+  Line(out, "    prefill    {}", fmt::join(prefills, ", "));
+  Line(out, "    KV cache   {} positions, {}", info.kv_length,
+       Size(info.kv_bytes));
+  if (!model.file) return;
+  for (const char* prefix :
+       {"kv_cache_k_", "k_cache_", "kv_cache_v_", "v_cache_"}) {
+    if (const auto* cache = FindDecodeInput(*model.file, prefix)) {
+      Line(out, "      {:<16} {}", Plain(cache->name),
+           Layout(*cache, info.kv_length));
+    }
+  }
+  const auto* mask = FindDecodeInput(*model.file, "mask");
+  if (mask == nullptr) mask = FindDecodeInput(*model.file, "attn_mask");
+  if (mask != nullptr) {
+    Line(out, "    mask       input {} {} [{}]", Plain(mask->name), mask->type,
+         fmt::join(mask->shape, ", "));
+  } else {
+    Line(out, "    mask       made by the graph");
+  }
+  if (!info.ignored_signatures.empty()) {
+    std::vector<std::string> names;
+    for (const std::string& name : info.ignored_signatures) {
+      names.push_back(Plain(name));
+    }
+    Wrapped(out, "    not used  ", names);
+  }
+}
+
+void AppendModel(const InspectedModel& model, std::string& out) {
+  Line(out, "");
+  Line(out, "Model{}{}", model.model_type.empty() ? "" : " ",
+       model.model_type.empty() ? "" : Plain(model.model_type));
+  if (!model.damage.empty()) Sentence(out, "  Damaged     ", model.damage);
+  AppendLlm(model, out);
+  if (!model.file) return;
+  const TfliteFile& file = *model.file;
+  if (!file.description.empty()) {
+    Line(out, "  Description  {}", Show(file.description));
+  }
+  AppendWeights(file, out);
+  AppendSignatures(file, out);
+  Line(out, "  Graph        {} subgraphs", file.subgraphs);
+  AppendHistogram("    operators ", file.ops, out);
+  AppendHistogram("    composites", file.composites, out);
+  if (file.metadata.empty()) return;
+  Line(out, "  Metadata");
+  for (const auto& [name, bytes] : file.metadata) {
+    Line(out, "    {:<40} {:>10}", Plain(name), Size(bytes));
+  }
+}
+
+void AppendAffixes(const char* role,
+                   const std::optional<PromptAffixes>& affixes,
+                   std::string& out) {
+  if (!affixes) return;
+  Line(out, "    {:<14} {} … {}", role, Show(affixes->prefix),
+       Show(affixes->suffix));
+}
+
+void AppendLlmMetadata(const LlmMetadata& m, std::string& out) {
+  Line(out, "  LLM metadata");
+  if (!m.model_type.empty()) Line(out, "    model type     {}", m.model_type);
+  Line(out, "    start token    {}",
+       m.start_token ? TokenText(*m.start_token) : "none");
+  std::vector<std::string> stops;
+  for (const BundleToken& token : m.stop_tokens) {
+    stops.push_back(TokenText(token));
+  }
+  if (stops.empty()) stops.push_back("none");
+  Wrapped(out, "    stop tokens   ", stops);
+  if (m.max_num_tokens > 0) {
+    Line(out, "    max tokens     {}", m.max_num_tokens);
+  }
+  if (m.jinja_template) {
+    Line(out, "    chat template  {} bytes", m.jinja_template->size());
+    Line(out, "      {}", Show(*m.jinja_template));
+  }
+  AppendAffixes("user", m.user, out);
+  AppendAffixes("model", m.model, out);
+  AppendAffixes("system", m.system, out);
+}
+
+void AppendBundle(const InspectedBundle& bundle, std::string& out) {
+  Line(out, "");
+  Line(out, "Bundle {}", bundle.version);
+  for (const auto& [key, value] : bundle.system_metadata) {
+    Line(out, "  {:<24} {}", Plain(key), Show(value));
+  }
+  Line(out, "  Sections");
+  for (size_t i = 0; i < bundle.sections.size(); ++i) {
+    const InspectedSection& s = bundle.sections[i];
+    Line(out, "    {:<3} {:<18} {:>10}  from byte {}", i, s.type,
+         Size(static_cast<int64_t>(s.end - s.begin)), s.begin);
+    for (const auto& [key, value] : s.items) {
+      Line(out, "        {} = {}", Plain(key), Show(value));
+    }
+  }
+  if (bundle.llm_metadata) AppendLlmMetadata(*bundle.llm_metadata, out);
+  Sentence(out, "  Tokenizer   ", bundle.tokenizer);
+}
+
+void AppendCheckpoint(const InspectedCheckpoint& c, std::string& out) {
+  Line(out, "");
+  Line(out, "Checkpoint");
+  Line(out, "  Architecture {}", Plain(c.model_type));
+  for (const auto& [key, value] : c.config) {
+    Line(out, "    {:<26} {}", Plain(key), Text(value));
+  }
+  Line(out, "  Parameters   {} in {} tensors", Count(c.parameters), c.tensors);
+  for (const auto& [dtype, bytes] : c.tensor_bytes) {
+    Line(out, "    {:<26} {:>10}", dtype, Size(bytes));
+  }
+  Line(out, "  Tokenizer    {}", c.tokenizer);
+  Line(out, "  Template     {}", c.chat_template);
+  Line(out, "  EOS ids      {}",
+       c.eos_ids.empty() ? "none"
+                         : fmt::format("{}", fmt::join(c.eos_ids, ", ")));
+  if (c.unsupported.empty()) {
+    Line(out, "  Verifiable   yes");
+    return;
+  }
+  for (const std::string& reason : c.unsupported) {
+    Sentence(out, "  Verifiable   no:", reason);
+  }
+}
+
+}  // namespace
+
+std::string InspectionReport(const Inspection& inspection) {
+  std::string out;
+  Line(out, "{}", inspection.path);
+  if (inspection.bytes > 0) {
+    Line(out, "  {}, {}", inspection.kind, Size(inspection.bytes));
+  } else {
+    Line(out, "  {}", inspection.kind);
+  }
+  if (inspection.bundle) AppendBundle(*inspection.bundle, out);
+  for (const InspectedModel& model : inspection.models) {
+    AppendModel(model, out);
+  }
+  if (inspection.checkpoint) AppendCheckpoint(*inspection.checkpoint, out);
+  return out;
+}
+
+}  // namespace verify_tflite

@@ -1,0 +1,76 @@
+// What is in a file or a checkpoint, as text for people and as JSON.
+#ifndef VERIFY_TFLITE_REPORT_INSPECT_H_
+#define VERIFY_TFLITE_REPORT_INSPECT_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "candidate/bundle.h"
+#include "candidate/model.h"
+#include "candidate/tflite_file.h"
+
+namespace verify_tflite {
+
+// One TFLite model: the file itself or a section of a bundle.
+struct InspectedModel {
+  std::string model_type;  // "prefill_decode", …; empty for a .tflite
+  std::optional<TfliteFile> file;
+  std::string damage;  // why `file` could not be read
+  // What this program makes of it; of the model it would run alone.
+  std::optional<ModelInfo> llm;
+  std::string unsupported;  // why it would not; empty where not asked
+};
+
+struct InspectedSection {
+  std::string type;
+  uint64_t begin = 0;
+  uint64_t end = 0;
+  std::vector<KeyValue> items;
+};
+
+struct InspectedBundle {
+  std::string version;
+  std::vector<KeyValue> system_metadata;
+  std::vector<InspectedSection> sections;
+  std::optional<LlmMetadata> llm_metadata;
+  // "Hugging Face tokenizer.json, 2104556 bytes", …
+  std::string tokenizer;
+};
+
+struct InspectedCheckpoint {
+  std::string model_type;
+  std::vector<KeyValue> config;  // the numbers that make the architecture
+  int64_t parameters = 0;
+  std::map<std::string, int64_t> tensor_bytes;  // by dtype
+  int64_t tensors = 0;
+  std::string tokenizer;      // its kind
+  std::string chat_template;  // where it stands, or "none"
+  std::vector<int32_t> eos_ids;
+  std::vector<std::string> unsupported;  // what cannot be verified, and why
+};
+
+struct Inspection {
+  std::string path;
+  std::string kind;  // ".tflite", ".litertlm", "checkpoint"
+  int64_t bytes = 0;
+  std::optional<InspectedBundle> bundle;
+  std::vector<InspectedModel> models;
+  std::optional<InspectedCheckpoint> checkpoint;
+};
+
+// Raised when a field changes its meaning or goes; new fields do not raise it.
+inline constexpr int kInspectSchemaVersion = 1;
+
+// Tables that fit 100 columns, but for names longer than that.
+std::string InspectionReport(const Inspection& inspection);
+
+// Format: docs/inspect.md. Pretty-printed, ending in a newline.
+std::string InspectionJson(const Inspection& inspection);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_REPORT_INSPECT_H_

@@ -1,0 +1,169 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "base/utf8.h"
+#include "report/inspect.h"
+
+namespace verify_tflite {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Names in a damaged file may be no UTF-8, on which nlohmann/json throws.
+std::string Text(std::string_view text) { return ReplaceInvalidUtf8(text); }
+
+// As a list of pairs: keys may be given twice.
+Json ToJson(const std::vector<KeyValue>& items) {
+  Json json = Json::array();
+  for (const auto& [key, value] : items) {
+    json.push_back({{"key", Text(key)}, {"value", Text(value)}});
+  }
+  return json;
+}
+
+Json Counts(const std::map<std::string, int64_t>& counts) {
+  Json json = Json::object();
+  for (const auto& [name, count] : counts) json[Text(name)] = count;
+  return json;
+}
+
+Json ToJson(const BundleToken& token) {
+  if (token.ids.empty()) return {{"text", Text(token.text)}};
+  return {{"ids", token.ids}};
+}
+
+Json ToJson(const std::optional<PromptAffixes>& affixes) {
+  if (!affixes) return nullptr;
+  return {{"prefix", Text(affixes->prefix)}, {"suffix", Text(affixes->suffix)}};
+}
+
+Json ToJson(const LlmMetadata& m) {
+  Json json = {
+      {"model_type", m.model_type}, {"max_num_tokens", m.max_num_tokens},
+      {"start_token", nullptr},     {"stop_tokens", Json::array()},
+      {"jinja_template", nullptr},  {"user", ToJson(m.user)},
+      {"model", ToJson(m.model)},   {"system", ToJson(m.system)}};
+  if (m.start_token) json["start_token"] = ToJson(*m.start_token);
+  for (const BundleToken& token : m.stop_tokens) {
+    json["stop_tokens"].push_back(ToJson(token));
+  }
+  if (m.jinja_template) json["jinja_template"] = Text(*m.jinja_template);
+  return json;
+}
+
+Json ToJson(const InspectedBundle& bundle) {
+  Json json = {{"version", bundle.version},
+               {"system_metadata", ToJson(bundle.system_metadata)},
+               {"sections", Json::array()},
+               {"llm_metadata", nullptr},
+               {"tokenizer", bundle.tokenizer}};
+  for (const InspectedSection& s : bundle.sections) {
+    json["sections"].push_back({{"type", s.type},
+                                {"begin", s.begin},
+                                {"end", s.end},
+                                {"items", ToJson(s.items)}});
+  }
+  if (bundle.llm_metadata) json["llm_metadata"] = ToJson(*bundle.llm_metadata);
+  return json;
+}
+
+Json ToJson(const std::vector<TfliteTensor>& tensors) {
+  Json json = Json::array();
+  for (const TfliteTensor& t : tensors) {
+    json.push_back(
+        {{"name", Text(t.name)}, {"type", t.type}, {"shape", t.shape}});
+  }
+  return json;
+}
+
+Json ToJson(const TfliteFile& file) {
+  Json json = {{"description", Text(file.description)},
+               {"version", file.version},
+               {"subgraphs", file.subgraphs},
+               {"signatures", Json::array()},
+               {"weights", Json::array()},
+               {"weight_bytes", Counts(file.weight_bytes)},
+               {"operators", Counts(file.ops)},
+               {"composites", Counts(file.composites)},
+               {"metadata", Json::array()}};
+  for (const TfliteSignature& s : file.signatures) {
+    json["signatures"].push_back({{"name", Text(s.name)},
+                                  {"inputs", ToJson(s.inputs)},
+                                  {"outputs", ToJson(s.outputs)}});
+  }
+  for (const auto& [how, w] : file.weights) {
+    json["weights"].push_back({{"stored", how},
+                               {"tensors", w.tensors},
+                               {"bytes", w.bytes},
+                               {"elements", w.elements}});
+  }
+  for (const auto& [name, bytes] : file.metadata) {
+    json["metadata"].push_back({{"name", Text(name)}, {"bytes", bytes}});
+  }
+  return json;
+}
+
+Json ToJson(const ModelInfo& m) {
+  Json prefills = Json::array();
+  for (const PrefillInfo& p : m.prefills) {
+    prefills.push_back({{"signature", Text(p.name)},
+                        {"length", p.length},
+                        {"logit_rows", p.logit_rows}});
+  }
+  Json ignored = Json::array();
+  for (const std::string& name : m.ignored_signatures) {
+    ignored.push_back(Text(name));
+  }
+  return {{"recipe", NameOf(m.recipe)}, {"num_layers", m.num_layers},
+          {"vocab_size", m.vocab_size}, {"kv_length", m.kv_length},
+          {"kv_bytes", m.kv_bytes},     {"mask_input", m.mask_input},
+          {"prefills", prefills},       {"ignored_signatures", ignored}};
+}
+
+Json ToJson(const InspectedModel& model) {
+  return {{"model_type", Text(model.model_type)},
+          {"file", model.file ? ToJson(*model.file) : Json(nullptr)},
+          {"damage", Text(model.damage)},
+          {"llm", model.llm ? ToJson(*model.llm) : Json(nullptr)},
+          {"unsupported", Text(model.unsupported)}};
+}
+
+Json ToJson(const InspectedCheckpoint& c) {
+  Json unsupported = Json::array();
+  for (const std::string& reason : c.unsupported) {
+    unsupported.push_back(Text(reason));
+  }
+  return {{"model_type", Text(c.model_type)},
+          {"config", ToJson(c.config)},
+          {"parameters", c.parameters},
+          {"tensors", c.tensors},
+          {"tensor_bytes", Counts(c.tensor_bytes)},
+          {"tokenizer", Text(c.tokenizer)},
+          {"chat_template", Text(c.chat_template)},
+          {"eos_ids", c.eos_ids},
+          {"unsupported", unsupported}};
+}
+
+}  // namespace
+
+std::string InspectionJson(const Inspection& inspection) {
+  Json json = {{"schema_version", kInspectSchemaVersion},
+               {"path", Text(inspection.path)},
+               {"kind", inspection.kind},
+               {"bytes", inspection.bytes},
+               {"bundle", nullptr},
+               {"models", Json::array()},
+               {"checkpoint", nullptr}};
+  if (inspection.bundle) json["bundle"] = ToJson(*inspection.bundle);
+  for (const InspectedModel& model : inspection.models) {
+    json["models"].push_back(ToJson(model));
+  }
+  if (inspection.checkpoint) {
+    json["checkpoint"] = ToJson(*inspection.checkpoint);
+  }
+  return json.dump(2) + "\n";
+}
+
+}  // namespace verify_tflite

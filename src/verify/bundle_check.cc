@@ -1,0 +1,462 @@
+#include "verify/bundle_check.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <iterator>
+#include <optional>
+#include <set>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "base/protobuf.h"
+#include "base/utf8.h"
+
+namespace verify_tflite {
+namespace {
+
+// Where tokenizers are known to part: white space, digits, scripts,
+// punctuation, case, combining marks, bytes of several characters, code.
+constexpr std::string_view kTexts[] = {
+    "Hello, world!",
+    " leading and trailing ",
+    "two  spaces,   three",
+    "line\nline\n\nparagraph\r\n\ttab",
+    "1 12 123 1234 12345 3.14159 1,000,000 2026-01-31",
+    "don't you're I'll THEY'VE O'Neil's",
+    "naïve café Ångström fi ﬁ",
+    "e\u0301 a\u0308 n\u0303",
+    "Grüße aus Köln, straße STRASSE",
+    "Привет, мир! Привіт",
+    "你好，世界。今天天气很好",
+    "こんにちは カタカナ ﾊﾝｶｸ",
+    "안녕하세요 세계",
+    "مرحبا بالعالم ١٢٣",
+    "שלום עולם",
+    "नमस्ते दुनिया",
+    "สวัสดีชาวโลก",
+    "🙂 👩‍👩‍👧‍👦 🏳️‍🌈 🇩🇪",
+    "def f(x):\n    return x ** 2  # square\n",
+    "#include <vector>\nint main() { return a[i]->b != 0x1F; }",
+    "{\"key\": [1, 2.5e-3, null], \"k\\\"\": \"\\u00e4\"}",
+    "https://example.com/a?b=c&d=%20#frag user@example.org",
+    "CamelCase snake_case kebab-case SCREAMING_CASE",
+    "\"quoted\" 'single' “curly” ‘curly’ —dash– …",
+    "(parentheses) [brackets] {braces} <angles>",
+    "a\u00A0b\u200Bc\u2028d\u3000e",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "\u2581metaspace \u0120byte",
+    "∑ ∫ √2 ≠ ½ ²",
+    "",
+};
+
+// Stop tokens named in the evidence.
+constexpr size_t kMaxShown = 20;
+
+struct Chat {
+  std::string_view name;
+  std::vector<ChatMessage> messages;
+};
+
+std::vector<Chat> Chats() {
+  const ChatMessage system = {"system", "You answer briefly."};
+  const ChatMessage user = {"user", "What is AI?"};
+  const ChatMessage assistant = {"assistant", "A field of computer science."};
+  const ChatMessage more = {"user",
+                            "Say \"more\", please: 1 < 2 & ü.\nThanks!"};
+  return {{"one user turn", {user}},
+          {"system and user", {system, user}},
+          {"three turns", {user, assistant, more}}};
+}
+
+class BundleChecker {
+ public:
+  BundleChecker(const BundleCheckInput& input, Verification& v)
+      : input_(input),
+        v_(v),
+        metadata_(input.bundle.ReadLlmMetadata().value_or(LlmMetadata{})) {}
+
+  void Run() {
+    OpenTokenizer();
+    CheckStopTokens();
+    start_ = {.name = "start_token", .outcome = Outcome::kPass};
+    template_ = {.name = "chat_template", .outcome = Outcome::kPass};
+    CheckTemplate();
+    v_.bundle_checks.push_back(start_);
+    v_.bundle_checks.push_back(template_);
+    CheckTokenizer();
+  }
+
+ private:
+  // Text, or the error that rendering ended in.
+  struct Rendered {
+    std::string text;
+    std::string error;
+  };
+
+  void Find(Check& check, std::string id, std::string sentence,
+            std::string evidence) {
+    check.outcome = Outcome::kFail;
+    check.detail = sentence;
+    v_.findings.push_back(
+        {std::move(id), std::move(sentence), std::move(evidence)});
+  }
+
+  void OpenTokenizer();
+  void CheckStopTokens();
+  void CheckTemplate();
+  void CheckChat(const Chat& chat, const ChatTemplate& own,
+                 const std::optional<ChatTemplate>& theirs);
+  void CompareTexts(std::string_view chat, const std::string& own,
+                    const std::string& theirs);
+  bool CompareStart(const std::string& own, const std::string& theirs);
+  void CheckPlainPrompt(const std::optional<ChatTemplate>& theirs);
+  void CheckTokenizer();
+  void CompareHfTokenizers();
+  void CompareVocabulary(std::string_view sentencepiece, Check& check);
+
+  Rendered RenderTheirs(const std::optional<ChatTemplate>& chat_template,
+                        std::span<const ChatMessage> messages) const;
+
+  const Tokenizer& BundleTokenizer() const {
+    return tokenizer_ ? *tokenizer_ : input_.tokenizer;
+  }
+  std::vector<int32_t> Ids(const BundleToken& token) const {
+    if (!token.ids.empty()) return token.ids;
+    return BundleTokenizer().Encode(token.text, false);
+  }
+  std::string StartText() const {
+    if (!metadata_.start_token) return "";
+    const BundleToken& token = *metadata_.start_token;
+    if (token.ids.empty()) return token.text;
+    return BundleTokenizer().Decode(token.ids, false);
+  }
+  // "2 \"</s>\""
+  std::string Show(std::span<const int32_t> ids,
+                   const Tokenizer& tokenizer) const {
+    return fmt::format("{} {}", fmt::join(ids, " "),
+                       Quote(tokenizer.Decode(ids, false)));
+  }
+
+  const BundleCheckInput& input_;
+  Verification& v_;
+  LlmMetadata metadata_;
+  // The bundle's tokenizer.json is the checkpoint's, byte for byte.
+  bool same_tokenizer_ = false;
+  std::optional<Tokenizer> tokenizer_;  // the bundle's, where it is another
+  Check start_;
+  Check template_;
+};
+
+void BundleChecker::OpenTokenizer() {
+  const auto json = input_.bundle.ReadHfTokenizer();
+  if (!json) return;
+  const MappedFile own(input_.directory + "/tokenizer.json");
+  const std::string_view own_json(
+      reinterpret_cast<const char*>(own.bytes().data()), own.bytes().size());
+  same_tokenizer_ = *json == own_json;
+  if (same_tokenizer_) return;
+  tokenizer_ =
+      Tokenizer::FromJson(*json, input_.bundle.path() + ": the tokenizer");
+}
+
+// The runtime stops where a sequence of token ids is complete
+// (stop_token_detector.cc). One that holds an EOS of the checkpoint's can only
+// be complete after that EOS has ended the text: converters add many such, for
+// templates that write a line end behind it.
+void BundleChecker::CheckStopTokens() {
+  Check check = {.name = "stop_tokens", .outcome = Outcome::kPass};
+  const std::set<int32_t> eos(input_.eos_ids.begin(), input_.eos_ids.end());
+  std::set<int32_t> missing = eos;
+  std::vector<std::string> extra;
+  for (const BundleToken& token : metadata_.stop_tokens) {
+    const std::vector<int32_t> ids = Ids(token);
+    if (ids.size() == 1) missing.erase(ids.front());
+    const bool ends_anyway = std::any_of(
+        ids.begin(), ids.end(), [&](int32_t id) { return eos.contains(id); });
+    if (!ends_anyway && extra.size() <= kMaxShown) {
+      extra.push_back(Show(ids, BundleTokenizer()));
+    }
+  }
+  if (eos.empty()) {
+    check.outcome = Outcome::kNotChecked;
+    check.detail = "The checkpoint names no EOS token.";
+  } else if (!missing.empty() || !extra.empty()) {
+    std::vector<std::string> lacking;
+    for (const int32_t id : missing) {
+      lacking.push_back(Show(std::span(&id, 1), input_.tokenizer));
+    }
+    std::string evidence;
+    if (!lacking.empty()) {
+      evidence += fmt::format("only the checkpoint stops at: {}\n",
+                              fmt::join(lacking, ", "));
+    }
+    if (!extra.empty()) {
+      evidence +=
+          fmt::format("only the bundle stops at: {}\n", fmt::join(extra, ", "));
+    }
+    Find(check, "stop-token-differs",
+         missing.empty()
+             ? "The bundle ends texts where the checkpoint goes on."
+             : "The bundle goes on where the checkpoint ends its text.",
+         evidence);
+  }
+  v_.bundle_checks.push_back(check);
+}
+
+BundleChecker::Rendered BundleChecker::RenderTheirs(
+    const std::optional<ChatTemplate>& chat_template,
+    std::span<const ChatMessage> messages) const {
+  if (chat_template) {
+    try {
+      return {chat_template->Render(messages), ""};
+    } catch (const Error& e) {
+      return {"", e.what()};
+    }
+  }
+  // As LiteRT-LM's default template does (prompt_template_utils.cc).
+  std::string text;
+  for (const ChatMessage& message : messages) {
+    const auto& affixes = message.role == "user"     ? metadata_.user
+                          : message.role == "system" ? metadata_.system
+                                                     : metadata_.model;
+    const PromptAffixes around = affixes.value_or(PromptAffixes{});
+    text += around.prefix + message.content + around.suffix;
+  }
+  if (metadata_.model) text += metadata_.model->prefix;
+  return {text, ""};
+}
+
+void BundleChecker::CheckTemplate() {
+  std::optional<ChatTemplate> theirs;
+  if (metadata_.jinja_template) {
+    try {
+      theirs = ChatTemplate::FromSource(*metadata_.jinja_template,
+                                        input_.bundle.path());
+    } catch (const Error& e) {
+      Find(template_, "template-differs",
+           "The bundle's chat template cannot be parsed.", e.what());
+      return;
+    }
+  }
+  std::optional<ChatTemplate> found;
+  const ChatTemplate* own = input_.chat_template;
+  if (own == nullptr) {
+    found = ChatTemplate::FromCheckpoint(input_.directory);
+    if (found) own = &*found;
+  }
+  if (own == nullptr) {
+    CheckPlainPrompt(theirs);
+    return;
+  }
+  for (const Chat& chat : Chats()) CheckChat(chat, *own, theirs);
+}
+
+void BundleChecker::CheckChat(const Chat& chat, const ChatTemplate& own,
+                              const std::optional<ChatTemplate>& theirs) {
+  Rendered expected;
+  try {
+    expected.text = own.Render(chat.messages);
+  } catch (const Error& e) {
+    expected.error = e.what();  // "roles must alternate"
+  }
+  const Rendered found = RenderTheirs(theirs, chat.messages);
+  if (!expected.error.empty() && !found.error.empty()) return;
+  if (expected.error.empty() && found.error.empty()) {
+    CompareTexts(chat.name, expected.text, found.text);
+    return;
+  }
+  if (template_.outcome == Outcome::kFail) return;
+  const bool ours = !expected.error.empty();
+  Find(template_, "template-differs",
+       fmt::format("Only the {}'s chat template refuses {}.",
+                   ours ? "checkpoint" : "bundle", chat.name),
+       ours ? expected.error : found.error);
+}
+
+// Finds out whether the texts differ by a start token alone. True when that
+// explains the difference.
+bool BundleChecker::CompareStart(const std::string& own,
+                                 const std::string& theirs) {
+  const std::string start = StartText();
+  if (!own.ends_with(theirs)) return false;
+  const std::string before = own.substr(0, own.size() - theirs.size());
+  const auto ids = input_.tokenizer.Encode(before, false);
+  if (ids.size() > 1) return false;  // not a start token, but text
+  if (start_.outcome == Outcome::kFail) return true;
+  const std::string evidence = fmt::format(
+      "checkpoint: the prompt begins {}\n"
+      "bundle: start token {}, then the template's text {}",
+      Quote(own.substr(0, 40)), start.empty() ? "none" : Quote(start),
+      Quote(theirs.substr(0, 40)));
+  if (start.empty()) {
+    Find(start_, "bos-missing",
+         fmt::format("The checkpoint's prompts begin with {}, the bundle's do "
+                     "not.",
+                     Quote(before)),
+         evidence);
+  } else if (before.empty()) {
+    Find(start_, "start-token-differs",
+         "The bundle's start token comes on top of what its template writes.",
+         evidence);
+  } else {
+    Find(start_, "start-token-differs",
+         "The bundle's prompts begin with another start token.", evidence);
+  }
+  return true;
+}
+
+void BundleChecker::CompareTexts(std::string_view chat, const std::string& own,
+                                 const std::string& theirs) {
+  const std::string fed = StartText() + theirs;
+  if (fed == own || CompareStart(own, theirs)) return;
+  if (template_.outcome == Outcome::kFail) return;  // one chat shows it
+  const size_t at =
+      std::mismatch(own.begin(), own.end(), fed.begin(), fed.end()).first -
+      own.begin();
+  constexpr size_t kBefore = 20, kShown = 80;
+  const size_t from = at > kBefore ? at - kBefore : 0;
+  const auto show = [&](const std::string& text) {
+    return Quote(
+        ReplaceInvalidUtf8(text.substr(std::min(from, text.size()), kShown)));
+  };
+  Find(template_, "template-differs",
+       fmt::format("The bundle's chat template renders another prompt for {}.",
+                   chat),
+       fmt::format("from byte {}:\ncheckpoint: {}\nbundle: {}", from, show(own),
+                   show(fed)));
+}
+
+// The checkpoint has no template: its prompts are plain text.
+void BundleChecker::CheckPlainPrompt(
+    const std::optional<ChatTemplate>& theirs) {
+  const Chat chat = Chats().front();
+  const std::string& plain = chat.messages.front().content;
+  const Rendered found = RenderTheirs(theirs, chat.messages);
+  if (found.text != plain) {
+    Find(template_, "template-differs",
+         "The bundle has a chat template, the checkpoint has none.",
+         fmt::format("checkpoint: {}\nbundle: {}", Quote(plain),
+                     found.error.empty() ? Quote(found.text) : found.error));
+  }
+  const auto own = input_.tokenizer.Encode(plain, true);
+  auto fed = input_.tokenizer.Encode(plain, false);
+  if (metadata_.start_token) {
+    const auto start = Ids(*metadata_.start_token);
+    fed.insert(fed.begin(), start.begin(), start.end());
+  }
+  if (own == fed) return;
+  const bool missing = !metadata_.start_token;
+  Find(start_, missing ? "bos-missing" : "start-token-differs",
+       missing ? "The checkpoint's tokenizer adds tokens to a prompt that the "
+                 "bundle does not."
+               : "The bundle's prompts begin with other tokens.",
+       fmt::format("checkpoint: {}\nbundle: {}", Show(own, input_.tokenizer),
+                   Show(fed, BundleTokenizer())));
+}
+
+void BundleChecker::CheckTokenizer() {
+  if (tokenizer_) {
+    CompareHfTokenizers();
+    return;
+  }
+  Check check = {.name = "tokenizer", .outcome = Outcome::kNotChecked};
+  if (same_tokenizer_) {
+    check.outcome = Outcome::kPass;
+  } else if (const auto model = input_.bundle.SentencePieceModel()) {
+    CompareVocabulary(*model, check);
+  } else {
+    Find(check, "tokenizer-differs", "The bundle has no tokenizer.", "");
+  }
+  v_.bundle_checks.push_back(check);
+}
+
+void BundleChecker::CompareHfTokenizers() {
+  Check check = {.name = "tokenizer", .outcome = Outcome::kPass};
+  int64_t differing = 0;
+  std::string evidence;
+  const auto differ = [&](const std::string& own, const std::string& theirs) {
+    if (++differing == 1) {
+      evidence = fmt::format("checkpoint: {}\nbundle: {}", own, theirs);
+    }
+  };
+  for (const std::string_view text : kTexts) {
+    const auto own = input_.tokenizer.Encode(text, false);
+    const auto theirs = tokenizer_->Encode(text, false);
+    if (own != theirs) {
+      differ(fmt::format("{} is {}", Quote(text), fmt::join(own, " ")),
+             fmt::format("{}", fmt::join(theirs, " ")));
+    }
+  }
+  const int64_t texts = differing;
+  const int64_t size =
+      std::max(input_.tokenizer.vocab_size(), tokenizer_->vocab_size());
+  for (int32_t id = 0; id < size; ++id) {
+    const std::span<const int32_t> one(&id, 1);
+    const std::string own = input_.tokenizer.Decode(one, false);
+    const std::string theirs = tokenizer_->Decode(one, false);
+    if (own != theirs) {
+      differ(fmt::format("token {} is {}", id, Quote(own)), Quote(theirs));
+    }
+  }
+  if (differing > 0) {
+    Find(check, "tokenizer-differs",
+         fmt::format("The bundle's tokenizer differs for {} of {} texts and "
+                     "{} of {} tokens.",
+                     texts, std::size(kTexts), differing - texts, size),
+         evidence);
+  }
+  v_.bundle_checks.push_back(check);
+}
+
+// SentencePiece's ModelProto { pieces = 1 { piece = 1, type = 3 } }
+// (sentencepiece_model.proto): the pieces must be the checkpoint's tokens.
+void BundleChecker::CompareVocabulary(std::string_view sentencepiece,
+                                      Check& check) {
+  constexpr int64_t kUnused = 5;
+  const std::string what = input_.bundle.path() + ": the SentencePiece model";
+  int64_t count = 0;
+  int64_t differing = 0;
+  std::string evidence;
+  for (ProtoReader model(sentencepiece, what); model.Next();) {
+    if (model.field() != 1) continue;
+    std::string_view piece;
+    int64_t type = 0;
+    for (ProtoReader reader(model.Bytes(), what); reader.Next();) {
+      if (reader.field() == 1) piece = reader.Bytes();
+      if (reader.field() == 3) type = reader.Int();
+    }
+    const int64_t id = count++;
+    if (type == kUnused) continue;
+    const auto own = input_.tokenizer.TokenToId(piece);
+    if (own && *own == id) continue;
+    if (++differing > 1) continue;
+    evidence = fmt::format(
+        "bundle: piece {} is {}\ncheckpoint: {}", id, Quote(piece),
+        own ? fmt::format("that is token {}", *own) : "has no such token");
+  }
+  if (differing > 0 || count == 0) {
+    Find(check, "tokenizer-differs",
+         fmt::format("{} of {} pieces of the bundle's SentencePiece model are "
+                     "other tokens than the checkpoint's.",
+                     differing, count),
+         evidence);
+    return;
+  }
+  check.detail = fmt::format(
+      "The {} pieces of the bundle's SentencePiece model are the checkpoint's "
+      "tokens; how it splits text was not compared.",
+      count);
+}
+
+}  // namespace
+
+void CheckBundle(const BundleCheckInput& input, Verification& verification) {
+  BundleChecker(input, verification).Run();
+}
+
+}  // namespace verify_tflite

@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes testdata/small.tflite: a bit of everything, made by schema classes.
+
+No runtime would run it. What is in it stands in src/candidate/
+tflite_file_test.cc.
+"""
+
+import pathlib
+
+from ai_edge_litert import schema_py_generated as schema
+import flatbuffers
+
+OUT = pathlib.Path(__file__).resolve().parent.parent / "testdata/small.tflite"
+
+
+def make(kind: str, **fields):
+  table = getattr(schema, f"{kind}T")()
+  for name, value in fields.items():
+    assert hasattr(table, name), (kind, name)
+    setattr(table, name, value)
+  return table
+
+
+def tensor(type_name: str, shape: list[int], buffer: int, **fields):
+  number = getattr(schema.TensorType, type_name)
+  return make("Tensor", type=number, shape=shape, buffer=buffer, **fields)
+
+
+def main() -> None:
+  ops = schema.BuiltinOperator
+  scales = lambda n: make("QuantizationParameters", scale=[0.5] * n)
+  blocks = make(
+      "QuantizationParameters",
+      detailsType=schema.QuantizationDetails.BlockwiseQuantization,
+      details=make("BlockwiseQuantization", blockSize=32),
+  )
+  first = make(
+      "SubGraph",
+      tensors=[
+          tensor("INT32", [1, 1], 0, shapeSignature=[1, -1]),
+          tensor("FLOAT32", [1, 7], 0),
+          tensor("FLOAT32", [2], 1),
+          tensor("INT8", [2, 3], 2, quantization=scales(2)),
+          tensor("INT8", [4], 3, quantization=scales(1)),
+          tensor("INT4", [2, 32], 4, quantization=blocks),
+      ],
+      inputs=[0],
+      outputs=[1],
+      operators=[
+          make("Operator", opcodeIndex=0, inputs=[0, 3], outputs=[1]),
+          make("Operator", opcodeIndex=0, inputs=[0, 5], outputs=[1]),
+          make("Operator", opcodeIndex=1, inputs=[0], outputs=[1]),
+          make(
+              "Operator",
+              opcodeIndex=2,
+              inputs=[0],
+              outputs=[1],
+              builtinOptions2Type=(
+                  schema.BuiltinOptions2.StableHLOCompositeOptions
+              ),
+              builtinOptions2=make(
+                  "StableHLOCompositeOptions",
+                  name="odml.rms_norm",
+                  decompositionSubgraphIndex=1,
+              ),
+          ),
+          make("Operator", opcodeIndex=3, inputs=[0], outputs=[1]),
+      ],
+  )
+  # Shares a constant with the first.
+  second = make("SubGraph", tensors=[tensor("FLOAT32", [2], 1)])
+  codes = [
+      make("OperatorCode", deprecatedBuiltinCode=ops.FULLY_CONNECTED),
+      make("OperatorCode", builtinCode=ops.CUSTOM, customCode="own"),
+      make(
+          "OperatorCode",
+          deprecatedBuiltinCode=127,
+          builtinCode=ops.STABLEHLO_COMPOSITE,
+      ),
+      make("OperatorCode", deprecatedBuiltinCode=127, builtinCode=250),
+  ]
+  model = make(
+      "Model",
+      version=3,
+      description="small",
+      operatorCodes=codes,
+      subgraphs=[first, second],
+      buffers=[
+          make("Buffer", data=list(range(size)) or None)
+          for size in (0, 8, 6, 4, 32, 5)
+      ],
+      metadata=[make("Metadata", name="min_runtime_version", buffer=5)],
+      signatureDefs=[
+          make(
+              "SignatureDef",
+              signatureKey="decode",
+              inputs=[make("TensorMap", name="tokens", tensorIndex=0)],
+              outputs=[make("TensorMap", name="logits", tensorIndex=1)],
+          )
+      ],
+  )
+  builder = flatbuffers.Builder()
+  builder.Finish(model.Pack(builder), b"TFL3")
+  OUT.write_bytes(builder.Output())
+
+
+if __name__ == "__main__":
+  main()
