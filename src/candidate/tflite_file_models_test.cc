@@ -44,8 +44,8 @@ TEST_P(TfliteFileModels, AreReadAsTheRuntimeReadsThem) {
     ExpectSame(file.signatures[i].outputs, signatures[i].outputs);
   }
   std::map<std::string, int64_t> expected;
-  for (const auto& [type, bytes] : ReadWeightBytes(path, model.get())) {
-    expected[ElementTypeName(type)] += bytes;
+  for (const WeightGroup& group : ReadWeightGroups(path, model.get())) {
+    expected[group.type] += group.bytes;
   }
   // Scales of blockwise quantisation are tensors that no operator reads.
   for (const auto& [type, bytes] : expected) {

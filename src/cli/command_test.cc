@@ -186,8 +186,7 @@ TEST(Command, BadTflite) {
 }
 
 TEST(Command, ATfliteThatIsNoLanguageModel) {
-  ExpectRefused(RunFile(ModelPath("linear.tflite")),
-                "no signature \"decode\"");
+  ExpectRefused(RunFile(ModelPath("linear.tflite")), "no signature \"decode\"");
 }
 
 TEST(Command, MissingPartsOfACheckpoint) {

@@ -124,8 +124,8 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
       "converted model (.tflite, or .litertlm bundle)", "FILE", "");
   add("--checkpoint_path", flags.checkpoint_path,
       "PyTorch checkpoint: a directory with config.json,\n"
-      "weights (.safetensors) and tokenizer.json, or a\n"
-      "weight file with those beside it",
+      "weights (.safetensors or pytorch_model.bin) and\n"
+      "tokenizer, or a weight file with those beside it",
       "PATH", "");
   app.add_option("--prompts", flags.prompts,
                  "a test prompt; repeatable. Default: \"What is AI?\",\n"

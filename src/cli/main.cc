@@ -82,6 +82,14 @@ std::vector<Prompt> MakePrompts(
   return prompts;
 }
 
+// That of the layers that have one; no model of a supported family has two.
+std::optional<int64_t> SlidingWindow(const ModelConfig& config) {
+  for (const LayerConfig& layer : config.layers) {
+    if (layer.window > 0) return layer.window;
+  }
+  return std::nullopt;
+}
+
 Verification Verify(const Flags& flags, const StageFn& stage,
                     ProgressBar& bar) {
   const auto start = std::chrono::steady_clock::now();
@@ -100,7 +108,9 @@ Verification Verify(const Flags& flags, const StageFn& stage,
   const std::vector<Prompt> prompts =
       MakePrompts(flags.prompts, tokenizer, chat_template);
   enter("opening", flags.tflite_path);
-  const Model model = Model::Open(flags.tflite_path);
+  Model::OpenOptions options;
+  options.sliding_window = SlidingWindow(checkpoint.config());
+  const Model model = Model::Open(flags.tflite_path, options);
 
   Verification v;
   v.timing.open = SecondsSince(start);

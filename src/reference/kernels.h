@@ -40,7 +40,8 @@ struct Kernels {
 std::span<const Kernels> AvailableKernels();
 
 // `count` weights as float32. bf16 and f16 widen exactly, NaN and infinity
-// included; f64 is rounded to the nearest float32. `weights` need not be aligned.
+// included; f64 is rounded to the nearest float32. `weights` need not be
+// aligned.
 inline void Widen(DType dtype, const std::byte* weights, int64_t count,
                   float* out) {
   AvailableKernels()[0].widen(dtype, weights, count, out);

@@ -116,8 +116,11 @@ void AppendHeader(const Verification& v, std::string& out) {
   Line(out, "  TFLite      {}", v.tflite_path);
   Line(out,
        "              {}, {} of weights, {} layers, prefill {}, KV cache {}",
-       NameOf(v.model.recipe), Megabytes(weights), v.model.num_layers,
+       v.model.recipe_detail, Megabytes(weights), v.model.num_layers,
        fmt::join(lengths, "/"), v.model.kv_length);
+  for (const std::string& note : v.model.notes) {
+    Line(out, "              note: {}", note);
+  }
   Line(out, "  PyTorch     {}", v.checkpoint_path);
   Line(out,
        "              {}, {} layers, hidden {}, {} heads, {} KV heads, "

@@ -89,10 +89,12 @@ Json ToJson(const ModelInfo& m) {
                         {"length", p.length},
                         {"logit_rows", p.logit_rows}});
   }
-  return {{"recipe", NameOf(m.recipe)}, {"num_layers", m.num_layers},
-          {"vocab_size", m.vocab_size}, {"kv_length", m.kv_length},
-          {"kv_bytes", m.kv_bytes},     {"mask_input", m.mask_input},
-          {"prefills", prefills},       {"weight_bytes", m.weight_bytes}};
+  return {
+      {"recipe", NameOf(m.recipe)}, {"recipe_detail", Text(m.recipe_detail)},
+      {"notes", m.notes},           {"num_layers", m.num_layers},
+      {"vocab_size", m.vocab_size}, {"kv_length", m.kv_length},
+      {"kv_bytes", m.kv_bytes},     {"mask_input", m.mask_input},
+      {"prefills", prefills},       {"weight_bytes", m.weight_bytes}};
 }
 
 Json ToJson(const ModelConfig& c) {

@@ -67,6 +67,8 @@ Verification SampleVerification() {
   v.model.kv_length = 1280;
   v.model.vocab_size = 49152;
   v.model.recipe = Recipe::kFloat32;
+  v.model.recipe_detail = "float32";
+  v.model.notes = {"a note on how this file is run"};
   v.model.weight_bytes = {{"FLOAT32", 538'000'000}, {"INT32", 100}};
   v.model.kv_bytes = 58'982'400;
   v.config.model_type = "llama";

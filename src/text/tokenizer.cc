@@ -144,16 +144,7 @@ class HuggingFaceTokenizer final : public Tokenizer::Impl {
 }  // namespace
 
 std::unique_ptr<Tokenizer::Impl> Tokenizer::Impl::OpenHuggingFace(
-    const std::string& directory) {
-  const std::string path = directory + "/tokenizer.json";
-  const MappedFile file(path);
-  const std::string_view text(
-      reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-  return FromJson(text, path);
-}
-
-Tokenizer Tokenizer::FromJson(std::string_view text,
-                              const std::string& origin) {
+    std::string_view text, const std::string& origin) {
   const TokenizerJson facts = CheckTokenizerJson(text, origin);
   const Library& library = LoadLibrary();
   auto impl = facts.truncates || facts.pads
@@ -169,13 +160,22 @@ Tokenizer Tokenizer::FromJson(std::string_view text,
   return impl;
 }
 
+Tokenizer Tokenizer::FromJson(std::string_view text,
+                              const std::string& origin) {
+  return Tokenizer(Impl::OpenHuggingFace(text, origin));
+}
+
 Tokenizer Tokenizer::Open(const std::string& directory) {
   std::error_code ignored;
-  const bool only_model =
-      !std::filesystem::exists(directory + "/tokenizer.json", ignored) &&
-      std::filesystem::exists(directory + "/tokenizer.model", ignored);
-  return Tokenizer(only_model ? Impl::OpenSentencePiece(directory)
-                              : Impl::OpenHuggingFace(directory));
+  const std::string json = directory + "/tokenizer.json";
+  if (!std::filesystem::exists(json, ignored) &&
+      std::filesystem::exists(directory + "/tokenizer.model", ignored)) {
+    return Tokenizer(Impl::OpenSentencePiece(directory));
+  }
+  const MappedFile file(json);
+  return FromJson(
+      {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()},
+      json);
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "text/tokenizer.h"
 
@@ -19,8 +20,10 @@ struct Tokenizer::Impl {
   virtual std::optional<int32_t> TokenToId(std::string_view token) const = 0;
   virtual int64_t vocab_size() const = 0;
 
-  // tokenizer.json and tokenizer.model of `directory`.
-  static std::unique_ptr<Impl> OpenHuggingFace(const std::string& directory);
+  // The content of a tokenizer.json, which `origin` names in messages; the
+  // tokenizer.model of `directory`.
+  static std::unique_ptr<Impl> OpenHuggingFace(std::string_view text,
+                                               const std::string& origin);
   static std::unique_ptr<Impl> OpenSentencePiece(const std::string& directory);
 };
 

@@ -157,8 +157,8 @@ void Verifier::Draft(Lane& lane) {
     pending = Argmax(logits);
     lane.draft.push_back(pending);
     if (input_.progress) {
-      input_.progress("TFLite decode",
-                      static_cast<int64_t>(lane.draft.size()), length);
+      input_.progress("TFLite decode", static_cast<int64_t>(lane.draft.size()),
+                      length);
     }
     if (IsEos(pending)) break;
   }
