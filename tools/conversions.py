@@ -187,8 +187,13 @@ def export_hf(
     checkpoint: pathlib.Path,
     prefill: list[int],
     cache: int,
+    bundle: bool = False,
 ) -> None:
-  """The newer converter, which traces the transformers model itself."""
+  """The newer converter, which traces the transformers model itself.
+
+  Args:
+    bundle: the .litertlm that the converter writes by default.
+  """
   stub_tensorflow()
   from litert_torch.generative.export_hf import export
 
@@ -199,10 +204,10 @@ def export_hf(
       prefill_lengths=prefill,
       cache_length=cache,
       quantization_recipe="none",
-      bundle_litert_lm=False,
+      bundle_litert_lm=bundle,
   )
   # Without a bundle the model stays in a directory with a random name.
-  next(work.rglob("*.tflite")).rename(out)
+  next(work.rglob(f"*{out.suffix}")).rename(out)
   shutil.rmtree(work)
 
 
@@ -377,27 +382,6 @@ def cast_kv_caches(
   builder = flatbuffers.Builder(1 << 24)
   builder.Finish(model.Pack(builder), b"TFL3")
   out.write_bytes(builder.Output())
-def export_hf_bundle(
-    out: pathlib.Path,
-    checkpoint: pathlib.Path,
-    prefill: list[int],
-    cache: int,
-) -> None:
-  """What export_hf gives by default: a .litertlm bundle."""
-  stub_tensorflow()
-  from litert_torch.generative.export_hf import export
-
-  work = out.with_suffix(".work")
-  export.export(
-      str(checkpoint),
-      str(work),
-      prefill_lengths=prefill,
-      cache_length=cache,
-      quantization_recipe="none",
-      bundle_litert_lm=True,
-  )
-  next(work.rglob("*.litertlm")).rename(out)
-  shutil.rmtree(work)
 
 
 def bundle(

@@ -202,7 +202,7 @@ TEST_P(Family, ASoundConversionPasses) {
 INSTANTIATE_TEST_SUITE_P(
     Converted, Family,
     ::testing::Values("ref_mistral", "ref_qwen2", "ref_qwen3", "ref_gemma",
-                      "ref_gemma2", "ref_gemma3", "ref_smollm3"),
+                      "ref_gemma2", "ref_gemma3", "ref_smollm3", "ref_phi"),
     [](const auto& info) { return std::string(info.param); });
 
 struct Smol {
