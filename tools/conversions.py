@@ -197,7 +197,8 @@ def export_hf(
   stub_tensorflow()
   from litert_torch.generative.export_hf import export
 
-  work = out.with_suffix(".work")
+  # By the whole name: x.tflite and x.litertlm may be made at the same time.
+  work = out.with_name(out.name + ".work")
   export.export(
       str(checkpoint),
       str(work),
