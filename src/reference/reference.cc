@@ -387,6 +387,9 @@ struct Sequence::Impl {
   bool long_rope = false;  // keys were rotated by the long factors
   std::vector<KvCache> layers;
 
+  // [length, kv_heads, head_dim]
+  std::vector<float> Copy(at::Tensor KvCache::*part, int64_t layer) const;
+
   void Reserve(int64_t needed) {
     const int64_t capacity = layers[0].keys.size(1);
     if (needed <= capacity) return;
@@ -411,6 +414,26 @@ void Sequence::Truncate(int64_t length) {
                 length);
   }
   impl_->length = length;
+}
+
+std::vector<float> Sequence::Impl::Copy(at::Tensor KvCache::*part,
+                                        int64_t layer) const {
+  if (layer < 0 || layer >= static_cast<int64_t>(layers.size())) {
+    throw Error("no layer {}: the model has {}", layer, layers.size());
+  }
+  const c10::InferenceMode no_autograd;
+  const at::Tensor rows =
+      (layers[layer].*part).narrow(1, 0, length).transpose(0, 1).contiguous();
+  const float* data = rows.const_data_ptr<float>();
+  return {data, data + rows.numel()};
+}
+
+std::vector<float> Sequence::Keys(int64_t layer) const {
+  return impl_->Copy(&KvCache::keys, layer);
+}
+
+std::vector<float> Sequence::Values(int64_t layer) const {
+  return impl_->Copy(&KvCache::values, layer);
 }
 
 struct Reference::Impl {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "base/progress.h"
 #include "checkpoint/checkpoint.h"
@@ -28,6 +29,12 @@ class Sequence {
   // Forgets all tokens from position `length` on. Throws Error unless
   // 0 <= length <= length().
   void Truncate(int64_t length);
+
+  // Keys (after RoPE) and values of one layer, [length(), num_kv_heads,
+  // head_dim]: copies. All positions are there, also those that have left a
+  // layer's sliding window. Throws Error for a layer the model does not have.
+  std::vector<float> Keys(int64_t layer) const;
+  std::vector<float> Values(int64_t layer) const;
 
  private:
   friend class Reference;
