@@ -14,6 +14,7 @@
 
 #include "base/progress.h"
 #include "checkpoint/checkpoint.h"
+#include "reference/stage.h"
 
 namespace verify_tflite {
 
@@ -100,7 +101,14 @@ class Reference {
   // sequences into a pass or splitting a sequence over passes changes the shape
   // of matrix products and so may change the last bits of logits (about 1e-5),
   // never more.
-  void Score(std::span<const Item> items, const LogitsFn& on_logits);
+  //
+  // `capture` receives the activations of every stage as the pass computes
+  // them, the rows of all items one after another. kFinalNorm has the rows that
+  // logits are wanted of, and may come in several parts. It does not change
+  // the result. What it throws passes through; the sequences are then of no
+  // more use than to be destroyed.
+  void Score(std::span<const Item> items, const LogitsFn& on_logits,
+             const CaptureFn& capture = nullptr);
 
  private:
   struct Impl;
