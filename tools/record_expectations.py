@@ -343,6 +343,76 @@ def candidate(
   )
 
 
+def taps(
+    out: pathlib.Path, models: pathlib.Path, file: str, tokens: list[int]
+) -> None:
+  """Every float tensor of a signature, as an interpreter that keeps all has it.
+
+  Keeping all tensors rules XNNPACK out: these come from the plain kernels.
+  """
+  import numpy
+  from ai_edge_litert import interpreter
+  from ai_edge_litert import schema_py_generated as schema
+
+  path = models / file
+  parsed = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+  model = interpreter.Interpreter(
+      str(path), experimental_preserve_all_tensors=True
+  )
+  prefill = model.get_signature_runner(f"prefill_{len(tokens) - 1}")
+  decode = model.get_signature_runner("decode")
+  caches = {
+      name: numpy.zeros(detail["shape"], detail["dtype"])
+      for name, detail in decode.get_input_details().items()
+      if name.startswith("kv_cache")
+  }
+  found = []
+  values = []
+
+  def run(runner, name: str, part: list[int], begin: int) -> None:
+    inputs = {
+        "tokens": numpy.array([part], "int32"),
+        "input_pos": numpy.arange(begin, begin + len(part), dtype="int32"),
+        **caches,
+    }
+    if "mask" in runner.get_input_details():
+      shape = runner.get_input_details()["mask"]["shape"]
+      seen = numpy.arange(shape[-1]) <= inputs["input_pos"][:, None]
+      # What C++ feeds, for the tensor of masked scores shows it.
+      blocked = -0.7 * numpy.finfo("f4").max
+      inputs["mask"] = numpy.where(seen, 0, blocked).astype("f4")[None, None]
+    outputs = runner(**inputs)
+    caches.update({name: outputs[name] for name in caches})
+    signature = next(
+        s for s in parsed.signatureDefs if s.signatureKey.decode() == name
+    )
+    graph = parsed.subgraphs[signature.subgraphIndex]
+    ends = {int(o.tensorIndex) for o in signature.outputs}
+    for order, operator in enumerate(graph.operators):
+      for index in map(int, operator.outputs):
+        tensor = graph.tensors[index]
+        if tensor.type != schema.TensorType.FLOAT32 or index in ends:
+          continue
+        value = model.get_tensor(index, signature.subgraphIndex)
+        values.append(numpy.ascontiguousarray(value, "<f4").reshape(-1))
+        found.append({
+            "signature": name,
+            "index": index,
+            "order": order,
+            "name": tensor.name.decode(),
+            "shape": [int(size) for size in value.shape],
+        })
+
+  run(prefill, f"prefill_{len(tokens) - 1}", tokens[:-1], 0)
+  run(decode, "decode", tokens[-1:], len(tokens) - 1)
+  stem = file.removesuffix(".tflite")
+  numpy.concatenate(values).tofile(out / f"{stem}.f32")
+  _write_json(
+      out / f"{stem}.json",
+      {"file": file, "token_ids": tokens, "tensors": found},
+  )
+
+
 class _Exported:
   """A model with any of the kinds of signatures, fed as LiteRT-LM feeds it."""
 
@@ -674,6 +744,13 @@ def _recordings() -> dict[str, tuple]:
         candidate,
         [file, "smollm2"],
         {"file": file, "long": long.get(stem)},
+    )
+  for stem in ("tiny_f32", "tiny_export_hf"):
+    file = f"{stem}.tflite"
+    found[f"taps/{stem}"] = (
+        taps,
+        [file],
+        {"file": file, "tokens": [5, 17, 300, 42, 7, 1000, 20000, 9, 77]},
     )
   for kind in ("legacy", "plain", "squeezed"):
     name = f"llama2_model_{kind}"

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes testdata/small.tflite: a bit of everything, made by schema classes.
+"""Writes testdata/small.tflite and taps.tflite, made by schema classes.
 
-No runtime would run it. What is in it stands in src/candidate/
-tflite_file_test.cc.
+No runtime would run them. What is in them stands in src/candidate/
+tflite_file_test.cc and tap_test.cc.
 """
 
 import pathlib
@@ -27,7 +27,13 @@ def tensor(type_name: str, shape: list[int], buffer: int, **fields):
   return make("Tensor", type=number, shape=shape, buffer=buffer, **fields)
 
 
-def main() -> None:
+def write(model, path: pathlib.Path) -> None:
+  builder = flatbuffers.Builder()
+  builder.Finish(model.Pack(builder), b"TFL3")
+  path.write_bytes(builder.Output())
+
+
+def small() -> None:
   ops = schema.BuiltinOperator
   scales = lambda n: make("QuantizationParameters", scale=[0.5] * n)
   blocks = make(
@@ -100,9 +106,81 @@ def main() -> None:
           )
       ],
   )
-  builder = flatbuffers.Builder()
-  builder.Finish(model.Pack(builder), b"TFL3")
-  OUT.write_bytes(builder.Output())
+  write(model, OUT)
+
+
+def taps() -> None:
+  """Graphs with inner tensors, one of them of two signatures."""
+  ops = schema.BuiltinOperator
+
+  def graph():
+    return make(
+        "SubGraph",
+        tensors=[
+            tensor("INT32", [1, 1], 0, name="tokens"),
+            tensor("FLOAT32", [1, 4], 0, name="model/Linear_q_proj;1"),
+            tensor("INT32", [2], 0, name="shape"),
+            tensor("FLOAT32", [1, 1], 0, name="any", shapeSignature=[1, -1]),
+            tensor("FLOAT32", [2, 2], 0, name="norm"),
+            tensor("FLOAT32", [1, 7], 0, name="logits"),
+        ],
+        inputs=[0],
+        outputs=[5],
+        operators=[
+            make("Operator", opcodeIndex=0, inputs=[0, -1], outputs=[1]),
+            make("Operator", opcodeIndex=0, inputs=[1], outputs=[2, 3]),
+            make(
+                "Operator",
+                opcodeIndex=1,
+                inputs=[1, 3],
+                outputs=[4],
+                builtinOptions2Type=(
+                    schema.BuiltinOptions2.StableHLOCompositeOptions
+                ),
+                builtinOptions2=make(
+                    "StableHLOCompositeOptions",
+                    name="odml.rms_norm",
+                    decompositionSubgraphIndex=0,
+                ),
+            ),
+            make("Operator", opcodeIndex=0, inputs=[4], outputs=[5]),
+        ],
+    )
+
+  def signature(name: str, subgraph: int):
+    return make(
+        "SignatureDef",
+        signatureKey=name,
+        subgraphIndex=subgraph,
+        inputs=[make("TensorMap", name="tokens", tensorIndex=0)],
+        outputs=[make("TensorMap", name="logits", tensorIndex=5)],
+    )
+
+  model = make(
+      "Model",
+      version=3,
+      operatorCodes=[
+          make("OperatorCode", deprecatedBuiltinCode=ops.FULLY_CONNECTED),
+          make(
+              "OperatorCode",
+              deprecatedBuiltinCode=127,
+              builtinCode=ops.STABLEHLO_COMPOSITE,
+          ),
+      ],
+      subgraphs=[graph(), graph()],
+      buffers=[make("Buffer")],
+      signatureDefs=[
+          signature("decode", 0),
+          signature("same", 0),
+          signature("prefill", 1),
+      ],
+  )
+  write(model, OUT.with_name("taps.tflite"))
+
+
+def main() -> None:
+  small()
+  taps()
 
 
 if __name__ == "__main__":

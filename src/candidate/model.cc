@@ -75,6 +75,18 @@ std::span<const std::byte> ModelBytes(Model::Impl& impl) {
   return impl.bundle->PrefillDecode().bytes;
 }
 
+// Only after the runtime has verified the file as it is: the message is then
+// about the file.
+void AddTaps(Model::Impl& impl, const TapFilter& filter) {
+  const std::string& path = impl.file.path();
+  TapPatch patch = PlanTaps(impl.bytes, path, filter);
+  const auto offset =
+      static_cast<size_t>(impl.bytes.data() - impl.file.bytes().data());
+  impl.tapped.emplace(path, offset, impl.bytes.size(), patch);
+  impl.handle = LoadModel(path, impl.tapped->bytes());
+  impl.taps = std::move(patch.taps);
+}
+
 ModelInfo InfoOf(const LlmSignatures& signatures,
                  std::vector<WeightGroup> weights) {
   ModelInfo info;
@@ -190,13 +202,20 @@ const Bundle* Model::bundle() const {
   return impl_->bundle ? &*impl_->bundle : nullptr;
 }
 
+std::vector<GraphTensor> Model::ListTensors() const {
+  return verify_tflite::ListTensors(impl_->bytes, path());
+}
+
+const std::vector<GraphTensor>& Model::taps() const { return impl_->taps; }
+
 Model Model::Open(const std::string& path) { return Open(path, {}); }
 
 Model Model::Open(const std::string& path, const OpenOptions& options) {
   auto impl = std::make_unique<Impl>(path);
-  const std::span<const std::byte> bytes = ModelBytes(*impl);
-  CheckIdentifier(bytes, path);
-  impl->handle = LoadModel(path, bytes);
+  impl->bytes = ModelBytes(*impl);
+  CheckIdentifier(impl->bytes, path);
+  impl->handle = LoadModel(path, impl->bytes);
+  if (options.taps) AddTaps(*impl, options.taps);
   const LiteRtModel model = impl->handle.get();
   impl->signatures = Interpret(path, ReadSignatures(path, model));
   const LlmSignatures& signatures = impl->signatures;

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "candidate/tap.h"
+
 namespace verify_tflite {
 
 class Bundle;
@@ -100,6 +102,10 @@ class Model {
     // config.json's sliding_window, for a file that takes the mask of the
     // layers with a sliding window as input: it does not hold that number.
     std::optional<int64_t> sliding_window = {};
+    // Inner tensors that running a signature shall yield, see Session::Taps:
+    // asked for each that can be. What the model computes stays the same, bit
+    // for bit. Needs a model below 2 GB.
+    TapFilter taps = {};
   };
 
   // Maps `path`, a .tflite or a .litertlm bundle of one, has the runtime verify
@@ -118,6 +124,12 @@ class Model {
   const ModelInfo& info() const;
   // What is packed around the model, nullptr for a .tflite alone.
   const Bundle* bundle() const;
+
+  // What the signatures' graphs compute; to choose taps. Throws Error when the
+  // file is damaged.
+  std::vector<GraphTensor> ListTensors() const;
+  // Those that OpenOptions::taps has chosen.
+  const std::vector<GraphTensor>& taps() const;
 
  private:
   friend class Session;

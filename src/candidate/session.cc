@@ -1,6 +1,7 @@
 #include "candidate/session.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -30,6 +31,8 @@ struct BoundSignature {
   MaskInput mask;
   MaskInput local_mask;
   std::span<float> logits;
+  // Outputs that running the model has no use for, by name: taps.
+  std::map<std::string, std::span<const float>> unused;
 };
 
 MaskInput MaskOf(const HostBuffer& buffer) {
@@ -84,6 +87,10 @@ std::vector<LiteRtTensorBuffer> BindTensors(
     bound.buffers.emplace_back(tensors[i], bound.signature->origin);
     handles[i] = bound.buffers.back().handle();
     KeepSpan(bound, slots[i].role, bound.buffers.back());
+    if (slots[i].role == Role::kUnused &&
+        tensors[i].type == kLiteRtElementTypeFloat32) {
+      bound.unused[tensors[i].name] = bound.buffers.back().As<float>();
+    }
   }
   return handles;
 }
@@ -165,6 +172,10 @@ struct Session::Impl {
   BoundSignature decode;
   std::vector<std::optional<BoundSignature>> prefills;  // as ModelInfo's
   std::vector<int64_t> lengths;                         // of all prefills
+  // What ran last: for taps.
+  const BoundSignature* last = nullptr;
+  int64_t last_begin = 0;
+  int64_t last_count = 0;
 
   void CheckTokens(std::span<const int32_t> tokens, int64_t begin) const;
   PrefillPlan PlanCompiled(int64_t begin, int64_t count) const;
@@ -379,6 +390,9 @@ void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
   RunSignature(compiled.get(), signature.origin, signature.spec.index,
                bound.inputs, bound.outputs);
   if (!in_place) std::swap(caches.buffers, caches.next);
+  last = &bound;
+  last_begin = kv.length;
+  last_count = count;
   kv.length += count;
   if (kv.ring_length > 0) {
     kv.fed.insert(kv.fed.end(), tokens.begin(), tokens.end());
@@ -444,6 +458,20 @@ std::span<const float> Session::Prefill(KvCache& kv,
   impl_->CheckTokens(tokens, kv.length());
   impl_->Replay(*kv.impl_);
   return impl_->Feed(*kv.impl_, tokens, impl_->options.progress);
+}
+
+TapValues Session::Taps() const {
+  TapValues result;
+  const BoundSignature* bound = impl_->last;
+  if (bound == nullptr) return result;
+  result.signature = bound->signature->spec.name;
+  result.begin = impl_->last_begin;
+  result.count = impl_->last_count;
+  for (const GraphTensor& tensor : impl_->model->taps) {
+    if (tensor.signature != result.signature) continue;
+    result.taps.push_back({&tensor, bound->unused.at(tensor.output)});
+  }
+  return result;
 }
 
 std::vector<float> Session::Impl::ReadCache(const KvCache::Impl& kv,

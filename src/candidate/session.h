@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/progress.h"
@@ -37,6 +38,18 @@ class KvCache {
   struct Impl;
   explicit KvCache(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
+};
+
+// Inner tensors of one run of a signature.
+struct TapValues {
+  struct Tap {
+    const GraphTensor* tensor;  // of Model::taps()
+    std::span<const float> values;
+  };
+  std::string signature;
+  int64_t begin = 0;  // position of its first token
+  int64_t count = 0;  // tokens; rows behind them are pads
+  std::vector<Tap> taps;
 };
 
 class Session {
@@ -80,6 +93,11 @@ class Session {
   // layer or stores its caches in a way this project does not know. After a
   // KvCache::Truncate that needs tokens fed anew, feeds them first.
   KvRows ReadKv(KvCache& kv, int64_t layer);
+
+  // What Model::OpenOptions::taps has chosen, as the last run of a signature
+  // left it: of a Prefill in several chunks, the last chunk's. Valid until the
+  // next call of Prefill or Decode. Nothing before the first.
+  TapValues Taps() const;
 
  private:
   struct Impl;
