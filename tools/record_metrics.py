@@ -27,6 +27,7 @@ def measure(reference: np.ndarray, candidate: np.ndarray) -> dict:
   with np.errstate(divide='ignore'):
     kld = np.sum(p[nonzero] * (np.log(p[nonzero]) - np.log(q[nonzero])))
   top, other = int(np.argmax(reference)), int(np.argmax(candidate))
+  text = len(reference) // 3
   return {
       'reference': reference.tolist(),
       'candidate': candidate.tolist(),
@@ -37,6 +38,12 @@ def measure(reference: np.ndarray, candidate: np.ndarray) -> dict:
       'reference_token': top,
       'candidate_token': other,
       'margin': float(r[top] - r[other]),
+      'nmse': float(np.var(c - r) / np.var(r)) if np.var(c - r) > 0 else 0.0,
+      # A stable sort of the negated row keeps the first of equals first.
+      'rank': int(np.argsort(-candidate, kind='stable').tolist().index(top)),
+      'text_token': text,
+      'reference_logprob': float(np.log(p[text])),
+      'candidate_logprob': float(np.log(q[text])),
   }
 
 

@@ -185,7 +185,8 @@ struct Session::Impl {
            std::span<const int32_t> tokens);
   std::span<const float> Feed(KvCache::Impl& kv,
                               std::span<const int32_t> tokens,
-                              const ProgressFn& progress);
+                              const ProgressFn& progress,
+                              const RowFn& on_row = nullptr);
   void Replay(KvCache::Impl& kv);
   // [length, heads, head_dim]; fills in what `shape` says of it.
   std::vector<float> ReadCache(const KvCache::Impl& kv, KvPart part,
@@ -399,10 +400,19 @@ void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
   }
 }
 
+// Logits after the first `count` tokens of a run, empty where it has none.
+std::span<const float> RowLogits(const BoundSignature& bound, int64_t count,
+                                 size_t vocab) {
+  const auto row = LogitRow(*bound.signature, count);
+  if (!row) return {};
+  return bound.logits.subspan(static_cast<size_t>(*row) * vocab, vocab);
+}
+
 // Feeds `tokens`, checked and fitting, in chunks.
 std::span<const float> Session::Impl::Feed(KvCache::Impl& kv,
                                            std::span<const int32_t> tokens,
-                                           const ProgressFn& progress) {
+                                           const ProgressFn& progress,
+                                           const RowFn& on_row) {
   const PrefillPlan plan =
       PlanCompiled(kv.length, static_cast<int64_t>(tokens.size()));
   const auto steps =
@@ -413,20 +423,24 @@ std::span<const float> Session::Impl::Feed(KvCache::Impl& kv,
   };
   const auto vocab = static_cast<size_t>(model->signatures.vocab_size);
   std::span<const float> logits;
+  size_t row = 0;  // of `tokens` as they were given
   for (const PrefillChunk& chunk : plan.chunks) {
     BoundSignature& bound = *prefills[chunk.prefill];
     const auto count = static_cast<size_t>(chunk.count);
     Run(bound, kv, tokens.first(count));
     tokens = tokens.subspan(count);
-    const auto row = LogitRow(*bound.signature, chunk.count);
-    logits =
-        row ? bound.logits.subspan(static_cast<size_t>(*row) * vocab, vocab)
-            : std::span<float>();
+    for (size_t i = 0; on_row && i < count; ++i) {
+      logits = RowLogits(bound, static_cast<int64_t>(i) + 1, vocab);
+      if (!logits.empty()) on_row(row + i, logits);
+    }
+    logits = RowLogits(bound, chunk.count, vocab);
+    row += count;
     report();
   }
   for (const int32_t token : tokens) {
     Run(decode, kv, {&token, 1});
     logits = decode.logits.first(vocab);
+    if (on_row) on_row(row++, logits);
     report();
   }
   return logits;
@@ -458,6 +472,13 @@ std::span<const float> Session::Prefill(KvCache& kv,
   impl_->CheckTokens(tokens, kv.length());
   impl_->Replay(*kv.impl_);
   return impl_->Feed(*kv.impl_, tokens, impl_->options.progress);
+}
+
+void Session::Prefill(KvCache& kv, std::span<const int32_t> tokens,
+                      const RowFn& on_row) {
+  impl_->CheckTokens(tokens, kv.length());
+  impl_->Replay(*kv.impl_);
+  impl_->Feed(*kv.impl_, tokens, impl_->options.progress, on_row);
 }
 
 TapValues Session::Taps() const {

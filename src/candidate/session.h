@@ -3,7 +3,9 @@
 #ifndef VERIFY_TFLITE_CANDIDATE_SESSION_H_
 #define VERIFY_TFLITE_CANDIDATE_SESSION_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -82,6 +84,13 @@ class Session {
   // [vocab] after the last token where the last chunk's signature yields that
   // row, else an empty span; valid until the next call on this Session.
   std::span<const float> Prefill(KvCache& kv, std::span<const int32_t> tokens);
+
+  // The same, with the logits [vocab] of every token whose signature yields
+  // them (PrefillInfo::logit_rows, and decode for a rest): `row` is its index
+  // in `tokens`. The span is valid during the call.
+  using RowFn = std::function<void(size_t row, std::span<const float> logits)>;
+  void Prefill(KvCache& kv, std::span<const int32_t> tokens,
+               const RowFn& on_row);
 
   // Feeds one token; returns the logits [vocab] for the token after it, valid
   // until the next call on this Session. Throws Error as Prefill does.

@@ -15,7 +15,8 @@ struct Flags {
   std::string checkpoint_path;
   std::vector<std::string> prompts;  // from --prompts and --prompts_file
   std::string chat_template = "auto";
-  std::string json_path;  // empty: none
+  std::string eval_text_path;  // empty: the built-in text
+  std::string json_path;       // empty: none
   bool quiet = false;
   Settings settings;
 };

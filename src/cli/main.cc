@@ -41,6 +41,7 @@ namespace {
 constexpr int kPassed = 0;
 constexpr int kFailed = 1;
 constexpr int kCouldNotCheck = 2;
+constexpr int kInconclusive = 3;
 
 double SecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
@@ -107,6 +108,9 @@ Verification Verify(const Flags& flags, const StageFn& stage,
       OpenTemplate(flags.chat_template, checkpoint.directory());
   const std::vector<Prompt> prompts =
       MakePrompts(flags.prompts, tokenizer, chat_template);
+  const EvalText eval_text = flags.eval_text_path.empty()
+                                 ? BuiltInEvalText()
+                                 : ReadEvalText(flags.eval_text_path);
   enter("opening", flags.tflite_path);
   Model::OpenOptions options;
   options.sliding_window = SlidingWindow(checkpoint.config());
@@ -134,13 +138,29 @@ Verification Verify(const Flags& flags, const StageFn& stage,
                                   int64_t total) {
     bar.Update(text, done, total);
   };
-  v.prompts = RunVerification(
+  RunVerification(
       {model, checkpoint, tokenizer, eos_ids, flags.settings, progress},
-      prompts, v.timing);
+      prompts, eval_text, v);
+  Judge(v);
   v.timing.total = SecondsSince(start);
   v.peak_memory_bytes = PeakMemoryBytes();
   stage("writing the report");
   return v;
+}
+
+int ExitCode(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kPass:
+      return kPassed;
+    case Outcome::kInconclusive:
+      return kInconclusive;
+    case Outcome::kDegraded:
+    case Outcome::kBroken:
+      return kFailed;
+    case Outcome::kNotChecked:
+      break;
+  }
+  return kCouldNotCheck;
 }
 
 void Print(const std::string& text) {
@@ -157,7 +177,7 @@ int RunCommand(const Flags& flags, const StageFn& stage) {
   const std::string text =
       flags.quiet ? VerdictLine(v) + "\n" : ConsoleReport(v);
   Print(text);
-  return Passed(v) ? kPassed : kFailed;
+  return ExitCode(v.outcome);
 }
 
 int RunInspect(const InspectFlags& flags, const StageFn& stage) {

@@ -28,10 +28,30 @@ std::string_view Mark(Outcome outcome) {
   switch (outcome) {
     case Outcome::kPass:
       return "✓";
-    case Outcome::kFail:
-      return "✗";
+    case Outcome::kInconclusive:
+      return "? inconclusive";
+    case Outcome::kDegraded:
+      return "✗ degraded";
+    case Outcome::kBroken:
+      return "✗ broken";
     case Outcome::kNotChecked:
       return "not checked";
+  }
+  return "";
+}
+
+std::string_view Word(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kPass:
+      return "PASSED";
+    case Outcome::kInconclusive:
+      return "INCONCLUSIVE";
+    case Outcome::kDegraded:
+      return "FAILED (degraded)";
+    case Outcome::kBroken:
+      return "FAILED (broken)";
+    case Outcome::kNotChecked:
+      return "NOT CHECKED";
   }
   return "";
 }
@@ -91,17 +111,24 @@ void AppendBundleChecks(const Verification& v, std::string& out) {
   }
 }
 
+void AppendLines(std::string_view text, std::string& out) {
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    Line(out, "    {}", line);
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+  }
+}
+
 void AppendFindings(const Verification& v, std::string& out) {
   if (v.findings.empty()) return;
   Line(out, "");
   Line(out, "Findings");
   for (const Finding& finding : v.findings) {
-    Line(out, "  {}: {}", finding.id, finding.sentence);
-    for (std::string_view rest = finding.evidence; !rest.empty();) {
-      const std::string_view line = rest.substr(0, rest.find('\n'));
-      Line(out, "    {}", line);
-      rest.remove_prefix(std::min(rest.size(), line.size() + 1));
-    }
+    Line(out, "  {} ({}): {}", finding.id, NameOf(finding.severity),
+         finding.sentence);
+    AppendLines(finding.evidence, out);
+    AppendLines(finding.cause, out);
+    AppendLines(finding.remedy, out);
   }
 }
 
@@ -130,12 +157,13 @@ void AppendHeader(const Verification& v, std::string& out) {
   Line(out, "  Template    {}", v.chat_template);
   AppendBundleChecks(v, out);
   std::string rule = fmt::format(
-      "first {} tokens match but for ties, mean KL divergence <= {:g} nats",
-      v.limits.match_tokens, v.limits.max_kld);
+      "mean KL divergence <= {:g} nats (99th percentile <= {:g}), flips <= "
+      "{:g} %",
+      v.limits.kld.pass, v.limits.kld_p99.pass, 100 * v.limits.flips.pass);
   if (v.limits.tolerance) {
     rule += fmt::format(", |logit difference| <= {:g}", *v.limits.tolerance);
   }
-  Line(out, "  Pass rule   {} ({})", rule, NameOf(v.model.recipe));
+  Line(out, "  Limits      {} ({})", rule, NameOf(v.model.recipe));
 }
 
 void AppendDifference(const Position& p, size_t index, std::string& out) {
@@ -231,7 +259,54 @@ void AppendPrompt(const PromptResult& result, size_t index, size_t count,
     AppendTokenCheck(*tokens, result, out);
   }
   AppendFigures(result, out);
-  Line(out, "  {}", result.passed ? "PASSED" : "FAILED");
+  Line(out, "  {}", Word(result.outcome));
+}
+
+// One line of figures, the same for a passage, a range of positions and all.
+void AppendAggregate(std::string_view name, const Aggregate& a,
+                     std::string& out) {
+  Line(out,
+       "  {:<14} {:>5}  {:>9.3g} {:>9.3g} {:>9.3g} {:>9.3g}  {:>5} {:>5}  "
+       "{:>8.4g} {:>8.4g}",
+       name, a.positions, a.kld.mean, a.kld.median, a.kld.p99, a.kld.max,
+       a.flips, a.ties, a.reference_ppl, a.candidate_ppl);
+}
+
+void AppendEvaluation(const Verification& v, std::string& out) {
+  if (v.evaluation.positions.empty()) return;
+  Line(out, "");
+  Line(out, "Evaluation text ({}), {} positions through {}, and the prompts",
+       v.evaluation.source, v.evaluation.positions.size(),
+       v.evaluation.through_prefill ? "prefill" : "decode");
+  Line(out, "  {:<14} {:>5}  {:>9} {:>9} {:>9} {:>9}  {:>5} {:>5}  {:>8} {:>8}",
+       "", "", "KLD mean", "median", "p99", "max", "flips", "ties", "PPL ref",
+       "PPL TFL");
+  for (const Passage& passage : v.evaluation.passages) {
+    AppendAggregate(passage.name, passage.figures, out);
+  }
+  for (const Bucket& bucket : v.buckets) {
+    AppendAggregate(fmt::format("at {}–{}", bucket.begin, bucket.end - 1),
+                    bucket.figures, out);
+  }
+  AppendAggregate("all", v.all, out);
+}
+
+void AppendChecks(std::string_view title, const std::vector<Check>& checks,
+                  std::string& out) {
+  if (checks.empty()) return;
+  Line(out, "");
+  Line(out, "{}", title);
+  for (const Check& check : checks) {
+    std::string figure;
+    if (check.value) figure = fmt::format("{:.3g}", *check.value);
+    if (check.interval) {
+      figure += fmt::format(" [{:.3g}, {:.3g}]", check.interval->low,
+                            check.interval->high);
+    }
+    if (check.limit) figure += fmt::format(", limit {:g}", *check.limit);
+    Line(out, "  {} {}: {}{}{}", Mark(check.outcome), check.name, figure,
+         figure.empty() ? "" : "; ", check.detail);
+  }
 }
 
 void AppendSummary(const Verification& v, std::string& out) {
@@ -253,16 +328,19 @@ void AppendSummary(const Verification& v, std::string& out) {
 }  // namespace
 
 std::string VerdictLine(const Verification& v) {
-  if (Passed(v)) return "✓ ALL TESTS PASSED";
-  std::string line =
-      fmt::format("✗ {} of {} prompts failed", NumFailed(v), v.prompts.size());
-  if (!v.findings.empty()) {
-    std::vector<std::string> ids;
-    for (const Finding& finding : v.findings) ids.push_back(finding.id);
-    line += fmt::format(", {} finding{}: {}", ids.size(),
-                        ids.size() == 1 ? "" : "s", fmt::join(ids, ", "));
+  switch (v.outcome) {
+    case Outcome::kPass:
+      return "✓ ALL TESTS PASSED: " + v.reason;
+    case Outcome::kInconclusive:
+      return "? INCONCLUSIVE: " + v.reason;
+    case Outcome::kDegraded:
+      return "✗ DEGRADED: " + v.reason;
+    case Outcome::kBroken:
+      return "✗ BROKEN: " + v.reason;
+    case Outcome::kNotChecked:
+      return "✗ NOT CHECKED: " + v.reason;
   }
-  return line;
+  return "";
 }
 
 std::string ConsoleReport(const Verification& v) {
@@ -271,6 +349,9 @@ std::string ConsoleReport(const Verification& v) {
   for (size_t i = 0; i < v.prompts.size(); ++i) {
     AppendPrompt(v.prompts[i], i, v.prompts.size(), out);
   }
+  AppendEvaluation(v, out);
+  AppendChecks("Checks", v.checks, out);
+  AppendChecks("The TFLite model against itself", v.self_checks, out);
   AppendFindings(v, out);
   AppendSummary(v, out);
   return out;

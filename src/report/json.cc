@@ -1,8 +1,10 @@
 #include "report/json.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "base/utf8.h"
 
@@ -11,21 +13,14 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// JSON has no NaN and no infinity.
+Json Number(double value) {
+  return std::isfinite(value) ? Json(value) : Json(nullptr);
+}
+
 template <typename T>
 Json OrNull(const std::optional<T>& value) {
   return value ? Json(*value) : Json(nullptr);
-}
-
-std::string_view NameOf(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::kPass:
-      return "pass";
-    case Outcome::kFail:
-      return "fail";
-    case Outcome::kNotChecked:
-      return "not_checked";
-  }
-  return "";
 }
 
 // nlohmann/json throws on ill-formed UTF-8, and a token may end inside a
@@ -42,11 +37,18 @@ Json ToJson(const LogitDifference& l) {
   json["max_abs"] = l.max_abs;
   json["mean_abs"] = l.mean_abs;
   json["rms"] = l.rms;
+  json["nmse"] = l.nmse;
+  json["rank"] = l.rank;
+  json["text_token"] = l.text_token;
+  json["reference_logprob"] = l.reference_logprob;
+  json["candidate_logprob"] = l.candidate_logprob;
+  if (l.constant) json["constant"] = true;
   return json;
 }
 
 Json ToJson(const Position& p) {
-  Json json = ToJson(p.logits);
+  Json json = {{"index", p.index}};
+  json.update(ToJson(p.logits));
   if (p.logits.reference_token != p.logits.candidate_token) {
     json["tie"] = p.tie;
     json["reference_text"] = Text(p.reference_text);
@@ -55,31 +57,146 @@ Json ToJson(const Position& p) {
   return json;
 }
 
+Json ToJson(const Interval& i) { return {Number(i.low), Number(i.high)}; }
+
 Json ToJson(const Check& c) {
-  return {{"name", c.name},
-          {"outcome", NameOf(c.outcome)},
-          {"value", OrNull(c.value)},
-          {"limit", OrNull(c.limit)},
-          {"detail", c.detail}};
+  Json json = {{"name", c.name},
+               {"outcome", NameOf(c.outcome)},
+               {"value", OrNull(c.value)},
+               {"limit", OrNull(c.limit)},
+               {"detail", Text(c.detail)}};
+  if (c.interval) json["interval"] = ToJson(*c.interval);
+  if (c.broken_limit) json["broken_limit"] = Number(*c.broken_limit);
+  return json;
+}
+
+Json ToJson(const Bucket& b);
+Json ToJson(const Passage& p);
+Json ToJson(const PromptResult& r);
+Json ToJson(const Finding& f);
+Json ToJson(const LayerKv& l);
+Json ToJson(const Hypothesis& h);
+
+template <typename T>
+Json ToJson(const std::vector<T>& values) {
+  Json json = Json::array();
+  for (const T& value : values) json.push_back(ToJson(value));
+  return json;
+}
+
+Json ToJson(const Distribution& d) {
+  return {{"count", d.count},
+          {"mean", Number(d.mean)},
+          {"standard_error", Number(d.standard_error)},
+          {"mean_interval", ToJson(d.mean_interval)},
+          {"median", Number(d.median)},
+          {"p90", Number(d.p90)},
+          {"p99", Number(d.p99)},
+          {"p99_interval", ToJson(d.p99_interval)},
+          {"max", Number(d.max)}};
+}
+
+Json ToJson(const Aggregate& a) {
+  return {{"positions", a.positions},
+          {"kld", ToJson(a.kld)},
+          {"logprob_difference", ToJson(a.logprob)},
+          {"flips", a.flips},
+          {"ties", a.ties},
+          {"max_abs", a.max_abs},
+          {"mean_abs", a.mean_abs},
+          {"rms", a.rms},
+          {"nmse", Number(a.nmse)},
+          {"max_rank", a.max_rank},
+          {"reference_perplexity", Number(a.reference_ppl)},
+          {"candidate_perplexity", Number(a.candidate_ppl)}};
+}
+
+Json ToJson(const Bucket& b) {
+  return {{"begin", b.begin}, {"end", b.end}, {"figures", ToJson(b.figures)}};
+}
+
+Json ToJson(const Passage& p) {
+  return {{"name", p.name},
+          {"begin", p.begin},
+          {"end", p.end},
+          {"figures", ToJson(p.figures)}};
+}
+
+Json ToJson(const Evaluation& e) {
+  return {{"source", Text(e.source)},
+          {"through_prefill", e.through_prefill},
+          {"ids", e.ids},
+          {"figures", ToJson(e.figures)},
+          {"passages", ToJson(e.passages)},
+          {"positions", ToJson(e.positions)}};
 }
 
 Json ToJson(const PromptResult& r) {
-  Json json = {{"prompt", Text(r.prompt.text)},
-               {"rendered_prompt", Text(r.prompt.rendered)},
-               {"passed", r.passed},
-               {"prompt_ids", r.prompt.ids},
-               {"reference_ids", r.reference_ids},
-               {"candidate_ids", r.candidate_ids},
-               {"reference_text", Text(r.reference_text)},
-               {"candidate_text", Text(r.candidate_text)},
-               {"first_difference", OrNull(FirstDifference(r))}};
-  json["checks"] = Json::array();
-  for (const Check& check : r.checks) json["checks"].push_back(ToJson(check));
-  json["prefill_logits"] =
-      r.prefill_logits ? ToJson(*r.prefill_logits) : Json(nullptr);
-  json["positions"] = Json::array();
-  for (const Position& p : r.positions) json["positions"].push_back(ToJson(p));
-  return json;
+  return {{"prompt", Text(r.prompt.text)},
+          {"rendered_prompt", Text(r.prompt.rendered)},
+          {"outcome", NameOf(r.outcome)},
+          {"prompt_ids", r.prompt.ids},
+          {"reference_ids", r.reference_ids},
+          {"candidate_ids", r.candidate_ids},
+          {"reference_text", Text(r.reference_text)},
+          {"candidate_text", Text(r.candidate_text)},
+          {"shared_text", Text(r.shared_text)},
+          {"first_difference", OrNull(FirstDifference(r))},
+          {"checks", ToJson(r.checks)},
+          {"prefill_logits",
+           r.prefill_logits ? ToJson(*r.prefill_logits) : Json(nullptr)},
+          {"positions", ToJson(r.positions)}};
+}
+
+Json ToJson(const Finding& f) {
+  return {{"id", f.id},
+          {"severity", NameOf(f.severity)},
+          {"sentence", Text(f.sentence)},
+          {"evidence", Text(f.evidence)},
+          {"cause", Text(f.cause)},
+          {"remedy", Text(f.remedy)}};
+}
+
+Json ToJson(const TensorFigures& f) {
+  return {{"nmse", Number(f.nmse)},
+          {"cosine", Number(f.cosine)},
+          {"norm_ratio", Number(f.norm_ratio)},
+          {"worst_head", f.worst_head},
+          {"worst_head_nmse", Number(f.worst_head_nmse)}};
+}
+
+Json ToJson(const LayerKv& l) {
+  return {{"prefill_k", ToJson(l.prefill_k)},
+          {"prefill_v", ToJson(l.prefill_v)},
+          {"decode_k", ToJson(l.decode_k)},
+          {"decode_v", ToJson(l.decode_v)}};
+}
+
+Json ToJson(const KvProfile& p) {
+  return {{"prefill_positions", p.prefill_positions},
+          {"decode_positions", p.decode_positions},
+          {"layers", ToJson(p.layers)}};
+}
+
+Json ToJson(const Hypothesis& h) {
+  return {{"finding", h.finding},
+          {"change", h.change},
+          {"kld", Number(h.kld)},
+          {"unchanged_kld", Number(h.unchanged_kld)},
+          {"explains", h.explains}};
+}
+
+Json ToJson(const Limit& l) { return {{"pass", l.pass}, {"broken", l.broken}}; }
+
+Json ToJson(const Environment& e) {
+  Json hashes = Json::object();
+  for (const auto& [name, hash] : e.hashes) hashes[Text(name)] = hash;
+  return {{"command", Text(e.command)},
+          {"date", e.date},
+          {"cpu", Text(e.cpu)},
+          {"litert_version", e.litert_version},
+          {"torch_version", e.torch_version},
+          {"sha256", hashes}};
 }
 
 Json ToJson(const ModelInfo& m) {
@@ -117,6 +234,8 @@ Json ToJson(const Timing& t) {
           {"prefill", t.prefill},
           {"decode", t.decode},
           {"reference", t.reference},
+          {"self_check", t.self_check},
+          {"locate", t.locate},
           {"prefill_tokens", t.prefill_tokens},
           {"decode_tokens", t.decode_tokens},
           {"reference_passes", t.reference_passes},
@@ -126,41 +245,47 @@ Json ToJson(const Timing& t) {
 }  // namespace
 
 std::string JsonReport(const Verification& v) {
-  Json json = {{"schema_version", kJsonSchemaVersion},
-               {"tool_version", v.tool_version},
-               {"passed", Passed(v)},
-               {"num_prompts", v.prompts.size()},
-               {"num_failed", NumFailed(v)},
-               {"tflite_path", Text(v.tflite_path)},
-               {"checkpoint_path", Text(v.checkpoint_path)},
-               {"chat_template", Text(v.chat_template)},
-               {"model", ToJson(v.model)},
-               {"checkpoint", ToJson(v.config)},
-               {"settings",
-                {{"max_new_tokens", v.settings.max_new_tokens},
-                 {"match_tokens", v.settings.match_tokens},
-                 {"tolerance", v.settings.tolerance},
-                 {"max_kld", OrNull(v.settings.max_kld)},
-                 {"num_threads", v.settings.num_threads}}},
-               {"limits",
-                {{"match_tokens", v.limits.match_tokens},
-                 {"max_kld", v.limits.max_kld},
-                 {"tolerance", OrNull(v.limits.tolerance)}}},
-               {"eos_ids", v.eos_ids},
-               {"timing_seconds", ToJson(v.timing)},
-               {"peak_memory_bytes", v.peak_memory_bytes}};
-  json["bundle_checks"] = Json::array();
-  for (const Check& check : v.bundle_checks) {
-    json["bundle_checks"].push_back(ToJson(check));
-  }
-  json["findings"] = Json::array();
-  for (const Finding& finding : v.findings) {
-    json["findings"].push_back({{"id", finding.id},
-                                {"sentence", Text(finding.sentence)},
-                                {"evidence", Text(finding.evidence)}});
-  }
-  json["prompts"] = Json::array();
-  for (const PromptResult& r : v.prompts) json["prompts"].push_back(ToJson(r));
+  const Json json = {
+      {"schema_version", kJsonSchemaVersion},
+      {"tool_version", v.tool_version},
+      {"outcome", NameOf(v.outcome)},
+      {"reason", Text(v.reason)},
+      {"passed", Passed(v)},
+      {"tflite_path", Text(v.tflite_path)},
+      {"checkpoint_path", Text(v.checkpoint_path)},
+      {"chat_template", Text(v.chat_template)},
+      {"model", ToJson(v.model)},
+      {"checkpoint", ToJson(v.config)},
+      {"settings",
+       {{"max_new_tokens", v.settings.max_new_tokens},
+        {"match_tokens", v.settings.match_tokens},
+        {"tolerance", v.settings.tolerance},
+        {"max_kld", OrNull(v.settings.max_kld)},
+        {"max_flips", OrNull(v.settings.max_flips)},
+        {"eval_tokens", v.settings.eval_tokens},
+        {"num_threads", v.settings.num_threads}}},
+      {"limits",
+       {{"match_tokens", v.limits.match_tokens},
+        {"kld", ToJson(v.limits.kld)},
+        {"kld_p99", ToJson(v.limits.kld_p99)},
+        {"flips", ToJson(v.limits.flips)},
+        {"tolerance", OrNull(v.limits.tolerance)}}},
+      {"eos_ids", v.eos_ids},
+      {"num_prompts", v.prompts.size()},
+      {"num_failed", NumFailed(v)},
+      {"all", ToJson(v.all)},
+      {"buckets", ToJson(v.buckets)},
+      {"checks", ToJson(v.checks)},
+      {"self_checks", ToJson(v.self_checks)},
+      {"bundle_checks", ToJson(v.bundle_checks)},
+      {"findings", ToJson(v.findings)},
+      {"kv_profile", v.kv_profile ? ToJson(*v.kv_profile) : Json(nullptr)},
+      {"hypotheses", ToJson(v.hypotheses)},
+      {"timing_seconds", ToJson(v.timing)},
+      {"peak_memory_bytes", v.peak_memory_bytes},
+      {"environment", ToJson(v.environment)},
+      {"prompts", ToJson(v.prompts)},
+      {"evaluation", ToJson(v.evaluation)}};
   return json.dump(2) + "\n";
 }
 

@@ -9,7 +9,7 @@
 namespace verify_tflite {
 
 // Raised when a field changes its meaning or goes; new fields do not raise it.
-inline constexpr int kJsonSchemaVersion = 1;
+inline constexpr int kJsonSchemaVersion = 2;
 
 // Everything in `verification`, pretty-printed, ending in a newline.
 std::string JsonReport(const Verification& verification);

@@ -100,10 +100,11 @@ class BundleChecker {
 
   void Find(Check& check, std::string id, std::string sentence,
             std::string evidence) {
-    check.outcome = Outcome::kFail;
+    check.outcome = Outcome::kBroken;
     check.detail = sentence;
-    v_.findings.push_back(
-        {std::move(id), std::move(sentence), std::move(evidence)});
+    v_.findings.push_back({.id = std::move(id),
+                           .sentence = std::move(sentence),
+                           .evidence = std::move(evidence)});
   }
 
   void OpenTokenizer();
@@ -270,7 +271,7 @@ void BundleChecker::CheckChat(const Chat& chat, const ChatTemplate& own,
     CompareTexts(chat.name, expected.text, found.text);
     return;
   }
-  if (template_.outcome == Outcome::kFail) return;
+  if (template_.outcome == Outcome::kBroken) return;
   const bool ours = !expected.error.empty();
   Find(template_, "template-differs",
        fmt::format("Only the {}'s chat template refuses {}.",
@@ -287,7 +288,7 @@ bool BundleChecker::CompareStart(const std::string& own,
   const std::string before = own.substr(0, own.size() - theirs.size());
   const auto ids = input_.tokenizer.Encode(before, false);
   if (ids.size() > 1) return false;  // not a start token, but text
-  if (start_.outcome == Outcome::kFail) return true;
+  if (start_.outcome == Outcome::kBroken) return true;
   const std::string evidence = fmt::format(
       "checkpoint: the prompt begins {}\n"
       "bundle: start token {}, then the template's text {}",
@@ -314,7 +315,7 @@ void BundleChecker::CompareTexts(std::string_view chat, const std::string& own,
                                  const std::string& theirs) {
   const std::string fed = StartText() + theirs;
   if (fed == own || CompareStart(own, theirs)) return;
-  if (template_.outcome == Outcome::kFail) return;  // one chat shows it
+  if (template_.outcome == Outcome::kBroken) return;  // one chat shows it
   const size_t at =
       std::mismatch(own.begin(), own.end(), fed.begin(), fed.end()).first -
       own.begin();

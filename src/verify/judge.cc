@@ -4,37 +4,88 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 namespace verify_tflite {
 namespace {
 
 constexpr double kTieNoiseFactor = 4;
 
-double DefaultMaxKld(Recipe recipe) {
+// Positions are grouped by their place in the sequence in doubling buckets:
+// faults of RoPE, windows and chunks grow with it or begin at a boundary.
+constexpr int64_t kFirstBucket = 32;
+
+Limits DefaultLimits(Recipe recipe) {
+  Limits limits;
   switch (recipe) {
     case Recipe::kFloat32:
-      return 1e-6;
+      limits.kld = {1e-7, 1e-2};
+      limits.kld_p99 = {1e-6, 1e-1};
+      limits.flips = {0.01, 0.4};
+      break;
     case Recipe::kFloat16:
-      return 1e-4;
+      limits.kld = {1e-4, 1e-2};
+      limits.kld_p99 = {1e-3, 1e-1};
+      limits.flips = {0.01, 0.4};
+      break;
     case Recipe::kInt8:
-      return 0.1;
+      limits.kld = {0.1, 1};
+      limits.kld_p99 = {1, 10};
+      limits.flips = {0.05, 0.4};
+      break;
     case Recipe::kInt4:
-      return 0.3;
+      limits.kld = {0.3, 1};
+      limits.kld_p99 = {3, 10};
+      limits.flips = {0.1, 0.4};
+      break;
   }
-  return 0;  // an unknown recipe passes nothing
+  return limits;  // an unknown recipe passes nothing
 }
 
-Check Measured(std::string name, bool passed, double value, double limit) {
-  return {std::move(name), passed ? Outcome::kPass : Outcome::kFail, value,
-          limit, ""};
+void Override(std::optional<double> value, Limit& limit) {
+  if (!value) return;
+  limit.pass = *value;
+  limit.broken = std::max(limit.broken, *value);
 }
 
-bool AllFinite(const PromptResult& result) {
-  return std::all_of(result.positions.begin(), result.positions.end(),
+Check Estimated(std::string name, double value, const Interval& interval,
+                const Limit& limit, std::string detail) {
+  Check check;
+  check.name = std::move(name);
+  check.outcome = HoldAgainst(interval, limit);
+  check.value = value;
+  check.interval = interval;
+  check.limit = limit.pass;
+  check.broken_limit = limit.broken;
+  check.detail = std::move(detail);
+  return check;
+}
+
+bool AllFinite(const std::vector<Position>& positions) {
+  return std::all_of(positions.begin(), positions.end(),
                      [](const Position& p) { return p.logits.finite; });
 }
+
+std::vector<const Position*> Pointers(const std::vector<Position>& positions) {
+  std::vector<const Position*> result;
+  for (const Position& p : positions) result.push_back(&p);
+  return result;
+}
+
+std::vector<const Position*> AllPositions(const Verification& v) {
+  std::vector<const Position*> result = Pointers(v.evaluation.positions);
+  for (const PromptResult& prompt : v.prompts) {
+    const auto more = Pointers(prompt.positions);
+    result.insert(result.end(), more.begin(), more.end());
+  }
+  return result;
+}
+
+// --- a prompt ---
 
 Check CheckTokens(const Limits& limits, const PromptResult& result) {
   const auto count =
@@ -47,36 +98,34 @@ Check CheckTokens(const Limits& limits, const PromptResult& result) {
     if (equal || p.tie) ++matching;
     if (!equal && p.tie) ++ties;
   }
-  Check check =
-      Measured("tokens", count > 0 && matching == count,
-               static_cast<double>(matching), static_cast<double>(count));
+  Check check;
+  check.name = "tokens";
+  check.outcome =
+      count > 0 && matching == count ? Outcome::kPass : Outcome::kDegraded;
+  check.value = static_cast<double>(matching);
+  check.limit = static_cast<double>(count);
   check.detail = fmt::format("{} of the first {} tokens match, {} of them ties",
                              matching, count, ties);
   return check;
 }
 
-Check CheckKld(const Limits& limits, const PromptResult& result) {
-  double sum = 0;
-  for (const Position& p : result.positions) sum += p.logits.kld;
-  const double mean = sum / static_cast<double>(result.positions.size());
-  // `<=` is false for the NaN of an empty result.
-  Check check = Measured("kld", mean <= limits.max_kld, mean, limits.max_kld);
-  check.detail =
-      fmt::format("mean over {} positions, nats", result.positions.size());
-  return check;
+Check CheckPromptKld(const Limits& limits, const Aggregate& figures) {
+  return Estimated(
+      "kld", figures.kld.mean, figures.kld.mean_interval, limits.kld,
+      fmt::format("mean over {} positions, nats", figures.positions));
 }
 
-Check CheckLogits(const Limits& limits, const PromptResult& result) {
-  double largest = 0;
-  for (const Position& p : result.positions) {
-    largest = std::max(largest, p.logits.max_abs);
-  }
+Check CheckLogits(const Limits& limits, const Aggregate& figures) {
   if (!limits.tolerance) {
-    return {"logits", Outcome::kNotChecked, largest, std::nullopt,
+    return {"logits", Outcome::kNotChecked, figures.max_abs, std::nullopt,
             "--tolerance is in force for float32 files only"};
   }
-  Check check = Measured("logits", largest <= *limits.tolerance, largest,
-                         *limits.tolerance);
+  Check check;
+  check.name = "logits";
+  check.outcome = figures.max_abs <= *limits.tolerance ? Outcome::kPass
+                                                       : Outcome::kDegraded;
+  check.value = figures.max_abs;
+  check.limit = limits.tolerance;
   check.detail = "largest |logit difference|";
   return check;
 }
@@ -87,9 +136,15 @@ Check CheckPrefillLogits(const Limits& limits, const PromptResult& result) {
             "no prefill signature yields the logits of the last prompt token"};
   }
   const LogitDifference& logits = *result.prefill_logits;
-  bool passed = logits.finite && logits.kld <= limits.max_kld;
-  if (limits.tolerance) passed = passed && logits.max_abs <= *limits.tolerance;
-  Check check = Measured("prefill_logits", passed, logits.kld, limits.max_kld);
+  Check check;
+  check.name = "prefill_logits";
+  check.outcome = HoldAgainst({logits.kld, logits.kld}, limits.kld);
+  if (limits.tolerance && logits.max_abs > *limits.tolerance) {
+    check.outcome = std::max(check.outcome, Outcome::kDegraded);
+  }
+  if (!logits.finite) check.outcome = Outcome::kBroken;
+  check.value = logits.kld;
+  check.limit = limits.kld.pass;
   check.detail = fmt::format(
       "KL divergence of prefill's logits from decode's at the last prompt "
       "token; largest |logit difference| {:.3g}",
@@ -97,12 +152,220 @@ Check CheckPrefillLogits(const Limits& limits, const PromptResult& result) {
   return check;
 }
 
+// --- everything ---
+
+// A check that this many positions could not pass whatever they show is not
+// made: it would call every short run inconclusive.
+Check TooFew(std::string name, double value, int64_t needed) {
+  return {
+      std::move(name), Outcome::kNotChecked, value, std::nullopt,
+      fmt::format("takes at least {} positions: raise --eval_tokens", needed)};
+}
+
+Check CheckKld(const Verification& v) {
+  return Estimated(
+      "kld", v.all.kld.mean, v.all.kld.mean_interval, v.limits.kld,
+      fmt::format("mean over {} positions, nats", v.all.kld.count));
+}
+
+Check CheckKldP99(const Verification& v) {
+  constexpr int64_t kNeeded = 381;  // the interval has an upper end from there
+  const Distribution& kld = v.all.kld;
+  if (kld.count < kNeeded) return TooFew("kld_p99", kld.p99, kNeeded);
+  return Estimated(
+      "kld_p99", kld.p99, kld.p99_interval, v.limits.kld_p99,
+      fmt::format("99th percentile of {} positions, nats", kld.count));
+}
+
+Check CheckFlips(const Verification& v) {
+  const int64_t count = v.all.kld.count;
+  const double share = count == 0 ? 0
+                                  : static_cast<double>(v.all.flips) /
+                                        static_cast<double>(count);
+  int64_t needed = 1;
+  while (v.limits.flips.pass > 0 &&
+         ShareInterval(0, needed).high > v.limits.flips.pass) {
+    ++needed;
+  }
+  if (count < needed) return TooFew("flips", share, needed);
+  return Estimated(
+      "flips", share, ShareInterval(v.all.flips, count), v.limits.flips,
+      fmt::format("{} greedy choices of {} differ beyond ties; {} ties",
+                  v.all.flips, count, v.all.ties));
+}
+
+void AddFinding(Verification& v, Finding finding) {
+  const auto same = [&](const Finding& f) { return f.id == finding.id; };
+  if (std::none_of(v.findings.begin(), v.findings.end(), same)) {
+    v.findings.push_back(std::move(finding));
+  }
+}
+
+void FindNonFinite(Verification& v, std::span<const Position* const> all) {
+  const auto bad = std::count_if(all.begin(), all.end(), [](const Position* p) {
+    return !p->logits.finite;
+  });
+  if (bad == 0) return;
+  v.checks.push_back({"finite_logits", Outcome::kBroken,
+                      static_cast<double>(bad), 0,
+                      "positions at which the TFLite model yields NaN or "
+                      "infinite logits"});
+  AddFinding(
+      v, {.id = "nan",
+          .sentence = "The TFLite model yields logits that are not numbers.",
+          .evidence = fmt::format(
+              "NaN or infinite logits at {} of {} positions", bad, all.size()),
+          .cause = "A weight or scale in the file is NaN or infinite, or an "
+                   "activation overflows (float16).",
+          .remedy = "Look for non-finite weights in the checkpoint; convert "
+                    "again without float16 activations."});
+}
+
+void FindConstant(Verification& v, std::span<const Position* const> all) {
+  const auto constant =
+      std::count_if(all.begin(), all.end(),
+                    [](const Position* p) { return p->logits.constant; });
+  if (constant == 0) return;
+  AddFinding(
+      v, {.id = "constant-logits",
+          .sentence = "The TFLite model's logits do not depend on the token.",
+          .evidence = fmt::format("all logits are equal at {} of {} positions",
+                                  constant, all.size()),
+          .cause = "The LM head is zero, or what reaches it is.",
+          .remedy = "Check that the converter found the LM head's weights."});
+}
+
+std::vector<Bucket> BucketsOf(std::span<const Position* const> all) {
+  std::vector<Bucket> buckets;
+  int64_t begin = 0;
+  int64_t last = 0;
+  for (const Position* p : all) last = std::max(last, p->index);
+  for (int64_t end = kFirstBucket; begin <= last; end *= 2) {
+    std::vector<const Position*> inside;
+    for (const Position* p : all) {
+      if (p->index >= begin && p->index < end) inside.push_back(p);
+    }
+    if (!inside.empty()) buckets.push_back({begin, end, Summarize(inside)});
+    begin = end;
+  }
+  return buckets;
+}
+
+void JudgePassages(Evaluation& evaluation) {
+  const auto all = Pointers(evaluation.positions);
+  evaluation.figures = Summarize(all);
+  for (Passage& passage : evaluation.passages) {
+    passage.figures = Summarize(
+        std::span(all).subspan(passage.begin, passage.end - passage.begin));
+  }
+}
+
+Outcome Overall(const Verification& v) {
+  Outcome worst = Outcome::kNotChecked;
+  const auto add = [&](Outcome outcome) { worst = std::max(worst, outcome); };
+  for (const Check& check : v.checks) add(check.outcome);
+  for (const Check& check : v.self_checks) add(check.outcome);
+  for (const Check& check : v.bundle_checks) add(check.outcome);
+  for (const Finding& finding : v.findings) add(finding.severity);
+  for (const PromptResult& prompt : v.prompts) {
+    // A prompt has few positions; whether there are enough is asked of all.
+    if (prompt.outcome != Outcome::kInconclusive) add(prompt.outcome);
+  }
+  // Nothing passes on the strength of side issues.
+  const auto kld =
+      std::find_if(v.checks.begin(), v.checks.end(),
+                   [](const Check& check) { return check.name == "kld"; });
+  const bool judged =
+      kld != v.checks.end() && kld->outcome != Outcome::kNotChecked;
+  return worst == Outcome::kPass && !judged ? Outcome::kNotChecked : worst;
+}
+
+// --- in words ---
+
+std::string Figures(const Verification& v) {
+  const Distribution& kld = v.all.kld;
+  std::string error;
+  if (std::isfinite(kld.standard_error)) {
+    error = fmt::format(" ± {:.2g}", kld.standard_error);
+  }
+  const int64_t differing = v.all.flips + v.all.ties;
+  std::string tokens = "every greedy choice agrees";
+  if (differing > 0) {
+    tokens = fmt::format("{} of {} greedy choices differ, {} of them ties",
+                         differing, kld.count, v.all.ties);
+  }
+  return fmt::format("mean KL divergence {:.3g}{} nats over {} positions, {}",
+                     kld.mean, error, kld.count, tokens);
+}
+
+// The checks with `outcome`, by name.
+std::string NamesOf(const Verification& v, Outcome outcome) {
+  std::vector<std::string> names;
+  for (const auto* checks : {&v.checks, &v.self_checks, &v.bundle_checks}) {
+    for (const Check& check : *checks) {
+      if (check.outcome == outcome) names.push_back(check.name);
+    }
+  }
+  for (size_t i = 0; i < v.prompts.size(); ++i) {
+    if (v.prompts[i].outcome == outcome) {
+      names.push_back(fmt::format("prompt {}", i + 1));
+    }
+  }
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+const Finding* WorstFinding(const Verification& v) {
+  const auto worst = std::max_element(v.findings.begin(), v.findings.end(),
+                                      [](const Finding& a, const Finding& b) {
+                                        return a.severity < b.severity;
+                                      });
+  return worst == v.findings.end() ? nullptr : &*worst;
+}
+
+std::string Reason(const Verification& v) {
+  const std::string recipe(NameOf(v.model.recipe));
+  const Finding* finding = WorstFinding(v);
+  const bool named = finding != nullptr && finding->severity == v.outcome;
+  switch (v.outcome) {
+    case Outcome::kNotChecked:
+      return "Nothing was compared.";
+    case Outcome::kPass:
+      if (v.model.recipe == Recipe::kFloat32) {
+        return fmt::format("The TFLite model is the PyTorch checkpoint: {}.",
+                           Figures(v));
+      }
+      return fmt::format(
+          "The TFLite model is the PyTorch checkpoint, but for what {} costs: "
+          "{}.",
+          recipe, Figures(v));
+    case Outcome::kInconclusive:
+      return fmt::format(
+          "Too little evidence ({}): {}. Raise --eval_tokens or "
+          "--max_new_tokens, or add prompts.",
+          NamesOf(v, Outcome::kInconclusive), Figures(v));
+    case Outcome::kDegraded:
+      if (named) return fmt::format("{} ({})", finding->sentence, Figures(v));
+      return fmt::format(
+          "The TFLite model works, but is further from PyTorch than {} should "
+          "be ({}): {}.",
+          recipe, NamesOf(v, Outcome::kDegraded), Figures(v));
+    case Outcome::kBroken:
+      if (named) return fmt::format("{} ({})", finding->sentence, Figures(v));
+      return fmt::format("The TFLite model is not this checkpoint ({}): {}.",
+                         NamesOf(v, Outcome::kBroken), Figures(v));
+  }
+  return "";
+}
+
 }  // namespace
 
 Limits LimitsFor(Recipe recipe, const Settings& settings) {
-  Limits limits;
+  Limits limits = DefaultLimits(recipe);
   limits.match_tokens = settings.match_tokens;
-  limits.max_kld = settings.max_kld.value_or(DefaultMaxKld(recipe));
+  Override(settings.max_kld, limits.kld);
+  // The default limits of the tail are ten times those of the mean, too.
+  if (settings.max_kld) Override(10 * *settings.max_kld, limits.kld_p99);
+  Override(settings.max_flips, limits.flips);
   if (recipe == Recipe::kFloat32) limits.tolerance = settings.tolerance;
   return limits;
 }
@@ -112,22 +375,50 @@ bool IsTie(const LogitDifference& logits) {
          logits.margin <= kTieNoiseFactor * logits.rms;
 }
 
-void Judge(const Limits& limits, PromptResult& result) {
+Outcome HoldAgainst(const Interval& interval, const Limit& limit) {
+  if (std::isnan(interval.low) || std::isnan(interval.high)) {
+    return Outcome::kBroken;
+  }
+  if (interval.low > limit.broken) return Outcome::kBroken;
+  if (interval.low > limit.pass) return Outcome::kDegraded;
+  return interval.high <= limit.pass ? Outcome::kPass : Outcome::kInconclusive;
+}
+
+void JudgePrompt(const Limits& limits, PromptResult& result) {
   result.checks.clear();
-  if (!AllFinite(result)) {
+  if (!AllFinite(result.positions)) {
     // No other figure means anything then.
-    result.checks = {{"finite_logits", Outcome::kFail, std::nullopt,
+    result.checks = {{"finite_logits", Outcome::kBroken, std::nullopt,
                       std::nullopt,
                       "the TFLite model yields NaN or infinite "
                       "logits"}};
   } else {
-    result.checks = {CheckTokens(limits, result), CheckKld(limits, result),
-                     CheckLogits(limits, result),
-                     CheckPrefillLogits(limits, result)};
+    const Aggregate figures = Summarize(Pointers(result.positions));
+    result.checks = {
+        CheckTokens(limits, result), CheckPromptKld(limits, figures),
+        CheckLogits(limits, figures), CheckPrefillLogits(limits, result)};
   }
-  result.passed =
-      std::none_of(result.checks.begin(), result.checks.end(),
-                   [](const Check& c) { return c.outcome == Outcome::kFail; });
+  result.outcome = Outcome::kNotChecked;
+  for (const Check& check : result.checks) {
+    result.outcome = std::max(result.outcome, check.outcome);
+  }
+}
+
+void Judge(Verification& v) {
+  for (PromptResult& prompt : v.prompts) JudgePrompt(v.limits, prompt);
+  JudgePassages(v.evaluation);
+  const std::vector<const Position*> all = AllPositions(v);
+  v.all = Summarize(all);
+  v.buckets = BucketsOf(all);
+  v.checks.clear();
+  FindNonFinite(v, all);
+  FindConstant(v, all);
+  v.checks.push_back(CheckKld(v));
+  v.checks.push_back(CheckKldP99(v));
+  v.checks.push_back(CheckFlips(v));
+  v.checks.push_back(CheckLogits(v.limits, v.all));
+  v.outcome = Overall(v);
+  v.reason = Reason(v);
 }
 
 }  // namespace verify_tflite

@@ -15,10 +15,21 @@ Limits LimitsFor(Recipe recipe, const Settings& settings);
 // the noise of the conversion can turn. A non-finite position is never a tie.
 bool IsTie(const LogitDifference& logits);
 
-// Fills `checks` and `passed` from everything else in `result`. A prompt passes
-// when no check failed and tokens and KL divergence were both checked; what
-// cannot be computed (no positions, NaN) fails, it never passes.
-void Judge(const Limits& limits, PromptResult& result);
+// Holds an estimate against a limit: broken or degraded where the whole
+// interval is beyond it, pass where the whole interval is within, inconclusive
+// else. NaN is broken.
+Outcome HoldAgainst(const Interval& interval, const Limit& limit);
+
+// Judges everything that was measured, and nothing else: fills `checks` and
+// `outcome` of every prompt, and `all`, `buckets`, the passages' figures,
+// `checks`, `outcome` and `reason` of `v`; adds the findings "nan" and
+// "constant-logits" where they hold. What cannot be computed (no positions,
+// NaN) never passes. Calling it again gives the same: a saved result can be
+// judged anew by other limits.
+void Judge(Verification& v);
+
+// One prompt alone, by v.limits; part of Judge.
+void JudgePrompt(const Limits& limits, PromptResult& result);
 
 }  // namespace verify_tflite
 

@@ -3,6 +3,7 @@
 #define VERIFY_TFLITE_VERIFY_METRICS_H_
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 namespace verify_tflite {
@@ -23,16 +24,31 @@ struct LogitDifference {
   double max_abs = 0;   // of candidate - reference
   double mean_abs = 0;  // of candidate - reference
   double rms = 0;       // of candidate - reference with its mean removed
+  // Sum of squares of the difference over that of the reference's logits, the
+  // mean of each removed first: a constant offset means nothing to softmax. 0
+  // where the reference's logits are all equal and the candidate's as well.
+  double nmse = 0;
   int32_t reference_token = 0;  // Argmax of each
   int32_t candidate_token = 0;
   // reference[reference_token] - reference[candidate_token]: how sure PyTorch
   // is of its choice over the candidate's; 0 where they are the same.
   double margin = 0;
+  // Entries of the candidate's row that come before the reference's token; 0
+  // where the two agree.
+  int64_t rank = 0;
+  // The token that follows in the text, and its log-probability in nats.
+  int32_t text_token = 0;
+  double reference_logprob = 0;
+  double candidate_logprob = 0;
+  // All of the candidate's logits are equal.
+  bool constant = false;
 };
 
-// Both rows are [vocab], of the same non-zero size.
+// Both rows are [vocab], of the same non-zero size; `text_token` is an index
+// into them, the reference's own choice where there is none.
 LogitDifference Compare(std::span<const float> reference,
-                        std::span<const float> candidate);
+                        std::span<const float> candidate,
+                        std::optional<int32_t> text_token = std::nullopt);
 
 }  // namespace verify_tflite
 

@@ -24,7 +24,8 @@ TEST(Compare, AgreesWithNumPy) {
     SCOPED_TRACE(name);
     const auto reference = expected["reference"].get<std::vector<float>>();
     const auto candidate = expected["candidate"].get<std::vector<float>>();
-    const LogitDifference found = Compare(reference, candidate);
+    const LogitDifference found =
+        Compare(reference, candidate, expected["text_token"].get<int32_t>());
     const auto near = [&](double value, const char* key) {
       const double want = expected[key];
       // 1e-15 absolute: a float32 file's divergence is as small as 1e-12.
@@ -36,6 +37,10 @@ TEST(Compare, AgreesWithNumPy) {
     near(found.mean_abs, "mean_abs");
     near(found.rms, "rms");
     near(found.margin, "margin");
+    near(found.nmse, "nmse");
+    near(found.reference_logprob, "reference_logprob");
+    near(found.candidate_logprob, "candidate_logprob");
+    EXPECT_EQ(found.rank, expected["rank"]);
     EXPECT_EQ(found.reference_token, expected["reference_token"]);
     EXPECT_EQ(found.candidate_token, expected["candidate_token"]);
   }
@@ -48,6 +53,19 @@ TEST(Compare, TellsNonFiniteRows) {
     EXPECT_FALSE(Compare(good, row).finite);
     EXPECT_FALSE(Compare(row, good).finite);
   }
+}
+
+TEST(Compare, TakesTheReferencesChoiceWhereThereIsNoText) {
+  const std::vector<float> row = {1, 3, 2};
+  EXPECT_EQ(Compare(row, row).text_token, 1);
+  EXPECT_EQ(Compare(row, row, 2).text_token, 2);
+}
+
+TEST(Compare, TellsConstantRows) {
+  const std::vector<float> row = {1, 3, 2};
+  EXPECT_FALSE(Compare(row, row).constant);
+  EXPECT_TRUE(Compare(row, std::vector<float>{5, 5, 5}).constant);
+  EXPECT_FALSE(Compare(std::vector<float>{5, 5, 5}, row).constant);
 }
 
 TEST(Argmax, TakesTheFirstOfEqualsAndNeverNaN) {

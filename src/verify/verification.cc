@@ -1,8 +1,32 @@
 #include "verify/verification.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace verify_tflite {
+namespace {
+
+bool Differs(const LogitDifference& l) {
+  return l.reference_token != l.candidate_token;
+}
+
+}  // namespace
+
+std::string_view NameOf(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kNotChecked:
+      return "not_checked";
+    case Outcome::kPass:
+      return "pass";
+    case Outcome::kInconclusive:
+      return "inconclusive";
+    case Outcome::kDegraded:
+      return "degraded";
+    case Outcome::kBroken:
+      return "broken";
+  }
+  return "";
+}
 
 std::optional<size_t> FirstDifference(const PromptResult& result) {
   const auto& a = result.reference_ids;
@@ -14,13 +38,46 @@ std::optional<size_t> FirstDifference(const PromptResult& result) {
 }
 
 int64_t NumFailed(const Verification& verification) {
-  return std::count_if(verification.prompts.begin(), verification.prompts.end(),
-                       [](const PromptResult& r) { return !r.passed; });
+  return std::count_if(
+      verification.prompts.begin(), verification.prompts.end(),
+      [](const PromptResult& r) { return r.outcome >= Outcome::kDegraded; });
 }
 
 bool Passed(const Verification& verification) {
-  return !verification.prompts.empty() && NumFailed(verification) == 0 &&
-         verification.findings.empty();
+  return verification.outcome == Outcome::kPass;
+}
+
+Aggregate Summarize(std::span<const Position* const> positions) {
+  Aggregate result;
+  result.positions = static_cast<int64_t>(positions.size());
+  std::vector<double> klds;
+  std::vector<double> logprobs;
+  double reference_sum = 0;
+  double candidate_sum = 0;
+  for (const Position* p : positions) {
+    const LogitDifference& l = p->logits;
+    if (!l.finite) continue;
+    if (Differs(l)) ++(p->tie ? result.ties : result.flips);
+    klds.push_back(l.kld);
+    logprobs.push_back(l.candidate_logprob - l.reference_logprob);
+    reference_sum += l.reference_logprob;
+    candidate_sum += l.candidate_logprob;
+    result.max_abs = std::max(result.max_abs, l.max_abs);
+    result.mean_abs += l.mean_abs;
+    result.rms += l.rms;
+    result.nmse += l.nmse;
+    result.max_rank = std::max(result.max_rank, l.rank);
+  }
+  result.kld = Summarize(klds);
+  result.logprob = Summarize(logprobs);
+  if (klds.empty()) return result;
+  const auto count = static_cast<double>(klds.size());
+  result.mean_abs /= count;
+  result.rms /= count;
+  result.nmse /= count;
+  result.reference_ppl = std::exp(-reference_sum / count);
+  result.candidate_ppl = std::exp(-candidate_sum / count);
+  return result;
 }
 
 }  // namespace verify_tflite

@@ -3,30 +3,46 @@
 #ifndef VERIFY_TFLITE_VERIFY_VERIFICATION_H_
 #define VERIFY_TFLITE_VERIFY_VERIFICATION_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "candidate/model.h"
 #include "checkpoint/model_config.h"
 #include "verify/metrics.h"
+#include "verify/statistics.h"
 
 namespace verify_tflite {
 
 // What the user asked for.
 struct Settings {
   int64_t max_new_tokens = 30;
-  int64_t match_tokens = 10;      // first tokens that must agree
-  double tolerance = 0.01;        // of |logit difference|, float32 files only
-  std::optional<double> max_kld;  // nats; default by recipe
+  int64_t match_tokens = 10;        // first tokens that must agree
+  double tolerance = 0.01;          // of |logit difference|, float files only
+  std::optional<double> max_kld;    // nats; default by recipe
+  std::optional<double> max_flips;  // share of positions; default by recipe
+  int64_t eval_tokens = 512;        // of the evaluation text; 0: none
   int num_threads = 1;
 };
 
-// What the result was held against.
+// What a figure is held against: within `pass` it is as it should be, beyond
+// `broken` it says that the model does not work; between, it is worse than this
+// recipe should be.
+struct Limit {
+  double pass = 0;
+  double broken = 0;
+};
+
 struct Limits {
   int64_t match_tokens = 0;
-  double max_kld = 0;               // mean over a prompt's positions, nats
+  Limit kld;                        // mean over all positions, nats
+  Limit kld_p99;                    // 99th percentile, nats
+  Limit flips;                      // share of positions, ties aside
   std::optional<double> tolerance;  // none: not in force for this recipe
 };
 
@@ -37,26 +53,85 @@ struct Prompt {
   std::vector<int32_t> ids;
 };
 
-// One generated position on the reference's own greedy path, both models given
-// the same tokens before it.
+// One position at which both models were given the same tokens: of a prompt,
+// those of PyTorch's own greedy path; of an evaluation, those of the text.
 struct Position {
+  int64_t index = 0;  // tokens before the one that is predicted
   LogitDifference logits;
-  // The tokens differ, but by no more than the noise of this conversion.
+  // The greedy choices differ, but by no more than the noise of this
+  // conversion.
   bool tie = false;
-  // Text of the two tokens, only where they differ.
+  // Text of the two choices, only where they differ.
   std::string reference_text;
   std::string candidate_text;
 };
 
-enum class Outcome { kPass, kFail, kNotChecked };
+// By severity: the outcome of several is the largest. A check that could not be
+// made never makes anything pass.
+enum class Outcome {
+  kNotChecked,    // not in force or not possible for this file; says why
+  kPass,          //
+  kInconclusive,  // the interval holds the limit: too little evidence
+  kDegraded,      // works, but worse than it should
+  kBroken,        //
+};
+std::string_view NameOf(Outcome outcome);  // "not_checked", "pass", …
 
 // One question with its answer.
 struct Check {
-  std::string name;  // "tokens", "kld", "logits", "prefill_logits"
+  std::string name;  // "tokens", "kld", "logits", "prefill_logits", …
   Outcome outcome = Outcome::kNotChecked;
   std::optional<double> value = std::nullopt;
   std::optional<double> limit = std::nullopt;
   std::string detail = "";  // one sentence; why, where it was not checked
+  // Of `value`, where it is an estimate.
+  std::optional<Interval> interval = std::nullopt;
+  // Beyond it the outcome is broken, not degraded.
+  std::optional<double> broken_limit = std::nullopt;
+};
+
+// Figures over many positions.
+struct Aggregate {
+  Distribution kld;      // nats
+  Distribution logprob;  // candidate's minus reference's, of the text's token
+  int64_t positions = 0;
+  int64_t flips = 0;     // greedy choices that differ, ties aside
+  int64_t ties = 0;      // those within the noise
+  double max_abs = 0;    // largest |logit difference|
+  double mean_abs = 0;   // mean over positions
+  double rms = 0;        // mean over positions
+  double nmse = 0;       // mean over positions
+  int64_t max_rank = 0;  // of the reference's token in the candidate's row
+  // Perplexity: exp(-mean log-probability of the text's tokens). Of a prompt's
+  // positions, whose text is PyTorch's own greedy choice, it says little.
+  double reference_ppl = 0;
+  double candidate_ppl = 0;
+};
+
+// Positions [begin, end) of their sequences.
+struct Bucket {
+  int64_t begin = 0;
+  int64_t end = 0;
+  Aggregate figures;
+};
+
+// One kind of text of the evaluation: [begin, end) of Evaluation::positions.
+struct Passage {
+  std::string name;  // "prose", "code", …
+  int64_t begin = 0;
+  int64_t end = 0;
+  Aggregate figures;
+};
+
+// Teacher-forced over a fixed text: both models are given it and predict each
+// next token.
+struct Evaluation {
+  std::string source;        // "built-in" or the file's path
+  std::vector<int32_t> ids;  // as fed; several sequences one after the other
+  std::vector<Position> positions;
+  std::vector<Passage> passages;
+  Aggregate figures;             // over all positions
+  bool through_prefill = false;  // logits are prefill's, else decode's
 };
 
 struct PromptResult {
@@ -74,7 +149,50 @@ struct PromptResult {
   // and from decode (as `reference`); none where no signature yields them.
   std::optional<LogitDifference> prefill_logits;
   std::vector<Check> checks;
-  bool passed = false;
+  Outcome outcome = Outcome::kNotChecked;
+};
+
+// How near the candidate's tensor is to the reference's; computed over
+// everything the two have in common.
+struct TensorFigures {
+  double nmse = 0;         // sum((c - r)^2) / sum(r^2)
+  double cosine = 1;       // of the two as vectors
+  double norm_ratio = 1;   // |c| / |r|
+  int64_t worst_head = 0;  // the KV head with the largest NMSE, and that NMSE
+  double worst_head_nmse = 0;
+};
+
+// One layer's KV caches. Keys are those after RoPE.
+struct LayerKv {
+  TensorFigures prefill_k, prefill_v;  // positions written by prefill
+  TensorFigures decode_k, decode_v;    // positions written by decode
+};
+
+// The KV caches after a text went through prefill and decode.
+struct KvProfile {
+  int64_t prefill_positions = 0;
+  int64_t decode_positions = 0;
+  std::vector<LayerKv> layers;
+};
+
+// The reference run again with one thing changed, to see whether that explains
+// the candidate.
+struct Hypothesis {
+  std::string finding;       // the id of the finding it would prove
+  std::string change;        // "rope_theta 10000 instead of 100000"
+  double kld = 0;            // mean over the positions looked at, nats
+  double unchanged_kld = 0;  // the same without the change
+  bool explains = false;
+};
+
+// What is wrong, named. docs/findings.md has a page on each id.
+struct Finding {
+  std::string id;  // stable: "rope-base", "stop-token-differs", …
+  Outcome severity = Outcome::kBroken;
+  std::string sentence;     // what it means for who runs the file
+  std::string evidence;     // what was found on both sides; may have lines
+  std::string cause = "";   // the likely one; may be empty
+  std::string remedy = "";  // what to do; may be empty
 };
 
 // Wall seconds.
@@ -84,6 +202,8 @@ struct Timing {
   double prefill = 0;    // the candidate
   double decode = 0;     // the candidate, drafts included
   double reference = 0;  // PyTorch passes, comparing included
+  double self_check = 0;
+  double locate = 0;
   double total = 0;
   int64_t prefill_tokens = 0;
   int64_t decode_tokens = 0;
@@ -91,13 +211,16 @@ struct Timing {
   int64_t reference_tokens = 0;
 };
 
-// A difference that no figure of a prompt shows.
-struct Finding {
-  // "stop-token-differs", "start-token-differs", "bos-missing",
-  // "template-differs", "tokenizer-differs"
-  std::string id;
-  std::string sentence;  // what it means for who runs the file
-  std::string evidence;  // what was found on both sides; may have lines
+// Enough to run it again and to know whether it was the same.
+struct Environment {
+  std::string command;  // as typed
+  std::string date;     // UTC, ISO 8601
+  std::string cpu;
+  std::string litert_version;
+  std::string torch_version;
+  // SHA-256 in hexadecimal, of the model file and of the checkpoint's files by
+  // name.
+  std::vector<std::pair<std::string, std::string>> hashes;
 };
 
 struct Verification {
@@ -110,23 +233,40 @@ struct Verification {
   Settings settings;
   Limits limits;
   std::vector<int32_t> eos_ids;
+  std::vector<PromptResult> prompts;
+  Evaluation evaluation;
+  // Over the positions of all prompts and of the evaluation.
+  Aggregate all;
+  std::vector<Bucket> buckets;
+  // What decides beside the prompts' own: "kld", "kld_p99", "flips", "logits".
+  std::vector<Check> checks;
+  // The candidate against itself; see verify/self_check.h.
+  std::vector<Check> self_checks;
   // What the file is packed with, compared with the checkpoint's:
   // "stop_tokens", "start_token", "chat_template", "tokenizer". Empty for a
   // .tflite alone.
   std::vector<Check> bundle_checks;
   std::vector<Finding> findings;
-  std::vector<PromptResult> prompts;
+  std::optional<KvProfile> kv_profile;
+  std::vector<Hypothesis> hypotheses;
+  Outcome outcome = Outcome::kNotChecked;
+  std::string reason;  // one sentence, for a newcomer
   Timing timing;
+  Environment environment;
   int64_t peak_memory_bytes = 0;  // resident set of the whole run
 };
 
 // The first index at which the two greedy texts part; none if they are equal.
 std::optional<size_t> FirstDifference(const PromptResult& result);
 
+// Prompts that are degraded or broken.
 int64_t NumFailed(const Verification& verification);
 
-// There were prompts, all passed, and there are no findings.
 bool Passed(const Verification& verification);
+
+// Figures over `positions`; those that are not finite are left out of all but
+// `positions`.
+Aggregate Summarize(std::span<const Position* const> positions);
 
 }  // namespace verify_tflite
 

@@ -1,7 +1,6 @@
 #include "verify/verifier.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <optional>
 #include <string_view>
@@ -11,7 +10,9 @@
 #include "base/utf8.h"
 #include "candidate/session.h"
 #include "reference/reference.h"
+#include "verify/evaluation.h"
 #include "verify/judge.h"
+#include "verify/stopwatch.h"
 
 namespace verify_tflite {
 namespace {
@@ -32,19 +33,6 @@ std::string Shorten(std::string_view text) {
   if (text.size() <= kBytes) return Quote(text);
   return Quote(ReplaceInvalidUtf8(text.substr(0, kBytes))) + "…";
 }
-
-class Stopwatch {
- public:
-  explicit Stopwatch(double& seconds) : seconds_(seconds) {}
-  ~Stopwatch() {
-    seconds_ += std::chrono::duration<double>(Clock::now() - start_).count();
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  double& seconds_;
-  Clock::time_point start_ = Clock::now();
-};
 
 // One prompt under way.
 struct Lane {
@@ -71,8 +59,7 @@ class Verifier {
       : input_(input),
         session_(session),
         reference_(reference),
-        timing_(timing),
-        limits_(LimitsFor(input.model.info().recipe, input.settings)) {}
+        timing_(timing) {}
 
   void RunGroup(std::span<const Prompt> prompts,
                 std::vector<PromptResult>& results);
@@ -105,7 +92,6 @@ class Verifier {
   Session& session_;
   Reference& reference_;
   Timing& timing_;
-  Limits limits_;
 };
 
 Lane Verifier::Start(const Prompt& prompt) {
@@ -196,13 +182,9 @@ void Verifier::Score(std::vector<Lane>& lanes) {
             static_cast<int64_t>(tokens[item].size() - lane.draft.size());
         const auto step = static_cast<size_t>(row - first_row);
         lane.scored[step] = Compare(logits, lane.draft_logits[step]);
-        if (!lane.scored[step].finite &&
-            !std::all_of(logits.begin(), logits.end(),
-                         [](float x) { return std::isfinite(x); })) {
-          throw Error(
-              "{}: the PyTorch reference yields NaN or infinite logits for the "
-              "prompt {}: the checkpoint is damaged; nothing was verified",
-              input_.checkpoint.directory(), Shorten(lane.prompt.text));
+        if (!lane.scored[step].finite) {
+          CheckReferenceFinite(input_, logits,
+                               "the prompt " + Shorten(lane.prompt.text));
         }
       });
 }
@@ -214,6 +196,8 @@ void Verifier::Accept(Lane& lane) {
   int64_t accepted = 0;
   for (size_t i = 0; i < lane.draft.size() && !lane.done; ++i) {
     Position position;
+    position.index = static_cast<int64_t>(lane.prompt.ids.size() +
+                                          result.reference_ids.size());
     position.logits = lane.scored[i];
     position.tie = IsTie(position.logits);
     const int32_t choice = position.logits.reference_token;
@@ -246,7 +230,6 @@ PromptResult Verifier::Finish(Lane lane) {
   const std::span<const int32_t> ids(result.reference_ids);
   result.shared_text = input_.tokenizer.Decode(
       ids.first(FirstDifference(result).value_or(ids.size())), true);
-  Judge(limits_, result);
   return result;
 }
 
@@ -360,28 +343,48 @@ void CheckPromptsFit(const Model& model, std::span<const Prompt> prompts,
   }
 }
 
-std::vector<PromptResult> RunVerification(const VerifyInput& input,
-                                          std::span<const Prompt> prompts,
-                                          Timing& timing) {
+void CheckReferenceFinite(const VerifyInput& input,
+                          std::span<const float> logits,
+                          const std::string& text) {
+  if (std::all_of(logits.begin(), logits.end(),
+                  [](float x) { return std::isfinite(x); })) {
+    return;
+  }
+  throw Error(
+      "{}: the PyTorch reference yields NaN or infinite logits for {}: the "
+      "checkpoint is damaged; nothing was verified",
+      input.checkpoint.directory(), text);
+}
+
+void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
+                     const EvalText& text, Verification& v) {
+  const ModelInfo& info = input.model.info();
   CheckSameShape(input.model, input.checkpoint.config(),
                  input.checkpoint.directory());
   CheckPromptsFit(input.model, prompts, input.settings);
+  const EvalPlan plan = PlanEvaluation(
+      text, input.tokenizer, input.settings.eval_tokens,
+      MaxSequence(info, input.checkpoint.config()), info.vocab_size);
   std::optional<Reference> reference;
   std::optional<Session> session;
   {
-    Stopwatch watch(timing.compile);
+    Stopwatch watch(v.timing.compile);
     reference = Reference::Open(input.checkpoint,
                                 {input.settings.num_threads, input.progress});
-    session = Session::Create(input.model, Plans(input.model, prompts),
+    std::vector<PrefillPlan> plans = Plans(input.model, prompts);
+    for (PrefillPlan& more : EvaluationPlans(info, plan)) {
+      plans.push_back(std::move(more));
+    }
+    session = Session::Create(input.model, plans,
                               {input.settings.num_threads, input.progress});
   }
-  Verifier verifier(input, *session, *reference, timing);
-  std::vector<PromptResult> results;
-  while (results.size() < prompts.size()) {
-    const auto rest = prompts.subspan(results.size());
-    verifier.RunGroup(rest.first(GroupSize(input, rest)), results);
+  Verifier verifier(input, *session, *reference, v.timing);
+  v.prompts.clear();
+  while (v.prompts.size() < prompts.size()) {
+    const auto rest = prompts.subspan(v.prompts.size());
+    verifier.RunGroup(rest.first(GroupSize(input, rest)), v.prompts);
   }
-  return results;
+  v.evaluation = RunEvaluation(input, plan, *session, *reference, v.timing);
 }
 
 }  // namespace verify_tflite

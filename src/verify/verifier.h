@@ -17,6 +17,7 @@
 #include "candidate/model.h"
 #include "checkpoint/checkpoint.h"
 #include "text/tokenizer.h"
+#include "verify/eval_text.h"
 #include "verify/verification.h"
 
 namespace verify_tflite {
@@ -40,12 +41,18 @@ struct VerifyInput {
   ProgressFn progress;
 };
 
-// Runs both models on all prompts, one PromptResult each, judged; adds to
-// `timing`. Does both checks above first. Throws Error when one of the models
-// cannot be run, or when the reference yields non-finite logits.
-std::vector<PromptResult> RunVerification(const VerifyInput& input,
-                                          std::span<const Prompt> prompts,
-                                          Timing& timing);
+// Throws Error, which names `text`, where the reference's `logits` are not
+// finite: then the checkpoint is at fault and nothing can be said of the model.
+void CheckReferenceFinite(const VerifyInput& input,
+                          std::span<const float> logits,
+                          const std::string& text);
+
+// Runs both models on all prompts and on Settings::eval_tokens of `text`: fills
+// v.prompts and v.evaluation, adds to v.timing. Judges nothing. Does both
+// checks above first. Throws Error when one of the models cannot be run, or
+// when the reference yields non-finite logits.
+void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
+                     const EvalText& text, Verification& v);
 
 }  // namespace verify_tflite
 
