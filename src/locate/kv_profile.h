@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "candidate/session.h"
-#include "checkpoint/model_config.h"
 #include "locate/agreement.h"
 #include "reference/reference.h"
 
@@ -32,12 +31,11 @@ struct KvProfile {
 };
 
 // Compares what `kv` and `sequence` hold of the positions in `range`; both must
-// have been fed the same tokens up to its end. `config` is the checkpoint's.
-// Throws Error when they have not, when the numbers of layers differ (the file
-// is no conversion of this checkpoint), and as Session::ReadKv does. A layer
-// whose heads have another shape than the checkpoint's is an Error, too.
+// have been fed the same tokens up to its end. Throws Error when they have not,
+// when the numbers of layers or the shapes of heads differ (the file is no
+// conversion of this checkpoint), and as Session::ReadKv does.
 KvProfile ProfileKv(Session& session, KvCache& kv, const Sequence& sequence,
-                    const ModelConfig& config, PositionRange range);
+                    PositionRange range);
 
 }  // namespace verify_tflite
 

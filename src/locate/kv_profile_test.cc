@@ -52,7 +52,7 @@ struct Fed {
   }
 
   KvProfile Profile(int64_t begin, int64_t end) {
-    return ProfileKv(session, kv, sequence, checkpoint.config(), {begin, end});
+    return ProfileKv(session, kv, sequence, {begin, end});
   }
 
   Checkpoint checkpoint;
@@ -195,13 +195,20 @@ TEST(KvProfile, RefusesWhatWasNotFed) {
   EXPECT_THAT([&] { fed.session.ReadKv(fed.kv, 4); },
               ThrowsMessage<Error>(HasSubstr("no KV cache of layer 4")));
   EXPECT_THROW(fed.sequence.Keys(4), Error);
-  ModelConfig config = fed.checkpoint.config();
-  config.head_dim *= 2;
-  EXPECT_THROW(ProfileKv(fed.session, fed.kv, fed.sequence, config, {0, 1}),
-               Error);
-  config.num_layers = 3;
-  EXPECT_THROW(ProfileKv(fed.session, fed.kv, fed.sequence, config, {0, 1}),
-               Error);
+
+  // Of another number of layers, and of other heads.
+  Fed other("ref_phi.tflite", "ref_phi", 10, 1);
+  EXPECT_THAT(
+      [&] {
+        ProfileKv(fed.session, fed.kv, other.sequence, {0, 1});
+      },
+      ThrowsMessage<Error>(HasSubstr("has 4 layers, the checkpoint")));
+  Fed sliding("ref_qwen3.tflite", "ref_qwen3", 10, 1);
+  EXPECT_THAT(
+      [&] {
+        ProfileKv(other.session, other.kv, sliding.sequence, {0, 1});
+      },
+      ThrowsMessage<Error>(HasSubstr("layer 0: the converted")));
 }
 
 }  // namespace

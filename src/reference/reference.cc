@@ -7,6 +7,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
@@ -387,8 +388,7 @@ struct Sequence::Impl {
   bool long_rope = false;  // keys were rotated by the long factors
   std::vector<KvCache> layers;
 
-  // [length, kv_heads, head_dim]
-  std::vector<float> Copy(at::Tensor KvCache::*part, int64_t layer) const;
+  CachedHeads Copy(at::Tensor KvCache::*part, int64_t layer) const;
 
   void Reserve(int64_t needed) {
     const int64_t capacity = layers[0].keys.size(1);
@@ -416,8 +416,8 @@ void Sequence::Truncate(int64_t length) {
   impl_->length = length;
 }
 
-std::vector<float> Sequence::Impl::Copy(at::Tensor KvCache::*part,
-                                        int64_t layer) const {
+CachedHeads Sequence::Impl::Copy(at::Tensor KvCache::*part,
+                                 int64_t layer) const {
   if (layer < 0 || layer >= static_cast<int64_t>(layers.size())) {
     throw Error("no layer {}: the model has {}", layer, layers.size());
   }
@@ -425,14 +425,21 @@ std::vector<float> Sequence::Impl::Copy(at::Tensor KvCache::*part,
   const at::Tensor rows =
       (layers[layer].*part).narrow(1, 0, length).transpose(0, 1).contiguous();
   const float* data = rows.const_data_ptr<float>();
-  return {data, data + rows.numel()};
+  return {.length = rows.size(0),
+          .heads = rows.size(1),
+          .head_dim = rows.size(2),
+          .values = {data, data + rows.numel()}};
 }
 
-std::vector<float> Sequence::Keys(int64_t layer) const {
+int64_t Sequence::num_layers() const {
+  return static_cast<int64_t>(impl_->layers.size());
+}
+
+CachedHeads Sequence::Keys(int64_t layer) const {
   return impl_->Copy(&KvCache::keys, layer);
 }
 
-std::vector<float> Sequence::Values(int64_t layer) const {
+CachedHeads Sequence::Values(int64_t layer) const {
   return impl_->Copy(&KvCache::values, layer);
 }
 
@@ -685,15 +692,14 @@ void Reference::Impl::Capture(const Pass& pass, Stage stage, int64_t layer,
 
 // The keys of this pass as the caches have them, [rows, kv_heads * head_dim].
 at::Tensor Reference::Impl::StoredKeys(const Pass& pass, size_t index) const {
-  at::Tensor keys = Floats(pass.rows, config.num_kv_heads * config.head_dim);
+  std::vector<at::Tensor> keys;
   for (const Span& span : pass.spans) {
-    const at::Tensor cached = span.sequence->layers[index].keys.narrow(
-        1, span.sequence->length, span.count);
-    keys.narrow(0, span.row, span.count)
-        .view({span.count, config.num_kv_heads, config.head_dim})
-        .copy_(cached.transpose(0, 1));
+    keys.push_back(span.sequence->layers[index]
+                       .keys.narrow(1, span.sequence->length, span.count)
+                       .transpose(0, 1)
+                       .flatten(1));
   }
-  return keys;
+  return at::cat(keys);
 }
 
 void Reference::Impl::RunLayer(Pass& pass, size_t index) const {

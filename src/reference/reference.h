@@ -18,6 +18,14 @@
 
 namespace verify_tflite {
 
+// Keys or values of one layer.
+struct CachedHeads {
+  int64_t length = 0;
+  int64_t heads = 0;
+  int64_t head_dim = 0;
+  std::vector<float> values = {};  // [length, heads, head_dim]
+};
+
 // One token sequence with the keys and values of what was scored so far.
 // Movable; made by Reference::NewSequence and used with that Reference only.
 class Sequence {
@@ -31,11 +39,12 @@ class Sequence {
   // 0 <= length <= length().
   void Truncate(int64_t length);
 
-  // Keys (after RoPE) and values of one layer, [length(), num_kv_heads,
-  // head_dim]: copies. All positions are there, also those that have left a
-  // layer's sliding window. Throws Error for a layer the model does not have.
-  std::vector<float> Keys(int64_t layer) const;
-  std::vector<float> Values(int64_t layer) const;
+  int64_t num_layers() const;
+  // Keys (after RoPE) and values of one layer: copies. All positions are there,
+  // also those that have left a layer's sliding window. Throws Error for a
+  // layer the model does not have.
+  CachedHeads Keys(int64_t layer) const;
+  CachedHeads Values(int64_t layer) const;
 
  private:
   friend class Reference;
