@@ -119,6 +119,18 @@ TEST(Tap, SignaturesThatShareAGraph) {
   EXPECT_THAT(OutputsOf(file, 1), ElementsAre("logits", "verify_tflite_tap_1"));
   EXPECT_EQ(patch.taps.size(), 2u);
 }
+TEST(Tap, NotBeyondTwoGigabytes) {
+  // Refused for its size alone: nothing behind the real bytes is read.
+  const std::span<const std::byte> large(Bytes(Good()).data(), size_t{1} << 31);
+  try {
+    PlanTaps(large, "a.tflite", Everything);
+    FAIL() << "expected an Error";
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), HasSubstr("a.tflite: intermediate tensors"));
+    EXPECT_THAT(e.what(), HasSubstr("2147483648 bytes"));
+  }
+}
+
 TEST(Tap, TruncatedAnywhere) {
   for (size_t size = 0; size < Good().size(); ++size) {
     try {
