@@ -114,6 +114,103 @@ def reference(
   )
 
 
+def inner(
+    out: pathlib.Path, models: pathlib.Path, names: list[str], length: int
+) -> None:
+  """Activations of several models; one process, for imports take longest."""
+  for name in names:
+    _inner(out, models, name, length)
+
+
+def _inner(
+    out: pathlib.Path, models: pathlib.Path, name: str, length: int
+) -> None:
+  """What the modules of a transformers model compute, layer by layer."""
+  import torch
+
+  model = _reference_model(models / name)
+  decoder = model.model
+  torch.manual_seed(7)
+  ids = torch.randint(3, model.config.vocab_size, (length,)).tolist()
+  tensors = []
+
+  def keep(stage: str, layer: int, values) -> None:
+    if values.dim() == 4 and values.shape[1] != length:
+      values = values.transpose(1, 2)  # heads came before rows
+    rows = values.detach().reshape(length, -1).numpy().copy()
+    tensors.append((stage, layer, rows))
+
+  def output(module, stage: str, layer: int) -> None:
+    def hook(_, args, result):
+      keep(stage, layer, result[0] if isinstance(result, tuple) else result)
+
+    module.register_forward_hook(hook)
+
+  def entering(module, stage: str, layer: int) -> None:
+    module.register_forward_pre_hook(
+        lambda _, args: keep(stage, layer, args[0])
+    )
+
+  def hook_layer(layer, index: int) -> None:
+    attention = layer.self_attn
+    output(layer.input_layernorm, "input_norm", index)
+    for part, stage in (("q", "query"), ("k", "key"), ("v", "value")):
+      output(getattr(attention, f"{part}_proj"), f"{stage}_projection", index)
+      if hasattr(attention, f"{part}_norm"):
+        output(getattr(attention, f"{part}_norm"), f"{stage}_norm", index)
+    last = getattr(attention, "o_proj", None) or attention.dense
+    entering(last, "attention", index)
+    output(last, "attention_output", index)
+    sandwich = hasattr(layer, "pre_feedforward_layernorm")
+    if sandwich:
+      output(layer.post_attention_layernorm, "attention_norm", index)
+      output(layer.post_feedforward_layernorm, "output_norm", index)
+    if sandwich or hasattr(layer, "post_attention_layernorm"):
+      norm = (
+          layer.pre_feedforward_layernorm
+          if sandwich
+          else layer.post_attention_layernorm
+      )
+      entering(norm, "after_attention", index)
+      output(norm, "mlp_norm", index)
+    output(layer.mlp, "mlp_output", index)
+    output(layer, "after_mlp", index)
+
+  entering(decoder.layers[0], "embedding", -1)
+  for index, layer in enumerate(decoder.layers):
+    hook_layer(layer, index)
+  norm = getattr(decoder, "norm", None) or decoder.final_layernorm
+  output(norm, "final_norm", -1)
+  # Where queries and keys have been rotated.
+  source = sys.modules[type(decoder.layers[0].self_attn).__module__]
+  attend = source.eager_attention_forward
+
+  def attend_and_keep(module, query, key, *args, **kwargs):
+    keep("query", module.layer_idx, query)
+    keep("key", module.layer_idx, key)
+    return attend(module, query, key, *args, **kwargs)
+
+  source.eager_attention_forward = attend_and_keep
+  with torch.no_grad():
+    model(torch.tensor([ids]))
+
+  file = f"{name}.f32"
+  with open(out / file, "wb") as stream:
+    for _, _, rows in tensors:
+      rows.astype("<f4").tofile(stream)
+  _write_json(
+      out / f"{name}.json",
+      {
+          "token_ids": ids,
+          "values_file": file,
+          "tensors": [
+              {"stage": stage, "layer": layer, "width": rows.shape[1]}
+              for stage, layer, rows in tensors
+          ],
+      },
+  )
+
+
 def greedy(out: pathlib.Path, models: pathlib.Path, steps: int) -> None:
   """Greedy continuations by transformers."""
   import torch
@@ -512,6 +609,18 @@ def sentencepiece(
   )
 
 
+# One of each kind of block: plain, sandwich norms, qk norms, Phi's, layers
+# without RoPE, two RoPE bases.
+INNER = (
+    "tiny",
+    "ref_gemma2",
+    "ref_qwen3",
+    "ref_phi",
+    "ref_smollm3",
+    "ref_gemma3",
+)
+
+
 def _recordings() -> dict[str, tuple]:
   """Name -> function, the models it reads, options."""
   found = {
@@ -537,6 +646,11 @@ def _recordings() -> dict[str, tuple]:
 
   for name in (*checkpoints.REFERENCES, *checkpoints.FAMILIES):
     add_reference(name, [1, 60, 512])
+  found["inner/activations"] = (
+      inner,
+      list(INNER),
+      {"names": list(INNER), "length": 40},
+  )
   add_reference("tiny", [60])
   add_reference("smollm2", [1, 60, 512])
   # Longer than the largest prefill signature.

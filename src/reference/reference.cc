@@ -387,6 +387,9 @@ struct Sequence::Impl {
   bool long_rope = false;  // keys were rotated by the long factors
   std::vector<KvCache> layers;
 
+  // [length, kv_heads, head_dim]
+  std::vector<float> Copy(at::Tensor KvCache::*part, int64_t layer) const;
+
   void Reserve(int64_t needed) {
     const int64_t capacity = layers[0].keys.size(1);
     if (needed <= capacity) return;
@@ -411,6 +414,26 @@ void Sequence::Truncate(int64_t length) {
                 length);
   }
   impl_->length = length;
+}
+
+std::vector<float> Sequence::Impl::Copy(at::Tensor KvCache::*part,
+                                        int64_t layer) const {
+  if (layer < 0 || layer >= static_cast<int64_t>(layers.size())) {
+    throw Error("no layer {}: the model has {}", layer, layers.size());
+  }
+  const c10::InferenceMode no_autograd;
+  const at::Tensor rows =
+      (layers[layer].*part).narrow(1, 0, length).transpose(0, 1).contiguous();
+  const float* data = rows.const_data_ptr<float>();
+  return {data, data + rows.numel()};
+}
+
+std::vector<float> Sequence::Keys(int64_t layer) const {
+  return impl_->Copy(&KvCache::keys, layer);
+}
+
+std::vector<float> Sequence::Values(int64_t layer) const {
+  return impl_->Copy(&KvCache::values, layer);
 }
 
 struct Reference::Impl {
@@ -447,7 +470,12 @@ struct Reference::Impl {
     at::Tensor hidden;  // [rows, hidden_size]
     Rotation rotation;
     Rotation local_rotation;  // if a layer has local_rope
+    const CaptureFn* capture = nullptr;
   };
+
+  static void Capture(const Pass& pass, Stage stage, int64_t layer,
+                      const at::Tensor& values);
+  at::Tensor StoredKeys(const Pass& pass, size_t index) const;
 
   double* Time(double Times::*part) const {
     return options.times ? &(options.times->*part) : nullptr;
@@ -643,17 +671,59 @@ void Reference::Impl::Prefetch(size_t index) const {
   }
 }
 
+void Reference::Impl::Capture(const Pass& pass, Stage stage, int64_t layer,
+                              const at::Tensor& values) {
+  if (pass.capture == nullptr) return;
+  const at::Tensor rows = values.contiguous();
+  (*pass.capture)(
+      {stage,
+       layer,
+       rows.size(0),
+       rows.size(1),
+       {rows.const_data_ptr<float>(), static_cast<size_t>(rows.numel())}});
+}
+
+// The keys of this pass as the caches have them, [rows, kv_heads * head_dim].
+at::Tensor Reference::Impl::StoredKeys(const Pass& pass, size_t index) const {
+  at::Tensor keys = Floats(pass.rows, config.num_kv_heads * config.head_dim);
+  for (const Span& span : pass.spans) {
+    const at::Tensor cached = span.sequence->layers[index].keys.narrow(
+        1, span.sequence->length, span.count);
+    keys.narrow(0, span.row, span.count)
+        .view({span.count, config.num_kv_heads, config.head_dim})
+        .copy_(cached.transpose(0, 1));
+  }
+  return keys;
+}
+
 void Reference::Impl::RunLayer(Pass& pass, size_t index) const {
   const Layer& layer = weights.layers[index];
+  const auto capture = [&](Stage stage, const at::Tensor& values) {
+    Capture(pass, stage, static_cast<int64_t>(index), values);
+  };
   const at::Tensor input = Norm(pass.hidden, layer.input_norm);
+  capture(Stage::kInputNorm, input);
   const at::Tensor attention = Attention(pass, input, index);
+  capture(Stage::kAttentionOutput, attention);
   if (config.phi_block) {
-    pass.hidden.add_(attention).add_(Mlp(input, layer));
+    const at::Tensor output = Mlp(input, layer);
+    capture(Stage::kMlpOutput, output);
+    pass.hidden.add_(attention).add_(output);
+    capture(Stage::kAfterMlp, pass.hidden);
     return;
   }
-  pass.hidden.add_(Norm(attention, layer.attention_norm));
-  const at::Tensor output = Mlp(Norm(pass.hidden, layer.mlp_norm), layer);
-  pass.hidden.add_(Norm(output, layer.output_norm));
+  const at::Tensor attended = Norm(attention, layer.attention_norm);
+  if (config.sandwich_norms) capture(Stage::kAttentionNorm, attended);
+  pass.hidden.add_(attended);
+  capture(Stage::kAfterAttention, pass.hidden);
+  const at::Tensor mlp_input = Norm(pass.hidden, layer.mlp_norm);
+  capture(Stage::kMlpNorm, mlp_input);
+  const at::Tensor output = Mlp(mlp_input, layer);
+  capture(Stage::kMlpOutput, output);
+  const at::Tensor last = Norm(output, layer.output_norm);
+  if (config.sandwich_norms) capture(Stage::kOutputNorm, last);
+  pass.hidden.add_(last);
+  capture(Stage::kAfterMlp, pass.hidden);
 }
 
 at::Tensor Reference::Impl::Attention(const Pass& pass,
@@ -666,11 +736,21 @@ at::Tensor Reference::Impl::Attention(const Pass& pass,
   Run(normed, {{layer.q, queries.mutable_data_ptr<float>()},
                {layer.k, keys.mutable_data_ptr<float>()},
                {layer.v, values.mutable_data_ptr<float>()}});
+  const auto capture = [&](Stage stage, const at::Tensor& rows) {
+    Capture(pass, stage, static_cast<int64_t>(index), rows);
+  };
+  capture(Stage::kQueryProjection, queries);
+  capture(Stage::kKeyProjection, keys);
+  capture(Stage::kValueProjection, values);
   at::Tensor mixed = at::empty_like(queries);
   {
     const Timer timer(Time(&Times::attention));
     queries = HeadNorm(queries, layer.q_norm);
     keys = HeadNorm(keys, layer.k_norm);
+    if (config.qk_norm) {
+      capture(Stage::kQueryNorm, queries);
+      capture(Stage::kKeyNorm, keys);
+    }
     for (const Span& span : pass.spans) {
       KvCache& cache = span.sequence->layers[index];
       Store(RotationOf(pass, index), span, cache, queries, keys, values);
@@ -678,6 +758,11 @@ at::Tensor Reference::Impl::Attention(const Pass& pass,
              queries.narrow(0, span.row, span.count),
              mixed.narrow(0, span.row, span.count));
     }
+  }
+  if (pass.capture != nullptr) {
+    capture(Stage::kQuery, queries);
+    capture(Stage::kKey, StoredKeys(pass, index));
+    capture(Stage::kAttention, mixed);
   }
   at::Tensor output = Floats(pass.rows, config.hidden_size);
   Run(mixed, {{layer.o, output.mutable_data_ptr<float>()}});
@@ -848,6 +933,7 @@ void Reference::Impl::Head(const Pass& pass, std::span<const Item> items,
       rows[i].copy_(pass.hidden[wanted[begin + i].pass_row]);
     }
     const at::Tensor normed = Norm(rows.narrow(0, 0, size), weights.norm);
+    Capture(pass, Stage::kFinalNorm, -1, normed);
     const float* out = logits.const_data_ptr<float>();
     Run(normed, {{weights.head, logits.mutable_data_ptr<float>()}});
     if (config.logit_softcap) {
@@ -883,13 +969,16 @@ Sequence Reference::NewSequence() const {
   return Sequence(std::move(sequence));
 }
 
-void Reference::Score(std::span<const Item> items, const LogitsFn& on_logits) {
+void Reference::Score(std::span<const Item> items, const LogitsFn& on_logits,
+                      const CaptureFn& capture) {
   const Timer timer(impl_->Time(&Times::total));
   const c10::InferenceMode no_autograd;
   at::set_num_threads(impl_->options.num_threads);
   impl_->Check(items);
   if (items.empty()) return;
   Impl::Pass pass = impl_->Begin(items);
+  if (capture) pass.capture = &capture;
+  Impl::Capture(pass, Stage::kEmbedding, -1, pass.hidden);
   const size_t layers = impl_->weights.layers.size();
   for (size_t i = 0; i < layers; ++i) {
     impl_->Prefetch(i + 1);
