@@ -19,7 +19,7 @@ void CheckShape(const KvRows& rows, const ModelConfig& config, int64_t layer) {
 }
 
 LayerAgreement CompareLayer(const KvRows& rows, const Sequence& sequence,
-                     int64_t layer, PositionRange range) {
+                            int64_t layer, PositionRange range) {
   LayerAgreement result;
   result.positions.begin = std::max(range.begin, rows.first);
   result.positions.end = std::max(result.positions.begin, range.end);
@@ -44,7 +44,7 @@ LayerAgreement CompareLayer(const KvRows& rows, const Sequence& sequence,
 }  // namespace
 
 KvAgreement CompareKv(Session& session, KvCache& kv, const Sequence& sequence,
-                    const ModelConfig& config, PositionRange range) {
+                      const ModelConfig& config, PositionRange range) {
   const int64_t fed = std::min(kv.length(), sequence.length());
   if (range.begin < 0 || range.end < range.begin || range.end > fed) {
     throw Error(

@@ -37,7 +37,7 @@ struct KvAgreement {
 // is no conversion of this checkpoint), and as Session::ReadKv does. A layer
 // whose heads have another shape than the checkpoint's is an Error, too.
 KvAgreement CompareKv(Session& session, KvCache& kv, const Sequence& sequence,
-                    const ModelConfig& config, PositionRange range);
+                      const ModelConfig& config, PositionRange range);
 
 }  // namespace verify_tflite
 
