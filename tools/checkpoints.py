@@ -380,12 +380,14 @@ FURTHER_FAMILIES = {
              num_ln_in_parallel_attn=1, ffn_hidden_size=150,
              activation="gelu_pytorch_tanh"),
     ),
-    # Falcon-RW-1B; as many heads, whose slopes bfloat16 rounds.
+    # Falcon-RW-1B, with a number of heads that is no power of two and slopes
+    # that bfloat16 rounds.
     "ref_falcon_alibi": (
         "Falcon",
-        dict(alibi=True, multi_query=False, parallel_attn=False, bias=True),
+        dict(alibi=True, multi_query=False, parallel_attn=False, bias=True,
+             num_attention_heads=12),
     ),
-    # As many heads, whose slopes bfloat16 does not round.
+    # The same with slopes that are powers of two.
     "ref_falcon_rw": (
         "Falcon",
         dict(alibi=True, multi_query=False, parallel_attn=False, bias=True,
@@ -473,12 +475,13 @@ def _randomise_further(model, logit_std: float) -> None:
           parameter.uniform_(0.7 * size, 1.3 * size)
 
 
-def further_family(out: pathlib.Path, name: str, seed: int) -> None:
+def further_family(
+    out: pathlib.Path, kind: str, changes: dict, seed: int
+) -> None:
   """One of the checkpoints of FURTHER_FAMILIES."""
   import torch
   import transformers
 
-  kind, changes = FURTHER_FAMILIES[name]
   config = getattr(transformers, f"{kind}Config")(**(_FURTHER_SIZES | changes))
   torch.manual_seed(seed)
   model = transformers.AutoModelForCausalLM.from_config(config)

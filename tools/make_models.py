@@ -46,8 +46,10 @@ FAMILIES_CONVERTED = (
 
 
 def _add_further_families(add) -> None:
-  for seed, name in enumerate(checkpoints.FURTHER_FAMILIES, 200):
-    add(name, checkpoints.further_family, {}, name=name, seed=seed)
+  further = checkpoints.FURTHER_FAMILIES.items()
+  for seed, (name, (kind, changes)) in enumerate(further, 200):
+    options = dict(kind=kind, changes=changes, seed=seed)
+    add(name, checkpoints.further_family, {}, **options)
   add("ref_openelm", checkpoints.openelm, {}, seed=250)
   sizes = dict(prefill=[8, 64], cache=256)
   # litert-torch 0.10.0 converts no Phi-3 with a sliding window or longrope by

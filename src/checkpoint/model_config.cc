@@ -1038,7 +1038,10 @@ ModelConfig ParseOpenElm(const Fields& fields) {
   result.qk_norm = fields.Flag("normalize_qk_projections", false);
   result.tie_word_embeddings = fields.Flag("share_input_output_layers", false);
   result.fused_projections = true;
-  result.gated_mlp = fields.Flag("ffn_with_glu", true);
+  if (!fields.Flag("ffn_with_glu", true)) {
+    throw Error("{}: \"ffn_with_glu\" false is not supported",
+                fields.origin());
+  }
   constexpr std::string_view kActivation = "activation_fn_name";
   result.activation =
       FindActivation(fields, kActivation, fields.Text(kActivation, "swish"));

@@ -481,6 +481,7 @@ TEST(ModelConfig, RefusesOpenElmsOf) {
       {R"({"ffn_multipliers": [1, 1, -1]})", "ffn_multipliers"},
       {R"({"ffn_multipliers": [1, 1, "1"]})", "ffn_multipliers"},
       {R"({"ffn_dim_divisor": 0})", "ffn_dim_divisor"},
+      {R"({"ffn_with_glu": false})", "ffn_with_glu"},
       {R"({"num_transformer_layers": 1000000})", "num_transformer_layers"},
       {R"({"head_dim": 63})", "head_dim 63 is odd"},
       {R"({"normalization_layer_name": "layer_norm"})", "rms_norm"},

@@ -142,7 +142,6 @@ WeightNames NamesOf(const ModelConfig& config) {
       names.q_norm = "attn.q_norm";
       names.k_norm = "attn.k_norm";
       names.gate_up = "ffn.proj_1";
-      names.up = "ffn.proj_1";  // without gate
       names.down = "ffn.proj_2";
       break;
   }
