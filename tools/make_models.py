@@ -43,6 +43,39 @@ FAMILIES_CONVERTED = (
     "ref_smollm3",
     "ref_phi",
 )
+
+
+def _add_further_families(add) -> None:
+  further = checkpoints.FURTHER_FAMILIES.items()
+  for seed, (name, (kind, changes)) in enumerate(further, 200):
+    options = dict(kind=kind, changes=changes, seed=seed)
+    add(name, checkpoints.further_family, {}, **options)
+  add("ref_openelm", checkpoints.openelm, {}, seed=250)
+  sizes = dict(prefill=[8, 64], cache=256)
+  # litert-torch 0.10.0 converts no Phi-3 with a sliding window or longrope by
+  # export_hf.
+  for name in ("ref_phi3_plain", "ref_phi3_partial"):
+    add(
+        f"{name}.tflite",
+        conversions.export_family,
+        {"checkpoint": name, "tokenizer": "smollm2"},
+        **sizes,
+    )
+  for name, example in (
+      ("ref_phi35", "phi3"),
+      ("ref_phi4", "phi4"),
+      ("ref_falcon_rw", "falcon"),
+      ("ref_openelm", "openelm"),
+  ):
+    add(
+        f"{name}.tflite",
+        conversions.classic_example,
+        {"checkpoint": name},
+        example=example,
+        **sizes,
+    )
+
+
 def _add_signature_kinds(add) -> None:
   """One model for each kind of signature in docs/signatures.md."""
   add("small_mqa", checkpoints.small_mqa, {}, seed=31)
@@ -246,6 +279,7 @@ def _models() -> dict[str, Model]:
         prefill=[8, 64],
         cache=256,
     )
+  _add_further_families(add)
   add("llama2_tokenizer", checkpoints.llama2_tokenizer, {})
   add("ref_pickles", pickles.saved, {"checkpoint": "ref_mha_untied"})
   add("ref_f64", pickles.float64, {"checkpoint": "ref_gqa_tied"})

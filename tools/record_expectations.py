@@ -207,6 +207,83 @@ def _inner(
               {"stage": stage, "layer": layer, "width": rows.shape[1]}
               for stage, layer, rows in tensors
           ],
+def _transformers_logits(directory: pathlib.Path, attention: str):
+  """Token ids -> logits, and the vocabulary's size."""
+  import torch
+  import transformers
+
+  model = transformers.AutoModelForCausalLM.from_pretrained(
+      directory, dtype=torch.float32, attn_implementation=attention
+  ).eval()
+  return lambda ids: model(ids).logits[0], model.config.vocab_size
+
+
+def _litert_torch_logits(directory: pathlib.Path, example: str, size: int):
+  """As above, by the authors' own definition of the model in PyTorch."""
+  import conversions
+
+  conversions.stub_tensorflow()
+  import torch
+  from litert_torch.generative.layers import kv_cache
+  from litert_torch.generative.utilities import model_builder
+
+  hf = json.loads((directory / "config.json").read_text())
+  module, model_class, config = conversions._example_config(example, hf)
+  model = model_builder.build_decoder_only_model(
+      checkpoint_path=str(directory),
+      config=config,
+      tensor_names=module.TENSOR_NAMES,
+      model_class=model_class,
+      mask_cache_size=size,
+  )
+
+  def logits(ids):
+    cache = kv_cache.KVCache.from_model_config(
+        kv_cache_max=size, config=config
+    )
+    positions = torch.arange(ids.shape[1])
+    return model.forward(ids, positions, cache)["logits"][0]
+
+  return logits, hf["vocab_size"]
+
+
+def further_reference(
+    out: pathlib.Path,
+    models: pathlib.Path,
+    name: str,
+    lengths: list[int],
+    attention: str = ATTENTION,
+    example: str | None = None,
+) -> None:
+  """As reference(), by another attention or by litert-torch's own model."""
+  import torch
+
+  if example:
+    logits_of, vocab = _litert_torch_logits(
+        models / name, example, max(lengths)
+    )
+  else:
+    logits_of, vocab = _transformers_logits(models / name, attention)
+  torch.manual_seed(7)
+  ids = torch.randint(3, vocab, (max(lengths),)).tolist()
+  cases = []
+  for length in lengths:
+    with torch.no_grad():
+      logits = logits_of(torch.tensor([ids[:length]]))
+    file = f"{name}_{length}.f32"
+    _write_floats(out / file, logits.numpy())
+    cases.append({
+        "length": length,
+        "token_ids": ids[:length],
+        "logits_file": file,
+    })
+  _write_json(
+      out / f"{name}.json",
+      {
+          "checkpoint": name,
+          "attention": attention,
+          "vocab_size": vocab,
+          "cases": cases,
       },
   )
 
@@ -651,6 +728,19 @@ def _recordings() -> dict[str, tuple]:
       list(INNER),
       {"names": list(INNER), "length": 40},
   )
+  # With eager attention, transformers 5.24 adds ALiBi to the scores twice: once
+  # by itself and once in the mask that FalconModel makes for sdpa.
+  by_other_means = {
+      "ref_falcon_alibi": dict(attention="sdpa"),
+      "ref_falcon_rw": dict(attention="sdpa"),
+      "ref_openelm": dict(example="openelm"),
+  }
+  for name in (*checkpoints.FURTHER_FAMILIES, "ref_openelm"):
+    found[f"reference/{name}"] = (
+        further_reference,
+        [name],
+        dict(name=name, lengths=[1, 60, 512]) | by_other_means.get(name, {}),
+    )
   add_reference("tiny", [60])
   add_reference("smollm2", [1, 60, 512])
   # Longer than the largest prefill signature.

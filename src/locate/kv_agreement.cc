@@ -9,13 +9,12 @@ namespace verify_tflite {
 namespace {
 
 void CheckShape(const KvRows& rows, const ModelConfig& config, int64_t layer) {
-  if (rows.heads == config.num_kv_heads && rows.head_dim == config.head_dim) {
-    return;
-  }
+  const int64_t heads = config.layers[static_cast<size_t>(layer)].num_kv_heads;
+  if (rows.heads == heads && rows.head_dim == config.head_dim) return;
   throw Error(
       "layer {}: the converted model's KV cache has {} heads of {}, the "
       "checkpoint {} of {}",
-      layer, rows.heads, rows.head_dim, config.num_kv_heads, config.head_dim);
+      layer, rows.heads, rows.head_dim, heads, config.head_dim);
 }
 
 LayerAgreement CompareLayer(const KvRows& rows, const Sequence& sequence,

@@ -14,6 +14,7 @@
 
 #include "base/progress.h"
 #include "checkpoint/checkpoint.h"
+#include "reference/alternative.h"
 #include "reference/stage.h"
 
 namespace verify_tflite {
@@ -61,6 +62,8 @@ class Reference {
     // Linear layers of more rows go through ATen (MKL), others through loops of
     // our own. None: whichever was measured to be faster (kernels.h).
     std::optional<int64_t> max_dot_rows = std::nullopt;
+    // None: what the checkpoint describes.
+    std::optional<Alternative> alternative = std::nullopt;
   };
 
   // Checks that every weight the config implies is there with the right shape;
