@@ -20,10 +20,12 @@ struct ChatMessage {
 // an Error.
 class ChatTemplate {
  public:
-  // The template of the checkpoint in `directory`: chat_template.jinja, or
+  // The template of the checkpoint in `directory`, the first of:
+  // additional_chat_templates/default.jinja, chat_template.jinja,
   // `chat_template` in tokenizer_config.json (a string, or a list of named ones
-  // of which "default" is taken). No value when there is none. Throws Error
-  // when there is one that cannot be parsed, or a list without a "default".
+  // of which "default" is taken), in processor_config.json, in
+  // chat_template.json. No value when there is none. Throws Error when there is
+  // one that cannot be parsed, or several without a "default".
   static std::optional<ChatTemplate> FromCheckpoint(
       const std::string& directory);
 
@@ -35,6 +37,9 @@ class ChatTemplate {
   // A template that stands in no file of its own; `origin` names it in
   // messages. bos_token and eos_token are empty texts in it, as in LiteRT-LM.
   static ChatTemplate FromSource(std::string source, const std::string& origin);
+
+  // The file it stands in, or what FromSource was told.
+  const std::string& origin() const;
 
   ~ChatTemplate();
   ChatTemplate(ChatTemplate&&) noexcept;
