@@ -206,7 +206,8 @@ ChatTemplate ChatTemplate::FromSource(std::string source,
       Impl{origin, std::move(source), {{"bos_token", ""}, {"eos_token", ""}}}));
 }
 
-std::string ChatTemplate::Render(std::span<const ChatMessage> messages) const {
+std::string ChatTemplate::Render(std::span<const ChatMessage> messages,
+                                 ContentForm form) const {
   for (const ChatMessage& message : messages) {
     const size_t fault = FindInvalidUtf8(message.content);
     if (fault != std::string::npos) {
@@ -215,7 +216,7 @@ std::string ChatTemplate::Render(std::span<const ChatMessage> messages) const {
     }
   }
   const std::string prompt = Run(impl_->origin, "fails", [&] {
-    return RenderJinja(impl_->source, impl_->special_tokens, messages);
+    return RenderJinja(impl_->source, impl_->special_tokens, messages, form);
   });
   // The engine cuts strings between bytes where Jinja cuts between characters.
   if (FindInvalidUtf8(prompt) != std::string::npos) {

@@ -15,6 +15,12 @@ struct ChatMessage {
   std::string content;
 };
 
+// What a template sees as a message's `content`.
+enum class ContentForm {
+  kText,   // "…", as transformers hands it over
+  kParts,  // [{"type": "text", "text": "…"}], as LiteRT-LM 0.18.1 does
+};
+
 // A template is a stranger's program. It is parsed and rendered in a child
 // process: what takes more than 2 s of processor time or 512 MB, or crashes, is
 // an Error.
@@ -50,7 +56,8 @@ class ChatTemplate {
   // special tokens: templates write BOS themselves. Throws Error when the
   // template itself raises one ("unknown role"), and for text that is not
   // UTF-8. A template may ask for today's date.
-  std::string Render(std::span<const ChatMessage> messages) const;
+  std::string Render(std::span<const ChatMessage> messages,
+                     ContentForm form = ContentForm::kText) const;
 
   // The prompt for one user message.
   std::string Render(std::string_view user_message) const;
