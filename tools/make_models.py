@@ -256,6 +256,24 @@ def _models() -> dict[str, Model]:
         {"checkpoint": "tiny", "tflite": "tiny_f32.tflite"},
         **(dict(start_token=None, stop_tokens=[2]) | options),
     )
+  # Renders SmolLM2's prompts, from content that is a list of parts.
+  add(
+      "tiny_bundle_parts.litertlm",
+      conversions.bundle,
+      {"checkpoint": "tiny", "tflite": "tiny_f32.tflite"},
+      start_token=None,
+      stop_tokens=[2],
+      template=(
+          "{% for m in messages %}"
+          "{% if loop.first and m.role != 'system' %}<|im_start|>system\n"
+          "You are a helpful AI assistant named SmolLM, trained by Hugging"
+          " Face<|im_end|>\n{% endif %}"
+          "<|im_start|>{{ m.role }}\n"
+          "{% for part in m.content %}{{ part.text }}{% endfor %}<|im_end|>\n"
+          "{% endfor %}"
+          "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+      ),
+  )
   add(
       "tiny_bundle_wrong_tokenizer.litertlm",
       conversions.bundle,
