@@ -842,7 +842,7 @@ def with_tokenizer(
   small_tokenizer(out, tokenizer, 1000)
 
 
-def _patched(
+def patched_checkpoint(
     out: pathlib.Path,
     checkpoint: pathlib.Path,
     change: Callable[[dict, dict], None],
@@ -863,7 +863,7 @@ def with_config(
     out: pathlib.Path, checkpoint: pathlib.Path, changes: dict
 ) -> None:
   """A checkpoint with other settings, which the conversion has lost."""
-  _patched(out, checkpoint, lambda tensors, config: config.update(changes))
+  patched_checkpoint(out, checkpoint, lambda tensors, config: config.update(changes))
 
 
 def with_lora(out: pathlib.Path, checkpoint: pathlib.Path, rank: int) -> None:
@@ -882,7 +882,7 @@ def with_lora(out: pathlib.Path, checkpoint: pathlib.Path, rank: int) -> None:
       delta *= 0.3 * old.float().norm() / delta.norm()
       tensors[name] = (old.float() + delta).to(old.dtype)
 
-  _patched(out, checkpoint, change)
+  patched_checkpoint(out, checkpoint, change)
 
 
 def with_fine_tune(
@@ -905,7 +905,7 @@ def with_fine_tune(
         noise *= size * old.float().norm() / noise.norm()
         tensors[name] = (old.float() + noise).to(old.dtype)
 
-  _patched(out, checkpoint, change)
+  patched_checkpoint(out, checkpoint, change)
 
 
 def with_own_head(out: pathlib.Path, checkpoint: pathlib.Path) -> None:
@@ -920,4 +920,4 @@ def with_own_head(out: pathlib.Path, checkpoint: pathlib.Path) -> None:
     tensors["lm_head.weight"] = table[order].contiguous()
     config["tie_word_embeddings"] = False
 
-  _patched(out, checkpoint, change)
+  patched_checkpoint(out, checkpoint, change)
