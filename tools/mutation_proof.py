@@ -13,9 +13,9 @@ import sys
 import tempfile
 from typing import Callable
 
+import mutated_checkpoints
 import mutation_suite
 import mutation_table
-import mutations
 import work
 
 # Sound float conversions reach 1e-11.
@@ -182,13 +182,6 @@ def _without_row(weight):
   return weight
 
 
-def _gemma3_swapped(tensors, config):
-  sliding, full = "sliding_attention", "full_attention"
-  config["layer_types"] = [full, sliding, full]
-  rope = config["rope_parameters"]
-  rope[sliding], rope[full] = rope[full], rope[sliding]
-
-
 def _gemma3_rope(kind: str, changes: dict) -> Callable:
   def patch(tensors, config):
     config["rope_parameters"][kind] = changes
@@ -204,6 +197,27 @@ def _other_head(tensors, config):
   _untied(_same, lambda table: other.clone())(tensors, config)
 
 
+def _without_rope(layers: list[int]) -> Callable:
+  # A SmolLM3 is a Llama of which some layers have no RoPE.
+  return _config(
+      model_type="smollm3",
+      architectures=["SmolLM3ForCausalLM"],
+      no_rope_layers=[int(i not in layers) for i in range(4)],
+  )
+
+
+def _without_qk_norm(tensors, config):
+  # A Qwen 3 without them is a Mistral without a window.
+  for name in list(tensors):
+    if "q_norm" in name or "k_norm" in name:
+      del tensors[name]
+  config.update(
+      model_type="mistral",
+      architectures=["MistralForCausalLM"],
+      sliding_window=None,
+  )
+
+
 def _mistral_tied(tensors, config):
   tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
 
@@ -215,7 +229,8 @@ PROOFS = {
     "tiny_wrong_layers": _layers([0, 2, 1, 3]),
     "mut_rope_base_x2": _rope(rope_theta=20000.0),
     "mut_rope_base_1_percent": _rope(rope_theta=10100.0),
-    "mut_rope_none": _rope(rope_type="linear", factor=1e30),
+    "mut_rope_none": _without_rope([0, 1, 2, 3]),
+    "mut_rope_layer_lost": _without_rope([2]),
     "mut_rope_position_doubled": _rope(rope_type="linear", factor=0.5),
     "mut_rope_interleaved": _each_layer(_interleave),
     "mut_gemma3_rope_scaling_lost": _gemma3_rope(
@@ -226,7 +241,6 @@ PROOFS = {
     ),
     "mut_gemma3_window_28": _config(sliding_window=28),
     "mut_gemma3_window_lost": _config(sliding_window=100000),
-    "mut_gemma3_windows_swapped": _gemma3_swapped,
     # A Mistral is a Llama with a window.
     "mut_mask_window": _config(
         model_type="mistral",
@@ -245,6 +259,10 @@ PROOFS = {
     "mut_heads_k_v": _each_layer(_swap_k_v),
     "mut_heads_kv": _each_layer(_swap_kv_heads),
     "mut_heads_grouping": _each_layer(_regroup),
+    "mut_qwen3_no_qk_norm": _without_qk_norm,
+    "mut_gemma3_embedding_scale": _untied(
+        lambda table: table / 72**0.5, _same
+    ),
     "mut_qwen2_no_bias": _zero_biases,
     "mut_eps_1e_3": _config(rms_norm_eps=1e-3),
     "mut_gemma3_norm_without_one": _minus_one,
@@ -297,7 +315,11 @@ def main() -> None:
       continue
     with tempfile.TemporaryDirectory() as directory:
       checkpoint = pathlib.Path(directory) / "checkpoint"
-      mutations.patched_checkpoint(checkpoint, args.models / row.checkpoint, change)
+      mutated_checkpoints.patched_checkpoint(
+          checkpoint,
+          args.models / row.checkpoint,
+          change,
+      )
       run = mutation_suite.verify(
           args.build / "verify_tflite",
           args.models / row.file,

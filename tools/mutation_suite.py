@@ -114,7 +114,9 @@ def _cell(row: mutation_table.Mutation, run: Run) -> list[str]:
   right = correct(row, run)
   findings = ", ".join(run.findings) or "–"
   verdict = f"{run.outcome} ({run.detail})" if run.detail else run.outcome
-  expected = f"{' or '.join(row.outcomes)}, {' or '.join(row.findings) or '–'}"
+  expected = ", ".join(
+      " or ".join(words) or "–" for words in (row.outcomes, row.findings)
+  )
   return [
       row.fault,
       f"`{row.file}`",
@@ -129,7 +131,9 @@ def _cell(row: mutation_table.Mutation, run: Run) -> list[str]:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument(
-      "--only", help="rows whose file, checkpoint or fault has this in it"
+      "--only",
+      default="",
+      help="rows whose file, checkpoint or fault has this in it",
   )
   parser.add_argument(
       "--build",
@@ -145,8 +149,7 @@ def main() -> None:
   rows = [
       row
       for row in _rows()
-      if not args.only
-      or any(args.only in text for text in (row.file, row.checkpoint, row.fault))
+      if args.only in f"{row.file}\n{row.checkpoint}\n{row.fault}"
   ]
   if not rows:
     sys.exit(f"mutation_suite.py: no row with '{args.only}'")
@@ -157,7 +160,10 @@ def main() -> None:
             f"mutation_suite.py: {args.models / name} is missing; run"
             " tools/make_models.py mutations"
         )
-  print("| fault | file | mean KLD | same token | verdict | findings | correct? |")
+  print(
+      "| fault | file | mean KLD | same token | verdict | findings |"
+      " correct? |",
+  )
   print("|---|---|---|---|---|---|---|", flush=True)
   wrong = 0
   with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:

@@ -4,6 +4,7 @@
 import dataclasses
 from typing import Callable
 
+import mutated_checkpoints as c
 import mutations as m
 
 
@@ -154,8 +155,22 @@ def _table() -> list[Mutation]:
 
   # Wrong attention.
   add("mask_none", f32, "no mask", "mask", m.mask, fault="none")
-  add("mask_peek", f32, "mask lets the next token in", "mask", m.mask, fault="peek")
-  add("mask_strict", f32, "tokens do not see themselves", "mask", m.mask, fault="strict")
+  add(
+      "mask_peek",
+      f32,
+      "mask lets the next token in",
+      "mask",
+      m.mask,
+      fault="peek",
+  )
+  add(
+      "mask_strict",
+      f32,
+      "tokens do not see themselves",
+      "mask",
+      m.mask,
+      fault="strict",
+  )
   add(
       "mask_prefill",
       f32,
@@ -255,9 +270,23 @@ def _table() -> list[Mutation]:
         checkpoint="text_gemma2",
         final=final,
     )
-  add("heads_q_k", f32, "a query head and its key head swapped", "qk-swapped", m.heads, fault="q_k")
+  add(
+      "heads_q_k",
+      f32,
+      "a query head and its key head swapped",
+      "qk-swapped",
+      m.heads,
+      fault="q_k",
+  )
   add("heads_k_v", f32, "k and v swapped", "kv-swapped", m.heads, fault="k_v")
-  add("heads_kv", f32, "KV heads in the wrong order", "kv-layout", m.heads, fault="kv_heads")
+  add(
+      "heads_kv",
+      f32,
+      "KV heads in the wrong order",
+      "kv-layout",
+      m.heads,
+      fault="kv_heads",
+  )
   add(
       "heads_grouping",
       f32,
@@ -369,7 +398,13 @@ def _table() -> list[Mutation]:
       fault="bfloat16",
   )
   add("activation", f32, "GELU instead of SiLU", "activation", m.activation)
-  add("gate_up", f32, "gate and up swapped", "gate-up-swapped", m.gate_up_swapped)
+  add(
+      "gate_up",
+      f32,
+      "gate and up swapped",
+      "gate-up-swapped",
+      m.gate_up_swapped,
+  )
   add(
       "gemma3_embedding_scale",
       "ref_gemma3",
@@ -381,9 +416,29 @@ def _table() -> list[Mutation]:
       old=72**0.5,
       new=1.0,
   )
-  add("embedding_shifted", f32, "embedding rows off by one token", "embedding", m.embedding_shifted)
-  add("head_shifted", f32, "rows of the LM head off by one token", "lm-head", m.head, fault="shifted")
-  add("head_random", f32, "LM head of random numbers", "lm-head", m.head, fault="random")
+  add(
+      "embedding_shifted",
+      f32,
+      "embedding rows off by one token",
+      "embedding",
+      m.embedding_shifted,
+  )
+  add(
+      "head_shifted",
+      f32,
+      "rows of the LM head off by one token",
+      "lm-head",
+      m.head,
+      fault="shifted",
+  )
+  add(
+      "head_random",
+      f32,
+      "LM head of random numbers",
+      "lm-head",
+      m.head,
+      fault="random",
+  )
   add(
       "head_other",
       f32,
@@ -402,50 +457,288 @@ def _table() -> list[Mutation]:
       checkpoint="text_mistral",
       fault="tied",
   )
-  add("logits_constant", f32, "all logits are 0", "constant-logits", m.head, fault="zero")
+  add(
+      "logits_constant",
+      f32,
+      "all logits are 0",
+      "constant-logits",
+      m.head,
+      fault="zero",
+  )
 
   # Wrong weights.
-  made_before("tiny_wrong_weights.tflite", "tiny", "weights of another checkpoint", "wrong-checkpoint")
-  made_before("tiny_wrong_layers.tflite", "tiny", "layers 1 and 2 swapped", "layer-order")
-  add("layer_repeated", f32, "layer 1 stands in layer 2's place too", "layer-order", m.layer_repeated, a=1, b=2)
-  add("layer_skipped", f32, "layer 2 adds nothing", "layer-skipped", m.layer_skipped, layer=2)
+  made_before(
+      "tiny_wrong_weights.tflite",
+      "tiny",
+      "weights of another checkpoint",
+      "wrong-checkpoint",
+  )
+  made_before(
+      "tiny_wrong_layers.tflite",
+      "tiny",
+      "layers 1 and 2 swapped",
+      "layer-order",
+  )
+  add(
+      "layer_repeated",
+      f32,
+      "layer 1 stands in layer 2's place too",
+      "layer-order",
+      m.layer_repeated,
+      a=1,
+      b=2,
+  )
+  add(
+      "layer_skipped",
+      f32,
+      "layer 2 adds nothing",
+      "layer-skipped",
+      m.layer_skipped,
+      layer=2,
+  )
   one = "tensor-differs"
-  add("weight_transposed", f32, "o of layer 1 transposed", "transposed-weight", m.weight, role="1.o", fault="transposed")
-  add("weight_zero", f32, "down of layer 2 is zero", one, m.weight, role="2.down", fault="zero")
-  add("weight_row", f32, "one row of gate of layer 1 is zero", one, m.weight, _SUBTLE, role="1.gate", fault="row_lost")
-  add("weight_head_negated", f32, "output of one head of layer 1 negated", one, m.weight, role="1.o", fault="head_negated")
-  add("weight_nan", f32, "one NaN in down of layer 1", "nan", m.weight, role="1.down", fault="nan")
-  add("weight_infinity", f32, "one infinity in down of layer 1", "nan", m.weight, role="1.down", fault="infinity")
-  add("weights_bfloat16", f32, "all weights rounded to bfloat16", "precision-loss", m.all_weights, _SUBTLE, fault="bfloat16")
+  add(
+      "weight_transposed",
+      f32,
+      "o of layer 1 transposed",
+      "transposed-weight",
+      m.weight,
+      role="1.o",
+      fault="transposed",
+  )
+  add(
+      "weight_zero",
+      f32,
+      "down of layer 2 is zero",
+      one,
+      m.weight,
+      role="2.down",
+      fault="zero",
+  )
+  add(
+      "weight_row",
+      f32,
+      "one row of gate of layer 1 is zero",
+      one,
+      m.weight,
+      _SUBTLE,
+      role="1.gate",
+      fault="row_lost",
+  )
+  add(
+      "weight_head_negated",
+      f32,
+      "output of one head of layer 1 negated",
+      one,
+      m.weight,
+      role="1.o",
+      fault="head_negated",
+  )
+  add(
+      "weight_nan",
+      f32,
+      "one NaN in down of layer 1",
+      "nan",
+      m.weight,
+      role="1.down",
+      fault="nan",
+  )
+  add(
+      "weight_infinity",
+      f32,
+      "one infinity in down of layer 1",
+      "nan",
+      m.weight,
+      role="1.down",
+      fault="infinity",
+  )
+  add(
+      "weights_bfloat16",
+      f32,
+      "all weights rounded to bfloat16",
+      "precision-loss",
+      m.all_weights,
+      _SUBTLE,
+      fault="bfloat16",
+  )
   for checkpoint, fault, findings, outcomes in (
-      ("mut_lora", "LoRA not merged: base weights in q and v", "lora-not-merged", _BROKEN),
-      ("mut_stale_tensor", "one stale tensor: down of layer 2 from before the fine-tune", one, _BROKEN),
-      ("mut_fine_tune", "base model instead of its fine-tune", "wrong-checkpoint", _BROKEN),
-      ("mut_own_head", "embedding used as head, where the checkpoint has its own", "tied-head", _BROKEN),
+      (
+          "mut_lora",
+          "LoRA not merged: base weights in q and v",
+          "lora-not-merged",
+          _BROKEN,
+      ),
+      (
+          "mut_stale_tensor",
+          "one stale tensor: down of layer 2 from before the fine-tune",
+          one,
+          _BROKEN,
+      ),
+      (
+          "mut_fine_tune",
+          "base model instead of its fine-tune",
+          "wrong-checkpoint",
+          _BROKEN,
+      ),
+      (
+          "mut_own_head",
+          "embedding used as head, where the checkpoint has its own",
+          "tied-head",
+          _BROKEN,
+      ),
       ("mut_llama3_rope", "llama3 RoPE scaling lost", "rope-scaling", _BROKEN),
   ):
     made_before("tiny_f32.tflite", checkpoint, fault, findings, outcomes)
 
   # Wrong quantisation.
-  add("q8_two_bits", q8, "int8 weights with four values only", "quantisation-collapse", m.all_weights, fault="two_bits")
-  add("q8_clipped", q8, "int8 weights clipped to a fifth of their range", "quantisation-collapse", m.all_weights, fault="clipped")
-  add("q8_scales_doubled", q8, "scales of gate of layer 1 doubled", "scale", m.weight, _SUBTLE, role="1.gate", fault="scales_doubled")
-  add("q8_scales_5_percent", q8, "scales of gate of layer 1 5 % too large", "scale", m.weight, _SUBTLE, role="1.gate", fault="scales_5_percent")
-  add("q8_scales_reversed", q8, "scales of o of layer 1 in reverse order", "scale", m.weight, role="1.o", fault="scales_reversed")
-  add("q8_layers", q8, "int8: layers 1 and 2 swapped", "layer-order", m.layers_swapped, a=1, b=2)
-  add("q8_rope", q8, "int8: RoPE base x10", "rope-base", m.rope_base, factor=10.0)
-  add("q8_eps", q8, "int8: norm epsilon 1e-6 instead of 1e-5", "norm-eps", m.norm_eps, _SUBTLE, old=1e-5, new=1e-6)
-  made_before("tiny_q8.tflite", "mut_lora", "int8: LoRA not merged", "lora-not-merged")
+  add(
+      "q8_two_bits",
+      q8,
+      "int8 weights with four values only",
+      "quantisation-collapse",
+      m.all_weights,
+      fault="two_bits",
+  )
+  add(
+      "q8_clipped",
+      q8,
+      "int8 weights clipped to a fifth of their range",
+      "quantisation-collapse",
+      m.all_weights,
+      fault="clipped",
+  )
+  add(
+      "q8_scales_doubled",
+      q8,
+      "scales of gate of layer 1 doubled",
+      "scale",
+      m.weight,
+      _SUBTLE,
+      role="1.gate",
+      fault="scales_doubled",
+  )
+  add(
+      "q8_scales_5_percent",
+      q8,
+      "scales of gate of layer 1 5 % too large",
+      "scale",
+      m.weight,
+      _SUBTLE,
+      role="1.gate",
+      fault="scales_5_percent",
+  )
+  add(
+      "q8_scales_reversed",
+      q8,
+      "scales of o of layer 1 in reverse order",
+      "scale",
+      m.weight,
+      role="1.o",
+      fault="scales_reversed",
+  )
+  add(
+      "q8_layers",
+      q8,
+      "int8: layers 1 and 2 swapped",
+      "layer-order",
+      m.layers_swapped,
+      a=1,
+      b=2,
+  )
+  add(
+      "q8_rope",
+      q8,
+      "int8: RoPE base x10",
+      "rope-base",
+      m.rope_base,
+      factor=10.0,
+  )
+  add(
+      "q8_eps",
+      q8,
+      "int8: norm epsilon 1e-6 instead of 1e-5",
+      "norm-eps",
+      m.norm_eps,
+      _SUBTLE,
+      old=1e-5,
+      new=1e-6,
+  )
+  made_before(
+      "tiny_q8.tflite",
+      "mut_lora",
+      "int8: LoRA not merged",
+      "lora-not-merged",
+  )
 
   # A real model.
   large = dict(checkpoint="smollm2")
-  add("smollm2_f32_eps", "smollm2_f32", "SmolLM2 float: norm epsilon 1e-6 instead of 1e-5", "norm-eps", m.norm_eps, _SUBTLE, old=1e-5, new=1e-6, **large)
-  add("smollm2_q8_layers", "smollm2_q8", "SmolLM2 int8: layers 10 and 11 swapped", "layer-order", m.layers_swapped, a=10, b=11, **large)
-  add("smollm2_q8_skipped", "smollm2_q8", "SmolLM2 int8: layer 15 adds nothing", "layer-skipped", m.layer_skipped, layer=15, **large)
-  add("smollm2_q8_rope", "smollm2_q8", "SmolLM2 int8: RoPE base 10000 instead of 100000", "rope-base", m.rope_base, factor=0.1, **large)
-  add("smollm2_q8_scales", "smollm2_q8", "SmolLM2 int8: scales of down of layer 20 doubled", "scale", m.weight, _SUBTLE, role="20.down", fault="scales_doubled", **large)
-  add("smollm2_q8_eps", "smollm2_q8", "SmolLM2 int8: norm epsilon 1e-6 instead of 1e-5", "norm-eps", m.norm_eps, _SUBTLE, old=1e-5, new=1e-6, **large)
-  made_before("smollm2_q8.tflite", "mut_smollm2_lora", "SmolLM2 int8: LoRA not merged", "lora-not-merged")
+  add(
+      "smollm2_f32_eps",
+      "smollm2_f32",
+      "SmolLM2 float: norm epsilon 1e-6 instead of 1e-5",
+      "norm-eps",
+      m.norm_eps,
+      _SUBTLE,
+      old=1e-5,
+      new=1e-6,
+      **large,
+  )
+  add(
+      "smollm2_q8_layers",
+      "smollm2_q8",
+      "SmolLM2 int8: layers 10 and 11 swapped",
+      "layer-order",
+      m.layers_swapped,
+      a=10,
+      b=11,
+      **large,
+  )
+  add(
+      "smollm2_q8_skipped",
+      "smollm2_q8",
+      "SmolLM2 int8: layer 15 adds nothing",
+      "layer-skipped",
+      m.layer_skipped,
+      layer=15,
+      **large,
+  )
+  add(
+      "smollm2_q8_rope",
+      "smollm2_q8",
+      "SmolLM2 int8: RoPE base 10000 instead of 100000",
+      "rope-base",
+      m.rope_base,
+      factor=0.1,
+      **large,
+  )
+  add(
+      "smollm2_q8_scales",
+      "smollm2_q8",
+      "SmolLM2 int8: scales of down of layer 20 doubled",
+      "scale",
+      m.weight,
+      _SUBTLE,
+      role="20.down",
+      fault="scales_doubled",
+      **large,
+  )
+  add(
+      "smollm2_q8_eps",
+      "smollm2_q8",
+      "SmolLM2 int8: norm epsilon 1e-6 instead of 1e-5",
+      "norm-eps",
+      m.norm_eps,
+      _SUBTLE,
+      old=1e-5,
+      new=1e-6,
+      **large,
+  )
+  made_before(
+      "smollm2_q8.tflite",
+      "mut_smollm2_lora",
+      "SmolLM2 int8: LoRA not merged",
+      "lora-not-merged",
+  )
 
   # What a bundle says beside the model.
   for part, findings in (
@@ -460,6 +753,12 @@ def _table() -> list[Mutation]:
         f"bundle: another {part}",
         findings,
     )
+  made_before(
+      "tiny_bundle.litertlm",
+      "mut_bos",
+      "bundle: no BOS, where the checkpoint's template writes it",
+      "bos-missing",
+  )
   return rows
 
 
@@ -468,7 +767,7 @@ MUTATIONS = _table()
 # Name -> (maker, inputs, options): the checkpoints the table needs.
 CHECKPOINTS = {
     f"text_{family}": (
-        m.with_tokenizer,
+        c.with_tokenizer,
         {"checkpoint": f"ref_{family}", "tokenizer": "smollm2"},
         {},
     )
@@ -484,30 +783,31 @@ CHECKPOINTS = {
     )
 } | {
     "text_mqa": (
-        m.with_tokenizer,
+        c.with_tokenizer,
         {"checkpoint": "small_mqa", "tokenizer": "smollm2"},
         {},
     ),
     "text_sliding": (
-        m.with_tokenizer,
+        c.with_tokenizer,
         {"checkpoint": "small_sliding", "tokenizer": "smollm2"},
         {},
     ),
-    "mut_lora": (m.with_lora, {"checkpoint": "tiny"}, dict(rank=4)),
-    "mut_smollm2_lora": (m.with_lora, {"checkpoint": "smollm2"}, dict(rank=8)),
+    "mut_lora": (c.with_lora, {"checkpoint": "tiny"}, dict(rank=4)),
+    "mut_smollm2_lora": (c.with_lora, {"checkpoint": "smollm2"}, dict(rank=8)),
     "mut_stale_tensor": (
-        m.with_fine_tune,
+        c.with_fine_tune,
         {"checkpoint": "tiny"},
         dict(names=["layers.2.mlp.down_proj"], size=0.3),
     ),
     "mut_fine_tune": (
-        m.with_fine_tune,
+        c.with_fine_tune,
         {"checkpoint": "tiny"},
         dict(names=[""], size=0.1),
     ),
-    "mut_own_head": (m.with_own_head, {"checkpoint": "tiny"}, {}),
+    "mut_bos": (c.with_bos, {"checkpoint": "tiny"}, {}),
+    "mut_own_head": (c.with_own_head, {"checkpoint": "tiny"}, {}),
     "mut_llama3_rope": (
-        m.with_config,
+        c.with_config,
         {"checkpoint": "tiny"},
         dict(
             changes={

@@ -1,17 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversions broken on purpose, one fault each.
 
-Most are a sound conversion whose flatbuffer is changed afterwards, which takes
-a fraction of a second. Faults of the kind "the conversion lost a setting" are
-made the other way round: a sound conversion and a checkpoint that has the
-setting. The table of all of them, with what verify_tflite must say, is
-mutation_table.py.
+Each is a sound conversion whose flatbuffer is changed afterwards, which takes a
+fraction of a second. The table of all of them, with what verify_tflite must
+say, is mutation_table.py.
 """
 
-import json
 import pathlib
-import shutil
-from typing import Callable
 
 import numpy as np
 
@@ -132,7 +127,8 @@ class Conversion:
 
   def new_tensor(self, graph, shape: list[int], like: int) -> int:
     tensor = self.schema.TensorT()
-    tensor.shape, tensor.type, tensor.buffer = shape, graph.tensors[like].type, 0
+    tensor.shape, tensor.buffer = shape, 0
+    tensor.type = graph.tensors[like].type
     tensor.name = graph.tensors[like].name + b"_changed"
     graph.tensors.append(tensor)
     self.repack = True
@@ -406,49 +402,34 @@ def scalar(
   conversion.save(out)
 
 
+def _scale_input(
+    conversion: Conversion, graph, operator, place: int, factor: float
+) -> None:
+  """Gives an operator a multiple of the constant that it reads."""
+  old = int(operator.inputs[place])
+  values = conversion.constant(graph, old) * np.float32(factor)
+  conversion.set_input(
+      operator, place, conversion.new_constant(graph, np.asarray(values), old)
+  )
+
+
 def soft_capping(out: pathlib.Path, base: pathlib.Path, final: bool) -> None:
   """Soft-capping lost, of the logits or of the attention scores."""
   conversion = Conversion(base)
-  count = 0
   for graph in conversion.signatures():
-    logits = {int(i) for i in graph.outputs}
+    outputs = {int(index) for index in graph.outputs}
     for tanh in conversion.operators(graph, "TANH"):
       (after,) = [
           op for op in graph.operators if tanh.outputs[0] in list(op.inputs)
       ]
-      if (int(after.outputs[0]) in logits) != final:
+      if (int(after.outputs[0]) in outputs) != final:
         continue
-      count += 1
-      # tanh(x c) / c, for so small a c, is x.
+      # c tanh(x / c) is x for so large a c. In the final capping, 1/c is part
+      # of the head.
       before = conversion.producer(graph, tanh.inputs[0])
-      if final:  # the factor 1/c was folded into the head
-        place = 1
-        cap = conversion.constant(graph, int(after.inputs[place]))
-        head = conversion.operators(graph, "FULLY_CONNECTED")[-1]
-        weight = int(head.inputs[1])
-        small = conversion.constant(graph, weight) / np.float32(4096)
-        conversion.set_input(
-            head, 1, conversion.new_constant(graph, small, weight)
-        )
-      else:
-        place = 1
-        cap = conversion.constant(graph, int(after.inputs[place]))
-        factor = conversion.constant(graph, int(before.inputs[1]))
-        conversion.set_input(
-            before,
-            1,
-            conversion.new_constant(
-                graph, factor / np.float32(4096), int(before.inputs[1])
-            ),
-        )
-      conversion.set_input(
-          after,
-          place,
-          conversion.new_constant(
-              graph, cap * np.float32(4096), int(after.inputs[place])
-          ),
-      )
-  assert count, "no soft-capping"
+      _scale_input(conversion, graph, before, 1, 1 / 4096)
+      _scale_input(conversion, graph, after, 1, 4096)
+  assert conversion.repack, "no soft-capping"
   conversion.save(out)
 
 
@@ -739,7 +720,8 @@ def cache_before_rope(out: pathlib.Path, base: pathlib.Path) -> None:
   conversion = Conversion(base)
   graph = conversion.decode
   linear = {
-      int(op.outputs[0]) for op in conversion.operators(graph, "FULLY_CONNECTED")
+      int(op.outputs[0])
+      for op in conversion.operators(graph, "FULLY_CONNECTED")
   }
   fused = {
       int(op.outputs[0])
@@ -813,111 +795,3 @@ def bool_mask(
       cache_length=cache,
       use_bool_mask=True,
   )
-
-
-# Checkpoints.
-
-
-def small_tokenizer(out: pathlib.Path, source: pathlib.Path, size: int) -> None:
-  """Cuts a byte-level BPE tokenizer down to its first tokens."""
-  tokenizer = json.loads((source / "tokenizer.json").read_text())
-  model = tokenizer["model"]
-  model["vocab"] = {k: v for k, v in model["vocab"].items() if v < size}
-
-  def made(merge) -> str:
-    return "".join(merge if isinstance(merge, list) else merge.split(" "))
-
-  model["merges"] = [m for m in model["merges"] if made(m) in model["vocab"]]
-  (out / "tokenizer.json").write_text(json.dumps(tokenizer))
-  for name in ("tokenizer_config.json", "chat_template.jinja"):
-    if (source / name).exists():
-      shutil.copyfile(source / name, out / name)
-
-
-def with_tokenizer(
-    out: pathlib.Path, checkpoint: pathlib.Path, tokenizer: pathlib.Path
-) -> None:
-  """A checkpoint of 1000 tokens, with the tokenizer the command line asks for."""
-  shutil.copytree(checkpoint, out, dirs_exist_ok=True)
-  small_tokenizer(out, tokenizer, 1000)
-
-
-def patched_checkpoint(
-    out: pathlib.Path,
-    checkpoint: pathlib.Path,
-    change: Callable[[dict, dict], None],
-) -> None:
-  """A copy of a checkpoint of one file, weights and config.json changed."""
-  import safetensors.torch
-
-  shutil.copytree(checkpoint, out, dirs_exist_ok=True)
-  path = out / "model.safetensors"
-  tensors = safetensors.torch.load_file(path)
-  config = json.loads((out / "config.json").read_text())
-  change(tensors, config)
-  safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
-  (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-
-
-def with_config(
-    out: pathlib.Path, checkpoint: pathlib.Path, changes: dict
-) -> None:
-  """A checkpoint with other settings, which the conversion has lost."""
-  patched_checkpoint(out, checkpoint, lambda tensors, config: config.update(changes))
-
-
-def with_lora(out: pathlib.Path, checkpoint: pathlib.Path, rank: int) -> None:
-  """A fine-tune: a difference of low rank on q and v of every layer."""
-  import torch
-
-  generator = torch.Generator().manual_seed(11)
-
-  def change(tensors: dict, config: dict) -> None:
-    for name, old in tensors.items():
-      if "q_proj" not in name and "v_proj" not in name:
-        continue
-      a = torch.randn(rank, old.shape[1], generator=generator)
-      b = torch.randn(old.shape[0], rank, generator=generator)
-      delta = b @ a
-      delta *= 0.3 * old.float().norm() / delta.norm()
-      tensors[name] = (old.float() + delta).to(old.dtype)
-
-  patched_checkpoint(out, checkpoint, change)
-
-
-def with_fine_tune(
-    out: pathlib.Path, checkpoint: pathlib.Path, names: list[str], size: float
-) -> None:
-  """A fine-tune of some tensors, which the conversion does not have.
-
-  Args:
-    names: parts of names; "" is all.
-    size: of the difference, relative to the tensor.
-  """
-  import torch
-
-  generator = torch.Generator().manual_seed(12)
-
-  def change(tensors: dict, config: dict) -> None:
-    for name, old in tensors.items():
-      if any(part in name for part in names):
-        noise = torch.randn(old.shape, generator=generator)
-        noise *= size * old.float().norm() / noise.norm()
-        tensors[name] = (old.float() + noise).to(old.dtype)
-
-  patched_checkpoint(out, checkpoint, change)
-
-
-def with_own_head(out: pathlib.Path, checkpoint: pathlib.Path) -> None:
-  """A head of its own, where the conversion uses the embedding."""
-  import torch
-
-  def change(tensors: dict, config: dict) -> None:
-    table = tensors["model.embed_tokens.weight"]
-    order = torch.randperm(
-        table.shape[0], generator=torch.Generator().manual_seed(13)
-    )
-    tensors["lm_head.weight"] = table[order].contiguous()
-    config["tie_word_embeddings"] = False
-
-  patched_checkpoint(out, checkpoint, change)
