@@ -159,25 +159,38 @@ class Conversion:
     return operator
 
   def linear_tensors(self, graph) -> dict[str, int]:
-    """Role -> weight: "2.down", "head", …; in prefill the last is missing."""
+    """Role -> weight: "2.down", "head", … Prefill lacks the last of them."""
     found = self.operators(self.decode, "FULLY_CONNECTED")
     parts = ["q", "k", "v", "o", "gate", "up", "down"]
     if b"qkv_projection" in self.decode.tensors[found[0].outputs[0]].name:
       parts = ["qkv", "o", "gate", "up", "down"]
-    roles = [f"{i}.{part}" for i in range(1000) for part in parts]
-    named = self.operators(graph, "FULLY_CONNECTED")
-    tensors = [int(op.inputs[1]) for op in named]
+    roles = [
+        f"{i // len(parts)}.{parts[i % len(parts)]}"
+        for i in range(len(found) - 1)
+    ] + ["head"]
+    weights = [int(op.inputs[1]) for op in found]
     if graph is self.decode:
-      return dict(zip(roles, tensors[:-1])) | {"head": tensors[-1]}
-    return dict(zip(roles, tensors))
+      return dict(zip(roles, weights))
+    by_buffer = {
+        self.decode.tensors[tensor].buffer: role
+        for role, tensor in zip(roles, weights)
+    }
+    return {
+        by_buffer[graph.tensors[op.inputs[1]].buffer]: int(op.inputs[1])
+        for op in self.operators(graph, "FULLY_CONNECTED")
+    }
 
   def linear(self, role: str) -> np.ndarray:
     """A weight that all signatures share."""
     return self.constant(self.decode, self.linear_tensors(self.decode)[role])
 
-  def scales(self, role: str) -> np.ndarray:
-    tensor = self.decode.tensors[self.linear_tensors(self.decode)[role]]
-    return tensor.quantization.scale
+  def scales(self, role: str) -> list[np.ndarray]:
+    """Its quantisation scales: each signature has its own copy of them."""
+    return [
+        graph.tensors[tensors[role]].quantization.scale
+        for graph in self.signatures()
+        if role in (tensors := self.linear_tensors(graph))
+    ]
 
   def num_layers(self) -> int:
     return sum(
@@ -293,11 +306,10 @@ def rope_layer_lost(out: pathlib.Path, base: pathlib.Path, layer: int) -> None:
           for op in conversion.operators(graph, "MUL")
           if table in list(op.inputs)
       ]
-      per_layer = len(users) // conversion.num_layers()
       shape = [int(size) for size in graph.tensors[table].shape]
       values = np.full(shape, value, np.float32)
       new = conversion.new_constant(graph, values, int(table))
-      for op in users[layer * per_layer : (layer + 1) * per_layer]:
+      for op in users[2 * layer : 2 * layer + 2]:  # q and k
         conversion.set_input(op, list(op.inputs).index(table), new)
   conversion.save(out)
 
@@ -520,7 +532,9 @@ def _layer_arrays(conversion: Conversion, a: int, b: int) -> list[tuple]:
     other = f"{b}." + role.split(".")[1]
     pairs.append((conversion.linear(role), conversion.linear(other)))
     if conversion.linear(role).dtype == np.int8:
-      pairs.append((conversion.scales(role), conversion.scales(other)))
+      pairs += zip(
+          conversion.scales(role), conversion.scales(other), strict=True
+      )
   norms = conversion.norms()
   for i in range(2):
     pairs.append((norms[2 * a + i], norms[2 * b + i]))
@@ -582,14 +596,23 @@ def weight(
     values[3, 3] = np.nan
   elif fault == "infinity":
     values[3, 3] = np.inf
-  elif fault == "scales_doubled":
-    conversion.scales(role)[:] *= np.float32(2)
-  elif fault == "scales_5_percent":
-    conversion.scales(role)[:] *= np.float32(1.05)
-  elif fault == "scales_reversed":
-    conversion.scales(role)[:] = conversion.scales(role)[::-1].copy()
   else:
     raise ValueError(fault)
+  conversion.save(out)
+
+
+def scales(out: pathlib.Path, base: pathlib.Path, role: str, fault: str):
+  """The quantisation scales of one weight gone wrong."""
+  conversion = Conversion(base)
+  for values in conversion.scales(role):
+    if fault == "doubled":
+      values *= np.float32(2)
+    elif fault == "5_percent":
+      values *= np.float32(1.05)
+    elif fault == "reversed":
+      values[:] = values[::-1].copy()
+    else:
+      raise ValueError(fault)
   conversion.save(out)
 
 
@@ -609,6 +632,19 @@ def all_weights(out: pathlib.Path, base: pathlib.Path, fault: str) -> None:
       values[:] = np.clip(values, -24, 24)
     else:
       raise ValueError(fault)
+  conversion.save(out)
+
+
+def truncated(
+    out: pathlib.Path, base: pathlib.Path, float_file: pathlib.Path
+) -> None:
+  """int8 weights rounded towards zero instead of to the nearest."""
+  conversion, original = Conversion(base), Conversion(float_file)
+  for role in conversion.linear_tensors(conversion.decode):
+    if role == "head":  # it is the embedding as well
+      continue
+    steps = original.linear(role) / conversion.scales(role)[-1][:, None]
+    conversion.linear(role)[:] = np.trunc(np.clip(steps, -127, 127))
   conversion.save(out)
 
 
@@ -634,6 +670,18 @@ def activation(out: pathlib.Path, base: pathlib.Path) -> None:
       new = conversion.new_tensor(graph, shape, old)
       conversion.insert(graph, op, "MUL", [old, factor], new)
       conversion.set_input(op, 0, new)
+  conversion.save(out)
+
+
+def exact_gelu(out: pathlib.Path, base: pathlib.Path) -> None:
+  """GELU by the error function instead of its tanh approximation."""
+  conversion = Conversion(base)
+  for graph in conversion.signatures():
+    for op in conversion.operators(graph, "GELU"):
+      assert op.builtinOptions.approximate
+      op.builtinOptions.approximate = False
+      conversion.repack = True
+  assert conversion.repack, "no GELU"
   conversion.save(out)
 
 
@@ -694,6 +742,14 @@ def embedding_shifted(out: pathlib.Path, base: pathlib.Path) -> None:
   conversion.untie_head()
   values = conversion.embedding()
   values[:] = np.roll(values, 1, axis=0)
+  conversion.save(out)
+
+
+def embedding_lost(out: pathlib.Path, base: pathlib.Path, token: int) -> None:
+  """One token's embedding is zero, as one's that was added too late."""
+  conversion = Conversion(base)
+  conversion.untie_head()
+  conversion.embedding()[token] = 0
   conversion.save(out)
 
 
