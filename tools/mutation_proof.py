@@ -278,7 +278,6 @@ PROOFS = {
     ),
     "mut_norms_swapped": _swap_norms,
     "mut_norms_bfloat16": _round("norm", 1),
-    "mut_gemma3_gelu_exact": _config(hidden_activation="gelu"),
     "mut_gate_up": _each_layer(_swap_gate_up),
     "mut_embedding_shifted": _untied(_roll, _same),
     "mut_embedding_lost": _untied(_without_token, _same),

@@ -134,7 +134,7 @@ def _cell(row: mutation_table.Mutation, run: Run) -> list[str]:
   if hidden(row, run):
     right = "not seen: below the noise"
   return [
-      row.fault,
+      row.fault.replace("|", "\\|"),
       f"`{row.file}`",
       f"{run.mean_kld:.1e}",
       f"{run.same_tokens}/{run.positions}",

@@ -257,6 +257,7 @@ def _table() -> list[Mutation]:
       "query_pre_attn_scalar ignored",
       "attention-scale",
       m.scalar,
+      _SUBTLE,
       checkpoint="text_gemma2",
       kinds=("MUL",),
       old=11**-0.5,
@@ -663,6 +664,7 @@ def _table() -> list[Mutation]:
       "scales of o of layer 1 in reverse order",
       "scale",
       m.scales,
+      _SUBTLE,
       role="1.o",
       fault="reversed",
   )
