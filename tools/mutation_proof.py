@@ -300,7 +300,6 @@ PROOFS = {
     ),
     "mut_q8_layers": _layers([0, 2, 1, 3]),
     "mut_q8_rope": _rope(rope_theta=100000.0),
-    "mut_q8_eps": _config(rms_norm_eps=1e-6),
     "mut_weights_bfloat16": _round("", 2),
 }
 
