@@ -15,6 +15,7 @@ from typing import Callable
 
 import checkpoints
 import conversions
+import mutation_table
 import pickles
 import sentencepiece_models
 import work
@@ -152,6 +153,15 @@ def _add_signature_kinds(add) -> None:
       {"float_file": "tiny_export_hf.tflite"},
       recipe="dynamic_wi8_emb4_afp32",
   )
+
+
+def _add_mutations(add) -> None:
+  """Conversions broken on purpose, and the checkpoints they are held against."""
+  for name, (make, inputs, options) in mutation_table.CHECKPOINTS.items():
+    add(name, make, inputs, **options)
+  for row in mutation_table.MUTATIONS:
+    if row.make is not None:
+      add(row.file, row.make, row.inputs, **row.options)
 
 
 def _models() -> dict[str, Model]:
@@ -314,6 +324,7 @@ def _models() -> dict[str, Model]:
         legacy=legacy,
         squeeze=squeeze,
     )
+  _add_mutations(add)
   return models
 
 
@@ -321,6 +332,7 @@ MODELS = _models()
 GROUPS = {
     "demo": ["smollm2", "smollm2_q8.tflite"],
     "test": list(MODELS),
+    "mutations": sorted(mutation_table.needed()),
 }
 PACKAGES = (
     "ai-edge-quantizer",
