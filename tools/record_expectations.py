@@ -207,6 +207,10 @@ def _inner(
               {"stage": stage, "layer": layer, "width": rows.shape[1]}
               for stage, layer, rows in tensors
           ],
+      },
+  )
+
+
 def _transformers_logits(directory: pathlib.Path, attention: str):
   """Token ids -> logits, and the vocabulary's size."""
   import torch
