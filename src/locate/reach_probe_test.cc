@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/testing.h"
+#include "checkpoint/checkpoint.h"
 
 namespace verify_tflite {
 namespace {
