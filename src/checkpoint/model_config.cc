@@ -1039,8 +1039,7 @@ ModelConfig ParseOpenElm(const Fields& fields) {
   result.tie_word_embeddings = fields.Flag("share_input_output_layers", false);
   result.fused_projections = true;
   if (!fields.Flag("ffn_with_glu", true)) {
-    throw Error("{}: \"ffn_with_glu\" false is not supported",
-                fields.origin());
+    throw Error("{}: \"ffn_with_glu\" false is not supported", fields.origin());
   }
   constexpr std::string_view kActivation = "activation_fn_name";
   result.activation =
