@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes testdata/small.tflite and taps.tflite, made by schema classes.
+"""Writes small, outside and taps.tflite in testdata/, by schema classes.
 
-No runtime would run them. What is in them stands in src/candidate/
+The first has a bit of everything, the second weights that lie behind the
+flatbuffer, as in files above 2 GB: its test makes it that long, the third inner
+tensors. No runtime would run them. What is in them stands in src/candidate/
 tflite_file_test.cc and tap_test.cc.
 """
 
@@ -11,7 +13,7 @@ import pathlib
 from ai_edge_litert import schema_py_generated as schema
 import flatbuffers
 
-OUT = pathlib.Path(__file__).resolve().parent.parent / "testdata/small.tflite"
+TESTDATA = pathlib.Path(__file__).resolve().parent.parent / "testdata"
 
 
 def make(kind: str, **fields):
@@ -27,13 +29,36 @@ def tensor(type_name: str, shape: list[int], buffer: int, **fields):
   return make("Tensor", type=number, shape=shape, buffer=buffer, **fields)
 
 
-def write(model, path: pathlib.Path) -> None:
+def write(name: str, model) -> None:
   builder = flatbuffers.Builder()
   builder.Finish(model.Pack(builder), b"TFL3")
-  path.write_bytes(builder.Output())
+  (TESTDATA / name).write_bytes(builder.Output())
 
 
-def small() -> None:
+def outside():
+  """An int8 tensor of 1.5 GiB from byte 3 GiB, one of 10 bytes behind it."""
+  gib = 1 << 30
+  return make(
+      "Model",
+      version=3,
+      subgraphs=[
+          make(
+              "SubGraph",
+              tensors=[
+                  tensor("INT8", [3 << 19, 1 << 10], 1),
+                  tensor("INT8", [10], 2),
+              ],
+          )
+      ],
+      buffers=[
+          make("Buffer"),
+          make("Buffer", offset=3 * gib, size=3 * gib // 2),
+          make("Buffer", offset=9 * gib // 2, size=10),
+      ],
+  )
+
+
+def small():
   ops = schema.BuiltinOperator
   scales = lambda n: make("QuantizationParameters", scale=[0.5] * n)
   blocks = make(
@@ -86,7 +111,7 @@ def small() -> None:
       ),
       make("OperatorCode", deprecatedBuiltinCode=127, builtinCode=250),
   ]
-  model = make(
+  return make(
       "Model",
       version=3,
       description="small",
@@ -106,10 +131,9 @@ def small() -> None:
           )
       ],
   )
-  write(model, OUT)
 
 
-def taps() -> None:
+def taps():
   """Graphs with inner tensors, one of them of two signatures."""
   ops = schema.BuiltinOperator
 
@@ -156,7 +180,7 @@ def taps() -> None:
         outputs=[make("TensorMap", name="logits", tensorIndex=5)],
     )
 
-  model = make(
+  return make(
       "Model",
       version=3,
       operatorCodes=[
@@ -175,12 +199,12 @@ def taps() -> None:
           signature("prefill", 1),
       ],
   )
-  write(model, OUT.with_name("taps.tflite"))
 
 
 def main() -> None:
-  small()
-  taps()
+  write("small.tflite", small())
+  write("outside.tflite", outside())
+  write("taps.tflite", taps())
 
 
 if __name__ == "__main__":

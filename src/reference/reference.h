@@ -14,17 +14,10 @@
 
 #include "base/progress.h"
 #include "checkpoint/checkpoint.h"
+#include "reference/alternative.h"
 #include "reference/stage.h"
 
 namespace verify_tflite {
-
-// Keys or values of one layer.
-struct CachedHeads {
-  int64_t length = 0;
-  int64_t heads = 0;
-  int64_t head_dim = 0;
-  std::vector<float> values = {};  // [length, heads, head_dim]
-};
 
 // One token sequence with the keys and values of what was scored so far.
 // Movable; made by Reference::NewSequence and used with that Reference only.
@@ -39,12 +32,11 @@ class Sequence {
   // 0 <= length <= length().
   void Truncate(int64_t length);
 
-  int64_t num_layers() const;
-  // Keys (after RoPE) and values of one layer: copies. All positions are there,
-  // also those that have left a layer's sliding window. Throws Error for a
-  // layer the model does not have.
-  CachedHeads Keys(int64_t layer) const;
-  CachedHeads Values(int64_t layer) const;
+  // Keys (after RoPE) and values of one layer, [length(), num_kv_heads,
+  // head_dim]: copies. All positions are there, also those that have left a
+  // layer's sliding window. Throws Error for a layer the model does not have.
+  std::vector<float> Keys(int64_t layer) const;
+  std::vector<float> Values(int64_t layer) const;
 
  private:
   friend class Reference;
@@ -70,6 +62,8 @@ class Reference {
     // Linear layers of more rows go through ATen (MKL), others through loops of
     // our own. None: whichever was measured to be faster (kernels.h).
     std::optional<int64_t> max_dot_rows = std::nullopt;
+    // None: what the checkpoint describes.
+    std::optional<Alternative> alternative = std::nullopt;
   };
 
   // Checks that every weight the config implies is there with the right shape;

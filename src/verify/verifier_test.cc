@@ -179,8 +179,9 @@ TEST(Verifier, TheOtherCheckpointsConversionPassesAgainstItsOwn) {
   }
 }
 
-// Families other than Llama, converted by export_hf. These checkpoints have no
-// tokenizer, so that ids are given; the longest prompt is past every sliding
+// Families other than Llama, converted by export_hf or, where that does not
+// convert them, by litert-torch's example of the family. These checkpoints have
+// no tokenizer, so that ids are given; the longest prompt is past every sliding
 // window and takes two prefill chunks.
 class Family : public ::testing::TestWithParam<const char*> {};
 
@@ -213,7 +214,9 @@ TEST_P(Family, ASoundConversionPasses) {
 INSTANTIATE_TEST_SUITE_P(
     Converted, Family,
     ::testing::Values("ref_mistral", "ref_qwen2", "ref_qwen3", "ref_gemma",
-                      "ref_gemma2", "ref_gemma3", "ref_smollm3", "ref_phi"),
+                      "ref_gemma2", "ref_gemma3", "ref_smollm3", "ref_phi",
+                      "ref_phi3_plain", "ref_phi3_partial", "ref_phi35",
+                      "ref_phi4", "ref_falcon_rw", "ref_openelm"),
     [](const auto& info) { return std::string(info.param); });
 
 struct Smol {
@@ -394,6 +397,13 @@ TEST(CheckSameShape, RefusesAnotherModelsCheckpoint) {
   config.vocab_size += 1;
   EXPECT_THAT([&] { CheckSameShape(model, config, "tiny"); },
               ThrowsMessage<Error>(HasSubstr("vocabulary entries")));
+  // Layers of different sizes.
+  const Model openelm = Model::Open(ModelPath("ref_openelm.tflite"));
+  config = Checkpoint::Open(ModelPath("ref_openelm")).config();
+  EXPECT_NO_THROW(CheckSameShape(openelm, config, "ref_openelm"));
+  config.layers.back().num_kv_heads += 2;
+  EXPECT_THAT([&] { CheckSameShape(openelm, config, "ref_openelm"); },
+              ThrowsMessage<Error>(HasSubstr("KV cache values")));
 }
 
 }  // namespace
