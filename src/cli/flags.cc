@@ -111,7 +111,7 @@ std::string PromptOfLine(const std::string& line, const std::string& origin) {
 // Values as written; CLI11 only splits the command line.
 struct RawFlags {
   std::string max_new_tokens, match_tokens, tolerance, max_kld, max_flips;
-  std::string eval_tokens, num_threads;
+  std::string eval_tokens, locate, num_threads;
   std::string prompts_file;
   bool version = false;
 };
@@ -155,6 +155,11 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
   add("--eval_text", flags.eval_text_path,
       "text both models predict token by token", "FILE", "built-in");
   add("--eval_tokens", raw.eval_tokens, "tokens of it; 0: none", "N", "512");
+  add("--locate", raw.locate,
+      "how far to look for the cause of what is wrong:\n"
+      "KV caches of every layer, the tensors between, or as\n"
+      "far as it takes",
+      "auto|kv|taps|off", "auto");
   add("--chat_template", flags.chat_template,
       "auto: the checkpoint's own if it has one", "auto|none|FILE", "auto");
   add("--num_threads", raw.num_threads, "threads for both models", "N",
@@ -197,6 +202,14 @@ void RefuseFlagsAsValues(const CLI::App& app, int argc,
   }
 }
 
+Locate ParseLocate(const std::string& text) {
+  if (text == "off") return Locate::kOff;
+  if (text == "kv") return Locate::kKv;
+  if (text == "taps") return Locate::kTaps;
+  if (text.empty() || text == "auto") return Locate::kAuto;
+  throw Error("--locate: expected auto, kv, taps or off, found \"{}\"", text);
+}
+
 void ConvertNumbers(const RawFlags& raw, Settings& settings) {
   constexpr int64_t kMaxTokens = 1 << 20;
   if (!raw.max_new_tokens.empty()) {
@@ -222,6 +235,7 @@ void ConvertNumbers(const RawFlags& raw, Settings& settings) {
   } else if (!raw.eval_tokens.empty()) {
     settings.eval_tokens = 0;
   }
+  settings.locate = ParseLocate(raw.locate);
   settings.num_threads =
       raw.num_threads.empty()
           ? DefaultThreads()

@@ -125,7 +125,7 @@ Verification Verify(const Flags& flags, const StageFn& stage,
   v.model = model.info();
   v.config = checkpoint.config();
   v.settings = flags.settings;
-  v.limits = LimitsFor(model.info().recipe, flags.settings);
+  v.limits = LimitsFor(JudgedRecipe(model.info()), flags.settings);
   v.eos_ids = eos_ids;
   if (model.bundle() != nullptr) {
     enter("comparing the bundle's parts of", flags.tflite_path);
@@ -141,7 +141,6 @@ Verification Verify(const Flags& flags, const StageFn& stage,
   RunVerification(
       {model, checkpoint, tokenizer, eos_ids, flags.settings, progress},
       prompts, eval_text, v);
-  Judge(v);
   v.timing.total = SecondsSince(start);
   v.peak_memory_bytes = PeakMemoryBytes();
   stage("writing the report");

@@ -18,12 +18,10 @@ struct Products {
   size_t pairs = 0;
 };
 
-// Element i of a head's pair, in a row whose halves are rotated: where
-// checkpoints keep pairs side by side and the file rotates halves, the
-// reference's elements stand elsewhere.
+// Where the reference has what stands in place i of the candidate's head.
 int64_t Place(int64_t i, int64_t half, RopePairs pairs) {
   if (pairs == RopePairs::kHalves) return i;
-  return i < half ? 2 * i : 2 * (i - half) + 1;
+  return (i % 2) * half + i / 2;
 }
 
 Products Multiply(const RopeSample& s, RopePairs pairs) {

@@ -26,8 +26,10 @@ struct RopeSample {
 
 // How the pairs lie in a head.
 enum class RopePairs {
-  kHalves,       // (i, i + d/2): Hugging Face, litert-torch
-  kInterleaved,  // (2i, 2i + 1): Meta's checkpoints, rotated as halves
+  kHalves,  // (i, i + d/2): Hugging Face, litert-torch
+  // (2i, 2i + 1), as in Meta's checkpoints, but rotated as halves: what a
+  // conversion does that takes such rows as they are.
+  kInterleaved,
 };
 
 // Share of the keys' energy that rotating `before` by position * frequency does

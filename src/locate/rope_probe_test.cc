@@ -69,15 +69,15 @@ TEST(RopeResidual, KnowsShiftedPositions) {
 }
 
 TEST(RopeResidual, KnowsPairsSideBySide) {
-  // A file whose key rows were not brought from pairs to halves: its element i
-  // is the reference's 2i.
+  // A file whose rows of k are still in pairs, (0, 1), (2, 3), …; the
+  // reference's are in halves.
   Keys keys(10000, 0);
   std::vector<float> moved(keys.before.size());
   for (int64_t at = 0; at < kRows * kHeads; ++at) {
+    float* head = &moved[at * kHeadDim];
     for (int64_t i = 0; i < kHeadDim / 2; ++i) {
-      moved[at * kHeadDim + 2 * i] = keys.before[at * kHeadDim + i];
-      moved[at * kHeadDim + 2 * i + 1] =
-          keys.before[at * kHeadDim + i + kHeadDim / 2];
+      head[i] = keys.before[at * kHeadDim + 2 * i];
+      head[i + kHeadDim / 2] = keys.before[at * kHeadDim + 2 * i + 1];
     }
   }
   keys.before = moved;

@@ -29,6 +29,8 @@ struct Alternative {
   std::vector<int64_t> layers = {};
   bool tied_head = false;        // the embedding serves as LM head
   bool gate_up_swapped = false;  // in every layer
+  // Query head h takes KV head h mod num_kv_heads, not h / group.
+  bool heads_interleaved = false;
   MaskFault mask = MaskFault::kNone;
   int64_t kv_length = 0;  // slots of the candidate's KV cache
 };

@@ -1009,7 +1009,13 @@ void Reference::Impl::Attend(const Span& span, const KvCache& cache,
   const int64_t heads = layer.num_kv_heads;
   const int64_t group = layer.num_heads / heads;
   const int64_t size = config.head_dim;
+  const bool interleaved =
+      options.alternative && options.alternative->heads_interleaved;
   const auto grouped = [&](const at::Tensor& rows) {
+    if (interleaved) {
+      return rows.view({rows.size(0), group, heads, size})
+          .permute({2, 1, 0, 3});
+    }
     return rows.view({rows.size(0), heads, group, size}).permute({1, 2, 0, 3});
   };
   for (int64_t begin = 0; begin < span.count; begin += kQueryRows) {
@@ -1190,6 +1196,16 @@ Reference& Reference::operator=(Reference&&) noexcept = default;
 Reference Reference::Open(const Checkpoint& checkpoint, Options options) {
   const c10::InferenceMode no_autograd;
   return Reference(std::make_unique<Impl>(checkpoint, std::move(options)));
+}
+
+std::vector<double> Reference::RopeFrequencies(bool local) const {
+  const at::Tensor& from =
+      local ? impl_->frequencies.local : impl_->frequencies.usual;
+  std::vector<double> result;
+  for (int64_t i = 0; from.defined() && i < from.size(0); ++i) {
+    result.push_back(from.const_data_ptr<float>()[i]);
+  }
+  return result;
 }
 
 Sequence Reference::NewSequence() const {

@@ -75,6 +75,11 @@ class Reference {
 
   Sequence NewSequence() const;
 
+  // What positions are multiplied with, [rotary_dim / 2]; of layers with
+  // LayerConfig::local_rope, or of the others. With ModelConfig::long_rope,
+  // those of short texts.
+  std::vector<double> RopeFrequencies(bool local) const;
+
   // What one sequence contributes to a pass.
   struct Item {
     Sequence* sequence;               // distinct within a pass

@@ -126,11 +126,10 @@ Verification Evaluate(const std::string& file, int64_t tokens) {
   settings.eval_tokens = tokens;
   Verification v;
   v.model = model.info();
-  v.limits = LimitsFor(v.model.recipe, settings);
+  v.limits = LimitsFor(JudgedRecipe(v.model), settings);
   RunVerification(
       {model, side.checkpoint, side.tokenizer, {}, settings, nullptr}, {},
       BuiltInEvalText(), v);
-  Judge(v);
   return v;
 }
 

@@ -109,10 +109,18 @@ Check CheckTokens(const Limits& limits, const PromptResult& result) {
   return check;
 }
 
+// Whether there is evidence enough is asked of all positions together: that of
+// one prompt passes by its mean, and fails where its interval does.
 Check CheckPromptKld(const Limits& limits, const Aggregate& figures) {
-  return Estimated(
-      "kld", figures.kld.mean, figures.kld.mean_interval, limits.kld,
+  const Distribution& kld = figures.kld;
+  Check check = Estimated(
+      "kld", kld.mean, kld.mean_interval, limits.kld,
       fmt::format("mean over {} positions, nats", figures.positions));
+  if (check.outcome == Outcome::kInconclusive && kld.count > 0 &&
+      kld.mean <= limits.kld.pass) {
+    check.outcome = Outcome::kPass;
+  }
+  return check;
 }
 
 Check CheckLogits(const Limits& limits, const Aggregate& figures) {
@@ -323,14 +331,14 @@ const Finding* WorstFinding(const Verification& v) {
 }
 
 std::string Reason(const Verification& v) {
-  const std::string recipe(NameOf(v.model.recipe));
+  const std::string recipe(NameOf(JudgedRecipe(v.model)));
   const Finding* finding = WorstFinding(v);
   const bool named = finding != nullptr && finding->severity == v.outcome;
   switch (v.outcome) {
     case Outcome::kNotChecked:
       return "Nothing was compared.";
     case Outcome::kPass:
-      if (v.model.recipe == Recipe::kFloat32) {
+      if (JudgedRecipe(v.model) == Recipe::kFloat32) {
         return fmt::format("The TFLite model is the PyTorch checkpoint: {}.",
                            Figures(v));
       }
@@ -358,6 +366,13 @@ std::string Reason(const Verification& v) {
 }
 
 }  // namespace
+
+Recipe JudgedRecipe(const ModelInfo& model) {
+  Recipe caches = Recipe::kFloat32;
+  if (model.kv_type == "FLOAT16") caches = Recipe::kFloat16;
+  if (model.kv_type == "INT8") caches = Recipe::kInt8;
+  return std::max(model.recipe, caches);
+}
 
 Limits LimitsFor(Recipe recipe, const Settings& settings) {
   Limits limits = DefaultLimits(recipe);

@@ -7,6 +7,10 @@
 
 namespace verify_tflite {
 
+// By what a file is judged: the recipe of its weights, or of its KV caches
+// where those have fewer bits.
+Recipe JudgedRecipe(const ModelInfo& model);
+
 // Limits for a file of this recipe, as the settings override them.
 Limits LimitsFor(Recipe recipe, const Settings& settings);
 

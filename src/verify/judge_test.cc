@@ -134,7 +134,7 @@ TEST(JudgePrompt, DivergenceFailsThoughEveryTokenAgrees) {
   EXPECT_GE(result.outcome, Outcome::kDegraded);
 }
 
-TEST(JudgePrompt, TheIntervalOfTheMeanDecides) {
+TEST(JudgePrompt, PassesByItsMeanAndFailsByItsInterval) {
   PromptResult result;
   const auto outcome_of_blocks = [&](double first, double second) {
     result.positions.assign(2 * kBlock, Agreeing(first));
@@ -143,7 +143,8 @@ TEST(JudgePrompt, TheIntervalOfTheMeanDecides) {
     return OutcomeOf(result, "kld");
   };
   EXPECT_EQ(outcome_of_blocks(0.05, 0.05), Outcome::kPass);
-  EXPECT_EQ(outcome_of_blocks(0.05, 0.06), Outcome::kInconclusive);
+  // The interval holds the limit, the mean is within.
+  EXPECT_EQ(outcome_of_blocks(0.05, 0.06), Outcome::kPass);
   EXPECT_EQ(outcome_of_blocks(0.09, 0.12), Outcome::kInconclusive);
   EXPECT_EQ(outcome_of_blocks(0.2, 0.2), Outcome::kDegraded);
   EXPECT_EQ(outcome_of_blocks(1.1, 1.1), Outcome::kBroken);
@@ -333,6 +334,11 @@ TEST(Judge, APromptsLackOfEvidenceIsNotTheRuns) {
   PromptResult prompt;
   prompt.positions.assign(3, Agreeing());
   v.prompts = {prompt};
+  Judge(v);
+  EXPECT_EQ(v.prompts[0].outcome, Outcome::kPass);
+  EXPECT_EQ(v.outcome, Outcome::kPass);
+  // Twice the limit, but from three tokens.
+  for (Position& p : v.prompts[0].positions) p.logits.kld = 2e-7;
   Judge(v);
   EXPECT_EQ(v.prompts[0].outcome, Outcome::kInconclusive);
   EXPECT_EQ(v.outcome, Outcome::kPass);

@@ -19,6 +19,14 @@
 
 namespace verify_tflite {
 
+// How far to go to find out what is wrong.
+enum class Locate {
+  kOff,
+  kKv,    // compare KV caches, and say where they part
+  kTaps,  // … and the tensors between them
+  kAuto,  // as far as it takes
+};
+
 // What the user asked for.
 struct Settings {
   int64_t max_new_tokens = 30;
@@ -27,6 +35,7 @@ struct Settings {
   std::optional<double> max_kld;    // nats; default by recipe
   std::optional<double> max_flips;  // share of positions; default by recipe
   int64_t eval_tokens = 512;        // of the evaluation text; 0: none
+  Locate locate = Locate::kAuto;
   int num_threads = 1;
 };
 

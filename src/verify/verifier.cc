@@ -10,8 +10,10 @@
 #include "base/utf8.h"
 #include "candidate/session.h"
 #include "reference/reference.h"
+#include "verify/diagnosis.h"
 #include "verify/evaluation.h"
 #include "verify/judge.h"
+#include "verify/probes.h"
 #include "verify/stopwatch.h"
 
 namespace verify_tflite {
@@ -346,6 +348,42 @@ void CheckPromptsFit(const Model& model, std::span<const Prompt> prompts,
   }
 }
 
+namespace {
+
+// The evaluation text, or the longest prompt where there is none.
+std::span<const int32_t> TextToProbe(const EvalPlan& plan,
+                                     std::span<const Prompt> prompts) {
+  if (!plan.sequences.empty()) return plan.sequences.front();
+  std::span<const int32_t> longest;
+  for (const Prompt& prompt : prompts) {
+    if (prompt.ids.size() > longest.size()) longest = prompt.ids;
+  }
+  return longest;
+}
+
+void LocateFault(const VerifyInput& input, const ProbePlan& plan,
+                 Session& session, Reference& reference, Verification& v) {
+  Stopwatch watch(v.timing.locate);
+  const Probes probes = RunProbes(plan, session, reference);
+  v.kv_profile = probes.profile;
+  Diagnosis diagnosis =
+      Diagnose({.checkpoint = input.checkpoint,
+                .model = input.model.info(),
+                .limits = v.limits,
+                .reference = reference,
+                .num_threads = input.settings.num_threads,
+                .progress = input.progress,
+                .recompute = input.settings.locate == Locate::kAuto,
+                .suspicious = v.outcome >= Outcome::kDegraded},
+               probes);
+  for (Finding& finding : diagnosis.findings) {
+    v.findings.push_back(std::move(finding));
+  }
+  v.hypotheses = std::move(diagnosis.hypotheses);
+}
+
+}  // namespace
+
 void CheckReferenceFinite(const VerifyInput& input,
                           std::span<const float> logits,
                           const std::string& text) {
@@ -368,6 +406,11 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
   const EvalPlan plan = PlanEvaluation(
       text, input.tokenizer, input.settings.eval_tokens,
       MaxSequence(info, input.checkpoint.config()), info.vocab_size);
+  const ProbePlan probe_plan =
+      input.settings.locate == Locate::kOff
+          ? ProbePlan{}
+          : PlanProbes(TextToProbe(plan, prompts), info,
+                       input.checkpoint.config());
   std::optional<Reference> reference;
   std::optional<Session> session;
   {
@@ -376,6 +419,9 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
                                 {input.settings.num_threads, input.progress});
     std::vector<PrefillPlan> plans = Plans(input.model, prompts);
     for (PrefillPlan& more : EvaluationPlans(info, plan)) {
+      plans.push_back(std::move(more));
+    }
+    for (PrefillPlan& more : ProbePrefills(info, probe_plan)) {
       plans.push_back(std::move(more));
     }
     session = Session::Create(input.model, plans,
@@ -388,6 +434,11 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
     verifier.RunGroup(rest.first(GroupSize(input, rest)), v.prompts);
   }
   v.evaluation = RunEvaluation(input, plan, *session, *reference, v.timing);
+  Judge(v);
+  if (probe_plan.prefill > 0) {
+    LocateFault(input, probe_plan, *session, *reference, v);
+    Judge(v);
+  }
 }
 
 }  // namespace verify_tflite

@@ -1,0 +1,750 @@
+#include "verify/diagnosis.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "locate/agreement.h"
+#include "locate/rope_probe.h"
+
+namespace verify_tflite {
+namespace {
+
+// A tensor is explained where what is left is this much less than before.
+constexpr double kExplained = 0.05;
+
+constexpr std::array<double, 7> kEpsilons = {1e-5,  1e-6, 1e-7, 1e-8,
+                                             1e-12, 1e-4, 1e-3};
+
+// One of the two runs, and which of its tensors are wrong.
+struct RunView {
+  const char* name = "";  // "prefill", "decode"
+  const std::vector<KvRows>* rows = nullptr;
+  std::vector<bool> wrong_k;  // by layer
+  std::vector<bool> wrong_v;
+
+  bool Wrong(size_t layer) const { return wrong_k[layer] || wrong_v[layer]; }
+  std::optional<size_t> FirstWrong() const {
+    for (size_t i = 0; i < wrong_k.size(); ++i) {
+      if (Wrong(i)) return i;
+    }
+    return std::nullopt;
+  }
+};
+
+double Nmse(std::span<const float> reference,
+            std::span<const float> candidate) {
+  return MeasureAgreement(reference, candidate).nmse;
+}
+
+class Diagnostician {
+ public:
+  Diagnostician(const DiagnosisInput& input, const Probes& probes)
+      : input_(input),
+        probes_(probes),
+        config_(input.checkpoint.config()),
+        noise_(NoiseOf(input.model)) {}
+
+  Diagnosis Run();
+
+ private:
+  double NoiseAt(size_t layer) const {
+    return layer == 0 ? noise_.first : noise_.other;
+  }
+  bool Quantised() const {
+    return input_.model.recipe == Recipe::kInt8 ||
+           input_.model.recipe == Recipe::kInt4;
+  }
+  RunView View(const char* name, const std::vector<KvRows>& rows,
+               TensorFigures LayerKv::*k, TensorFigures LayerKv::*v) const;
+  bool RightAtStart(const RunView& run, size_t layer) const;
+
+  void Find(std::string id, std::string sentence, std::string evidence,
+            std::string cause, std::string remedy);
+
+  bool LookAtReach();
+  bool LookAtBackward();
+  bool LookAtForward(const Reach& reach, const char* run);
+  bool IsWindow(const Reach& reach, size_t layer, int64_t own, int64_t window);
+  bool LookAtRope(const RunView& run);
+  bool LookAtPlaces(const RunView& run);
+  bool LookAtHeads(const RunView& run, size_t layer);
+  bool Constant() const;
+  bool Recompute();
+  void ReportPlace();
+  std::string DescribePlace(const RunView& run) const;
+
+  struct Change {
+    std::string id;
+    std::string text;
+    Alternative alternative;
+  };
+  std::vector<Change> Changes() const;
+  void AddSettings(std::vector<Change>& changes) const;
+  void AddMasks(std::vector<Change>& changes) const;
+  void AddLayers(std::vector<Change>& changes) const;
+  Hypothesis Test(const Change& change) const;
+  Change With(std::string id, std::string text,
+              const std::function<void(ModelConfig&)>& change) const;
+
+  const DiagnosisInput& input_;
+  const Probes& probes_;
+  const ModelConfig& config_;
+  KvNoise noise_;
+  RunView prefill_;
+  RunView decode_;
+  double kld_ = 0;  // of the decode run
+  Diagnosis result_;
+};
+
+RunView Diagnostician::View(const char* name, const std::vector<KvRows>& rows,
+                            TensorFigures LayerKv::*k,
+                            TensorFigures LayerKv::*v) const {
+  RunView view{.name = name, .rows = &rows, .wrong_k = {}, .wrong_v = {}};
+  const auto& layers = probes_.profile.layers;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    // NaN, of an overwritten ring, is not wrong.
+    view.wrong_k.push_back((layers[i].*k).nmse > NoiseAt(i));
+    view.wrong_v.push_back((layers[i].*v).nmse > NoiseAt(i));
+  }
+  return view;
+}
+
+// Whether K and V of the text's first token are right: it attends to itself
+// alone and is not rotated.
+bool Diagnostician::RightAtStart(const RunView& run, size_t layer) const {
+  const KvRows& rows = (*run.rows)[layer];
+  const ReferenceLayer& r = probes_.reference[layer];
+  if (rows.first > 0) return false;
+  const auto width = static_cast<size_t>(rows.heads * rows.head_dim);
+  const auto right = [&](const std::vector<float>& mine,
+                         const std::vector<float>& theirs) {
+    return Nmse(std::span(theirs).first(width), std::span(mine).first(width)) <=
+           NoiseAt(layer);
+  };
+  return right(rows.keys, r.keys) && right(rows.values, r.values);
+}
+
+void Diagnostician::Find(std::string id, std::string sentence,
+                         std::string evidence, std::string cause,
+                         std::string remedy) {
+  result_.findings.push_back({.id = std::move(id),
+                              .severity = Outcome::kBroken,
+                              .sentence = std::move(sentence),
+                              .evidence = std::move(evidence),
+                              .cause = std::move(cause),
+                              .remedy = std::move(remedy)});
+}
+
+// --- which tokens attention sees ---
+
+bool Diagnostician::LookAtBackward() {
+  const Reach& reach = probes_.prefill_reach;
+  for (size_t i = 1; i < reach.layers.size(); ++i) {
+    const int64_t backward = reach.layers[i].backward;
+    if (backward >= reach.length - 1) continue;
+    Find("mask",
+         "Tokens see later tokens during prefill: the attention mask is not "
+         "causal.",
+         fmt::format("Replacing token {} of {} changes the KV caches of layer "
+                     "{} from token {} on; only token {} itself may change.",
+                     reach.length, reach.length, i, backward + 1, reach.length),
+         "The mask is missing, off by one, or is added in a form that does not "
+         "block (0 and 1 instead of 0 and a large negative number).",
+         "Convert again with another mask option; litert-torch 0.10.0's bool "
+         "mask is known to do this.");
+    return true;
+  }
+  return false;
+}
+
+// Windows by what was seen: layer i's follows from what reaches layer i + 1's
+// caches.
+bool Diagnostician::LookAtForward(const Reach& reach, const char* run) {
+  for (size_t i = 1; i < reach.layers.size(); ++i) {
+    const int64_t expected =
+        ExpectedForward(config_, static_cast<int64_t>(i), reach.length);
+    const int64_t found = reach.layers[i].forward;
+    if (found == expected || found < 0) continue;
+    const int64_t window = found - reach.layers[i - 1].forward + 1;
+    const int64_t own = config_.layers[i - 1].window;
+    // What was seen was seen. What was not may have had too little weight.
+    if (found < expected && !IsWindow(reach, i, own, window)) continue;
+    Find("sliding-window",
+         fmt::format(
+             "Layer {} sees {}{} tokens, where the checkpoint has {}.", i - 1,
+             found >= reach.length - 1 ? "at least " : "", window,
+             own == 0 ? "no window" : fmt::format("a window of {}", own)),
+         fmt::format("{}: replacing the first token changes layer {}'s KV "
+                     "caches up to token {} of {}; by the checkpoint's windows "
+                     "it may change them up to token {}.",
+                     run, i, found + 1, reach.length, expected + 1),
+         "sliding_window, or which layers have one, is another than in "
+         "config.json.",
+         "Check sliding_window and layer_types of the conversion.");
+    return true;
+  }
+  return false;
+}
+
+// Whether a window of `window` in the layers that should have `own` explains
+// the logits; of prefill, which has none, whether layers' reaches add up.
+bool Diagnostician::IsWindow(const Reach& reach, size_t layer, int64_t own,
+                             int64_t window) {
+  if (&reach == &probes_.prefill_reach) {
+    return layer + 1 < reach.layers.size() &&
+           reach.layers[layer + 1].forward ==
+               std::min(reach.layers[layer].forward + window - 1,
+                        reach.length - 1);
+  }
+  const Hypothesis hypothesis =
+      Test(With("sliding-window",
+                fmt::format("a window of {} instead of {}", window, own),
+                [&](ModelConfig& m) {
+                  for (LayerConfig& l : m.layers) {
+                    if (l.window == own) l.window = window;
+                  }
+                }));
+  result_.hypotheses.push_back(hypothesis);
+  return hypothesis.explains;
+}
+
+bool Diagnostician::LookAtReach() {
+  return LookAtBackward() || LookAtForward(probes_.decode_reach, "decode") ||
+         LookAtForward(probes_.prefill_reach, "prefill");
+}
+
+// --- by which angles keys are rotated ---
+
+struct Explanation {
+  double residual = 0;
+  std::string id;
+  std::string sentence;
+};
+
+std::string Percent(double share) {
+  return fmt::format("{:.2g} %", 100 * share);
+}
+
+bool Diagnostician::LookAtRope(const RunView& run) {
+  const bool decode = &run == &decode_;
+  for (size_t i = 0; i < run.wrong_k.size(); ++i) {
+    if (!run.wrong_k[i] || run.wrong_v[i]) {
+      if (run.Wrong(i)) return false;
+      continue;
+    }
+    const LayerConfig& layer = config_.layers[i];
+    const KvRows& rows = (*run.rows)[i];
+    if (!layer.rope || config_.rotary_dim == 0 || rows.first > 0) return false;
+    std::vector<int64_t> positions;
+    std::vector<int64_t> restarted;
+    for (int64_t p = 0; p < rows.length; ++p) {
+      positions.push_back(p);
+      restarted.push_back(
+          p < probes_.plan.first_call ? p : p - probes_.plan.first_call);
+    }
+    const auto size =
+        static_cast<size_t>(rows.length * rows.heads * rows.head_dim);
+    std::vector<float> before(
+        probes_.reference[i].keys_before_rope.begin(),
+        probes_.reference[i].keys_before_rope.begin() + size);
+    for (float& x : before) {
+      x *= static_cast<float>(config_.rope_attention_factor);
+    }
+    RopeSample sample = {before,        rows.keys,          rows.heads,
+                         rows.head_dim, config_.rotary_dim, positions};
+    const std::vector<double> expected =
+        input_.reference.RopeFrequencies(layer.local_rope);
+    const double theta =
+        layer.local_rope ? config_.local_rope_theta : config_.rope_theta;
+    const std::vector<double> plain =
+        RopeFrequencies(theta, config_.rotary_dim);
+    const std::vector<double> none(expected.size(), 0.0);
+    const double now = RopeResidual(sample, expected);
+    std::vector<Explanation> all;
+    all.push_back(
+        {RopeResidual(sample, none),
+         decode && !prefill_.wrong_k[i] ? "kv-update" : "rope-missing",
+         "keys are stored without RoPE"});
+    for (const int64_t shift : {-1, 1}) {
+      all.push_back({RopeResidual(sample, expected, shift), "decode-position",
+                     fmt::format("keys are rotated for positions {} by one",
+                                 shift > 0 ? "too high" : "too low")});
+    }
+    sample.position = restarted;
+    if (!decode) {
+      all.push_back(
+          {RopeResidual(sample, expected), "positions-restart",
+           "positions begin at 0 again in the second call of prefill"});
+    }
+    sample.position = positions;
+    all.push_back({RopeResidual(sample, expected, 0, RopePairs::kInterleaved),
+                   "rope-interleaved",
+                   "rows of k are in the order of Meta's checkpoints, pairs "
+                   "side by side"});
+    if (plain != expected) {
+      all.push_back({RopeResidual(sample, plain), "rope-scaling",
+                     "RoPE is not scaled, where config.json asks for it"});
+    }
+    const RopeFit factor = FitRopeFactor(sample, expected);
+    all.push_back({factor.residual, "rope-scaling",
+                   fmt::format("all RoPE frequencies are {:.4g} times those of "
+                               "config.json",
+                               1 / factor.value)});
+    const RopeFit base = FitRopeBase(sample);
+    all.push_back(
+        {base.residual, "rope-base",
+         fmt::format("RoPE's base is {:.6g}, where config.json says {:g}",
+                     base.value, theta)});
+    const auto best = std::min_element(
+        all.begin(), all.end(), [](const Explanation& a, const Explanation& b) {
+          // A simpler one that is as good comes first.
+          return a.residual < 0.5 * b.residual;
+        });
+    if (best->residual > kExplained * now &&
+        !(best->residual <= NoiseAt(i) && best->residual < 0.3 * now)) {
+      return false;
+    }
+    Find(best->id, fmt::format("In {}, {}.", run.name, best->sentence),
+         fmt::format("Layer {}: values are right, keys are not. So rotated, "
+                     "PyTorch's keys leave {} of the energy unexplained; as "
+                     "config.json says, {}.",
+                     i, Percent(best->residual), Percent(now)),
+         "The converter took rope_theta, rope_scaling or positions from "
+         "elsewhere than config.json.",
+         "Check the RoPE settings that the conversion used.");
+    result_.hypotheses.push_back({.finding = best->id,
+                                  .change = best->sentence,
+                                  .kld = best->residual,
+                                  .unchanged_kld = now,
+                                  .explains = true});
+    return true;
+  }
+  return false;
+}
+
+// --- caches, heads or slots in another's place ---
+
+bool Diagnostician::LookAtHeads(const RunView& run, size_t layer) {
+  const KvRows& rows = (*run.rows)[layer];
+  const ReferenceLayer& r = probes_.reference[layer];
+  const auto width = static_cast<size_t>(rows.heads * rows.head_dim);
+  const auto head_of = [&](const std::vector<float>& from, size_t head,
+                           size_t row_width) {
+    std::vector<float> result;
+    for (int64_t p = 0; p < rows.length; ++p) {
+      const auto at = from.begin() +
+                      static_cast<int64_t>(static_cast<size_t>(p) * row_width +
+                                           head * rows.head_dim);
+      result.insert(result.end(), at, at + rows.head_dim);
+    }
+    return result;
+  };
+  const size_t query_width =
+      r.queries.size() / std::max<size_t>(1, r.keys.size() / width);
+  for (size_t head = 0; head < static_cast<size_t>(rows.heads); ++head) {
+    const std::vector<float> value = head_of(rows.values, head, width);
+    const std::vector<float> key = head_of(rows.keys, head, width);
+    for (size_t other = 0; other < static_cast<size_t>(rows.heads); ++other) {
+      if (other == head) continue;
+      if (Nmse(head_of(r.values, other, width), value) > NoiseAt(layer)) {
+        continue;
+      }
+      Find("kv-layout", "KV heads stand in another's place.",
+           fmt::format("Layer {}: the values in KV head {} are those of "
+                       "PyTorch's head {}.",
+                       layer, head, other),
+           "Rows of k and v were split or fused in another order of heads.",
+           "Check how the conversion fuses q, k and v (num_key_value_heads).");
+      return true;
+    }
+    for (size_t q = 0; q * rows.head_dim < query_width; ++q) {
+      if (Nmse(head_of(r.queries, q, query_width), key) > NoiseAt(layer)) {
+        continue;
+      }
+      Find("qk-swapped", "Queries and keys stand in each other's place.",
+           fmt::format("Layer {}: the keys in KV head {} are PyTorch's queries "
+                       "of head {}.",
+                       layer, head, q),
+           "Rows of q and k were exchanged when they were fused.",
+           "Check how the conversion fuses q, k and v.");
+      return true;
+    }
+  }
+  return false;
+}
+
+bool Diagnostician::LookAtPlaces(const RunView& run) {
+  const auto layer = run.FirstWrong();
+  if (!layer) return false;
+  const KvRows& rows = (*run.rows)[*layer];
+  const ReferenceLayer& r = probes_.reference[*layer];
+  if (rows.first > 0 || rows.length < 2) return false;
+  const auto width = static_cast<size_t>(rows.heads * rows.head_dim);
+  const size_t size = static_cast<size_t>(rows.length) * width;
+  const std::span<const float> keys(rows.keys);
+  const std::span<const float> values(rows.values);
+  if (Nmse(std::span(r.keys_before_rope).first(size), values) <=
+      NoiseAt(*layer)) {
+    Find("kv-swapped", "Keys and values stand in each other's place.",
+         fmt::format("Layer {}: the values are PyTorch's keys.", *layer),
+         "Rows of k and v were exchanged when they were fused.",
+         "Check how the conversion fuses q, k and v.");
+    return true;
+  }
+  const size_t less = size - width;
+  for (const bool high : {false, true}) {
+    const auto mine = high ? keys.subspan(width) : keys.first(less);
+    const auto theirs = high ? std::span(r.keys).first(less)
+                             : std::span(r.keys).subspan(width, less);
+    if (Nmse(theirs, mine) > NoiseAt(*layer)) continue;
+    Find("kv-update",
+         fmt::format("{} writes keys one slot too {} into the KV cache.",
+                     run.name, high ? "high" : "low"),
+         fmt::format("Layer {}: the key in slot p is that of token p {} 1.",
+                     *layer, high ? "-" : "+"),
+         "The cache update takes its slot from another position than the "
+         "token's.",
+         "Look at the KV cache update of this layer.");
+    return true;
+  }
+  return LookAtHeads(run, *layer);
+}
+
+// --- the reference with one thing changed ---
+
+Diagnostician::Change Diagnostician::With(
+    std::string id, std::string text,
+    const std::function<void(ModelConfig&)>& change) const {
+  Change result{std::move(id), std::move(text), {}};
+  result.alternative.config = config_;
+  change(*result.alternative.config);
+  return result;
+}
+
+void Diagnostician::AddSettings(std::vector<Change>& changes) const {
+  const ModelConfig& c = config_;
+  if (c.logit_softcap) {
+    changes.push_back(With("soft-capping", "no soft-capping of the logits",
+                           [](ModelConfig& m) { m.logit_softcap.reset(); }));
+  }
+  if (c.attention_softcap) {
+    changes.push_back(
+        With("soft-capping", "no soft-capping of attention scores",
+             [](ModelConfig& m) { m.attention_softcap.reset(); }));
+  }
+  for (const double eps : kEpsilons) {
+    if (std::abs(eps / c.rms_norm_eps - 1) < 1e-6) continue;
+    changes.push_back(With(
+        "norm-eps",
+        fmt::format("norm epsilon {:g} instead of {:g}", eps, c.rms_norm_eps),
+        [&](ModelConfig& m) { m.rms_norm_eps = eps; }));
+  }
+  const double usual = 1 / std::sqrt(static_cast<double>(c.head_dim));
+  for (const double scale : {1.0, usual}) {
+    if (std::abs(scale / c.attention_scale - 1) < 1e-6) continue;
+    changes.push_back(
+        With("attention-scale",
+             fmt::format("attention scores scaled by {:.4g} instead of {:.4g}",
+                         scale, c.attention_scale),
+             [&](ModelConfig& m) { m.attention_scale = scale; }));
+  }
+  constexpr std::array<std::pair<Activation, const char*>, 3> kActivations = {{
+      {Activation::kSilu, "SiLU"},
+      {Activation::kGeluTanh, "GELU (tanh)"},
+      {Activation::kGelu, "GELU (exact)"},
+  }};
+  for (const auto& [activation, name] : kActivations) {
+    if (activation == c.activation) continue;
+    changes.push_back(With("activation", fmt::format("{} in the MLP", name),
+                           [&](ModelConfig& m) { m.activation = activation; }));
+  }
+  if (c.qk_norm) {
+    changes.push_back(With("qk-norm", "no norm of queries and keys",
+                           [](ModelConfig& m) { m.qk_norm = false; }));
+  }
+  if (c.qkv_bias) {
+    changes.push_back(With("attention-bias-missing", "no biases of q, k and v",
+                           [](ModelConfig& m) { m.qkv_bias = false; }));
+  }
+  if (c.norm_adds_one) {
+    changes.push_back(With("norm-weights", "norms scale by w, not by 1 + w",
+                           [](ModelConfig& m) { m.norm_adds_one = false; }));
+  }
+  const double root = std::sqrt(static_cast<double>(c.hidden_size));
+  for (const double scale : {1.0, root}) {
+    if (std::abs(scale / c.embedding_scale - 1) < 1e-3) continue;
+    changes.push_back(With("embedding",
+                           fmt::format("embeddings multiplied by {:.4g} "
+                                       "instead of {:.4g}",
+                                       scale, c.embedding_scale),
+                           [&](ModelConfig& m) { m.embedding_scale = scale; }));
+  }
+  if (!c.tie_word_embeddings) {
+    Change tied{"tied-head", "the embedding as LM head", {}};
+    tied.alternative.tied_head = true;
+    changes.push_back(std::move(tied));
+  }
+  if (c.num_kv_heads > 1 && c.num_kv_heads < c.num_heads) {
+    Change heads{"kv-layout", "query heads take KV heads in turn", {}};
+    heads.alternative.heads_interleaved = true;
+    changes.push_back(std::move(heads));
+  }
+  if (c.gated_mlp) {
+    Change swapped{"gate-up-swapped", "gate and up exchanged", {}};
+    swapped.alternative.gate_up_swapped = true;
+    changes.push_back(std::move(swapped));
+  }
+}
+
+void Diagnostician::AddMasks(std::vector<Change>& changes) const {
+  const std::array<std::pair<MaskFault, const char*>, 3> kFaults = {{
+      {MaskFault::kEmptySlots, "empty slots of the KV cache are seen"},
+      {MaskFault::kNextSlot, "the slot behind each token is seen"},
+      {MaskFault::kNotItself, "tokens do not see themselves"},
+  }};
+  for (const auto& [fault, text] : kFaults) {
+    Change change{"mask", text, {}};
+    change.alternative.mask = fault;
+    change.alternative.kv_length = input_.model.kv_length;
+    changes.push_back(std::move(change));
+  }
+}
+
+// Around the first layer that is wrong: what it holds was made by the one
+// before.
+void Diagnostician::AddLayers(std::vector<Change>& changes) const {
+  const auto wrong = decode_.FirstWrong();
+  const int64_t count = config_.num_layers;
+  std::vector<int64_t> plain;
+  for (int64_t i = 0; i < count; ++i) plain.push_back(i);
+  const auto add = [&](const char* id, std::string text,
+                       std::vector<int64_t> layers) {
+    Change change{id, std::move(text), {}};
+    change.alternative.layers = std::move(layers);
+    changes.push_back(std::move(change));
+  };
+  const auto around = static_cast<int64_t>(wrong.value_or(0));
+  // In another layer's place: wrong from its own K and V on.
+  const int64_t last = std::min(count, around + 4);
+  for (int64_t other = around + 1; other < last; ++other) {
+    auto layers = plain;
+    std::swap(layers[static_cast<size_t>(around)],
+              layers[static_cast<size_t>(other)]);
+    add("layer-order", fmt::format("layers {} and {} exchanged", around, other),
+        std::move(layers));
+  }
+  for (const int64_t other : {around - 1, around + 1}) {
+    if (!wrong || other < 0 || other >= count) continue;
+    auto layers = plain;
+    layers[static_cast<size_t>(around)] = other;
+    add("layer-order",
+        fmt::format("layer {} stands in layer {}'s place, too", other, around),
+        std::move(layers));
+  }
+  // A layer that adds nothing shows in the next one's K and V; the last one in
+  // the logits alone.
+  const int64_t skipped = wrong ? around - 1 : count - 1;
+  if (skipped >= 0 && count > 1) {
+    auto layers = plain;
+    layers.erase(layers.begin() + skipped);
+    add("layer-skipped", fmt::format("layer {} left out", skipped),
+        std::move(layers));
+  }
+}
+
+std::vector<Diagnostician::Change> Diagnostician::Changes() const {
+  std::vector<Change> changes;
+  AddLayers(changes);
+  AddSettings(changes);
+  AddMasks(changes);
+  return changes;
+}
+
+Hypothesis Diagnostician::Test(const Change& change) const {
+  Reference::Options options;
+  options.num_threads = input_.num_threads;
+  options.alternative = change.alternative;
+  Reference reference = Reference::Open(input_.checkpoint, options);
+  Sequence sequence = reference.NewSequence();
+  const std::vector<Reference::Item> items = {
+      {&sequence,
+       std::span(probes_.plan.ids)
+           .first(static_cast<size_t>(probes_.plan.decode)),
+       probes_.plan.decode}};
+  std::vector<float> logits;
+  reference.Score(items, [&](size_t, int64_t, std::span<const float> row) {
+    logits.insert(logits.end(), row.begin(), row.end());
+  });
+  Hypothesis hypothesis;
+  hypothesis.finding = change.id;
+  hypothesis.change = change.text;
+  hypothesis.kld = ProbeKld(probes_, logits);
+  hypothesis.unchanged_kld = kld_;
+  hypothesis.explains = Quantised()
+                            ? hypothesis.kld <= input_.limits.kld.pass &&
+                                  hypothesis.kld < 0.5 * kld_
+                            : hypothesis.kld < 0.01 * kld_;
+  return hypothesis;
+}
+
+const char* CauseOf(std::string_view id) {
+  if (id.starts_with("layer")) {
+    return "Layers were mapped by another order than the checkpoint's.";
+  }
+  return "The conversion computes with another setting than config.json's.";
+}
+
+bool Diagnostician::Recompute() {
+  const std::vector<Change> changes = Changes();
+  std::optional<Hypothesis> best;
+  for (size_t i = 0; i < changes.size(); ++i) {
+    if (input_.progress) {
+      input_.progress("looking for the cause", static_cast<int64_t>(i + 1),
+                      static_cast<int64_t>(changes.size()));
+    }
+    const Hypothesis hypothesis = Test(changes[i]);
+    result_.hypotheses.push_back(hypothesis);
+    if (!hypothesis.explains) continue;
+    if (!best || hypothesis.kld < best->kld) best = hypothesis;
+    // Nothing is left to explain.
+    if (hypothesis.kld <= input_.limits.kld.pass) break;
+  }
+  if (!best) return false;
+  Find(best->finding,
+       fmt::format("The TFLite model computes something else: {}.",
+                   best->change),
+       fmt::format("PyTorch with this change agrees with it: mean KL "
+                   "divergence {:.3g} instead of {:.3g} nats over {} "
+                   "positions.",
+                   best->kld, kld_, probes_.plan.decode),
+       CauseOf(best->finding),
+       "Check this setting in the conversion script, and that the checkpoint "
+       "is the one that was converted.");
+  return true;
+}
+
+// --- by its place ---
+
+std::string Diagnostician::DescribePlace(const RunView& run) const {
+  const auto layer = run.FirstWrong();
+  if (!layer)
+    return fmt::format("{}: K and V of all layers are right.", run.name);
+  const bool both = run.wrong_k[*layer] && run.wrong_v[*layer];
+  const LayerKv& l = probes_.profile.layers[*layer];
+  const bool prefill = &run == &prefill_;
+  const TensorFigures& k = prefill ? l.prefill_k : l.decode_k;
+  const TensorFigures& v = prefill ? l.prefill_v : l.decode_v;
+  return fmt::format(
+      "{}: first wrong in layer {}, {} (NMSE K {:.2g}, V {:.2g}; sound up to "
+      "{:.2g}); the first token is {} there.",
+      run.name, *layer,
+      both                  ? "K and V"
+      : run.wrong_k[*layer] ? "K alone"
+                            : "V alone",
+      k.nmse, v.nmse, NoiseAt(*layer),
+      RightAtStart(run, *layer) ? "right" : "wrong, too");
+}
+
+void Diagnostician::ReportPlace() {
+  const auto p = prefill_.FirstWrong();
+  const auto d = decode_.FirstWrong();
+  const std::string evidence =
+      DescribePlace(prefill_) + "\n" + DescribePlace(decode_) +
+      fmt::format("\nlogits of decode: mean KL divergence {:.3g} nats", kld_);
+  const std::string remedy =
+      "Run `verify_tflite weights` on the pair: it tells which weights are not "
+      "the checkpoint's.";
+  if (p && !d) {
+    Find("prefill-differs", "Prefill is wrong where decode is right.", evidence,
+         "One prefill signature has other weights or another mask.", remedy);
+  } else if (d && !p) {
+    Find("decode-differs", "Decode is wrong where prefill is right.", evidence,
+         "The decode signature has other weights, positions or another mask.",
+         remedy);
+  } else if (!d && kld_ > input_.limits.kld.pass) {
+    Find("lm-head",
+         "All layers are right, the logits are not: the fault is in the last "
+         "layer's output, the final norm, the LM head or soft-capping.",
+         evidence, "The LM head's weights are not the checkpoint's.", remedy);
+  } else if (d) {
+    const auto& layer = probes_.profile.layers[*d];
+    const bool unrelated = *d == 0 && layer.decode_v.cosine < 0.5;
+    Find(unrelated ? "wrong-checkpoint" : "weight-differs",
+         *d == 0 ? "What enters layer 0, or its q, k and v, is not the "
+                   "checkpoint's."
+                 : fmt::format("Layer {} is the first that does not compute "
+                               "what the checkpoint's does.",
+                               *d - 1),
+         evidence, "Weights of another checkpoint, or a damaged tensor.",
+         remedy);
+  }
+}
+
+bool Diagnostician::Constant() const {
+  const auto& logits = probes_.candidate_logits;
+  return std::all_of(logits.begin(), logits.end(),
+                     [&](float x) { return x == logits.front(); });
+}
+
+Diagnosis Diagnostician::Run() {
+  prefill_ = View("prefill", probes_.prefill, &LayerKv::prefill_k,
+                  &LayerKv::prefill_v);
+  decode_ =
+      View("decode", probes_.decode, &LayerKv::decode_k, &LayerKv::decode_v);
+  kld_ = ProbeKld(probes_, probes_.reference_logits);
+  // Non-finite and constant logits are findings of their own, and hide others.
+  if (!std::isfinite(kld_) || Constant()) return {};
+  const bool reach = LookAtReach();
+  const bool wrong = prefill_.FirstWrong() || decode_.FirstWrong() ||
+                     input_.suspicious || !(kld_ <= input_.limits.kld.broken);
+  if (reach || !wrong) return std::move(result_);
+  if (LookAtRope(decode_) || LookAtRope(prefill_) || LookAtPlaces(decode_) ||
+      LookAtPlaces(prefill_)) {
+    return std::move(result_);
+  }
+  // Decode's logits say nothing of what is wrong in prefill alone.
+  const bool decode_right =
+      !decode_.FirstWrong() && kld_ <= input_.limits.kld.pass;
+  if (decode_right || !input_.recompute || !Recompute()) ReportPlace();
+  return std::move(result_);
+}
+
+}  // namespace
+
+KvNoise NoiseOf(const ModelInfo& model) {
+  KvNoise noise;
+  switch (model.recipe) {
+    case Recipe::kFloat32:
+      noise = {1e-9, 1e-9};
+      break;
+    case Recipe::kFloat16:
+      noise = {1e-5, 1e-4};
+      break;
+    case Recipe::kInt8:
+      noise = {0.01, 0.1};
+      break;
+    case Recipe::kInt4:
+      noise = {0.15, 0.8};
+      break;
+  }
+  // Caches of fewer bits than the weights have noise of their own.
+  double cache = 0;
+  if (model.kv_type == "FLOAT16") cache = 1e-5;
+  if (model.kv_type == "INT8") cache = 0.01;
+  return {std::max(noise.first, cache), std::max(noise.other, cache)};
+}
+
+Diagnosis Diagnose(const DiagnosisInput& input, const Probes& probes) {
+  return Diagnostician(input, probes).Run();
+}
+
+}  // namespace verify_tflite

@@ -1,0 +1,56 @@
+// From figures to a named fault.
+//
+// Evidence is taken in the order of what it proves: which tokens attention sees
+// (measured on the candidate alone), by which angles keys are rotated (measured
+// against the reference's keys before RoPE), heads or caches in another's
+// place (compared directly), and last the reference computed again with one
+// thing changed, to see whether it then agrees. What none of these explains is
+// reported by its place: the first layer that is wrong, in which of K and V, in
+// prefill or in decode. docs/locate.md tells the method and its limits.
+#ifndef VERIFY_TFLITE_VERIFY_DIAGNOSIS_H_
+#define VERIFY_TFLITE_VERIFY_DIAGNOSIS_H_
+
+#include <vector>
+
+#include "base/progress.h"
+#include "checkpoint/checkpoint.h"
+#include "reference/reference.h"
+#include "verify/probes.h"
+#include "verify/verification.h"
+
+namespace verify_tflite {
+
+// NMSE of K and V that sound conversions stay below (docs/locate.md): of layer
+// 0, which sees the embedding alone, and of the others.
+struct KvNoise {
+  double first = 0;
+  double other = 0;
+};
+KvNoise NoiseOf(const ModelInfo& model);
+
+struct DiagnosisInput {
+  const Checkpoint& checkpoint;
+  const ModelInfo& model;
+  const Limits& limits;
+  const Reference& reference;  // of the checkpoint as it is
+  int num_threads = 1;
+  ProgressFn progress = nullptr;
+  // Whether to compute the reference again with changes: seconds to a minute.
+  bool recompute = true;
+  // Whether the verification so far says that something is wrong: then faults
+  // that leave K and V alone are looked for, too.
+  bool suspicious = false;
+};
+
+struct Diagnosis {
+  std::vector<Finding> findings;  // the most certain first
+  std::vector<Hypothesis> hypotheses;
+};
+
+// Findings are none where K, V and logits of the probes are what a sound
+// conversion's are. Throws Error as Reference does.
+Diagnosis Diagnose(const DiagnosisInput& input, const Probes& probes);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_VERIFY_DIAGNOSIS_H_
