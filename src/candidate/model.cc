@@ -22,9 +22,6 @@ constexpr size_t kIdentifierOffset = 4;
 
 // What users take for a .tflite file, by its first bytes.
 constexpr std::pair<std::string_view, std::string_view> kContainers[] = {
-    {"PK\x03\x04",
-     "a zip archive. If it is a .task bundle, unpack it and name "
-     "TF_LITE_PREFILL_DECODE inside"},
     {"version https://git-lfs",
      "a Git LFS pointer. Fetch the file itself with git lfs pull"},
 };
@@ -67,12 +64,10 @@ std::vector<std::string> NotesOn(const LlmSignatures& signatures) {
   return notes;
 }
 
-// The bytes of the .tflite within the file, all of them or a bundle's section.
+// The bytes of the .tflite within the file: all of them, or a bundle's section.
 std::span<const std::byte> ModelBytes(Model::Impl& impl) {
-  const auto file = impl.file.bytes();
-  if (!Bundle::IsBundle(file)) return file;
-  impl.bundle = Bundle::Read(file, impl.file.path());
-  return impl.bundle->PrefillDecode().bytes;
+  impl.bundle = Bundle::Open(impl.file);
+  return impl.bundle ? impl.bundle->PrefillDecode().bytes : impl.file.bytes();
 }
 
 ModelInfo InfoOf(const LlmSignatures& signatures,
@@ -140,10 +135,22 @@ std::string FileBeside(const std::string& path, std::string_view name) {
   return file.parent_path() / (std::string(name) + own.substr(kModel.size()));
 }
 
-std::unique_ptr<Embedder> OpenEmbedder(const std::string& path,
+std::unique_ptr<Embedder> OpenEmbedder(const Model::Impl& impl,
                                        const std::string& given,
                                        std::string_view name,
                                        std::string_view input) {
+  const std::string& path = impl.file.path();
+  if (impl.bundle && given.empty()) {
+    const BundleSection* section = impl.bundle->Embedder(name);
+    if (section == nullptr) {
+      throw Error(
+          "{}: takes {} instead of tokens, and the bundle has no model of type "
+          "\"tf_lite_{}\" that makes them",
+          path, Quote(input), name);
+    }
+    return std::make_unique<Embedder>(fmt::format("{}: {}", path, name),
+                                      section->bytes);
+  }
   const std::string found = given.empty() ? FileBeside(path, name) : given;
   std::error_code error;
   if (!given.empty() || std::filesystem::exists(found, error)) {
@@ -159,10 +166,19 @@ std::unique_ptr<Embedder> OpenEmbedder(const std::string& path,
 
 }  // namespace
 
-Embedder::Embedder(const std::string& path) : file(path) {
-  CheckIdentifier(file.bytes(), path);
-  handle = LoadModel(path, file.bytes());
-  signatures = InterpretEmbedder(path, ReadSignatures(path, handle.get()));
+Embedder::Embedder(const std::string& path) : name(path), file(path) {
+  Load(file->bytes());
+}
+
+Embedder::Embedder(std::string part, std::span<const std::byte> bytes)
+    : name(std::move(part)) {
+  Load(bytes);
+}
+
+void Embedder::Load(std::span<const std::byte> bytes) {
+  CheckIdentifier(bytes, name);
+  handle = LoadModel(name, bytes);
+  signatures = InterpretEmbedder(name, ReadSignatures(name, handle.get()));
 }
 
 std::string_view NameOf(Recipe recipe) {
@@ -205,14 +221,14 @@ Model Model::Open(const std::string& path, const OpenOptions& options) {
   impl->info = InfoOf(signatures, ReadWeightGroups(path, model));
   if (signatures.embeddings_input) {
     impl->embedder =
-        OpenEmbedder(path, options.embedder_path, "embedder", "embeddings");
-    impl->info.embedder_path = impl->embedder->file.path();
+        OpenEmbedder(*impl, options.embedder_path, "embedder", "embeddings");
+    impl->info.embedder_path = impl->embedder->name;
   }
   if (signatures.per_layer_embeddings_input) {
     impl->per_layer_embedder =
-        OpenEmbedder(path, options.per_layer_embedder_path,
+        OpenEmbedder(*impl, options.per_layer_embedder_path,
                      "per_layer_embedder", "per_layer_embeddings");
-    impl->info.per_layer_embedder_path = impl->per_layer_embedder->file.path();
+    impl->info.per_layer_embedder_path = impl->per_layer_embedder->name;
   }
   return Model(std::move(impl));
 }

@@ -133,13 +133,14 @@ TEST(ModelTest, RefusesWhatIsNoTflite) {
   EXPECT_THAT(OpenMessage(dir.File("none.tflite")), HasSubstr("none.tflite"));
   EXPECT_THAT(OpenMessage(dir.path()), HasSubstr("directory"));
   EXPECT_THAT(OpenMessage(dir.Write("empty.tflite", "")), HasSubstr("empty"));
-  for (const char* content :
-       {"x", "TFL3", "\x1c\0\0\0TFL", "PK\3\4 a zip file"}) {
+  for (const char* content : {"x", "TFL3", "\x1c\0\0\0TFL"}) {
     EXPECT_THAT(OpenMessage(dir.Write("a.tflite", content)),
                 AllOf(HasSubstr("a.tflite"), HasSubstr("no .tflite file")));
   }
   EXPECT_THAT(OpenMessage(dir.Write("a.litertlm", "LITERTLM\1")),
               HasSubstr("a.litertlm: the header of the bundle is incomplete"));
+  EXPECT_THAT(OpenMessage(dir.Write("a.task", "PK\3\4 a zip file")),
+              HasSubstr("a.task: damaged zip archive"));
   std::string random(100000, '\0');
   for (size_t i = 0; i < random.size(); ++i) {
     random[i] = static_cast<char>((i * i * 2654435761u) >> 11);
