@@ -149,6 +149,7 @@ def litertlm(
     models: pathlib.Path,
     sentencepiece: pathlib.Path | None = None,
     stop_tokens: list[int] = (2,),
+    backend: str | None = None,
 ) -> None:
   """A bundle of the models in a directory, without a start token.
 
@@ -157,6 +158,7 @@ def litertlm(
       as they are there; or the .tflite alone.
     sentencepiece: directory with a tokenizer.model, instead of the checkpoint's
       tokenizer.json.
+    backend: what the model's section says it needs.
   """
   import litert_lm_builder
   from litert_lm_builder.runtime.proto import llm_metadata_pb2
@@ -190,7 +192,7 @@ def litertlm(
   for name, kind in files.items():
     path = models / name if models.is_dir() else models
     if path.exists():
-      builder.add_tflite_model(str(path), kind)
+      builder.add_tflite_model(str(path), kind, backend_constraint=backend)
   with open(out, "wb") as stream:
     builder.build(stream)
   proto.unlink()
@@ -358,3 +360,22 @@ def sentencepiece_of(
       {"text": text, "ids": encode(text)} for text in text_samples.samples()
   ]
   (out / "samples.json").write_text(json.dumps({"samples": samples}))
+
+
+def custom_operator(
+    out: pathlib.Path, float_file: pathlib.Path, operator: str
+) -> None:
+  """Turns one kind of operator into a custom one."""
+  from ai_edge_litert import schema_py_generated as schema
+  import flatbuffers
+
+  model = schema.ModelT.InitFromPackedBuf(float_file.read_bytes(), 0)
+  ops = schema.BuiltinOperator
+  for code in model.operatorCodes:
+    if code.builtinCode in (ops.SOFTMAX, ops.EXP, ops.LOGISTIC):
+      code.builtinCode = code.deprecatedBuiltinCode = ops.CUSTOM
+      code.customCode = operator.encode()
+      break
+  builder = flatbuffers.Builder(1 << 24)
+  builder.Finish(model.Pack(builder), b"TFL3")
+  out.write_bytes(builder.Output())

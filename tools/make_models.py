@@ -169,6 +169,19 @@ def _add_containers(add) -> None:
       ),
   ):
     add(f"tiny{suffix}.task", containers.task, inputs, **(task | options))
+  for suffix, operator in (("npu", "DISPATCH_OP"), ("custom_op", "my_op")):
+    add(
+        f"tiny_{suffix}.tflite",
+        containers.custom_operator,
+        {"float_file": "tiny_single.tflite"},
+        operator=operator,
+    )
+  add(
+      "tiny_gpu.litertlm",
+      containers.litertlm,
+      {"checkpoint": "tiny", "models": "tiny_f32.tflite"},
+      backend="gpu",
+  )
   for suffix, normalize in (("", "decode"), ("_bytes", "none")):
     add(
         f"smollm2_sentencepiece{suffix}",

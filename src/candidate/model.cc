@@ -1,6 +1,7 @@
 #include "candidate/model.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -43,6 +44,18 @@ void CheckIdentifier(std::span<const std::byte> model,
               kIdentifier, kIdentifierOffset);
 }
 
+constexpr std::string_view kEmbedder = "embedder";
+constexpr std::string_view kPerLayerEmbedder = "per_layer_embedder";
+
+// A list of backends as ValidateBackendConstraint in LiteRT-LM's
+// engine_settings.cc reads it: "cpu,gpu", case ignored.
+bool AllowsCpu(std::string list) {
+  std::ranges::transform(list, list.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
+  return ("," + list + ",").find(",cpu,") != std::string::npos;
+}
+
 // What production does is not what running it alone would do.
 std::vector<std::string> NotesOn(const LlmSignatures& signatures) {
   std::vector<std::string> notes;
@@ -60,6 +73,33 @@ std::vector<std::string> NotesOn(const LlmSignatures& signatures) {
         "pads would enter the sliding-window KV caches (rings of {} slots): "
         "prefill takes full chunks only, and decode the rest of a prompt",
         signatures.ring_length));
+  }
+  return notes;
+}
+
+// What production would use of the bundle and this program does not, or the
+// other way round.
+std::vector<std::string> NotesOn(const Bundle& bundle, const ModelInfo& info) {
+  std::vector<std::string> notes;
+  const BundleSection& run = bundle.PrefillDecode();
+  std::vector<std::string> others;
+  for (const BundleSection& s : bundle.sections()) {
+    if (s.type != SectionType::kTfliteModel || &s == &run) continue;
+    if (s.model_type == kEmbedder && !info.embedder_path.empty()) continue;
+    if (s.model_type == kPerLayerEmbedder &&
+        !info.per_layer_embedder_path.empty()) {
+      continue;
+    }
+    others.push_back(Quote(s.model_type));
+  }
+  if (!others.empty()) {
+    notes.push_back(fmt::format("not checked, other models of the bundle: {}",
+                                fmt::join(others, ", ")));
+  }
+  for (const auto& [key, value] : run.items) {
+    if (key != "backend_constraint" || AllowsCpu(value)) continue;
+    notes.push_back(fmt::format(
+        "the bundle asks for {}; it is checked on the CPU", Quote(value)));
   }
   return notes;
 }
@@ -221,14 +261,19 @@ Model Model::Open(const std::string& path, const OpenOptions& options) {
   impl->info = InfoOf(signatures, ReadWeightGroups(path, model));
   if (signatures.embeddings_input) {
     impl->embedder =
-        OpenEmbedder(*impl, options.embedder_path, "embedder", "embeddings");
+        OpenEmbedder(*impl, options.embedder_path, kEmbedder, "embeddings");
     impl->info.embedder_path = impl->embedder->name;
   }
   if (signatures.per_layer_embeddings_input) {
     impl->per_layer_embedder =
-        OpenEmbedder(*impl, options.per_layer_embedder_path,
-                     "per_layer_embedder", "per_layer_embeddings");
+        OpenEmbedder(*impl, options.per_layer_embedder_path, kPerLayerEmbedder,
+                     "per_layer_embeddings");
     impl->info.per_layer_embedder_path = impl->per_layer_embedder->name;
+  }
+  if (impl->bundle) {
+    for (std::string& note : NotesOn(*impl->bundle, impl->info)) {
+      impl->info.notes.push_back(std::move(note));
+    }
   }
   return Model(std::move(impl));
 }

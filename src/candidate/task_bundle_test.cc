@@ -48,10 +48,16 @@ void ExpectRefused(const std::string& content, const std::string& reason) {
       ThrowsMessage<Error>(AllOf(HasSubstr("a.task"), HasSubstr(reason))));
 }
 
+ZipOptions Aligned() {
+  ZipOptions options;
+  options.alignment = 4;
+  return options;
+}
+
 LlmMetadata MetadataOf(const std::string& proto) {
   const TempDir dir;
   const MappedFile file(
-      dir.Write("a.task", MakeZip({{"METADATA", proto}}, {.alignment = 4})));
+      dir.Write("a.task", MakeZip({{"METADATA", proto}}, Aligned())));
   return Bundle::Open(file)->ReadLlmMetadata().value();
 }
 
@@ -172,8 +178,13 @@ TEST(TaskBundle, CompressedOrMisaligned) {
 TEST(TaskBundle, AnArchiveOfOtherThings) {
   ExpectRefused(MakeZip({{"archive/data.pkl", "x"}}),
                 "no TFLite model of type \"tf_lite_prefill_decode\"");
-  ExpectRefused(MakeZip({{"TF_LITE_VISION_ENCODER", "TFL3"}}, {.alignment = 4}),
+  ExpectRefused(MakeZip({{"TF_LITE_VISION_ENCODER", "TFL3"}}, Aligned()),
                 "found: \"vision_encoder\"");
+}
+
+TEST(TaskBundle, ModelsForGpusAlone) {
+  ExpectRefused(MakeZip({{"TF_LITE_ARTISAN_TEXT_DECODER", "TFL3"}}, Aligned()),
+                "An artisan decoder is run by LiteRT-LM's own GPU code");
 }
 
 TEST(TaskBundle, NoZip) {
