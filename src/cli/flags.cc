@@ -43,7 +43,7 @@ Pass rule, along PyTorch's own greedy text:
   logits   float32 files: largest |logit difference| within --tolerance
 
   bundles  stop tokens, start token, chat template and tokenizer of a .litertlm
-           are the checkpoint's
+           or .task are the checkpoint's
 
 Exit code: 0 all passed, 1 a prompt failed or a bundle differs, 2 could not
 check.
@@ -121,7 +121,7 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
     return option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   };
   add("--tflite_path", flags.tflite_path,
-      "converted model (.tflite, or .litertlm bundle)", "FILE", "");
+      "converted model (.tflite, .litertlm or .task)", "FILE", "");
   add("--checkpoint_path", flags.checkpoint_path,
       "PyTorch checkpoint: a directory with config.json,\n"
       "weights (.safetensors or pytorch_model.bin) and\n"

@@ -39,13 +39,10 @@ std::string Plain(std::string_view text) {
   return plain ? std::string(text) : Quote(text);
 }
 
-// One line of text from the file, cut where long; in quotes where it needs
-// them.
-std::string Text(std::string_view text) {
-  const std::string quoted = Show(text);
-  const bool needs_none =
-      !text.empty() && quoted == fmt::format("\"{}\"", text);
-  return needs_none ? std::string(text) : quoted;
+// A path, whole; in quotes where it needs them.
+std::string Path(std::string_view path) {
+  const std::string quoted = Quote(path);
+  return quoted == fmt::format("\"{}\"", path) ? std::string(path) : quoted;
 }
 
 std::string Size(int64_t bytes) {
@@ -253,7 +250,7 @@ void AppendLlm(const InspectedModel& model, std::string& out) {
        Size(info.kv_bytes));
   for (const std::string& embedder :
        {info.embedder_path, info.per_layer_embedder_path}) {
-    if (!embedder.empty()) Line(out, "    embedder   {}", Text(embedder));
+    if (!embedder.empty()) Line(out, "    embedder   {}", Path(embedder));
   }
   for (const std::string& note : info.notes) {
     Sentence(out, "    note      ", note);
