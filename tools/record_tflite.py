@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes testdata/small.tflite: a bit of everything, made by schema classes.
 
+And testdata/external.tflite, the same with its constants behind the flatbuffer,
+as the converter writes files of more than 2 GB.
+
 No runtime would run it. What is in it stands in src/candidate/
 tflite_file_test.cc.
 """
@@ -25,6 +28,12 @@ def make(kind: str, **fields):
 def tensor(type_name: str, shape: list[int], buffer: int, **fields):
   number = getattr(schema.TensorType, type_name)
   return make("Tensor", type=number, shape=shape, buffer=buffer, **fields)
+
+
+def pack(model) -> bytes:
+  builder = flatbuffers.Builder()
+  builder.Finish(model.Pack(builder), b"TFL3")
+  return bytes(builder.Output())
 
 
 def main() -> None:
@@ -100,9 +109,21 @@ def main() -> None:
           )
       ],
   )
-  builder = flatbuffers.Builder()
-  builder.Finish(model.Pack(builder), b"TFL3")
-  OUT.write_bytes(builder.Output())
+  packed = pack(model)
+  OUT.write_bytes(packed)
+
+  contents = [bytes(b.data or []) for b in model.buffers]
+  for buffer, content in zip(model.buffers, contents):
+    if content:
+      # Any offset, so that the fields are there and the size is final.
+      buffer.data, buffer.offset, buffer.size = None, 99, len(content)
+  end = len(pack(model))
+  tail = b""
+  for buffer, content in zip(model.buffers, contents):
+    if content:
+      buffer.offset = end + len(tail)
+      tail += content
+  OUT.with_name("external.tflite").write_bytes(pack(model) + tail)
 
 
 if __name__ == "__main__":
