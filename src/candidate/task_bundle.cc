@@ -107,6 +107,23 @@ int64_t ReadMaxLength(std::string_view proto, const std::string& what) {
   return length;
 }
 
+// Newer bundlers write the older template as well, saying the same. Where they
+// differ LiteRT-LM goes by the older one (measured with litert-lm-api 0.18.1).
+void UseTemplate(const std::optional<PromptTemplate>& single,
+                 LlmMetadata& metadata) {
+  const PromptAffixes user = metadata.user.value_or(PromptAffixes{});
+  const PromptAffixes model = metadata.model.value_or(PromptAffixes{});
+  const bool roles = metadata.user || metadata.model || metadata.system;
+  if (single) metadata.session_prefix = single->session_prefix;
+  const PromptAffixes older = single.value_or(PromptTemplate{}).affixes;
+  const bool given = !older.prefix.empty() || !older.suffix.empty();
+  const bool same =
+      older.prefix == user.prefix && older.suffix == user.suffix + model.prefix;
+  if (roles && (!given || same)) return;
+  metadata.single_turn = older;
+  metadata.user = metadata.model = metadata.system = std::nullopt;
+}
+
 BundleToken TokenOfId(int64_t id) {
   return {.ids = {static_cast<int32_t>(id)}, .text = ""};
 }
@@ -121,7 +138,7 @@ LlmMetadata ParseLlmParameters(std::string_view proto,
   constexpr int32_t kBytesToUnicode = 1;
   LlmMetadata metadata;
   std::vector<int32_t> stop_ids, normalizations;
-  PromptTemplate single;
+  std::optional<PromptTemplate> single;
   for (ProtoReader reader(proto, what); reader.Next();) {
     switch (reader.field()) {
       case 1:
@@ -163,11 +180,7 @@ LlmMetadata ParseLlmParameters(std::string_view proto,
                   what, normalization);
     }
   }
-  metadata.session_prefix = std::move(single.session_prefix);
-  // Newer bundlers write both; the older one knows no roles.
-  if (!metadata.user && !metadata.model && !metadata.system) {
-    metadata.single_turn = std::move(single.affixes);
-  }
+  UseTemplate(single, metadata);
   return metadata;
 }
 

@@ -122,6 +122,22 @@ TEST(TaskBundle, TheOlderTemplateKnowsNoRoles) {
   EXPECT_FALSE(m.bytes_to_unicode);
 }
 
+// As LiteRT-LM does. prompt_template = { prompt_prefix = "p" },
+// prompt_templates = { user_template = { prompt_prefix = "q" } }
+TEST(TaskBundle, TheOlderTemplateWinsWhereTheTwoDiffer) {
+  const LlmMetadata m = MetadataOf(
+      "\x2a\x01"
+      "e\x42\x03\x12\x01p\x8a\x01\x05\x0a\x03\x12\x01q");
+  ASSERT_TRUE(m.single_turn.has_value());
+  EXPECT_EQ(m.single_turn->prefix, "p");
+  EXPECT_FALSE(m.user.has_value());
+  const LlmMetadata same = MetadataOf(
+      "\x2a\x01"
+      "e\x42\x03\x12\x01p\x8a\x01\x05\x0a\x03\x12\x01p");
+  EXPECT_FALSE(same.single_turn.has_value());
+  EXPECT_EQ(same.user->prefix, "p");
+}
+
 TEST(TaskBundle, StartTokenById) {
   const LlmMetadata m = MetadataOf(
       "\x20\x02\x2a\x01"

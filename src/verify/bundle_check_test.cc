@@ -237,7 +237,7 @@ TEST(TaskCheck, AddedTokensInThePrompt) {
       "<s><|user|>\n{{ messages[0].content }}\n<|assistant|>{{ '\n' }}");
   const Verification v = Compare("tiny_added_tokens.task", checkpoint.path());
   ExpectOnly(v, "tokenizer", "tokenizer-differs", "<|user|>");
-  EXPECT_THAT(v.findings[0].sentence, HasSubstr("for 1 of 31 texts"));
+  EXPECT_THAT(Evidence(v), HasSubstr("for 1 of 31 texts"));
 }
 
 // The same vocabulary as tokenizer.json.
@@ -254,7 +254,7 @@ TEST(BundleCheck, ABpeTokenizerAsSentencePiece) {
   const std::string why = "is 11355 216 5600 28 256 1296\nbundle: 11355 256";
   const Verification texts = Compare("tiny_sentencepiece.litertlm");
   ExpectOnly(texts, "tokenizer", "tokenizer-differs", why);
-  EXPECT_THAT(texts.findings[0].sentence,
+  EXPECT_THAT(Evidence(texts),
               HasSubstr("for 19 of 31 texts and 0 of 49152 pieces"));
   const Verification bytes = Compare("tiny_bytes.task");
   EXPECT_THAT(Evidence(bytes), AllOf(HasSubstr(why), HasSubstr("for 4 of 31")));
