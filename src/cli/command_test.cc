@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/testing.h"
+#include "base/testing_zip.h"
 
 namespace verify_tflite {
 namespace {
@@ -273,6 +274,31 @@ TEST(Command, TaskFilesLikewise) {
   const RunResult bad = run("tiny_wrong_tokenizer.task");
   EXPECT_EQ(bad.code, 1) << bad.err;
   EXPECT_EQ(bad.out, "✗ 0 of 2 prompts failed, 1 finding: tokenizer-differs\n");
+}
+
+TEST(Command, DamagedPartsOfATaskFile) {
+  const TempDir dir;
+  ZipOptions aligned;
+  aligned.alignment = 4;
+  const std::string model = ReadFile(ModelPath("tiny_f32.tflite"));
+  const auto run = [&](const std::string& tokenizer,
+                       const std::string& metadata) {
+    return RunCommand(
+        {"--tflite_path=" +
+             dir.Write("a.task", MakeZip({{"TF_LITE_PREFILL_DECODE", model},
+                                          {"TOKENIZER_MODEL", tokenizer},
+                                          {"METADATA", metadata}},
+                                         aligned)),
+         "--checkpoint_path=" + ModelPath("tiny"), "--max_new_tokens=2",
+         "--quiet"});
+  };
+  const std::string piece_model =
+      ReadFile(ModelPath("llama2_model_legacy/tokenizer.model"));
+  ExpectRefused(run(ReadFile(ModelPath("tiny/tokenizer.json")), ""),
+                "a.task: the tokenizer: not a SentencePiece model");
+  ExpectRefused(run(piece_model.substr(0, 5000), ""),
+                "a.task: the tokenizer: not a SentencePiece model");
+  ExpectRefused(run(piece_model, "\x2a\x09x"), "a.task: METADATA is damaged");
 }
 
 TEST(Command, EmbeddersInABundle) {
