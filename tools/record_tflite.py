@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes small.tflite and outside.tflite in testdata/, by schema classes.
+"""Writes small, outside and external.tflite in testdata/, by schema classes.
 
 The first has a bit of everything, the second weights that lie behind the
-flatbuffer, as in files above 2 GB: its test makes it that long. No runtime
-would run them. What is in them stands in src/candidate/tflite_file_test.cc.
+flatbuffer, as in files above 2 GB: its test makes it that long. external.tflite
+is the first with its constants behind the flatbuffer. No runtime would run
+them. What is in them stands in src/candidate/tflite_file_test.cc.
 """
 
 import pathlib
@@ -28,10 +29,10 @@ def tensor(type_name: str, shape: list[int], buffer: int, **fields):
   return make("Tensor", type=number, shape=shape, buffer=buffer, **fields)
 
 
-def write(name: str, model) -> None:
+def pack(model) -> bytes:
   builder = flatbuffers.Builder()
   builder.Finish(model.Pack(builder), b"TFL3")
-  (TESTDATA / name).write_bytes(builder.Output())
+  return bytes(builder.Output())
 
 
 def outside():
@@ -132,9 +133,30 @@ def small():
   )
 
 
+def external() -> bytes:
+  """small() with its constants behind the flatbuffer."""
+  model = small()
+  contents = [bytes(b.data or []) for b in model.buffers]
+  for buffer, content in zip(model.buffers, contents):
+    if content:
+      # Any offset, so that the fields are there and the size is final.
+      buffer.data, buffer.offset, buffer.size = None, 99, len(content)
+  end = len(pack(model))
+  tail = b""
+  for buffer, content in zip(model.buffers, contents):
+    if content:
+      buffer.offset = end + len(tail)
+      tail += content
+  return pack(model) + tail
+
+
 def main() -> None:
-  write("small.tflite", small())
-  write("outside.tflite", outside())
+  for name, content in (
+      ("small.tflite", pack(small())),
+      ("outside.tflite", pack(outside())),
+      ("external.tflite", external()),
+  ):
+    (TESTDATA / name).write_bytes(content)
 
 
 if __name__ == "__main__":
