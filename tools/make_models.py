@@ -14,6 +14,7 @@ import sys
 from typing import Callable
 
 import checkpoints
+import containers
 import conversions
 import mutation_table
 import pickles
@@ -164,6 +165,102 @@ def _add_mutations(add) -> None:
       add(row.file, row.make, row.inputs, **row.options)
 
 
+def _add_containers(add) -> None:
+  """.task files, and bundles of more than the one model."""
+  task = dict(start_token="<s>", stop_tokens=["</s>"])
+  roles = {
+      "system": ("### System:\n", "\n"),
+      "user": ("### User:\n", "\n"),
+      "model": ("### Assistant:\n", "\n"),
+  }
+  prompt = ("", "### User:\n", "\n### Assistant:\n")
+  chatml = {
+      "system": ("<|im_start|>system\n", "<|im_end|>\n"),
+      "user": ("<|im_start|>user\n", "<|im_end|>\n"),
+      "model": ("<|im_start|>assistant\n", "<|im_end|>\n"),
+  }
+  tiny = {"model": "tiny_f32.tflite", "tokenizer": "llama2_model_legacy"}
+  for suffix, inputs, options in (
+      ("", tiny, dict(roles=roles)),
+      ("_ids", tiny, dict(start_token=1, stop_tokens=[2], prompt=prompt)),
+      ("_llm_metadata", tiny, dict(roles=roles, llm_metadata=True)),
+      ("_wrong_stop", tiny, dict(stop_tokens=["<unk>"], roles=roles)),
+      (
+          "_added_tokens",
+          tiny,
+          dict(prompt=("", "<|user|>\n", "\n<|assistant|>\n")),
+      ),
+      (
+          "_bytes",
+          dict(tiny, tokenizer="smollm2_sentencepiece_bytes"),
+          dict(
+              start_token="<|im_start|>",
+              stop_tokens=["<|im_end|>"],
+              roles=chatml,
+              bytes_to_unicode=True,
+          ),
+      ),
+      (
+          "_wrong_tokenizer",
+          dict(tiny, tokenizer="llama2_model_squeezed"),
+          dict(roles=roles),
+      ),
+      (
+          "_embedder",
+          dict(tiny, model="tiny_hf_embedder"),
+          dict(roles=roles),
+      ),
+  ):
+    add(f"tiny{suffix}.task", containers.task, inputs, **(task | options))
+  for suffix, operator in (("npu", "DISPATCH_OP"), ("custom_op", "my_op")):
+    add(
+        f"tiny_{suffix}.tflite",
+        containers.custom_operator,
+        {"float_file": "tiny_single.tflite"},
+        operator=operator,
+    )
+  add(
+      "tiny_gpu.litertlm",
+      containers.litertlm,
+      {"checkpoint": "tiny", "models": "tiny_f32.tflite"},
+      backend="gpu",
+  )
+  for suffix, normalize in (("", "decode"), ("_bytes", "none")):
+    add(
+        f"smollm2_sentencepiece{suffix}",
+        containers.sentencepiece_of,
+        {"checkpoint": "smollm2"},
+        normalize=normalize,
+    )
+  add(
+      "tiny_sentencepiece.litertlm",
+      containers.litertlm,
+      {
+          "checkpoint": "tiny",
+          "models": "tiny_f32.tflite",
+          "sentencepiece": "smollm2_sentencepiece",
+      },
+  )
+  add(
+      "tiny_hf_embedder.litertlm",
+      containers.export_hf_bundle,
+      {"checkpoint": "tiny"},
+      prefill_lengths=[8, 64],
+      cache_length=256,
+      externalize_embedder=True,
+  )
+  add(
+      "tiny_two_embedders",
+      containers.split_embedder,
+      {"models": "tiny_hf_embedder"},
+  )
+  add(
+      "tiny_two_embedders.litertlm",
+      containers.litertlm,
+      {"checkpoint": "tiny", "models": "tiny_two_embedders"},
+  )
+
+
 def _models() -> dict[str, Model]:
   models = {"smollm2": Model(checkpoints.smollm2)}
 
@@ -295,6 +392,7 @@ def _models() -> dict[str, Model]:
       start_token=None,
       stop_tokens=[2],
   )
+  _add_containers(add)
   for seed, name in enumerate(checkpoints.REFERENCES, 10):
     add(name, checkpoints.reference, {}, name=name, seed=seed)
   for seed, name in enumerate(checkpoints.FAMILIES, 100):
@@ -380,7 +478,7 @@ def keys(order: list[str]) -> dict[str, str]:
 
 def _make_one(name: str, target: pathlib.Path, out: pathlib.Path) -> None:
   model = MODELS[name]
-  if not name.endswith((".tflite", ".litertlm")):
+  if not name.endswith((".tflite", ".litertlm", ".task")):
     target.mkdir()
   inputs = {k: out / v for k, v in model.inputs.items()}
   model.make(target, **inputs, **model.options)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes small, outside and taps.tflite in testdata/, by schema classes.
+"""Writes small, outside, external and taps.tflite in testdata/.
 
-The first has a bit of everything, the second weights that lie behind the
-flatbuffer, as in files above 2 GB: its test makes it that long, the third inner
-tensors. No runtime would run them. What is in them stands in src/candidate/
-tflite_file_test.cc and tap_test.cc.
+By schema classes. The first has a bit of everything, the second weights that
+lie behind the flatbuffer, as in files above 2 GB: its test makes it that long.
+external.tflite is the first with its constants behind the flatbuffer,
+taps.tflite has inner tensors. No runtime would run them. What is in them stands
+in src/candidate/tflite_file_test.cc and tap_test.cc.
 """
 
 import pathlib
@@ -29,10 +30,10 @@ def tensor(type_name: str, shape: list[int], buffer: int, **fields):
   return make("Tensor", type=number, shape=shape, buffer=buffer, **fields)
 
 
-def write(name: str, model) -> None:
+def pack(model) -> bytes:
   builder = flatbuffers.Builder()
   builder.Finish(model.Pack(builder), b"TFL3")
-  (TESTDATA / name).write_bytes(builder.Output())
+  return bytes(builder.Output())
 
 
 def outside():
@@ -133,6 +134,23 @@ def small():
   )
 
 
+def external() -> bytes:
+  """small() with its constants behind the flatbuffer."""
+  model = small()
+  contents = [bytes(b.data or []) for b in model.buffers]
+  for buffer, content in zip(model.buffers, contents):
+    if content:
+      # Any offset, so that the fields are there and the size is final.
+      buffer.data, buffer.offset, buffer.size = None, 99, len(content)
+  end = len(pack(model))
+  tail = b""
+  for buffer, content in zip(model.buffers, contents):
+    if content:
+      buffer.offset = end + len(tail)
+      tail += content
+  return pack(model) + tail
+
+
 def taps():
   """Graphs with inner tensors, one of them of two signatures."""
   ops = schema.BuiltinOperator
@@ -202,9 +220,13 @@ def taps():
 
 
 def main() -> None:
-  write("small.tflite", small())
-  write("outside.tflite", outside())
-  write("taps.tflite", taps())
+  for name, content in (
+      ("small.tflite", pack(small())),
+      ("outside.tflite", pack(outside())),
+      ("external.tflite", external()),
+      ("taps.tflite", pack(taps())),
+  ):
+    (TESTDATA / name).write_bytes(content)
 
 
 if __name__ == "__main__":

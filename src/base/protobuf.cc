@@ -1,6 +1,7 @@
 #include "base/protobuf.h"
 
 #include "base/error.h"
+#include "base/utf8.h"
 
 namespace verify_tflite {
 namespace {
@@ -66,6 +67,15 @@ bool ProtoReader::Next() {
 std::string_view ProtoReader::Bytes() const {
   if (kind_ != Kind::kBytes) Damaged("a field has the wrong wire type");
   return bytes_;
+}
+
+std::string ProtoReader::Text() const {
+  const std::string_view text = Bytes();
+  if (FindInvalidUtf8(text) != std::string_view::npos) {
+    throw Error("{} is damaged: a text is not UTF-8: {}", what_,
+                Quote(text.substr(0, 80)));
+  }
+  return std::string(text);
 }
 
 int64_t ProtoReader::Int() const {

@@ -32,6 +32,11 @@ class ProtoReader {
   // enum field. Throws Error when the field is of another kind.
   std::string_view Bytes() const;
   int64_t Int() const;
+  // Whether Bytes() would give the value.
+  bool is_bytes() const { return kind_ == Kind::kBytes; }
+  // The value of a string field. Throws Error when it is not UTF-8, which what
+  // uses it counts on.
+  std::string Text() const;
   // Appends the value, or the packed values, of a repeated int32 field.
   void AppendInts(std::vector<int32_t>& values) const;
 

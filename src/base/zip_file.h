@@ -34,8 +34,9 @@ class ZipFile {
   // Error unless each entry lies in the file before the directory, no two
   // entries share a byte, no name is given twice or holds a NUL, local header
   // and directory agree on name, method and size, and the end record closes the
-  // file. Archives with bytes before the first entry or in several parts are
-  // refused. Checksums are not verified: that would read the whole file.
+  // file. Bytes between entries are passed over; archives in several parts, or
+  // moved by bytes put before them, are refused. Checksums are not verified:
+  // that would read the whole file.
   explicit ZipFile(const MappedFile& file);
 
   // By name as the archive spells it: "archive/data.pkl". Names come from the

@@ -34,6 +34,7 @@ constexpr uint64_t kModelAlignment = 16;
 
 constexpr std::string_view kModelTypePrefix = "tf_lite_";
 constexpr std::string_view kPrefillDecode = "prefill_decode";
+constexpr std::string_view kArtisan = "artisan_text_decoder";
 
 // Fields of the header schema, in the order of their declaration.
 // LiteRTLMMetaData
@@ -209,16 +210,6 @@ void CheckSections(const std::vector<BundleSection>& sections,
 // token.proto and llm_model_type.proto of LiteRT-LM, as in the descriptors of
 // litert_lm_builder/runtime/proto/*_pb2.py.
 
-// A protobuf string is UTF-8; what uses it counts on that.
-std::string ReadText(const ProtoReader& reader, const std::string& what) {
-  const std::string_view text = reader.Bytes();
-  if (FindInvalidUtf8(text) != std::string_view::npos) {
-    throw Error("{} is damaged: a text is not UTF-8: {}", what,
-                Quote(text.substr(0, 80)));
-  }
-  return std::string(text);
-}
-
 // TokenIds { ids = 1 }
 void ReadTokenIds(std::string_view proto, const std::string& what,
                   std::vector<int32_t>& ids) {
@@ -236,7 +227,7 @@ BundleToken ReadToken(std::string_view proto, const std::string& what) {
       ReadTokenIds(reader.Bytes(), what, token.ids);
     } else if (reader.field() == 2) {
       token.ids.clear();
-      token.text = ReadText(reader, what);
+      token.text = reader.Text();
     }
   }
   return token;
@@ -246,8 +237,8 @@ BundleToken ReadToken(std::string_view proto, const std::string& what) {
 PromptAffixes ReadAffixes(std::string_view proto, const std::string& what) {
   PromptAffixes affixes;
   for (ProtoReader reader(proto, what); reader.Next();) {
-    if (reader.field() == 1) affixes.prefix = ReadText(reader, what);
-    if (reader.field() == 2) affixes.suffix = ReadText(reader, what);
+    if (reader.field() == 1) affixes.prefix = reader.Text();
+    if (reader.field() == 2) affixes.suffix = reader.Text();
   }
   return affixes;
 }
@@ -304,7 +295,7 @@ LlmMetadata ParseLlmMetadata(std::string_view proto, const std::string& what) {
         metadata.model_type = ReadModelType(reader.Bytes(), what);
         break;
       case 7:
-        metadata.jinja_template = ReadText(reader, what);
+        metadata.jinja_template = reader.Text();
         break;
       default:
         break;
@@ -406,9 +397,13 @@ const BundleSection& Bundle::PrefillDecode() const {
   }
   if (found.size() == 1 && unnamed != nullptr) return *unnamed;
   throw Error(
-      "{}: the bundle holds no TFLite model of type \"{}{}\"; found: {}", path_,
-      kModelTypePrefix, kPrefillDecode,
-      found.empty() ? "none" : fmt::format("{}", fmt::join(found, ", ")));
+      "{}: the bundle holds no TFLite model of type \"{}{}\"; found: {}{}",
+      path_, kModelTypePrefix, kPrefillDecode,
+      found.empty() ? "none" : fmt::format("{}", fmt::join(found, ", ")),
+      Find(SectionType::kTfliteModel, kArtisan) == nullptr
+          ? ""
+          : ". An artisan decoder is run by LiteRT-LM's own GPU code, not by "
+            "the CPU runtime that checks models here");
 }
 
 const BundleSection* Bundle::Embedder(std::string_view model_type) const {
@@ -418,7 +413,12 @@ const BundleSection* Bundle::Embedder(std::string_view model_type) const {
 std::optional<LlmMetadata> Bundle::ReadLlmMetadata() const {
   const BundleSection* section = Find(SectionType::kLlmMetadata);
   if (section == nullptr) return std::nullopt;
-  return ParseLlmMetadata(AsText(section->bytes), path_ + ": LlmMetadata");
+  const std::string_view proto = AsText(section->bytes);
+  if (format_ == BundleFormat::kTask &&
+      IsLlmParameters(proto, path_ + ": METADATA")) {
+    return ParseLlmParameters(proto, path_ + ": METADATA");
+  }
+  return ParseLlmMetadata(proto, path_ + ": LlmMetadata");
 }
 
 const BundleSection* Bundle::FindTokenizer(SectionType type) const {

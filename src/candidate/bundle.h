@@ -1,6 +1,8 @@
-// What is packed around a converted model: .litertlm files of LiteRT-LM.
+// What is packed around a converted model: .litertlm files of LiteRT-LM and
+// .task files of MediaPipe.
 //
-// Format: docs/litertlm_format.md. Pure: calls no runtime.
+// Formats: docs/litertlm_format.md, docs/task_format.md. Pure: calls no
+// runtime.
 #ifndef VERIFY_TFLITE_CANDIDATE_BUNDLE_H_
 #define VERIFY_TFLITE_CANDIDATE_BUNDLE_H_
 
@@ -15,6 +17,10 @@
 #include <vector>
 
 namespace verify_tflite {
+
+class MappedFile;
+
+enum class BundleFormat { kLitertlm, kTask };
 
 // Numbers of the header schema's AnySectionDataType.
 enum class SectionType : uint8_t {
@@ -67,22 +73,41 @@ struct LlmMetadata {
   std::vector<BundleToken> stop_tokens;
   std::optional<std::string> jinja_template;
   std::optional<PromptAffixes> user, model, system;  // the older way
-  int64_t max_num_tokens = 0;                        // 0: not given
-  std::string model_type;  // "generic_model", "gemma3", …; may be empty
+  // Of .task files. What a session begins with, before all messages.
+  std::string session_prefix;
+  // Before and behind a prompt of the user, with nothing said about other roles
+  // and further turns: how .task files did before they knew roles.
+  std::optional<PromptAffixes> single_turn;
+  // The SentencePiece model has pieces in GPT-2's alphabet: each byte of a text
+  // becomes a character before it is split.
+  bool bytes_to_unicode = false;
+  int64_t max_num_tokens = 0;  // 0: not given
+  std::string model_type;      // "generic_model", "gemma3", …; may be empty
 };
 
 // Views into the bytes it was made from, which must outlive it.
 class Bundle {
  public:
-  // Whether a file that begins so is one.
+  // Whether a file that begins so is a .litertlm, or a zip archive as .task
+  // files are.
   static bool IsBundle(std::span<const std::byte> file);
+  static bool IsTask(std::span<const std::byte> file);
+
+  // Either, by how the file begins; nothing if it is neither.
+  static std::optional<Bundle> Open(const MappedFile& file);
 
   // Reads the header. Throws Error, with `path` in the message, when it is
   // damaged, of another major version, or its sections do not lie within the
   // file, one behind the other.
   static Bundle Read(std::span<const std::byte> file, const std::string& path);
 
+  // Reads the directory of a .task; its entries become sections. Throws Error
+  // when the archive is damaged, or an entry is compressed or misaligned.
+  static Bundle ReadTask(const MappedFile& file);
+
   const std::string& path() const { return path_; }
+  BundleFormat format() const { return format_; }
+  // Of a .litertlm.
   const std::array<uint32_t, 3>& version() const { return version_; }
   const std::vector<KeyValue>& system_metadata() const { return metadata_; }
   const std::vector<BundleSection>& sections() const { return sections_; }
@@ -113,13 +138,17 @@ class Bundle {
   const BundleSection* FindTokenizer(SectionType type) const;
 
   std::string path_;
+  BundleFormat format_ = BundleFormat::kLitertlm;
   std::array<uint32_t, 3> version_ = {};
   std::vector<KeyValue> metadata_;
   std::vector<BundleSection> sections_;
 };
 
-// For tests and for other containers that hold the same parts.
+// The two messages that hold such metadata. A .task has either, which this
+// tells apart.
 LlmMetadata ParseLlmMetadata(std::string_view proto, const std::string& what);
+LlmMetadata ParseLlmParameters(std::string_view proto, const std::string& what);
+bool IsLlmParameters(std::string_view proto, const std::string& what);
 
 }  // namespace verify_tflite
 

@@ -18,7 +18,7 @@ const EmbedderSignature& SignatureFor(const Embedder& embedder,
   throw Error(
       "{}: no signature embeds {} tokens or a single one. Was the file "
       "converted together with the model?",
-      embedder.file.path(), length);
+      embedder.name, length);
 }
 
 }  // namespace
@@ -35,8 +35,8 @@ Embedding::Embedding(const Embedder& embedder, std::span<const int64_t> lengths,
   }
   std::vector<std::string> names;
   for (const auto* signature : used) names.push_back(signature->spec.name);
-  compiled_ = CompileOrExplain(embedder.file.path(), embedder.handle.get(),
-                               names, num_threads);
+  compiled_ = CompileOrExplain(embedder.name, embedder.handle.get(), names,
+                               num_threads);
   for (const auto* signature : used) {
     CheckOutputShapes(compiled_.get(), signature->origin, signature->spec);
     bound_.push_back(

@@ -1,6 +1,7 @@
 #include "candidate/model.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -24,9 +25,6 @@ constexpr size_t kIdentifierOffset = 4;
 
 // What users take for a .tflite file, by its first bytes.
 constexpr std::pair<std::string_view, std::string_view> kContainers[] = {
-    {"PK\x03\x04",
-     "a zip archive. If it is a .task bundle, unpack it and name "
-     "TF_LITE_PREFILL_DECODE inside"},
     {"version https://git-lfs",
      "a Git LFS pointer. Fetch the file itself with git lfs pull"},
 };
@@ -46,6 +44,18 @@ void CheckIdentifier(std::span<const std::byte> model,
   }
   throw Error("{}: is no .tflite file: expected \"{}\" at byte {}", path,
               kIdentifier, kIdentifierOffset);
+}
+
+constexpr std::string_view kEmbedder = "embedder";
+constexpr std::string_view kPerLayerEmbedder = "per_layer_embedder";
+
+// A list of backends as ValidateBackendConstraint in LiteRT-LM's
+// engine_settings.cc reads it: "cpu,gpu", case ignored.
+bool AllowsCpu(std::string list) {
+  std::ranges::transform(list, list.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
+  return ("," + list + ",").find(",cpu,") != std::string::npos;
 }
 
 // What production does is not what running it alone would do.
@@ -69,12 +79,37 @@ std::vector<std::string> NotesOn(const LlmSignatures& signatures) {
   return notes;
 }
 
-// The bytes of the .tflite within the file, all of them or a bundle's section.
+// What production would use of the bundle and this program does not, or the
+// other way round.
+std::vector<std::string> NotesOn(const Bundle& bundle, const ModelInfo& info) {
+  std::vector<std::string> notes;
+  const BundleSection& run = bundle.PrefillDecode();
+  std::vector<std::string> others;
+  for (const BundleSection& s : bundle.sections()) {
+    if (s.type != SectionType::kTfliteModel || &s == &run) continue;
+    if (s.model_type == kEmbedder && !info.embedder_path.empty()) continue;
+    if (s.model_type == kPerLayerEmbedder &&
+        !info.per_layer_embedder_path.empty()) {
+      continue;
+    }
+    others.push_back(Quote(s.model_type));
+  }
+  if (!others.empty()) {
+    notes.push_back(fmt::format("not checked, other models of the bundle: {}",
+                                fmt::join(others, ", ")));
+  }
+  for (const auto& [key, value] : run.items) {
+    if (key != "backend_constraint" || AllowsCpu(value)) continue;
+    notes.push_back(fmt::format(
+        "the bundle asks for {}; it is checked on the CPU", Quote(value)));
+  }
+  return notes;
+}
+
+// The bytes of the .tflite within the file: all of them, or a bundle's section.
 std::span<const std::byte> ModelBytes(Model::Impl& impl) {
-  const auto file = impl.file.bytes();
-  if (!Bundle::IsBundle(file)) return file;
-  impl.bundle = Bundle::Read(file, impl.file.path());
-  return impl.bundle->PrefillDecode().bytes;
+  impl.bundle = Bundle::Open(impl.file);
+  return impl.bundle ? impl.bundle->PrefillDecode().bytes : impl.file.bytes();
 }
 
 // Only after the runtime has verified the file as it is: the message is then
@@ -159,10 +194,22 @@ std::string FileBeside(const std::string& path, std::string_view name) {
   return file.parent_path() / (std::string(name) + own.substr(kModel.size()));
 }
 
-std::unique_ptr<Embedder> OpenEmbedder(const std::string& path,
+std::unique_ptr<Embedder> OpenEmbedder(const Model::Impl& impl,
                                        const std::string& given,
                                        std::string_view name,
                                        std::string_view input) {
+  const std::string& path = impl.file.path();
+  if (impl.bundle && given.empty()) {
+    const BundleSection* section = impl.bundle->Embedder(name);
+    if (section == nullptr) {
+      throw Error(
+          "{}: takes {} instead of tokens, and the bundle has no model of type "
+          "\"tf_lite_{}\" that makes them",
+          path, Quote(input), name);
+    }
+    return std::make_unique<Embedder>(fmt::format("{}: {}", path, name),
+                                      section->bytes);
+  }
   const std::string found = given.empty() ? FileBeside(path, name) : given;
   std::error_code error;
   if (!given.empty() || std::filesystem::exists(found, error)) {
@@ -178,10 +225,19 @@ std::unique_ptr<Embedder> OpenEmbedder(const std::string& path,
 
 }  // namespace
 
-Embedder::Embedder(const std::string& path) : file(path) {
-  CheckIdentifier(file.bytes(), path);
-  handle = LoadModel(path, file.bytes());
-  signatures = InterpretEmbedder(path, ReadSignatures(path, handle.get()));
+Embedder::Embedder(const std::string& path) : name(path), file(path) {
+  Load(file->bytes());
+}
+
+Embedder::Embedder(std::string part, std::span<const std::byte> bytes)
+    : name(std::move(part)) {
+  Load(bytes);
+}
+
+void Embedder::Load(std::span<const std::byte> bytes) {
+  CheckIdentifier(bytes, name);
+  handle = LoadModel(name, bytes);
+  signatures = InterpretEmbedder(name, ReadSignatures(name, handle.get()));
 }
 
 std::string_view NameOf(Recipe recipe) {
@@ -231,14 +287,19 @@ Model Model::Open(const std::string& path, const OpenOptions& options) {
   impl->info = InfoOf(signatures, ReadWeightGroups(path, model));
   if (signatures.embeddings_input) {
     impl->embedder =
-        OpenEmbedder(path, options.embedder_path, "embedder", "embeddings");
-    impl->info.embedder_path = impl->embedder->file.path();
+        OpenEmbedder(*impl, options.embedder_path, kEmbedder, "embeddings");
+    impl->info.embedder_path = impl->embedder->name;
   }
   if (signatures.per_layer_embeddings_input) {
     impl->per_layer_embedder =
-        OpenEmbedder(path, options.per_layer_embedder_path,
-                     "per_layer_embedder", "per_layer_embeddings");
-    impl->info.per_layer_embedder_path = impl->per_layer_embedder->file.path();
+        OpenEmbedder(*impl, options.per_layer_embedder_path, kPerLayerEmbedder,
+                     "per_layer_embeddings");
+    impl->info.per_layer_embedder_path = impl->per_layer_embedder->name;
+  }
+  if (impl->bundle) {
+    for (std::string& note : NotesOn(*impl->bundle, impl->info)) {
+      impl->info.notes.push_back(std::move(note));
+    }
   }
   return Model(std::move(impl));
 }

@@ -70,7 +70,8 @@ struct ModelInfo {
   int64_t ring_length = 0;
   // Sequences that decode takes at once. All are given the same tokens.
   int64_t decode_batch = 1;
-  // The files that embed tokens for this one; empty if it does so itself.
+  // What embeds tokens for this file, as a path or "<path>: embedder" in a
+  // bundle; empty if it does so itself.
   std::string embedder_path;
   std::string per_layer_embedder_path;
   // Where running this file differs from running others, for the user: empty
@@ -96,7 +97,8 @@ class Model {
   struct Impl;  // of use to this room alone
 
   struct OpenOptions {
-    // For a file that takes embeddings instead of tokens. Empty: the file
+    // For a file that takes embeddings instead of tokens. Empty: the bundle's
+    // own section, or the file
     // beside it that the converter writes with it: "embedder.tflite" beside
     // "model.tflite", "embedder_quantized.tflite" beside
     // "model_quantized.tflite"; "per_layer_embedder…" likewise.
@@ -111,12 +113,12 @@ class Model {
     TapFilter taps = {};
   };
 
-  // Maps `path`, a .tflite or a .litertlm bundle of one, has the runtime verify
-  // it and reads the signatures. Throws Error when it is neither, is damaged,
-  // is not an LLM (no prefill or decode signature), needs inputs this tool does
-  // not know, or when libLiteRt.so cannot be loaded (the message names the
-  // package to install).
-  // Likewise when what the options are for is needed and missing.
+  // Maps `path`, a .tflite or a bundle of one (.litertlm, .task), has the
+  // runtime verify it and reads the signatures. Throws Error when it is
+  // neither, is damaged, is not an LLM (no prefill or decode signature), needs
+  // inputs this tool does not know, or when libLiteRt.so cannot be loaded (the
+  // message names the package to install). Likewise when what the options are
+  // for is needed and missing.
   static Model Open(const std::string& path, const OpenOptions& options);
   static Model Open(const std::string& path);
   ~Model();

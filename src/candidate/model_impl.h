@@ -18,14 +18,20 @@
 
 namespace verify_tflite {
 
-// A file whose signatures turn tokens into embeddings.
+// A model whose signatures turn tokens into embeddings.
 struct Embedder {
-  // Throws Error when it is no such file.
+  // A file of its own, or part of one that outlives this; `name` names it in
+  // messages. Throws Error when it is no such model.
   explicit Embedder(const std::string& path);
+  Embedder(std::string name, std::span<const std::byte> bytes);
 
-  MappedFile file;
+  std::string name;
+  std::optional<MappedFile> file;
   OwnedModel handle;
   std::vector<EmbedderSignature> signatures;  // by descending length
+
+ private:
+  void Load(std::span<const std::byte> bytes);
 };
 
 struct Model::Impl {

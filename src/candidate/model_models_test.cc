@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/testing.h"
+#include "base/testing_zip.h"
 #include "candidate/model.h"
 #include "candidate/stderr_capture.h"
 #include "candidate/testing_models.h"
@@ -14,6 +15,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
 
 std::string OpenMessage(const std::string& path) {
@@ -142,13 +144,14 @@ TEST(ModelTest, RefusesWhatIsNoTflite) {
   EXPECT_THAT(OpenMessage(dir.File("none.tflite")), HasSubstr("none.tflite"));
   EXPECT_THAT(OpenMessage(dir.path()), HasSubstr("directory"));
   EXPECT_THAT(OpenMessage(dir.Write("empty.tflite", "")), HasSubstr("empty"));
-  for (const char* content :
-       {"x", "TFL3", "\x1c\0\0\0TFL", "PK\3\4 a zip file"}) {
+  for (const char* content : {"x", "TFL3", "\x1c\0\0\0TFL"}) {
     EXPECT_THAT(OpenMessage(dir.Write("a.tflite", content)),
                 AllOf(HasSubstr("a.tflite"), HasSubstr("no .tflite file")));
   }
   EXPECT_THAT(OpenMessage(dir.Write("a.litertlm", "LITERTLM\1")),
               HasSubstr("a.litertlm: the header of the bundle is incomplete"));
+  EXPECT_THAT(OpenMessage(dir.Write("a.task", "PK\3\4 a zip file")),
+              HasSubstr("a.task: damaged zip archive"));
   std::string random(100000, '\0');
   for (size_t i = 0; i < random.size(); ++i) {
     random[i] = static_cast<char>((i * i * 2654435761u) >> 11);
@@ -157,6 +160,56 @@ TEST(ModelTest, RefusesWhatIsNoTflite) {
   random.replace(4, 4, "TFL3");
   EXPECT_THAT(OpenMessage(dir.Write("random.tflite", random)),
               HasSubstr("INVALID_FLATBUFFER"));
+}
+
+ZipOptions Aligned() {
+  ZipOptions options;
+  options.alignment = 4;
+  return options;
+}
+
+TEST(ModelTest, TellsWhatOfABundleIsNotChecked) {
+  const TempDir dir;
+  const std::string path =
+      dir.Write("a.task", MakeZip({{"TF_LITE_PREFILL_DECODE",
+                                    ReadFile(ModelPath("tiny_f32.tflite"))},
+                                   {"TF_LITE_VISION_ENCODER", "x"},
+                                   {"TF_LITE_EMBEDDER", "x"}},
+                                  Aligned()));
+  EXPECT_THAT(Model::Open(path).info().notes,
+              ::testing::ElementsAre(
+                  AllOf(HasSubstr("not checked"),
+                        HasSubstr("\"vision_encoder\", \"embedder\""))));
+  EXPECT_THAT(Model::Open(ModelPath("tiny_gpu.litertlm")).info().notes,
+              ::testing::ElementsAre(HasSubstr("the bundle asks for \"gpu\"")));
+  for (const char* name : {"tiny_bundle.litertlm", "tiny_embedder.task",
+                           "tiny_two_embedders.litertlm"}) {
+    EXPECT_THAT(Model::Open(ModelPath(name)).info().notes, IsEmpty()) << name;
+  }
+}
+
+TEST(ModelTest, TakesEmbeddingsThatTheBundleLacks) {
+  const TempDir dir;
+  const std::string model =
+      ReadFile(ModelPath("tiny_hf_embedder/model.tflite"));
+  EXPECT_THAT(
+      OpenMessage(dir.Write(
+          "a.task", MakeZip({{"TF_LITE_PREFILL_DECODE", model}}, Aligned()))),
+      HasSubstr("takes \"embeddings\" instead of tokens, and the bundle has no "
+                "model of type \"tf_lite_embedder\""));
+  EXPECT_THAT(OpenMessage(dir.Write("a.task",
+                                    MakeZip({{"TF_LITE_PREFILL_DECODE", model},
+                                             {"TF_LITE_EMBEDDER", "TFL3"}},
+                                            Aligned()))),
+              HasSubstr("a.task: embedder: is no .tflite file"));
+}
+
+// Compiled for an NPU, and with an operator that no runtime has.
+TEST(ModelTest, RefusesOperatorsThatTheCpuDoesNotHave) {
+  EXPECT_THAT(OpenMessage(ModelPath("tiny_npu.tflite")),
+              AllOf(HasSubstr("DISPATCH_OP"), HasSubstr("NPU")));
+  EXPECT_THAT(OpenMessage(ModelPath("tiny_custom_op.tflite")),
+              AllOf(HasSubstr("my_op"), HasSubstr("custom operator")));
 }
 
 TEST(ModelTest, RefusesTruncatedFiles) {

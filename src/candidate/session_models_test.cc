@@ -118,6 +118,28 @@ TEST(EmbedderTest, OneSignatureForASingleToken) {
   CheckRecorded("tiny_hf_embedder_q8", session, model);
 }
 
+// The same models, wherever they are.
+TEST(EmbedderTest, InABundle) {
+  for (const char* name : {"tiny_hf_embedder.litertlm", "tiny_embedder.task"}) {
+    const Model model = Model::Open(ModelPath(name));
+    EXPECT_EQ(model.info().embedder_path, ModelPath(name) + ": embedder");
+    Session session = WholeSession(model, {.num_threads = 2});
+    CheckRecorded("tiny_hf_embedder", session, model);
+  }
+}
+
+// A model that takes the sum of what the two embedders make of a token.
+TEST(EmbedderTest, TwoOfThem) {
+  for (const char* name :
+       {"tiny_two_embedders/model.tflite", "tiny_two_embedders.litertlm"}) {
+    const Model model = Model::Open(ModelPath(name));
+    EXPECT_THAT(model.info().per_layer_embedder_path,
+                HasSubstr("per_layer_embedder"));
+    Session session = WholeSession(model, {.num_threads = 2});
+    CheckRecorded("tiny_hf_embedder", session, model);
+  }
+}
+
 TEST(EmbedderTest, NamedByTheCaller) {
   const std::string embedder =
       ModelPath("tiny_hf_embedder_q8/embedder_quantized.tflite");

@@ -89,6 +89,20 @@ TEST(TfliteFile, WeightsBehindTheFlatbuffer) {
                   "buffer 2 is said to be bytes 4831838208 to 4831838218")));
 }
 
+TEST(TfliteFile, CountsConstantsBehindTheFlatbuffer) {
+  const std::string external = ReadFile(TestDataPath("external.tflite"));
+  const TfliteFile file = Read(external);
+  EXPECT_EQ(file.weight_bytes, Read(Good()).weight_bytes);
+  EXPECT_THAT(file.metadata, ElementsAre(Pair("min_runtime_version", 5)));
+  // 55 bytes of them.
+  for (size_t missing = 1; missing <= 56; ++missing) {
+    EXPECT_THAT(
+        [&] { Read(external.substr(0, external.size() - missing)); },
+        ThrowsMessage<Error>(HasSubstr("a.tflite is damaged or incomplete")))
+        << missing;
+  }
+}
+
 TEST(TfliteFile, TruncatedAnywhere) {
   for (size_t size = 0; size < Good().size(); ++size) {
     try {

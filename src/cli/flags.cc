@@ -46,7 +46,7 @@ after each prompt, and an evaluation text. What decides (docs/pass_rule.md):
   tokens   the first --match_tokens of each prompt agree, ties aside
 
   bundles  stop tokens, start token, chat template and tokenizer of a .litertlm
-           are the checkpoint's
+           or .task are the checkpoint's
 
 Exit code: 0 pass, 1 degraded or broken, 2 could not check, 3 inconclusive: too
 little evidence (the 95 % interval of a figure holds its limit).
@@ -125,7 +125,7 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
     return option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   };
   add("--tflite_path", flags.tflite_path,
-      "converted model (.tflite, or .litertlm bundle)", "FILE", "");
+      "converted model (.tflite, .litertlm or .task)", "FILE", "");
   add("--checkpoint_path", flags.checkpoint_path,
       "PyTorch checkpoint: a directory with config.json,\n"
       "weights (.safetensors or pytorch_model.bin) and\n"

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -31,6 +33,30 @@ constexpr const char* kConfigKeys[] = {
     "sliding_window",
 };
 
+// What it makes of one token, where a signature takes tokens and nothing else.
+std::optional<InspectedEmbedding> AsEmbedding(const TfliteSignature& s) {
+  if (s.inputs.size() != 1 || s.outputs.size() != 1) return std::nullopt;
+  const TfliteTensor& tokens = s.inputs[0];
+  const TfliteTensor& made = s.outputs[0];
+  if (tokens.type != "INT32" || made.type != "FLOAT32" ||
+      tokens.shape.empty() || made.shape.size() < 3) {
+    return std::nullopt;
+  }
+  return InspectedEmbedding{
+      s.name, tokens.shape.back(), {made.shape.begin() + 2, made.shape.end()}};
+}
+
+std::vector<InspectedEmbedding> FindEmbeddings(const TfliteFile& file) {
+  std::vector<InspectedEmbedding> found;
+  for (const TfliteSignature& s : file.signatures) {
+    const auto embedding = AsEmbedding(s);
+    if (!embedding) return {};
+    found.push_back(*embedding);
+  }
+  std::ranges::stable_sort(found, std::greater{}, &InspectedEmbedding::tokens);
+  return found;
+}
+
 InspectedModel InspectModel(std::span<const std::byte> bytes,
                             const std::string& model_type,
                             const std::string& what) {
@@ -42,6 +68,7 @@ InspectedModel InspectModel(std::span<const std::byte> bytes,
   }
   try {
     model.file = ReadTfliteFile(bytes, what);
+    model.embeddings = FindEmbeddings(*model.file);
   } catch (const Error& e) {
     model.damage = e.what();
   }
@@ -71,10 +98,14 @@ std::string DescribeTokenizer(const Bundle& bundle) {
   return "none";
 }
 
-void InspectBundle(const MappedFile& file, Inspection& result) {
-  const Bundle bundle = Bundle::Read(file.bytes(), file.path());
+void InspectBundle(const MappedFile& file, const Bundle& bundle,
+                   Inspection& result) {
   InspectedBundle& b = result.bundle.emplace();
-  b.version = fmt::format("{}", fmt::join(bundle.version(), "."));
+  result.kind = ".task";
+  if (bundle.format() == BundleFormat::kLitertlm) {
+    result.kind = ".litertlm";
+    b.version = fmt::format("{}", fmt::join(bundle.version(), "."));
+  }
   b.system_metadata = bundle.system_metadata();
   b.llm_metadata = bundle.ReadLlmMetadata();
   b.tokenizer = DescribeTokenizer(bundle);
@@ -117,8 +148,7 @@ void InspectConfig(const std::string& directory, InspectedCheckpoint& c) {
   for (const char* key : kConfigKeys) {
     const auto value = config.find(key);
     if (value == config.end() || value->is_null()) continue;
-    c.config.emplace_back(
-        key, value->is_string() ? value->get<std::string>() : value->dump());
+    c.config.emplace_back(key, value->dump(-1, ' ', /*ensure_ascii=*/true));
   }
 }
 
@@ -133,14 +163,22 @@ void InspectWeights(const std::string& directory, InspectedCheckpoint& c) {
 }
 
 void InspectTokenizer(const std::string& directory, InspectedCheckpoint& c) {
-  const auto json = ReadJsonFile(directory + "/tokenizer.json");
-  const auto model = json.find("model");
-  if (model != json.end() && model->is_object()) {
-    c.tokenizer = model->value("type", "tokenizer.json");
+  std::error_code ignored;
+  std::string file = "tokenizer.model";
+  if (!std::filesystem::exists(directory + "/tokenizer.json", ignored) &&
+      std::filesystem::exists(directory + "/tokenizer.model", ignored)) {
+    c.tokenizer = "SentencePiece";
+  } else {
+    file = "tokenizer.json";
+    const auto json = ReadJsonFile(directory + "/tokenizer.json");
+    const auto model = json.find("model");
+    if (model != json.end() && model->is_object()) {
+      c.tokenizer = model->value("type", "tokenizer.json");
+    }
   }
   const Tokenizer tokenizer = Tokenizer::Open(directory);
   c.tokenizer +=
-      fmt::format(" (tokenizer.json), ids below {}", tokenizer.vocab_size());
+      fmt::format(" ({}), ids below {}", file, tokenizer.vocab_size());
   c.eos_ids = ReadEosIds(directory, tokenizer);
 }
 
@@ -173,7 +211,8 @@ std::string InspectHelp() {
 
 Usage: verify_tflite inspect PATH [--json[=FILE]]
 
-  PATH           a .tflite or .litertlm file, or a directory with config.json
+  PATH           a .tflite, .litertlm or .task file, or a directory with
+                 config.json
   --json         print JSON (format: docs/inspect.md); to FILE if named
 
 Says what verify_tflite makes of it, and why where it could not verify it.
@@ -223,15 +262,14 @@ Inspection Inspect(const std::string& path, const StageFn& stage) {
   }
   const MappedFile file(path);
   result.bytes = static_cast<int64_t>(file.bytes().size());
-  if (Bundle::IsBundle(file.bytes())) {
-    result.kind = ".litertlm";
-    InspectBundle(file, result);
+  if (const auto bundle = Bundle::Open(file)) {
+    InspectBundle(file, *bundle, result);
     return result;
   }
   if (!IsTflite(file.bytes())) {
     throw Error(
-        "{}: is neither a .tflite nor a .litertlm file, nor a directory with a "
-        "checkpoint",
+        "{}: is neither a .tflite, .litertlm or .task file, nor a directory "
+        "with a checkpoint",
         path);
   }
   result.kind = ".tflite";

@@ -24,9 +24,9 @@ std::optional<InspectFlags> ParseInspectFlags(int argc,
                                               const char* const* argv);
 std::string InspectHelp();
 
-// Reads what is at `path`: a .tflite, a .litertlm or a checkpoint directory.
-// What this program could not verify is part of the result; Error is thrown for
-// what it cannot read at all.
+// Reads what is at `path`: a .tflite, .litertlm or .task file, or a checkpoint
+// directory. What this program could not verify is part of the result; Error is
+// thrown for what it cannot read at all.
 Inspection Inspect(const std::string& path, const StageFn& stage);
 
 }  // namespace verify_tflite

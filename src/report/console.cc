@@ -106,7 +106,7 @@ void AppendBundleChecks(const Verification& v, std::string& out) {
   }
   Line(out, "  Bundle      {}", fmt::join(parts, ", "));
   for (const Check& check : v.bundle_checks) {
-    if (check.outcome != Outcome::kNotChecked) continue;
+    if (check.outcome == Outcome::kBroken || check.detail.empty()) continue;
     Line(out, "              {}", check.detail);
   }
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "base/utf8.h"
@@ -38,13 +39,10 @@ std::string Plain(std::string_view text) {
   return plain ? std::string(text) : Quote(text);
 }
 
-// One line of text from the file, cut where long; in quotes where it needs
-// them.
-std::string Text(std::string_view text) {
-  const std::string quoted = Show(text);
-  const bool needs_none =
-      !text.empty() && quoted == fmt::format("\"{}\"", text);
-  return needs_none ? std::string(text) : quoted;
+// A path, whole; in quotes where it needs them.
+std::string Path(std::string_view path) {
+  const std::string quoted = Quote(path);
+  return quoted == fmt::format("\"{}\"", path) ? std::string(path) : quoted;
 }
 
 std::string Size(int64_t bytes) {
@@ -90,6 +88,25 @@ void Sentence(std::string& out, std::string_view heading,
     rest.remove_prefix(std::min(rest.size(), end + 1));
   }
   Wrapped(out, heading, words, "");
+}
+
+// A value of config.json without its quotes and braces: "factor 8.0,
+// rope_type llama3".
+std::string Readable(const nlohmann::ordered_json& value) {
+  if (value.is_string()) return Plain(value.get<std::string>());
+  if (value.is_object() && !value.empty()) {
+    std::vector<std::string> parts;
+    for (const auto& [key, part] : value.items()) {
+      parts.push_back(fmt::format("{} {}", Plain(key), Readable(part)));
+    }
+    return fmt::format("{}", fmt::join(parts, ", "));
+  }
+  if (value.is_array()) {
+    std::vector<std::string> parts;
+    for (const auto& part : value) parts.push_back(Readable(part));
+    return fmt::format("[{}]", fmt::join(parts, ", "));
+  }
+  return value.dump();
 }
 
 std::string TokenText(const BundleToken& token) {
@@ -223,11 +240,21 @@ void AppendLlm(const InspectedModel& model, std::string& out) {
         p.logit_rows == 0 ? ""
                           : fmt::format(" ({} logit rows)", p.logit_rows)));
   }
-  Line(out, "  Verifiable   yes: {}, {} layers, vocabulary {}",
-       NameOf(info.recipe), info.num_layers, info.vocab_size);
+  Sentence(out, "  Verifiable   yes:",
+           fmt::format("{}, {} layers, vocabulary {}",
+                       info.recipe_detail.empty() ? NameOf(info.recipe)
+                                                  : info.recipe_detail,
+                       info.num_layers, info.vocab_size));
   Line(out, "    prefill    {}", fmt::join(prefills, ", "));
   Line(out, "    KV cache   {} positions, {}, {}", info.kv_length, info.kv_type,
        Size(info.kv_bytes));
+  for (const std::string& embedder :
+       {info.embedder_path, info.per_layer_embedder_path}) {
+    if (!embedder.empty()) Line(out, "    embedder   {}", Path(embedder));
+  }
+  for (const std::string& note : info.notes) {
+    Sentence(out, "    note      ", note);
+  }
   if (!model.file) return;
   for (const char* prefix :
        {"kv_cache_k_", "k_cache_", "kv_cache_v_", "v_cache_"}) {
@@ -253,12 +280,21 @@ void AppendLlm(const InspectedModel& model, std::string& out) {
   }
 }
 
+void AppendEmbeddings(const InspectedModel& model, std::string& out) {
+  for (const InspectedEmbedding& e : model.embeddings) {
+    Line(out, "  Embeds       {} token{}, [{}] numbers each, by {}", e.tokens,
+         e.tokens == 1 ? "" : "s", fmt::join(e.shape, ", "),
+         Plain(e.signature));
+  }
+}
+
 void AppendModel(const InspectedModel& model, std::string& out) {
   Line(out, "");
   Line(out, "Model{}{}", model.model_type.empty() ? "" : " ",
        model.model_type.empty() ? "" : Plain(model.model_type));
   if (!model.damage.empty()) Sentence(out, "  Damaged     ", model.damage);
   AppendLlm(model, out);
+  AppendEmbeddings(model, out);
   if (!model.file) return;
   const TfliteFile& file = *model.file;
   if (!file.description.empty()) {
@@ -305,11 +341,19 @@ void AppendLlmMetadata(const LlmMetadata& m, std::string& out) {
   AppendAffixes("user", m.user, out);
   AppendAffixes("model", m.model, out);
   AppendAffixes("system", m.system, out);
+  AppendAffixes("prompt", m.single_turn, out);
+  if (!m.session_prefix.empty()) {
+    Line(out, "    session begins {}", Show(m.session_prefix));
+  }
+  if (m.bytes_to_unicode) {
+    Line(out, "    text           in GPT-2's alphabet, one character a byte");
+  }
 }
 
 void AppendBundle(const InspectedBundle& bundle, std::string& out) {
   Line(out, "");
-  Line(out, "Bundle {}", bundle.version);
+  Line(out, "Bundle {}",
+       bundle.version.empty() ? "in a zip archive" : bundle.version);
   for (const auto& [key, value] : bundle.system_metadata) {
     Line(out, "  {:<24} {}", Plain(key), Show(value));
   }
@@ -331,7 +375,8 @@ void AppendCheckpoint(const InspectedCheckpoint& c, std::string& out) {
   Line(out, "Checkpoint");
   Line(out, "  Architecture {}", Plain(c.model_type));
   for (const auto& [key, value] : c.config) {
-    Line(out, "    {:<26} {}", Plain(key), Text(value));
+    Sentence(out, fmt::format("    {:<26}", Plain(key)),
+             Readable(nlohmann::ordered_json::parse(value)));
   }
   Line(out, "  Parameters   {} in {} tensors", Count(c.parameters), c.tensors);
   for (const auto& [dtype, bytes] : c.tensor_bytes) {

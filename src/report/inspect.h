@@ -15,6 +15,13 @@
 
 namespace verify_tflite {
 
+// A signature that makes embeddings of tokens.
+struct InspectedEmbedding {
+  std::string signature;
+  int64_t tokens = 0;          // how many it takes
+  std::vector<int64_t> shape;  // of what it makes of one
+};
+
 // One TFLite model: the file itself or a section of a bundle.
 struct InspectedModel {
   std::string model_type;  // "prefill_decode", …; empty for a .tflite
@@ -23,6 +30,8 @@ struct InspectedModel {
   // What this program makes of it; of the model it would run alone.
   std::optional<ModelInfo> llm;
   std::string unsupported;  // why it would not; empty where not asked
+  // Of a model that does nothing else, by descending number of tokens.
+  std::vector<InspectedEmbedding> embeddings;
 };
 
 struct InspectedSection {
@@ -33,7 +42,7 @@ struct InspectedSection {
 };
 
 struct InspectedBundle {
-  std::string version;
+  std::string version;  // of a .litertlm; empty for a .task
   std::vector<KeyValue> system_metadata;
   std::vector<InspectedSection> sections;
   std::optional<LlmMetadata> llm_metadata;
@@ -43,7 +52,8 @@ struct InspectedBundle {
 
 struct InspectedCheckpoint {
   std::string model_type;
-  std::vector<KeyValue> config;  // the numbers that make the architecture
+  // The numbers that make the architecture, as JSON.
+  std::vector<KeyValue> config;
   int64_t parameters = 0;
   std::map<std::string, int64_t> tensor_bytes;  // by dtype
   int64_t tensors = 0;
@@ -55,7 +65,7 @@ struct InspectedCheckpoint {
 
 struct Inspection {
   std::string path;
-  std::string kind;  // ".tflite", ".litertlm", "checkpoint"
+  std::string kind;  // ".tflite", ".litertlm", ".task", "checkpoint"
   int64_t bytes = 0;
   std::optional<InspectedBundle> bundle;
   std::vector<InspectedModel> models;
@@ -63,7 +73,7 @@ struct Inspection {
 };
 
 // Raised when a field changes its meaning or goes; new fields do not raise it.
-inline constexpr int kInspectSchemaVersion = 1;
+inline constexpr int kInspectSchemaVersion = 2;
 
 // Tables that fit 100 columns, but for names longer than that.
 std::string InspectionReport(const Inspection& inspection);

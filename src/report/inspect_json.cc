@@ -40,11 +40,17 @@ Json ToJson(const std::optional<PromptAffixes>& affixes) {
 }
 
 Json ToJson(const LlmMetadata& m) {
-  Json json = {
-      {"model_type", m.model_type}, {"max_num_tokens", m.max_num_tokens},
-      {"start_token", nullptr},     {"stop_tokens", Json::array()},
-      {"jinja_template", nullptr},  {"user", ToJson(m.user)},
-      {"model", ToJson(m.model)},   {"system", ToJson(m.system)}};
+  Json json = {{"model_type", m.model_type},
+               {"max_num_tokens", m.max_num_tokens},
+               {"start_token", nullptr},
+               {"stop_tokens", Json::array()},
+               {"jinja_template", nullptr},
+               {"user", ToJson(m.user)},
+               {"model", ToJson(m.model)},
+               {"system", ToJson(m.system)},
+               {"single_turn", ToJson(m.single_turn)},
+               {"session_prefix", Text(m.session_prefix)},
+               {"bytes_to_unicode", m.bytes_to_unicode}};
   if (m.start_token) json["start_token"] = ToJson(*m.start_token);
   for (const BundleToken& token : m.stop_tokens) {
     json["stop_tokens"].push_back(ToJson(token));
@@ -116,11 +122,31 @@ Json ToJson(const ModelInfo& m) {
   for (const std::string& name : m.ignored_signatures) {
     ignored.push_back(Text(name));
   }
-  return {{"recipe", NameOf(m.recipe)},   {"num_layers", m.num_layers},
-          {"vocab_size", m.vocab_size},   {"kv_length", m.kv_length},
-          {"kv_bytes", m.kv_bytes},       {"kv_type", Text(m.kv_type)},
-          {"mask_input", m.mask_input},   {"prefills", prefills},
-          {"ignored_signatures", ignored}};
+  return {{"recipe", NameOf(m.recipe)},
+          {"num_layers", m.num_layers},
+          {"vocab_size", m.vocab_size},
+          {"kv_length", m.kv_length},
+          {"kv_bytes", m.kv_bytes},
+          {"kv_type", Text(m.kv_type)},
+          {"mask_input", m.mask_input},
+          {"prefills", prefills},
+          {"ignored_signatures", ignored},
+          {"recipe_detail", m.recipe_detail},
+          {"ring_length", m.ring_length},
+          {"decode_batch", m.decode_batch},
+          {"embedder", Text(m.embedder_path)},
+          {"per_layer_embedder", Text(m.per_layer_embedder_path)},
+          {"notes", m.notes}};
+}
+
+Json ToJson(const std::vector<InspectedEmbedding>& embeddings) {
+  Json json = Json::array();
+  for (const InspectedEmbedding& e : embeddings) {
+    json.push_back({{"signature", Text(e.signature)},
+                    {"tokens", e.tokens},
+                    {"shape", e.shape}});
+  }
+  return json;
 }
 
 Json ToJson(const InspectedModel& model) {
@@ -128,7 +154,8 @@ Json ToJson(const InspectedModel& model) {
           {"file", model.file ? ToJson(*model.file) : Json(nullptr)},
           {"damage", Text(model.damage)},
           {"llm", model.llm ? ToJson(*model.llm) : Json(nullptr)},
-          {"unsupported", Text(model.unsupported)}};
+          {"unsupported", Text(model.unsupported)},
+          {"embeddings", ToJson(model.embeddings)}};
 }
 
 Json ToJson(const InspectedCheckpoint& c) {
@@ -136,8 +163,10 @@ Json ToJson(const InspectedCheckpoint& c) {
   for (const std::string& reason : c.unsupported) {
     unsupported.push_back(Text(reason));
   }
+  Json config = Json::object();
+  for (const auto& [key, value] : c.config) config[key] = Json::parse(value);
   return {{"model_type", Text(c.model_type)},
-          {"config", ToJson(c.config)},
+          {"config", config},
           {"parameters", c.parameters},
           {"tensors", c.tensors},
           {"tensor_bytes", Counts(c.tensor_bytes)},

@@ -77,6 +77,8 @@ Inspection SampleBundle() {
   info.kv_type = "FLOAT32";
   info.vocab_size = 1000;
   info.recipe = Recipe::kInt8;
+  info.embedder_path = "model.litertlm: embedder";
+  info.notes = {"a note on how this file is run"};
   InspectedModel& damaged = result.models.emplace_back();
   damaged.model_type = "embedder";
   damaged.damage = "model.litertlm: section 1 is damaged or incomplete";
@@ -108,7 +110,12 @@ Inspection SampleCheckpoint() {
                        .checkpoint = {}};
   InspectedCheckpoint& c = result.checkpoint.emplace();
   c.model_type = "mamba";
-  c.config = {{"hidden_size", "576"}, {"rope_scaling", "{\"factor\":8.0}"}};
+  c.config = {
+      {"hidden_size", "576"},
+      {"hidden_act", "\"silu\\u001b[31m\""},
+      {"rope_scaling",
+       R"({"factor":8.0,"rope_type":"llama3","original_max_position_embeddings":8192,"high_freq_factor":4.0})"},
+      {"layer_types", R"(["full",{"a":[1,2]},{}])"}};
   c.parameters = 134'515'008;
   c.tensors = 272;
   c.tensor_bytes = {{"BF16", 269'030'016}};
@@ -119,9 +126,32 @@ Inspection SampleCheckpoint() {
   return result;
 }
 
+// A .task with an embedder of its own.
+Inspection SampleTask() {
+  Inspection result = {.path = "model.task",
+                       .kind = ".task",
+                       .bytes = 4567,
+                       .bundle = {},
+                       .models = {},
+                       .checkpoint = {}};
+  InspectedBundle& bundle = result.bundle.emplace();
+  bundle.sections = {{"TFLiteModel", 56, 4000, {{"name", "TF_LITE_EMBEDDER"}}}};
+  LlmMetadata& metadata = bundle.llm_metadata.emplace();
+  metadata.stop_tokens = {{.ids = {}, .text = "<eos>"}};
+  metadata.session_prefix = "Be brief.";
+  metadata.single_turn = {"<user>", "</user>\n"};
+  metadata.bytes_to_unicode = true;
+  bundle.tokenizer = "SentencePiece model, 46 bytes";
+  InspectedModel& model = result.models.emplace_back();
+  model.model_type = "embedder";
+  model.embeddings = {{"prefill_embedder_8", 8, {64}},
+                      {"decode_per_layer\x1B", 1, {2, 32}}};
+  return result;
+}
+
 std::string All(std::string (*report)(const Inspection&)) {
   return report(SampleBundle()) + report(SampleUnsupported()) +
-         report(SampleCheckpoint());
+         report(SampleCheckpoint()) + report(SampleTask());
 }
 
 TEST(InspectionReport, IsAsApproved) {
@@ -144,6 +174,7 @@ TEST(InspectionReport, FitsTheTerminalAndSendsNoEscapes) {
 TEST(InspectionJson, IsAsApproved) {
   ExpectApproved("inspect.json", InspectionJson(SampleBundle()));
   ExpectApproved("inspect_checkpoint.json", InspectionJson(SampleCheckpoint()));
+  ExpectApproved("inspect_task.json", InspectionJson(SampleTask()));
 }
 
 TEST(InspectionJson, CanBeReadBack) {

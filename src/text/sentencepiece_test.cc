@@ -44,6 +44,43 @@ INSTANTIATE_TEST_SUITE_P(Models, SentencePiece,
                                            "llama2_model_squeezed"),
                          [](const auto& info) { return info.param; });
 
+// Models by litert-torch's conversion of a BPE tokenizer, ids by Python's
+// SentencePiece (tools/containers.py).
+TEST(PlainSentencePiece, EncodesAsPythonDoes) {
+  for (const bool bytes : {false, true}) {
+    const std::string directory = ModelPath(
+        bytes ? "smollm2_sentencepiece_bytes" : "smollm2_sentencepiece");
+    const auto tokenizer = Tokenizer::FromSentencePiece(
+        ReadFile(directory + "/tokenizer.model"), directory, bytes);
+    const auto samples = ReadJsonFile(directory + "/samples.json")["samples"];
+    ASSERT_GT(samples.size(), 300u);
+    for (const auto& sample : samples) {
+      const std::string text = sample["text"];
+      const Ids ids = sample["ids"].get<Ids>();
+      EXPECT_EQ(tokenizer.Encode(text, true), ids) << text;
+      if (bytes) {
+        EXPECT_EQ(tokenizer.Decode(ids, true), text);
+      }
+    }
+    EXPECT_EQ(tokenizer.TokenToId("<|im_end|>"), 2);
+    EXPECT_EQ(tokenizer.TokenToId("no such piece"), std::nullopt);
+  }
+}
+
+// "<s>" in a text is text, and a space in front is a piece's, as the runtimes
+// of bundles have it.
+TEST(PlainSentencePiece, TextHoldsNoSpecialTokens) {
+  const auto tokenizer = Tokenizer::FromSentencePiece(
+      ReadFile(ModelPath("llama2_model_legacy/tokenizer.model")), "m", false);
+  EXPECT_EQ(tokenizer.vocab_size(), 32000);
+  EXPECT_EQ(tokenizer.TokenToId("<s>"), 1);
+  EXPECT_GT(tokenizer.Encode("<s>", true).size(), 2u);
+  EXPECT_EQ(tokenizer.Decode(Ids{1, 15043, 13, 3186, -1, 40000}, true),
+            "<s> Hello\n world");
+  EXPECT_THAT([] { Tokenizer::FromSentencePiece("no model", "a.task", false); },
+              ThrowsMessage<Error>(HasSubstr("a.task")));
+}
+
 // The same vocabulary as tokenizer.json: texts of the same ids are the same.
 TEST(SentencePieceDecode, EqualsTheDecoderOfTokenizerJson) {
   const auto expected = ReadJsonFile(ExpectedPath("text/llama2.json"));

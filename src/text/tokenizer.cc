@@ -165,6 +165,13 @@ Tokenizer Tokenizer::FromJson(std::string_view text,
   return Tokenizer(Impl::OpenHuggingFace(text, origin));
 }
 
+Tokenizer Tokenizer::FromSentencePiece(std::string_view model,
+                                       const std::string& origin,
+                                       bool bytes_to_unicode) {
+  return Tokenizer(
+      Impl::OpenPlainSentencePiece(model, origin, bytes_to_unicode));
+}
+
 Tokenizer Tokenizer::Open(const std::string& directory) {
   std::error_code ignored;
   const std::string json = directory + "/tokenizer.json";

@@ -29,6 +29,16 @@ class Tokenizer {
   // The same for the content of a tokenizer.json; `origin` names it in
   // messages.
   static Tokenizer FromJson(std::string_view text, const std::string& origin);
+  // The content of a tokenizer.model as LiteRT-LM and MediaPipe run it: the
+  // text as a whole, without tokens added by anything else, so that "<s>" in a
+  // text is no token but text. With `bytes_to_unicode` the pieces are written
+  // in GPT-2's alphabet, one character for each byte, and text is put into it
+  // before and out of it after. Encode adds no special tokens and Decode skips
+  // none, whatever is asked. Throws Error when SentencePiece does not take the
+  // model.
+  static Tokenizer FromSentencePiece(std::string_view model,
+                                     const std::string& origin,
+                                     bool bytes_to_unicode);
 
   struct Impl;  // text/tokenizer_impl.h
   ~Tokenizer();

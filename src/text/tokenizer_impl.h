@@ -25,6 +25,9 @@ struct Tokenizer::Impl {
   static std::unique_ptr<Impl> OpenHuggingFace(std::string_view text,
                                                const std::string& origin);
   static std::unique_ptr<Impl> OpenSentencePiece(const std::string& directory);
+  static std::unique_ptr<Impl> OpenPlainSentencePiece(std::string_view model,
+                                                      const std::string& origin,
+                                                      bool bytes_to_unicode);
 };
 
 }  // namespace verify_tflite

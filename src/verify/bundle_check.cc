@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <iterator>
 #include <optional>
 #include <set>
@@ -109,6 +110,7 @@ class BundleChecker {
   }
 
   void OpenTokenizer();
+  bool IsOwnTokenizer(std::string_view json) const;
   void CheckStopTokens();
   void CheckTemplate();
   void CheckChat(const Chat& chat, const ChatTemplate& own,
@@ -121,8 +123,19 @@ class BundleChecker {
                   const std::optional<ChatTemplate>& theirs);
   bool Makes(const Rendered& found, const std::string& own) const;
   void CheckTokenizer();
-  void CompareHfTokenizers();
-  void CompareVocabulary(std::string_view sentencepiece, Check& check);
+  // Each describes the first difference and counts them.
+  struct Difference {
+    int64_t count = 0;
+    std::string evidence;
+    void Add(const std::string& own, const std::string& theirs) {
+      if (++count > 1) return;
+      evidence = fmt::format("checkpoint: {}\nbundle: {}", own, theirs);
+    }
+  };
+  std::vector<std::string_view> Texts() const;
+  Difference CompareIds() const;
+  Difference CompareTokens(int64_t size) const;
+  Difference ComparePieces(std::string_view sentencepiece, int64_t& size) const;
 
   Rendered RenderTheirs(const std::optional<ChatTemplate>& chat_template,
                         std::span<const ChatMessage> messages,
@@ -133,6 +146,8 @@ class BundleChecker {
   }
   std::vector<int32_t> Ids(const BundleToken& token) const {
     if (!token.ids.empty()) return token.ids;
+    // As LiteRT-LM does (engine_settings.cc).
+    if (const auto id = BundleTokenizer().TokenToId(token.text)) return {*id};
     return BundleTokenizer().Encode(token.text, false);
   }
   std::string StartText() const {
@@ -154,6 +169,8 @@ class BundleChecker {
   // The bundle's tokenizer.json is the checkpoint's, byte for byte.
   bool same_tokenizer_ = false;
   std::optional<Tokenizer> tokenizer_;  // the bundle's, where it is another
+  // What the bundle makes of the first chat that its template takes.
+  std::string prompt_;
   Check start_;
   Check template_;
   std::optional<Check> parts_;  // where there is a Jinja template to ask
@@ -161,14 +178,24 @@ class BundleChecker {
 
 void BundleChecker::OpenTokenizer() {
   const auto json = input_.bundle.ReadHfTokenizer();
-  if (!json) return;
-  const MappedFile own(input_.directory + "/tokenizer.json");
-  const std::string_view own_json(
-      reinterpret_cast<const char*>(own.bytes().data()), own.bytes().size());
-  same_tokenizer_ = *json == own_json;
-  if (same_tokenizer_) return;
-  tokenizer_ =
-      Tokenizer::FromJson(*json, input_.bundle.path() + ": the tokenizer");
+  const std::string what = input_.bundle.path() + ": the tokenizer";
+  if (json) {
+    same_tokenizer_ = IsOwnTokenizer(*json);
+    if (!same_tokenizer_) tokenizer_ = Tokenizer::FromJson(*json, what);
+  } else if (const auto model = input_.bundle.SentencePieceModel()) {
+    tokenizer_ =
+        Tokenizer::FromSentencePiece(*model, what, metadata_.bytes_to_unicode);
+  }
+}
+
+bool BundleChecker::IsOwnTokenizer(std::string_view json) const {
+  const std::string path = input_.directory + "/tokenizer.json";
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return false;
+  const MappedFile own(path);
+  return json ==
+         std::string_view(reinterpret_cast<const char*>(own.bytes().data()),
+                          own.bytes().size());
 }
 
 // The runtime stops where a sequence of token ids is complete
@@ -225,8 +252,13 @@ BundleChecker::Rendered BundleChecker::RenderTheirs(
       return {"", e.what()};
     }
   }
+  std::string text = metadata_.session_prefix;
+  if (metadata_.single_turn) {
+    text += metadata_.single_turn->prefix + messages.back().content +
+            metadata_.single_turn->suffix;
+    return {text, ""};
+  }
   // As LiteRT-LM's default template does (prompt_template_utils.cc).
-  std::string text;
   for (const ChatMessage& message : messages) {
     const auto& affixes = message.role == "user"     ? metadata_.user
                           : message.role == "system" ? metadata_.system
@@ -260,7 +292,15 @@ void BundleChecker::CheckTemplate() {
     CheckPlainPrompt(theirs);
     return;
   }
-  for (const Chat& chat : Chats()) CheckChat(chat, *own, theirs);
+  for (const Chat& chat : Chats()) {
+    if (metadata_.single_turn && chat.messages.size() > 1) {
+      if (template_.outcome != Outcome::kPass) continue;
+      template_.detail =
+          "One turn of the user: the bundle says nothing of others.";
+      continue;
+    }
+    CheckChat(chat, *own, theirs);
+  }
   if (theirs && template_.outcome != Outcome::kBroken) CheckParts(*own, theirs);
 }
 
@@ -279,6 +319,7 @@ void BundleChecker::CheckChat(const Chat& chat, const ChatTemplate& own,
         RenderTheirs(theirs, chat.messages, ContentForm::kParts);
     if (Makes(of_parts, expected.text)) found = std::move(of_parts);
   }
+  if (prompt_.empty()) prompt_ = found.text;
   if (!expected.error.empty() && !found.error.empty()) return;
   if (expected.error.empty() && found.error.empty()) {
     CompareTexts(chat.name, expected.text, found.text);
@@ -385,6 +426,7 @@ void BundleChecker::CheckPlainPrompt(
   const Chat chat = Chats().front();
   const std::string& plain = chat.messages.front().content;
   const Rendered found = RenderTheirs(theirs, chat.messages);
+  prompt_ = found.text;
   if (found.text != plain) {
     Find(template_, "template-differs",
          "The bundle has a chat template, the checkpoint has none.",
@@ -408,68 +450,71 @@ void BundleChecker::CheckPlainPrompt(
 }
 
 void BundleChecker::CheckTokenizer() {
+  Check check = {.name = "tokenizer", .outcome = Outcome::kPass};
   if (tokenizer_) {
-    CompareHfTokenizers();
-    return;
-  }
-  Check check = {.name = "tokenizer", .outcome = Outcome::kNotChecked};
-  if (same_tokenizer_) {
-    check.outcome = Outcome::kPass;
-  } else if (const auto model = input_.bundle.SentencePieceModel()) {
-    CompareVocabulary(*model, check);
-  } else {
+    int64_t size =
+        std::max(input_.tokenizer.vocab_size(), tokenizer_->vocab_size());
+    const auto model = input_.bundle.SentencePieceModel();
+    const bool pieces = !input_.bundle.ReadHfTokenizer() && model;
+    const Difference ids = CompareIds();
+    const Difference tokens =
+        pieces ? ComparePieces(*model, size) : CompareTokens(size);
+    if (ids.count + tokens.count > 0) {
+      Find(check, "tokenizer-differs",
+           fmt::format("The bundle's tokenizer differs for {} of {} texts and "
+                       "{} of {} {}.",
+                       ids.count, Texts().size(), tokens.count, size,
+                       pieces ? "pieces" : "tokens"),
+           ids.count > 0 ? ids.evidence : tokens.evidence);
+    }
+  } else if (!same_tokenizer_) {
     Find(check, "tokenizer-differs", "The bundle has no tokenizer.", "");
   }
   v_.bundle_checks.push_back(check);
 }
 
-void BundleChecker::CompareHfTokenizers() {
-  Check check = {.name = "tokenizer", .outcome = Outcome::kPass};
-  int64_t differing = 0;
-  std::string evidence;
-  const auto differ = [&](const std::string& own, const std::string& theirs) {
-    if (++differing == 1) {
-      evidence = fmt::format("checkpoint: {}\nbundle: {}", own, theirs);
-    }
-  };
-  for (const std::string_view text : kTexts) {
+std::vector<std::string_view> BundleChecker::Texts() const {
+  std::vector<std::string_view> texts(std::begin(kTexts), std::end(kTexts));
+  // Names of special tokens in a prompt are tokens to one library and text to
+  // the other.
+  if (!prompt_.empty()) texts.push_back(prompt_);
+  return texts;
+}
+
+BundleChecker::Difference BundleChecker::CompareIds() const {
+  Difference difference;
+  for (const std::string_view text : Texts()) {
     const auto own = input_.tokenizer.Encode(text, false);
     const auto theirs = tokenizer_->Encode(text, false);
-    if (own != theirs) {
-      differ(fmt::format("{} is {}", Quote(text), fmt::join(own, " ")),
-             fmt::format("{}", fmt::join(theirs, " ")));
-    }
+    if (own == theirs) continue;
+    difference.Add(fmt::format("{} is {}", Quote(text), fmt::join(own, " ")),
+                   fmt::format("{}", fmt::join(theirs, " ")));
   }
-  const int64_t texts = differing;
-  const int64_t size =
-      std::max(input_.tokenizer.vocab_size(), tokenizer_->vocab_size());
+  return difference;
+}
+
+BundleChecker::Difference BundleChecker::CompareTokens(int64_t size) const {
+  Difference difference;
   for (int32_t id = 0; id < size; ++id) {
     const std::span<const int32_t> one(&id, 1);
     const std::string own = input_.tokenizer.Decode(one, false);
     const std::string theirs = tokenizer_->Decode(one, false);
-    if (own != theirs) {
-      differ(fmt::format("token {} is {}", id, Quote(own)), Quote(theirs));
-    }
+    if (own == theirs) continue;
+    difference.Add(fmt::format("token {} is {}", id, Quote(own)),
+                   Quote(theirs));
   }
-  if (differing > 0) {
-    Find(check, "tokenizer-differs",
-         fmt::format("The bundle's tokenizer differs for {} of {} texts and "
-                     "{} of {} tokens.",
-                     texts, std::size(kTexts), differing - texts, size),
-         evidence);
-  }
-  v_.bundle_checks.push_back(check);
+  return difference;
 }
 
 // SentencePiece's ModelProto { pieces = 1 { piece = 1, type = 3 } }
 // (sentencepiece_model.proto): the pieces must be the checkpoint's tokens.
-void BundleChecker::CompareVocabulary(std::string_view sentencepiece,
-                                      Check& check) {
+// `size` becomes their number.
+BundleChecker::Difference BundleChecker::ComparePieces(
+    std::string_view sentencepiece, int64_t& size) const {
   constexpr int64_t kUnused = 5;
   const std::string what = input_.bundle.path() + ": the SentencePiece model";
-  int64_t count = 0;
-  int64_t differing = 0;
-  std::string evidence;
+  Difference difference;
+  size = 0;
   for (ProtoReader model(sentencepiece, what); model.Next();) {
     if (model.field() != 1) continue;
     std::string_view piece;
@@ -478,27 +523,17 @@ void BundleChecker::CompareVocabulary(std::string_view sentencepiece,
       if (reader.field() == 1) piece = reader.Bytes();
       if (reader.field() == 3) type = reader.Int();
     }
-    const int64_t id = count++;
+    const int64_t id = size++;
     if (type == kUnused) continue;
-    const auto own = input_.tokenizer.TokenToId(piece);
-    if (own && *own == id) continue;
-    if (++differing > 1) continue;
-    evidence = fmt::format(
-        "bundle: piece {} is {}\ncheckpoint: {}", id, Quote(piece),
-        own ? fmt::format("that is token {}", *own) : "has no such token");
+    if (input_.tokenizer.TokenToId(piece) == id) continue;
+    // litert-torch's tokenizer_to_sentencepiece makes pieces of tokens' texts.
+    const auto one = static_cast<int32_t>(id);
+    const std::string own = input_.tokenizer.Decode({&one, 1}, false);
+    if (own == tokenizer_->Decode({&one, 1}, false)) continue;
+    difference.Add(fmt::format("token {} is {}", id, Quote(own)),
+                   fmt::format("piece {} is {}", id, Quote(piece)));
   }
-  if (differing > 0 || count == 0) {
-    Find(check, "tokenizer-differs",
-         fmt::format("{} of {} pieces of the bundle's SentencePiece model are "
-                     "other tokens than the checkpoint's.",
-                     differing, count),
-         evidence);
-    return;
-  }
-  check.detail = fmt::format(
-      "The {} pieces of the bundle's SentencePiece model are the checkpoint's "
-      "tokens; how it splits text was not compared.",
-      count);
+  return difference;
 }
 
 }  // namespace

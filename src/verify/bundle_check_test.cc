@@ -46,6 +46,12 @@ std::vector<Check> Checks(const Verification& v) {
   return checks;
 }
 
+std::string Evidence(const Verification& v) {
+  std::string text;
+  for (const Finding& f : v.findings) text += f.sentence + "\n" + f.evidence;
+  return text;
+}
+
 // Expects that one check and finding of four, the others passed.
 void ExpectOnly(const Verification& v, const std::string& check,
                 const std::string& id, const std::string& evidence) {
@@ -54,13 +60,13 @@ void ExpectOnly(const Verification& v, const std::string& check,
         << c.name;
   }
   EXPECT_EQ(Checks(v).size(), 4u);
-  ASSERT_EQ(v.findings.size(), 1u);
+  ASSERT_EQ(v.findings.size(), 1u) << Evidence(v);
   EXPECT_EQ(v.findings[0].id, id);
   EXPECT_THAT(v.findings[0].evidence, HasSubstr(evidence));
 }
 
 void ExpectSame(const Verification& v) {
-  EXPECT_THAT(v.findings, IsEmpty());
+  EXPECT_THAT(v.findings, IsEmpty()) << Evidence(v);
   ASSERT_EQ(Checks(v).size(), 4u);
   for (const Check& c : Checks(v)) {
     EXPECT_EQ(c.outcome, Outcome::kPass) << c.name;
@@ -206,6 +212,93 @@ TEST(BundleCheck, ATemplateForPartsAlone) {
   ExpectSame(v);
   ASSERT_NE(Parts(v), nullptr);
   EXPECT_EQ(Parts(v)->outcome, Outcome::kPass);
+}
+
+// Llama 2's tokenizer.model as a checkpoint's, with a template.
+class Llama2Checkpoint {
+ public:
+  explicit Llama2Checkpoint(
+      const std::string& source = kHeadings,
+      const std::string& tokenizer = "llama2_model_legacy") {
+    std::filesystem::copy(ModelPath(tokenizer), dir_.path());
+    if (!source.empty()) dir_.Write("chat_template.jinja", source);
+  }
+  std::string path() const { return dir_.path(); }
+
+  static constexpr const char* kHeadings =
+      "<s>{% for m in messages %}### {{ m.role | title }}:\n"
+      "{{ m.content }}\n{% endfor %}### Assistant:{{ '\n' }}";
+
+ private:
+  TempDir dir_;
+};
+
+TEST(TaskCheck, ASoundFile) {
+  const Llama2Checkpoint checkpoint;
+  ExpectSame(Compare("tiny.task", checkpoint.path()));
+  ExpectSame(Compare("tiny_llm_metadata.task", checkpoint.path()));
+}
+
+// The template without roles is held to one turn, and that is said.
+TEST(TaskCheck, ATemplateForOneTurn) {
+  const Verification v = Compare("tiny_ids.task", Llama2Checkpoint().path());
+  ExpectSame(v);
+  EXPECT_THAT(v.bundle_checks[2].detail, HasSubstr("One turn of the user"));
+}
+
+TEST(TaskCheck, AnotherStopToken) {
+  ExpectOnly(Compare("tiny_wrong_stop.task", Llama2Checkpoint().path()),
+             "stop_tokens", "stop-token-differs",
+             "only the checkpoint stops at: 2 \"</s>\"\n"
+             "only the bundle stops at: 0 \"<unk>\"");
+}
+
+TEST(TaskCheck, AnotherTemplate) {
+  const Llama2Checkpoint checkpoint("<s>{{ messages[0].content }}");
+  ExpectOnly(Compare("tiny.task", checkpoint.path()), "chat_template",
+             "template-differs", "bundle: \"<s>### User:\\nWhat is AI?");
+}
+
+TEST(TaskCheck, AStartTokenThatTheCheckpointLacks) {
+  const Llama2Checkpoint checkpoint(Llama2Checkpoint::kHeadings + 3);
+  ExpectOnly(Compare("tiny.task", checkpoint.path()), "start_token",
+             "start-token-differs", "start token \"<s>\"");
+}
+
+// Same pieces, other normalisation: only ids show it.
+TEST(TaskCheck, ATokenizerThatDropsSpaces) {
+  ExpectOnly(Compare("tiny_wrong_tokenizer.task", Llama2Checkpoint().path()),
+             "tokenizer", "tokenizer-differs", " leading and trailing ");
+}
+
+// "<|user|>" is a token of the checkpoint's, added to its vocabulary, and seven
+// pieces of text to SentencePiece.
+TEST(TaskCheck, AddedTokensInThePrompt) {
+  const Llama2Checkpoint checkpoint(
+      "<s><|user|>\n{{ messages[0].content }}\n<|assistant|>{{ '\n' }}");
+  const Verification v = Compare("tiny_added_tokens.task", checkpoint.path());
+  ExpectOnly(v, "tokenizer", "tokenizer-differs", "<|user|>");
+  EXPECT_THAT(Evidence(v), HasSubstr("for 1 of 31 texts"));
+}
+
+// The same vocabulary as tokenizer.json.
+TEST(TaskCheck, TheCheckpointHasTokenizerJson) {
+  const Llama2Checkpoint checkpoint(Llama2Checkpoint::kHeadings,
+                                    "llama2_tokenizer");
+  ExpectSame(Compare("tiny.task", checkpoint.path()));
+}
+
+// litert-torch's own conversion of a BPE tokenizer, as texts of tokens and in
+// GPT-2's alphabet. Its authors, too, count texts that it splits in other ways;
+// sentencepiece_test.cc has the ids from Python.
+TEST(BundleCheck, ABpeTokenizerAsSentencePiece) {
+  const std::string why = "is 11355 216 5600 28 256 1296\nbundle: 11355 256";
+  const Verification texts = Compare("tiny_sentencepiece.litertlm");
+  ExpectOnly(texts, "tokenizer", "tokenizer-differs", why);
+  EXPECT_THAT(Evidence(texts),
+              HasSubstr("for 19 of 31 texts and 0 of 49152 pieces"));
+  const Verification bytes = Compare("tiny_bytes.task");
+  EXPECT_THAT(Evidence(bytes), AllOf(HasSubstr(why), HasSubstr("for 4 of 31")));
 }
 
 }  // namespace
