@@ -33,8 +33,8 @@ Position At(int64_t index, int32_t reference, int32_t candidate, double margin,
 
 void SetTexts(Position& p, std::string_view reference,
               std::string_view candidate) {
-  p.reference_text = reference;
-  p.candidate_text = candidate;
+  p.reference_text = std::string(reference);
+  p.candidate_text = std::string(candidate);
 }
 
 PromptResult WithATie() {
@@ -61,7 +61,7 @@ PromptResult WithDifferences() {
               {8, 9}};
   r.reference_text = "äö";
   r.candidate_text = "äü";
-  r.shared_text = "\uFFFD";  // half a character: the texts decide
+  r.shared_text = std::string("\uFFFD");  // half a character: the texts decide
   for (int32_t i = 0; i < 7; ++i) {
     r.reference_ids.push_back(20);
     r.candidate_ids.push_back(30);
@@ -74,7 +74,7 @@ PromptResult WithDifferences() {
 // Grows with the position, as a wrong RoPE base does.
 Evaluation GrowingWorse() {
   Evaluation e;
-  e.source = "built-in";
+  e.source = std::string("built-in");
   e.through_prefill = true;
   for (int64_t i = 0; i < 40; ++i) {
     e.ids.push_back(static_cast<int32_t>(100 + i));
