@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "base/utf8.h"
 
@@ -16,11 +17,21 @@ bool IsContinuation(char byte) {
   return (static_cast<uint8_t>(byte) & 0xC0) == 0x80;
 }
 
-// U+2400 and following.
-void AppendPicture(uint8_t control, std::string& out) {
-  const int code = control == 0x7F ? 0x21 : control;
-  out += "\xE2\x90";
-  out += static_cast<char>(0x80 + code);
+void AppendControl(char c, std::string& out) {
+  switch (c) {
+    case '\n':
+      out += "\\n";
+      return;
+    case '\t':
+      out += "\\t";
+      return;
+    case '\r':
+      out += "\\r";
+      return;
+    default:
+      fmt::format_to(std::back_inserter(out), "\\u{:04X}",
+                     static_cast<uint8_t>(c));
+  }
 }
 
 // Replaces a character of more than one byte that is not to be shown.
@@ -33,7 +44,7 @@ std::string_view Visible(std::string_view character) {
 
 }  // namespace
 
-std::string EscapeMarkup(std::string_view text, bool keep_lines) {
+std::string ShowControls(std::string_view text, bool keep_lines) {
   const std::string valid = ReplaceInvalidUtf8(text);
   std::string out;
   out.reserve(valid.size());
@@ -44,22 +55,37 @@ std::string EscapeMarkup(std::string_view text, bool keep_lines) {
     const char c = character[0];
     const bool line = c == '\n' || c == '\t' || c == '\r';
     i = end;
-    if (c == '&') {
-      out += "&amp;";
-    } else if (c == '<') {
-      out += "&lt;";
-    } else if (c == '>') {
-      out += "&gt;";
-    } else if (c == '"') {
-      out += "&quot;";
-    } else if (c == '\'') {
-      out += "&#39;";
-    } else if (line && keep_lines) {
-      out += c;
-    } else if ((c >= 0 && c < 0x20) || c == 0x7F) {
-      AppendPicture(static_cast<uint8_t>(c), out);
+    if (((c >= 0 && c < 0x20) || c == 0x7F) && !(line && keep_lines)) {
+      AppendControl(c, out);
     } else {
       out += Visible(character);
+    }
+  }
+  return out;
+}
+
+std::string EscapeMarkup(std::string_view text, bool keep_lines) {
+  std::string out;
+  out.reserve(text.size());
+  for (const char c : ShowControls(text, keep_lines)) {
+    switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;

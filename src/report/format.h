@@ -11,10 +11,13 @@
 
 namespace verify_tflite {
 
-// `text` as content or as a quoted attribute of XML 1.0 and HTML: & < > " ' as
-// references. What XML 1.0 has no place for is made visible: ill-formed UTF-8,
-// C1 controls, U+FFFE and U+FFFF as U+FFFD, other controls as their pictures
-// (U+2400…); so are line breaks and tabs unless `keep_lines`.
+// `text` with what XML 1.0 has no place for made visible: ill-formed UTF-8, C1
+// controls, U+FFFE and U+FFFF as U+FFFD, other controls as \u001B; line breaks
+// and tabs as \n, \t and \r, unless `keep_lines`.
+std::string ShowControls(std::string_view text, bool keep_lines = false);
+
+// ShowControls as content or as a quoted attribute of XML 1.0 and HTML: & < > "
+// ' as references.
 std::string EscapeMarkup(std::string_view text, bool keep_lines = false);
 
 // The first `max_bytes` of `text`, cut between characters, with "…" where

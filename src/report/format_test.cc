@@ -14,14 +14,14 @@ TEST(EscapeMarkup, LeavesNothingThatIsMarkup) {
 
 TEST(EscapeMarkup, ShowsWhatXmlHasNoPlaceFor) {
   using namespace std::string_view_literals;
-  EXPECT_EQ(EscapeMarkup("\x1B[31m\0\x7F"sv), "␛[31m␀␡");
+  EXPECT_EQ(EscapeMarkup("\x1B[31m\0\x7F"sv), "\\u001B[31m\\u0000\\u007F");
   EXPECT_EQ(EscapeMarkup("\xC2\x85|\uFFFE|\uFFFF|\xFF|\uFFFD"),
             "\uFFFD|\uFFFD|\uFFFD|\uFFFD|\uFFFD");
   EXPECT_EQ(EscapeMarkup("äö…🙂"), "äö…🙂");
 }
 
 TEST(EscapeMarkup, KeepsLinesWhereAsked) {
-  EXPECT_EQ(EscapeMarkup("a\n\tb\r"), "a␊␉b␍");
+  EXPECT_EQ(EscapeMarkup("a\n\tb\r"), "a\\n\\tb\\r");
   EXPECT_EQ(EscapeMarkup("a\n\tb\r", true), "a\n\tb\r");
 }
 

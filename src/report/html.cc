@@ -48,7 +48,7 @@ pre,.text{white-space:pre-wrap;overflow-wrap:anywhere;margin:0}
 .verdict.bad{border-left-color:var(--bad)}.verdict.bad .word{color:var(--bad)}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin-top:14px}
 .card{background:var(--card);border:1px solid var(--edge);border-radius:10px;padding:12px 14px}
-.card b{display:block;font-size:21px;font-weight:650;font-variant-numeric:tabular-nums;line-height:1.25}
+.card b{display:block;font-size:19px;font-weight:650;font-variant-numeric:tabular-nums;line-height:1.25}
 .card span{color:var(--soft);font-size:13px}
 .pair{display:grid;grid-template-columns:max-content 1fr;gap:2px 14px;margin:14px 0 0;font-size:14px}
 .pair dt{color:var(--soft)}.pair dd{margin:0;overflow-wrap:anywhere}
@@ -170,10 +170,12 @@ void AddCards(const Verification& v, std::string& out) {
           out);
   AddCard(Figure(a.kld.p99), "nats, 99th percentile", out);
   const int64_t differing = a.flips + a.ties;
-  AddCard(
-      fmt::format("{} of {}", a.positions - differing, a.positions),
-      fmt::format("greedy choices agree<br>{} ties, {} flips", a.ties, a.flips),
-      out);
+  AddCard(fmt::format("{:.1f} %",
+                      100 * static_cast<double>(a.positions - differing) /
+                          static_cast<double>(a.positions)),
+          fmt::format("of {} greedy choices agree<br>{} ties, {} flips",
+                      a.positions, a.ties, a.flips),
+          out);
   AddCard(Figure(a.max_abs),
           v.limits.tolerance
               ? fmt::format("largest |logit difference|<br>limit {}",

@@ -17,21 +17,6 @@ constexpr size_t kMaxItems = 20;      // rows of a list
 // Of the whole; a comment on GitHub takes 65,536 characters.
 constexpr size_t kMaxBytes = 60'000;
 
-// As it stands, in a table, too: nothing in it is markup, a mention or a link.
-std::string Plain(std::string_view text) {
-  std::string out;
-  for (const char c : EscapeMarkup(text)) {
-    // References of EscapeMarkup stay: & and ; are not among these.
-    if (std::string_view("\\`*_{}[]()+-.!|~$@:").find(c) !=
-        std::string_view::npos) {
-      out += fmt::format("&#{};", static_cast<int>(c));
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
-
 // Sentences of this program's own making, which may quote others' text.
 std::string Sentence(std::string_view text) {
   std::string out;
@@ -45,12 +30,28 @@ std::string Sentence(std::string_view text) {
   return out;
 }
 
-std::string Code(std::string_view text) {
-  return "<code>" + Plain(text) + "</code>";
+// A code span, in which nothing is markup, a mention or a link: between more
+// backticks than it holds in a row (GitHub Flavored Markdown, 6.3). In a table
+// | ends the cell even there.
+std::string Code(std::string_view text, bool in_table = false) {
+  const std::string shown = ShowControls(text);
+  std::string out;
+  size_t longest = 0;
+  size_t run = 0;
+  for (const char c : shown) {
+    run = c == '`' ? run + 1 : 0;
+    longest = std::max(longest, run);
+    if (c == '|' && in_table) out += '\\';
+    out += c;
+  }
+  const std::string fence(longest + 1, '`');
+  const bool pad = longest > 0 || shown.empty() || shown.front() == ' ';
+  return fmt::format("{}{}{}{}{}", fence, pad ? " " : "", out, pad ? " " : "",
+                     fence);
 }
 
 std::string Quoted(std::string_view text) {
-  return Code(Quote(Shorten(text, kMaxText)));
+  return Code(Quote(Shorten(text, kMaxText)), true);
 }
 
 std::string Status(Outcome outcome) {
@@ -84,7 +85,7 @@ void AppendFindings(const Verification& v, std::string& out) {
   const size_t shown = std::min(v.findings.size(), kMaxItems);
   for (size_t i = 0; i < shown; ++i) {
     const Finding& f = v.findings[i];
-    out += fmt::format("- **{}** ({}): {}\n", Plain(f.id), WordOf(f.severity),
+    out += fmt::format("- **{}** ({}): {}\n", Code(f.id), WordOf(f.severity),
                        Sentence(Shorten(f.sentence, kMaxEvidence)));
     std::string_view rest = f.evidence;
     rest = rest.substr(0, kMaxEvidence);
@@ -115,7 +116,7 @@ void AppendChecks(const Verification& v, std::string& out) {
   if (rows.empty()) return;
   out += "\n| check | result | figures | |\n|---|---|---|---|\n";
   for (const auto& [group, c] : rows) {
-    out += fmt::format("| {}{} | {} | {} | {} |\n", group, Plain(c->name),
+    out += fmt::format("| {}{} | {} | {} | {} |\n", group, Code(c->name, true),
                        Status(c->outcome), FiguresOf(*c),
                        Sentence(Shorten(c->detail, kMaxText)));
   }
@@ -160,7 +161,7 @@ void AppendEvaluation(const Verification& v, std::string& out) {
   const size_t passages = std::min(v.evaluation.passages.size(), kMaxItems);
   for (size_t i = 0; i < passages; ++i) {
     const Passage& p = v.evaluation.passages[i];
-    AppendRow(Plain(Shorten(p.name, kMaxText)), p.figures, out);
+    AppendRow(Sentence(Shorten(p.name, kMaxText)), p.figures, out);
   }
   for (const Bucket& b : v.buckets) {
     AppendRow(fmt::format("positions {}–{}", b.begin, b.end - 1), b.figures,

@@ -19,13 +19,13 @@ TEST(MarkdownReport, IsAsApproved) {
 
 TEST(MarkdownReport, HostileTextStaysText) {
   Verification v = SampleVerification();
-  v.prompts[0].prompt.text = "` </code> <b> | @someone [a](b) **x** \n# h";
+  v.prompts[0].prompt.text = "`` </code> <b> | @someone [a](b) **x** \n# h";
   v.findings[0].sentence = "@someone ![x](y)\n# h <img>";
   const std::string text = MarkdownReport(v);
-  EXPECT_THAT(text, Not(HasSubstr("@someone")));
-  EXPECT_THAT(text, Not(HasSubstr("[a](b)")));
-  EXPECT_THAT(text, Not(HasSubstr("[x](y)")));
-  EXPECT_THAT(text, Not(HasSubstr("<b>")));
+  EXPECT_THAT(text,
+              HasSubstr("| ``` \"`` </code> <b> \\| @someone [a](b) **x** "
+                        "\\n# h\" ``` |"));
+  EXPECT_THAT(text, HasSubstr("&#64;someone !&#91;x&#93;(y)"));
   EXPECT_THAT(text, Not(HasSubstr("<img>")));
   EXPECT_THAT(text, Not(HasSubstr("\n# h")));
 }

@@ -42,7 +42,7 @@ std::optional<std::string> FindChromium() {
 }
 
 // Runs a program with standard error in `log`; its exit code, or -1.
-int Run(std::vector<std::string> arguments, const std::string& log) {
+int RunProgram(std::vector<std::string> arguments, const std::string& log) {
   const pid_t child = fork();
   if (child == 0) {
     const int file = open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -172,7 +172,7 @@ class Page : public ::testing::TestWithParam<std::string> {
     const std::string name = GetParam() + (dark ? "_dark.png" : "_light.png");
     const std::string shot =
         keep == nullptr ? dir_.File(name) : std::string(keep) + "/" + name;
-    const int code = Run(
+    const int code = RunProgram(
         {chromium_, "--headless", "--no-sandbox", "--disable-gpu",
          "--hide-scrollbars", "--no-first-run", "--disable-dev-shm-usage",
          "--user-data-dir=" + dir_.File("profile"), "--enable-logging=stderr",

@@ -14,7 +14,7 @@ namespace {
 // Of the drawing, which the page scales to its width.
 constexpr double kWidth = 760;
 constexpr double kHeight = 300;
-constexpr double kLeft = 62;
+constexpr double kLeft = 68;
 constexpr double kRight = 14;
 constexpr double kTop = 14;
 constexpr double kBottom = 46;
@@ -60,6 +60,20 @@ std::vector<double> Ticks(const Axis& axis) {
     ticks.push_back((first + i) * step);
   }
   return ticks;
+}
+
+// "0.01", "10⁻⁵".
+std::string TickText(const Axis& axis, double tick) {
+  if (!axis.log || (tick > 9e-4 && tick < 1.1e4)) {
+    return fmt::format("{:g}", tick);
+  }
+  static constexpr const char* kDigits[] = {"⁰", "¹", "²", "³", "⁴",
+                                            "⁵", "⁶", "⁷", "⁸", "⁹"};
+  std::string text = "10";
+  for (const char c : fmt::format("{}", std::lround(std::log10(tick)))) {
+    text += c == '-' ? "⁻" : kDigits[c - '0'];
+  }
+  return text;
 }
 
 Axis LogAxisFor(std::string label, std::span<const double> values) {
@@ -162,16 +176,16 @@ std::string Plot::Finish() const {
     out += fmt::format(
         "<path class=\"grid\" d=\"M{} {:.1f}H{}\"/>"
         "<text class=\"tick\" x=\"{}\" y=\"{:.1f}\" "
-        "text-anchor=\"end\">{:g}</text>\n",
-        kLeft, y, kWidth - kRight, kLeft - 8, y + 4, tick);
+        "text-anchor=\"end\">{}</text>\n",
+        kLeft, y, kWidth - kRight, kLeft - 8, y + 4, TickText(y_, tick));
   }
   for (const double tick : Ticks(x_)) {
     const double x = X(tick);
     out += fmt::format(
         "<path class=\"axis\" d=\"M{:.1f} {}v5\"/>"
         "<text class=\"tick\" x=\"{:.1f}\" y=\"{}\" "
-        "text-anchor=\"middle\">{:g}</text>\n",
-        x, bottom, x, bottom + 18, tick);
+        "text-anchor=\"middle\">{}</text>\n",
+        x, bottom, x, bottom + 18, TickText(x_, tick));
   }
   out += fmt::format(
       "<path class=\"axis\" d=\"M{} {}H{}\"/>\n"

@@ -39,10 +39,15 @@ TEST(Plot, DrawsEveryValueInside) {
       {0, 1e-3}, {10, 1}, {5, 0}, {5, NAN}, {-1e300, INFINITY}, {NAN, 1}};
   plot.Points("p", points);
   const std::string svg = plot.Finish();
-  EXPECT_THAT(svg, HasSubstr("M62.0 254.0h0M746.0 14.0h0M404.0 254.0h0"
-                             "M404.0 254.0h0M62.0 14.0h0M62.0 14.0h0"));
+  EXPECT_THAT(svg, HasSubstr("M68.0 254.0h0M746.0 14.0h0M407.0 254.0h0"
+                             "M407.0 254.0h0M68.0 14.0h0M68.0 14.0h0"));
   EXPECT_THAT(svg, Not(HasSubstr("nan")));
   EXPECT_THAT(svg, Not(HasSubstr("inf")));
+}
+
+TEST(Plot, WritesSmallTicksAsPowers) {
+  const Plot plot("t", "d", {"x", 0, 1, false}, {"y", 1e-12, 1, true});
+  EXPECT_THAT(plot.Finish(), HasSubstr(">10⁻¹²<"));
 }
 
 TEST(Plot, EscapesItsTexts) {
