@@ -1,0 +1,52 @@
+#include "cli/flag_values.h"
+
+#include <charconv>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace verify_tflite {
+namespace {
+
+template <typename T>
+T ParseNumber(std::string_view flag, const std::string& text) {
+  T value{};
+  const char* end = text.data() + text.size();
+  const auto [at, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || at != end || text.empty()) {
+    throw Error("--{}: expected a number, found \"{}\"", flag, text);
+  }
+  return value;
+}
+
+}  // namespace
+
+int64_t ParseCount(std::string_view flag, const std::string& text,
+                   int64_t largest) {
+  const auto value = ParseNumber<int64_t>(flag, text);
+  if (value < 1 || value > largest) {
+    throw Error("--{}: expected a whole number from 1 to {}, found {}", flag,
+                largest, text);
+  }
+  return value;
+}
+
+double ParsePositive(std::string_view flag, const std::string& text) {
+  const auto value = ParseNumber<double>(flag, text);
+  if (!std::isfinite(value) || value <= 0) {
+    throw Error("--{}: expected a positive number, found {}", flag, text);
+  }
+  return value;
+}
+
+void RefuseEmptyValues(int argc, const char* const* argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    if (argument.starts_with("--") &&
+        argument.find('=') + 1 == argument.size()) {
+      throw Error("{}: the value is empty", argument);
+    }
+  }
+}
+
+}  // namespace verify_tflite
