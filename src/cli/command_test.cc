@@ -136,6 +136,41 @@ TEST(Command, WritesJson) {
             json["prompts"][0]["reference_ids"].size());
 }
 
+TEST(Command, WritesEveryReportAndJudgesItAgain) {
+  const TempDir dir;
+  const std::string json = dir.File("r.json");
+  const std::string html = dir.File("r.html");
+  const RunResult run = RunTiny({"--json=" + json, "--html=" + html,
+                                 "--junit=" + dir.File("r.xml"),
+                                 "--markdown=" + dir.File("r.md")});
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_THAT(ReadFile(html), EndsWith("</html>\n"));
+  EXPECT_THAT(ReadFile(dir.File("r.xml")), EndsWith("</testsuites>\n"));
+  EXPECT_THAT(ReadFile(dir.File("r.md")), StartsWith("### ✅ Passed"));
+  const auto environment = nlohmann::json::parse(ReadFile(json))["environment"];
+  EXPECT_THAT(environment["command"].get<std::string>(),
+              AllOf(HasSubstr("--tflite_path="), HasSubstr("--html=")));
+  EXPECT_THAT(environment["litert_version"].get<std::string>(),
+              StartsWith("2."));
+  EXPECT_THAT(environment["torch_version"].get<std::string>(),
+              StartsWith("2."));
+  EXPECT_GE(environment["files"].size(), 4u);
+
+  const std::string again = dir.File("again.json");
+  EXPECT_EQ(RunCommand({"recheck", json, "--json=" + again}).out, run.out);
+  EXPECT_EQ(ReadFile(again), ReadFile(json));
+  EXPECT_EQ(RunCommand({"recheck", json, "--max_kld=1e-30"}).code, 1);
+  ExpectRefused(RunCommand({"recheck", html}), "not valid JSON");
+  ExpectRefused(RunCommand({"recheck", dir.File("none.json")}), "none.json");
+}
+
+TEST(Command, ExplainsFindings) {
+  EXPECT_THAT(RunCommand({"explain", "mask"}).out,
+              AllOf(StartsWith("mask\n"), HasSubstr("What to do")));
+  EXPECT_THAT(RunCommand({"explain"}).out, HasSubstr("stop-token-differs"));
+  ExpectRefused(RunCommand({"explain", "maks"}), "do you mean mask?");
+}
+
 TEST(Command, MaxKldDecides) {
   EXPECT_EQ(RunTiny({"--max_kld=1e-30"}).code, 1);
   EXPECT_EQ(RunTiny({"--max_kld=5", "--tolerance=100", "--prompts=Hi"},
