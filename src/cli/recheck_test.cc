@@ -82,6 +82,12 @@ TEST_F(RecheckTest, OtherLimitsDecideAnew) {
   EXPECT_EQ(Run({.match_tokens = 20}).prompts[0].checks[0].limit, 20);
 }
 
+TEST_F(RecheckTest, TheSmallestLimitTakesNoTime) {
+  const Verification v = Run({.max_flips = 1e-300});
+  EXPECT_EQ(v.checks[2].name, "flips");
+  EXPECT_EQ(v.checks[2].outcome, Outcome::kNotChecked);
+}
+
 TEST(CheckWritable, RefusesTheSameFileTwice) {
   const TempDir dir;
   ReportFiles files;
