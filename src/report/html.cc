@@ -72,6 +72,7 @@ tr.group th{color:var(--soft);font-size:13px;font-weight:600;padding-top:14px}
 .side{border:1px solid var(--grid);border-radius:8px;padding:8px 10px;min-width:0}
 .side h4{margin:0 0 4px;font-size:13px;font-weight:600;color:var(--soft)}
 mark{background:var(--mark);color:inherit;border-radius:3px;padding:0 1px}
+.rest{text-decoration:underline dotted var(--orange);text-underline-offset:3px}
 .chips{display:flex;flex-wrap:wrap;gap:6px;margin:0;padding:0;list-style:none}
 details{margin-top:10px}summary{cursor:pointer;color:var(--soft);font-size:14px}
 details>div,details>pre{margin-top:8px}
@@ -91,7 +92,7 @@ text.limit{fill:var(--warn)}text.broken{fill:var(--bad)}
 .k{stroke:var(--blue)}.v{stroke:var(--orange)}.line.dashed{stroke-dasharray:5 4}
 .hash{word-break:break-all}
 .soft{color:var(--soft)}
-@media(max-width:640px){.sides{grid-template-columns:1fr}main{padding:16px 12px 40px}}
+@media(max-width:640px){.scroll table{min-width:640px}.sides{grid-template-columns:1fr}main{padding:16px 12px 40px}}
 @media print{:root{--bg:#fff;--card:#fff;--ink:#000;--soft:#444}body{font-size:11px}main{max-width:none;padding:0}
 figure,.finding,.prompt,.scroll,.card{break-inside:avoid}details::details-content{content-visibility:visible;display:block}}
 )CSS";
@@ -298,16 +299,40 @@ void AddChecks(const Verification& v, std::string& out) {
 
 // --- prompts ---
 
-// The text with all from `part_at` marked; line breaks stay.
+// Where the first word of `text` ends, white space before it included; in
+// scripts without spaces, after a few characters.
+size_t EndOfWord(std::string_view text) {
+  constexpr std::string_view kSpace = " \n\t\r";
+  constexpr size_t kMaxWord = 24;
+  const size_t begin = text.find_first_not_of(kSpace);
+  if (begin == std::string_view::npos) return text.size();
+  size_t end = std::min(text.find_first_of(kSpace, begin), text.size());
+  if (end - begin > kMaxWord) end = begin + kMaxWord;
+  while (end < text.size() &&
+         (static_cast<uint8_t>(text[end]) & 0xC0) == 0x80) {
+    ++end;
+  }
+  return end;
+}
+
+// The text with the word at `part_at` marked, and faintly what follows; line
+// breaks stay.
 std::string Marked(std::string_view text, size_t part_at) {
   const std::string cut = Shorten(text, kMaxText);
+  if (part_at == text.size()) {
+    return fmt::format("<bdi>{}<mark>(ends here)</mark></bdi>",
+                       EscapeMarkup(cut, true));
+  }
   if (part_at >= cut.size()) {
     return "<bdi>" + EscapeMarkup(cut, true) + "</bdi>";
   }
+  const std::string_view differs = std::string_view(cut).substr(part_at);
+  const size_t end = EndOfWord(differs);
   return fmt::format(
-      "<bdi>{}<mark>{}</mark></bdi>",
+      "<bdi>{}<mark>{}</mark><span class=\"rest\">{}</span></bdi>",
       EscapeMarkup(std::string_view(cut).substr(0, part_at), true),
-      EscapeMarkup(std::string_view(cut).substr(part_at), true));
+      EscapeMarkup(differs.substr(0, end), true),
+      EscapeMarkup(differs.substr(end), true));
 }
 
 void AddDifferences(const PromptResult& r, std::string& out) {
@@ -380,7 +405,7 @@ void AddPrompts(const Verification& v, std::string& out) {
   const auto count = static_cast<int64_t>(v.prompts.size());
   Add(out,
       "<section>\n<h2>Prompts</h2>\n<p>{} of {} without a fault. Each model "
-      "goes on from its own choices; where the texts part, the rest is "
+      "goes on from its own choices; where the texts part, it is "
       "marked.</p>\n",
       count - NumFailed(v), count);
   // The worst first, when not all are shown.
@@ -435,13 +460,20 @@ void AddEvaluation(const Verification& v, std::string& out) {
       Foreign(v.evaluation.source), v.evaluation.positions.size(),
       v.evaluation.through_prefill ? "prefill" : "decode");
   const size_t shown = std::min(v.evaluation.passages.size(), kMaxRows);
+  const auto group = [&](const char* title) {
+    Add(out,
+        "<tr class=\"group\"><th colspan=\"10\" scope=\"rowgroup\">{}</th>"
+        "</tr>\n",
+        title);
+  };
+  if (shown > 0) group("By kind of text");
   for (size_t i = 0; i < shown; ++i) {
     const Passage& p = v.evaluation.passages[i];
     AddAggregate(Foreign(p.name), p.figures, "", out);
   }
+  if (!v.buckets.empty()) group("By place in the sequence");
   for (const Bucket& b : v.buckets) {
-    AddAggregate(fmt::format("place {}–{}", b.begin, b.end - 1), b.figures, "",
-                 out);
+    AddAggregate(fmt::format("{}–{}", b.begin, b.end - 1), b.figures, "", out);
   }
   AddAggregate("all", v.all, "total", out);
   out += "</tbody></table></div>\n";

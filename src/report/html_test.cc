@@ -26,6 +26,17 @@ TEST(HtmlReport, HostileTextStaysText) {
   EXPECT_THAT(html, Not(HasSubstr("\x1B")));
 }
 
+TEST(HtmlReport, MarksWhereTextsPart) {
+  Verification v = SampleVerification();
+  v.prompts[0].shared_text = "AI";
+  v.prompts[0].reference_text = "AI";
+  v.prompts[0].candidate_text = "AI \nis not it";
+  const std::string html = HtmlReport(v);
+  EXPECT_THAT(html, HasSubstr("AI<mark>(ends here)</mark>"));
+  EXPECT_THAT(html,
+              HasSubstr("AI<mark> \nis</mark><span class=\"rest\"> not it"));
+}
+
 TEST(HtmlReport, LoadsNothing) {
   for (const Verification& v : {SampleVerification(), SoundVerification(400)}) {
     const std::string html = HtmlReport(v);
