@@ -3,13 +3,15 @@
 # Sets up what building, tests and demo need: Debian packages, a Python virtual
 # environment and the chat template sources of llama.cpp. Done once; a later run
 # only looks whether all is there.
+#   --browser  Chromium, too (350 MB), for the test that looks at the HTML report;
+#              where it cannot be had, that test is skipped
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tools/common.sh
 
 readonly debian_packages=(
   g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libfmt-dev
-  libgtest-dev libgmock-dev libsentencepiece-dev zlib1g-dev
+  libgtest-dev libgmock-dev libsentencepiece-dev libssl-dev zlib1g-dev
 )
 readonly sdist_parts=(
   LICENSE
@@ -39,8 +41,7 @@ missing_packages() {
 }
 
 install_packages() {
-  local missing
-  mapfile -t missing < <(missing_packages)
+  local missing=("$@")
   ((${#missing[@]} > 0)) || return 0
   local apt=(apt-get install -y --no-install-recommends "${missing[@]}")
   local as_root=()
@@ -64,6 +65,19 @@ install_packages() {
   "${as_root[@]}" "${apt[@]}" -q </dev/null ||
     stop "installing failed; try it yourself and run again:" \
       "  sudo ${apt[*]}"
+}
+
+install_browser() {
+  local name
+  for name in chromium chromium-browser google-chrome; do
+    ! command -v "$name" >/dev/null || return 0
+  done
+  # Ubuntu has it as a snap only. Tried once.
+  [[ ! -e $cache/.no_browser ]] || return 0
+  (install_packages chromium) || {
+    say "no Chromium: the test that looks at the HTML report will be skipped"
+    touch "$cache/.no_browser"
+  }
 }
 
 make_venv() {
@@ -111,7 +125,9 @@ flock -n 9 || {
   say "waiting for another set-up to end"
   flock 9
 }
-install_packages
+mapfile -t missing < <(missing_packages)
+install_packages "${missing[@]}"
+[[ ${1:-} != --browser ]] || install_browser
 make_venv
 get_llama_cpp
 say "all is set up in $cache"

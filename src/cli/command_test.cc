@@ -109,18 +109,21 @@ TEST(Command, ASoundConversionPasses) {
               AllOf(HasSubstr("Prompt 1 of 2: \"What is AI?\""),
                     HasSubstr("First 10 tokens match: 10/10 ✓"),
                     HasSubstr("KL divergence: mean"), HasSubstr("peak memory"),
-                    EndsWith("✓ ALL TESTS PASSED\n")));
+                    HasSubstr("\n✓ ALL TESTS PASSED: ")));
 }
 
 TEST(Command, AWrongConversionFailsAndShowsTheFirstDifference) {
   const RunResult run = RunTiny({}, "tiny_wrong_rope.tflite");
   EXPECT_EQ(run.code, 1) << run.err;
   EXPECT_THAT(run.out, AllOf(HasSubstr("[≠]"), HasSubstr("PyTorch's margin"),
-                             EndsWith("✗ 2 of 2 prompts failed\n")));
+                             HasSubstr("\n  0 of 2 prompts passed\n"),
+                             HasSubstr("\n✗ BROKEN: ")));
 }
 
 TEST(Command, QuietPrintsTheVerdictOnly) {
-  EXPECT_EQ(RunTiny({"--quiet"}).out, "✓ ALL TESTS PASSED\n");
+  const std::string out = RunTiny({"--quiet"}).out;
+  EXPECT_THAT(out, StartsWith("✓ ALL TESTS PASSED: "));
+  EXPECT_EQ(std::count(out.begin(), out.end(), '\n'), 1) << out;
 }
 
 TEST(Command, WritesJson) {
@@ -135,6 +138,41 @@ TEST(Command, WritesJson) {
   EXPECT_EQ(json["prompts"][2]["prompt"], "Three");
   EXPECT_EQ(json["prompts"][0]["positions"].size(),
             json["prompts"][0]["reference_ids"].size());
+}
+
+TEST(Command, WritesEveryReportAndJudgesItAgain) {
+  const TempDir dir;
+  const std::string json = dir.File("r.json");
+  const std::string html = dir.File("r.html");
+  const RunResult run = RunTiny({"--json=" + json, "--html=" + html,
+                                 "--junit=" + dir.File("r.xml"),
+                                 "--markdown=" + dir.File("r.md")});
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_THAT(ReadFile(html), EndsWith("</html>\n"));
+  EXPECT_THAT(ReadFile(dir.File("r.xml")), EndsWith("</testsuites>\n"));
+  EXPECT_THAT(ReadFile(dir.File("r.md")), StartsWith("### ✅ Passed"));
+  const auto environment = nlohmann::json::parse(ReadFile(json))["environment"];
+  EXPECT_THAT(environment["command"].get<std::string>(),
+              AllOf(HasSubstr("--tflite_path="), HasSubstr("--html=")));
+  EXPECT_THAT(environment["litert_version"].get<std::string>(),
+              StartsWith("2."));
+  EXPECT_THAT(environment["torch_version"].get<std::string>(),
+              StartsWith("2."));
+  EXPECT_GE(environment["files"].size(), 4u);
+
+  const std::string again = dir.File("again.json");
+  EXPECT_EQ(RunCommand({"recheck", json, "--json=" + again}).out, run.out);
+  EXPECT_EQ(ReadFile(again), ReadFile(json));
+  EXPECT_EQ(RunCommand({"recheck", json, "--max_kld=1e-30"}).code, 1);
+  ExpectRefused(RunCommand({"recheck", html}), "not valid JSON");
+  ExpectRefused(RunCommand({"recheck", dir.File("none.json")}), "none.json");
+}
+
+TEST(Command, ExplainsFindings) {
+  EXPECT_THAT(RunCommand({"explain", "mask"}).out,
+              AllOf(StartsWith("mask\n"), HasSubstr("What to do")));
+  EXPECT_THAT(RunCommand({"explain"}).out, HasSubstr("stop-token-differs"));
+  ExpectRefused(RunCommand({"explain", "maks"}), "do you mean mask?");
 }
 
 TEST(Command, MaxKldDecides) {

@@ -2,8 +2,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <thread>
@@ -12,6 +10,7 @@
 #include "base/json_file.h"
 #include "base/mapped_file.h"
 #include "base/utf8.h"
+#include "cli/flag_values.h"
 #include "cli/version.h"
 
 namespace verify_tflite {
@@ -33,6 +32,8 @@ constexpr const char* kFooter =
   verify_tflite --tflite_path=model.tflite --checkpoint_path=checkpoint/ \
     --prompts_file=prompts.txt --json=result.json --quiet
   verify_tflite inspect model.tflite    (what is in it; see inspect --help)
+  verify_tflite recheck result.json --max_kld=0.05   (judges it again)
+  verify_tflite explain rope-base       (what a finding means)
 
 Both models are given the same tokens everywhere: PyTorch's own greedy text
 after each prompt, and an evaluation text. What decides (docs/pass_rule.md):
@@ -56,35 +57,6 @@ and liblitert-lm.so where they are not found in the virtual environment.)";
 
 int DefaultThreads() {
   return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-}
-
-template <typename T>
-T ParseNumber(std::string_view flag, const std::string& text) {
-  T value{};
-  const char* end = text.data() + text.size();
-  const auto [at, error] = std::from_chars(text.data(), end, value);
-  if (error != std::errc() || at != end || text.empty()) {
-    throw Error("--{}: expected a number, found \"{}\"", flag, text);
-  }
-  return value;
-}
-
-int64_t ParseCount(std::string_view flag, const std::string& text,
-                   int64_t largest) {
-  const auto value = ParseNumber<int64_t>(flag, text);
-  if (value < 1 || value > largest) {
-    throw Error("--{}: expected a whole number from 1 to {}, found {}", flag,
-                largest, text);
-  }
-  return value;
-}
-
-double ParsePositive(std::string_view flag, const std::string& text) {
-  const auto value = ParseNumber<double>(flag, text);
-  if (!std::isfinite(value) || value <= 0) {
-    throw Error("--{}: expected a positive number, found {}", flag, text);
-  }
-  return value;
 }
 
 void CheckPrompt(const std::string& prompt, const std::string& origin) {
@@ -164,42 +136,9 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
       "auto: the checkpoint's own if it has one", "auto|none|FILE", "auto");
   add("--num_threads", raw.num_threads, "threads for both models", "N",
       "all cores");
-  add("--json", flags.json_path, "write the full result to this file", "FILE",
-      "");
+  AddReportFlags(app, flags.reports);
   app.add_flag("--quiet", flags.quiet, "print the verdict line only");
   app.add_flag("--version", raw.version, "print the version and exit");
-}
-
-// CLI11 takes the next argument for the value of `--name=`.
-void RefuseEmptyValues(int argc, const char* const* argv) {
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument.starts_with("--") &&
-        argument.find('=') + 1 == argument.size()) {
-      throw Error("{}: the value is empty", argument);
-    }
-  }
-}
-
-// CLI11 takes whatever follows `--name` for its value, another flag too.
-void RefuseFlagsAsValues(const CLI::App& app, int argc,
-                         const char* const* argv) {
-  const auto find = [&](std::string_view argument) {
-    const std::string name(argument.substr(0, argument.find('=')));
-    return name.starts_with('-') ? app.get_option_no_throw(name) : nullptr;
-  };
-  for (int i = 1; i + 1 < argc; ++i) {
-    const CLI::Option* option = find(argv[i]);
-    if (option == nullptr || option->get_items_expected_max() == 0) continue;
-    const std::string_view name = argv[i];
-    if (name.find('=') != std::string_view::npos) continue;
-    const std::string_view value = argv[++i];
-    if (find(value) == nullptr) continue;
-    throw Error(
-        "{}: the value is missing, found the flag {}; write {}={} if that is "
-        "the value",
-        name, value, name, value);
-  }
 }
 
 Locate ParseLocate(const std::string& text) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/report_files.h"
 #include "verify/verification.h"
 
 namespace verify_tflite {
@@ -16,7 +17,7 @@ struct Flags {
   std::vector<std::string> prompts;  // from --prompts and --prompts_file
   std::string chat_template = "auto";
   std::string eval_text_path;  // empty: the built-in text
-  std::string json_path;       // empty: none
+  ReportFiles reports;
   bool quiet = false;
   Settings settings;
 };

@@ -47,7 +47,7 @@ TEST(ParseFlags, Defaults) {
   EXPECT_EQ(flags.settings.max_kld, std::nullopt);
   EXPECT_GE(flags.settings.num_threads, 1);
   EXPECT_EQ(flags.chat_template, "auto");
-  EXPECT_EQ(flags.json_path, "");
+  EXPECT_EQ(flags.reports.json, "");
   EXPECT_FALSE(flags.quiet);
 }
 
@@ -64,7 +64,7 @@ TEST(ParseFlags, BothForms) {
   EXPECT_EQ(flags.settings.max_kld, 0.5);
   EXPECT_EQ(flags.settings.num_threads, 2);
   EXPECT_EQ(flags.chat_template, "none");
-  EXPECT_EQ(flags.json_path, "out.json");
+  EXPECT_EQ(flags.reports.json, "out.json");
   EXPECT_TRUE(flags.quiet);
 }
 

@@ -18,15 +18,18 @@
 #include "base/progress.h"
 #include "candidate/model.h"
 #include "checkpoint/checkpoint.h"
+#include "cli/environment.h"
+#include "cli/explain.h"
 #include "cli/flags.h"
 #include "cli/inspect.h"
 #include "cli/output_file.h"
 #include "cli/progress_bar.h"
+#include "cli/recheck.h"
+#include "cli/report_files.h"
 #include "cli/supervisor.h"
 #include "cli/version.h"
 #include "report/console.h"
 #include "report/inspect.h"
-#include "report/json.h"
 #include "text/chat_template.h"
 #include "text/eos.h"
 #include "text/tokenizer.h"
@@ -143,7 +146,6 @@ Verification Verify(const Flags& flags, const StageFn& stage,
       prompts, eval_text, v);
   v.timing.total = SecondsSince(start);
   v.peak_memory_bytes = PeakMemoryBytes();
-  stage("writing the report");
   return v;
 }
 
@@ -167,16 +169,35 @@ void Print(const std::string& text) {
   if (std::fflush(stdout) != 0) throw Error("cannot write to standard output");
 }
 
-int RunCommand(const Flags& flags, const StageFn& stage) {
-  if (!flags.json_path.empty()) CheckWritable(flags.json_path);
-  ProgressBar bar(!flags.quiet && isatty(STDERR_FILENO) != 0);
-  const Verification v = Verify(flags, stage, bar);
-  bar.Clear();
-  if (!flags.json_path.empty()) WriteWhole(flags.json_path, JsonReport(v));
-  const std::string text =
-      flags.quiet ? VerdictLine(v) + "\n" : ConsoleReport(v);
-  Print(text);
+// Writes and prints what was found.
+int Deliver(const Verification& v, const ReportFiles& files, bool quiet) {
+  WriteReports(files, v);
+  Print(quiet ? VerdictLine(v) + "\n" : ConsoleReport(v));
   return ExitCode(v.outcome);
+}
+
+int RunCommand(const Flags& flags, int argc, char** argv,
+               const StageFn& stage) {
+  CheckWritable(flags.reports);
+  ProgressBar bar(!flags.quiet && isatty(STDERR_FILENO) != 0);
+  Verification v = Verify(flags, stage, bar);
+  if (AnyOf(flags.reports)) {
+    v.environment = DescribeEnvironment(argc, argv);
+    v.environment.hashes = HashFiles(flags.tflite_path, flags.checkpoint_path,
+                                     [&](const std::string& path) {
+                                       stage("hashing " + path);
+                                       bar.Update("hashing", 0, 0);
+                                     });
+  }
+  stage("writing the report");
+  bar.Clear();
+  return Deliver(v, flags.reports, flags.quiet);
+}
+
+int RunRecheck(const RecheckFlags& flags, const StageFn& stage) {
+  CheckWritable(flags.reports);
+  stage("reading " + flags.path);
+  return Deliver(Recheck(flags), flags.reports, flags.quiet);
 }
 
 int RunInspect(const InspectFlags& flags, const StageFn& stage) {
@@ -236,6 +257,20 @@ int Main(int argc, char** argv) {
         return Guarded([&] { return RunInspect(*flags, stage); });
       });
     }
+    if (IsRecheck(argc, argv)) {
+      const auto flags = ParseRecheckFlags(argc, argv);
+      if (!flags) {
+        Print(RecheckHelp());
+        return kPassed;
+      }
+      return RunSupervised([&](const StageFn& stage) {
+        return Guarded([&] { return RunRecheck(*flags, stage); });
+      });
+    }
+    if (IsExplain(argc, argv)) {
+      Print(Explain(argc, argv));
+      return kPassed;
+    }
     const ParsedFlags parsed = ParseFlags(argc, argv);
     if (!parsed.flags) {
       std::fputs(parsed.text.c_str(), stdout);
@@ -243,7 +278,8 @@ int Main(int argc, char** argv) {
     }
     StartWithPassiveWaiting(argv);
     return RunSupervised([&](const StageFn& stage) {
-      return Guarded([&] { return RunCommand(*parsed.flags, stage); });
+      return Guarded(
+          [&] { return RunCommand(*parsed.flags, argc, argv, stage); });
     });
   });
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/utf8.h"
+#include "report/format.h"
 
 namespace verify_tflite {
 namespace {
@@ -61,28 +62,6 @@ const Check* Find(const PromptResult& result, std::string_view name) {
       std::find_if(result.checks.begin(), result.checks.end(),
                    [&](const Check& check) { return check.name == name; });
   return at == result.checks.end() ? nullptr : &*at;
-}
-
-std::string Megabytes(int64_t bytes) {
-  return fmt::format("{:.0f} MB", static_cast<double>(bytes) / 1e6);
-}
-
-// Where the two texts part, in bytes: behind the last shared token or, where a
-// tokenizer joins differently, at the first differing character. npos if they
-// are equal.
-size_t PartAt(const PromptResult& result) {
-  const std::string_view a = result.reference_text;
-  const std::string_view b = result.candidate_text;
-  const std::string_view shared = result.shared_text;
-  if (a == b) return std::string_view::npos;
-  if (a.starts_with(shared) && b.starts_with(shared)) return shared.size();
-  size_t i =
-      std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
-  const auto inside = [&](std::string_view text) {
-    return i < text.size() && (static_cast<uint8_t>(text[i]) & 0xC0) == 0x80;
-  };
-  while (i > 0 && (inside(a) || inside(b))) --i;
-  return i;
 }
 
 // `text` quoted on one line, with the marker where the texts part.

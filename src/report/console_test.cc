@@ -12,9 +12,11 @@ namespace {
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 TEST(ConsoleReport, IsAsApproved) {
   ExpectApproved("console.txt", ConsoleReport(SampleVerification()));
+  ExpectApproved("console_sound.txt", ConsoleReport(SoundVerification(400)));
 }
 
 TEST(ConsoleReport, NeverSendsEscapesToTheTerminal) {
@@ -22,25 +24,22 @@ TEST(ConsoleReport, NeverSendsEscapesToTheTerminal) {
 }
 
 TEST(ConsoleReport, EndsInTheVerdict) {
-  Verification v = SampleVerification();
-  EXPECT_THAT(ConsoleReport(v), EndsWith("✗ 1 of 2 prompts failed, 1 finding: "
-                                         "stop-token-differs\n"));
-  v.prompts.pop_back();
-  EXPECT_THAT(ConsoleReport(v), EndsWith("✗ 0 of 1 prompts failed, 1 finding: "
-                                         "stop-token-differs\n"));
-  v.findings.clear();
-  EXPECT_THAT(ConsoleReport(v), EndsWith("✓ ALL TESTS PASSED\n"));
+  const Verification v = SampleVerification();
+  EXPECT_THAT(ConsoleReport(v), EndsWith(VerdictLine(v) + "\n"));
+  EXPECT_THAT(VerdictLine(v),
+              StartsWith("✗ BROKEN: The file rotates by another RoPE base."));
+  EXPECT_THAT(VerdictLine(SoundVerification(400)),
+              StartsWith("✓ ALL TESTS PASSED: "));
 }
 
-TEST(VerdictLine, NoPromptsIsNotPassed) {
-  EXPECT_EQ(VerdictLine(Verification{}), "✗ 0 of 0 prompts failed");
+TEST(VerdictLine, NothingComparedIsNotPassed) {
+  EXPECT_THAT(VerdictLine(Verification{}), StartsWith("✗ NOT CHECKED"));
 }
 
 TEST(ConsoleReport, SaysWhenLogitsAreNotFinite) {
   Verification v = SampleVerification();
   v.prompts.pop_back();
-  v.prompts[0].checks = {{"finite_logits", Outcome::kFail, {}, {}, "NaN!"}};
-  v.prompts[0].passed = false;
+  v.prompts[0].checks = {{"finite_logits", Outcome::kBroken, {}, {}, "NaN!"}};
   EXPECT_THAT(ConsoleReport(v), HasSubstr("NaN! ✗"));
 }
 

@@ -189,33 +189,45 @@ Json ToJson(const Hypothesis& h) {
 Json ToJson(const Limit& l) { return {{"pass", l.pass}, {"broken", l.broken}}; }
 
 Json ToJson(const Environment& e) {
-  Json hashes = Json::object();
-  for (const auto& [name, hash] : e.hashes) hashes[Text(name)] = hash;
+  Json files = Json::array();
+  for (const auto& [name, hash] : e.hashes) {
+    files.push_back({{"name", Text(name)}, {"sha256", hash}});
+  }
   return {{"command", Text(e.command)},
           {"date", e.date},
           {"cpu", Text(e.cpu)},
-          {"litert_version", e.litert_version},
-          {"torch_version", e.torch_version},
-          {"sha256", hashes}};
+          {"litert_version", Text(e.litert_version)},
+          {"torch_version", Text(e.torch_version)},
+          {"files", files}};
 }
 
 Json ToJson(const ModelInfo& m) {
   Json prefills = Json::array();
   for (const PrefillInfo& p : m.prefills) {
-    prefills.push_back({{"signature", p.name},
+    prefills.push_back({{"signature", Text(p.name)},
                         {"length", p.length},
                         {"logit_rows", p.logit_rows}});
   }
-  return {
-      {"recipe", NameOf(m.recipe)}, {"recipe_detail", Text(m.recipe_detail)},
-      {"notes", m.notes},           {"num_layers", m.num_layers},
-      {"vocab_size", m.vocab_size}, {"kv_length", m.kv_length},
-      {"kv_bytes", m.kv_bytes},     {"mask_input", m.mask_input},
-      {"prefills", prefills},       {"weight_bytes", m.weight_bytes}};
+  Json weights = Json::array();
+  for (const auto& [type, bytes] : m.weight_bytes) {
+    weights.push_back({{"type", Text(type)}, {"bytes", bytes}});
+  }
+  Json notes = Json::array();
+  for (const std::string& note : m.notes) notes.push_back(Text(note));
+  return {{"recipe", NameOf(m.recipe)},
+          {"recipe_detail", Text(m.recipe_detail)},
+          {"notes", notes},
+          {"num_layers", m.num_layers},
+          {"vocab_size", m.vocab_size},
+          {"kv_length", m.kv_length},
+          {"kv_bytes", m.kv_bytes},
+          {"mask_input", m.mask_input},
+          {"prefills", prefills},
+          {"weights", weights}};
 }
 
 Json ToJson(const ModelConfig& c) {
-  return {{"model_type", c.model_type},
+  return {{"model_type", Text(c.model_type)},
           {"num_layers", c.num_layers},
           {"hidden_size", c.hidden_size},
           {"num_heads", c.num_heads},

@@ -1,25 +1,43 @@
 #include "report/sample_verification.h"
 
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <string_view>
+
 #include "verify/judge.h"
 
 namespace verify_tflite {
 namespace {
 
-Position At(int32_t reference, int32_t candidate, double margin) {
+Position At(int64_t index, int32_t reference, int32_t candidate, double margin,
+            double kld, double rms) {
   Position p;
+  p.index = index;
   p.logits = {.finite = true,
-              .kld = 2.5e-11,
-              .max_abs = 1.25e-4,
-              .mean_abs = 1.5e-5,
-              .rms = 2e-5,
+              .kld = kld,
+              .max_abs = 6 * rms,
+              .mean_abs = 0.75 * rms,
+              .rms = rms,
+              .nmse = rms * rms,
               .reference_token = reference,
               .candidate_token = candidate,
-              .margin = margin};
+              .margin = margin,
+              .rank = reference == candidate ? 0 : 1,
+              .text_token = reference,
+              .reference_logprob = -1.5,
+              .candidate_logprob = -1.5 - kld};
   p.tie = IsTie(p.logits);
   return p;
 }
 
-PromptResult WithATie(const Limits& limits) {
+void SetTexts(Position& p, std::string_view reference,
+              std::string_view candidate) {
+  p.reference_text = std::string(reference);
+  p.candidate_text = std::string(candidate);
+}
+
+PromptResult WithATie() {
   PromptResult r;
   r.prompt = {"What is AI?", "<user>What is AI?\n<assistant>", {1, 5, 6, 7, 2}};
   r.reference_ids = {10, 11, 12};
@@ -27,85 +45,225 @@ PromptResult WithATie(const Limits& limits) {
   r.reference_text = "AI is…\n";
   r.candidate_text = "AI was \x1B[31m";
   r.shared_text = "AI";
-  r.positions = {At(10, 10, 0), At(11, 14, 5e-5), At(12, 12, 0)};
-  r.positions[1].reference_text = " is";
-  r.positions[1].candidate_text = " was";
+  constexpr double kKld = 2.5e-11;
+  constexpr double kRms = 2e-5;
+  r.positions = {At(5, 10, 10, 0, kKld, kRms), At(6, 11, 14, 5e-5, kKld, kRms),
+                 At(7, 12, 12, 0, kKld, kRms)};
+  SetTexts(r.positions[1], " is", " was");
   r.prefill_logits = r.positions[0].logits;
-  Judge(limits, r);
   return r;
 }
 
-PromptResult WithDifferences(const Limits& limits) {
+PromptResult WithDifferences() {
   PromptResult r;
-  r.prompt = {"Grüße \"bitte\"", "Grüße \"bitte\"", {8, 9}};
+  r.prompt = {"Grüße \"<script>alert(1)</script>\" & `bitte` | ]]>",
+              "Grüße \"<script>alert(1)</script>\" & `bitte` | ]]>",
+              {8, 9}};
   r.reference_text = "äö";
   r.candidate_text = "äü";
-  r.shared_text = "\uFFFD";  // half a character: the texts decide
+  r.shared_text = std::string("\uFFFD");  // half a character: the texts decide
   for (int32_t i = 0; i < 7; ++i) {
     r.reference_ids.push_back(20);
     r.candidate_ids.push_back(30);
-    r.positions.push_back(At(20, 30, 0.5));
-    r.positions.back().logits.kld = 0.25;
-    r.positions.back().logits.max_abs = 3.5;
-    r.positions.back().reference_text = "ö";
-    r.positions.back().candidate_text = "\xC3";  // ends inside a character
+    r.positions.push_back(At(2 + i, 20, 30, 0.5, 0.25, 0.03));
+    SetTexts(r.positions.back(), "ö", "\xC3");  // ends inside a character
   }
-  Judge(limits, r);
   return r;
 }
 
-}  // namespace
+// Grows with the position, as a wrong RoPE base does.
+Evaluation GrowingWorse() {
+  Evaluation e;
+  e.source = std::string("built-in");
+  e.through_prefill = true;
+  for (int64_t i = 0; i < 40; ++i) {
+    e.ids.push_back(static_cast<int32_t>(100 + i));
+    const double kld = std::ldexp(1.0, static_cast<int>(i / 2) - 16);
+    Position p = At(1 + i % 20, 40, i % 8 == 7 ? 41 : 40, i % 8 == 7 ? 1.5 : 0,
+                    kld, 0.25);
+    if (i % 8 == 7) SetTexts(p, "<b>", "\n");
+    e.positions.push_back(p);
+  }
+  e.passages = {{"prose", 0, 20, {}}, {"code", 20, 40, {}}};
+  return e;
+}
 
-Verification SampleVerification() {
+TensorFigures Tensor(double nmse) {
+  return {nmse, 1 - nmse / 2, 1 + nmse / 4, 2, std::min(1.0, 2 * nmse)};
+}
+
+// Keys part at layer 3, values follow one layer later.
+KvProfile SteppingAt3() {
+  KvProfile p;
+  p.prefill_positions = 24;
+  p.decode_positions = 8;
+  for (int i = 0; i < 6; ++i) {
+    const double noise = std::ldexp(1e-12, i);
+    const double k = i < 3 ? noise : 0.25;
+    const double v = i < 4 ? noise : 0.125;
+    p.layers.push_back({Tensor(k), Tensor(v), Tensor(k / 2), Tensor(v / 2)});
+  }
+  return p;
+}
+
+ModelConfig SmallLlama() {
+  ModelConfig c;
+  c.model_type = "llama";
+  c.vocab_size = 49152;
+  c.hidden_size = 576;
+  c.num_layers = 30;
+  c.num_heads = 9;
+  c.num_kv_heads = 3;
+  c.head_dim = 64;
+  c.rope_theta = 100000;
+  c.rms_norm_eps = 1e-5;
+  c.tie_word_embeddings = true;
+  return c;
+}
+
+ModelInfo SmallModel(Recipe recipe) {
+  ModelInfo m;
+  m.prefills = {{"prefill_64", 64, 64}, {"prefill_8", 8, 8}};
+  m.num_layers = 30;
+  m.kv_length = 1280;
+  m.vocab_size = 49152;
+  m.recipe = recipe;
+  m.kv_bytes = 58'982'400;
+  return m;
+}
+
+Verification Common() {
   Verification v;
   v.tool_version = "1.2.3";
-  v.tflite_path = "model_f32.tflite";
   v.checkpoint_path = "checkpoint";
   v.chat_template = "the checkpoint's";
-  v.model.prefills = {{"prefill_64", 64, 64}, {"prefill_8", 8, 8}};
-  v.model.num_layers = 30;
-  v.model.kv_length = 1280;
-  v.model.vocab_size = 49152;
-  v.model.recipe = Recipe::kFloat32;
-  v.model.recipe_detail = "float32";
-  v.model.notes = {"a note on how this file is run"};
-  v.model.weight_bytes = {{"FLOAT32", 538'000'000}, {"INT32", 100}};
-  v.model.kv_bytes = 58'982'400;
-  v.config.model_type = "llama";
-  v.config.vocab_size = 49152;
-  v.config.hidden_size = 576;
-  v.config.num_layers = 30;
-  v.config.num_heads = 9;
-  v.config.num_kv_heads = 3;
-  v.config.head_dim = 64;
-  v.config.rope_theta = 100000;
-  v.config.rms_norm_eps = 1e-5;
-  v.config.tie_word_embeddings = true;
+  v.config = SmallLlama();
   v.settings.num_threads = 2;
-  v.limits = LimitsFor(v.model.recipe, v.settings);
   v.eos_ids = {2};
-  v.prompts = {WithATie(v.limits), WithDifferences(v.limits)};
-  v.bundle_checks = {{"stop_tokens", Outcome::kFail, {}, {}, ""},
-                     {"start_token", Outcome::kPass, {}, {}, ""},
-                     {"chat_template", Outcome::kPass, {}, {}, ""},
-                     {"tokenizer",
-                      Outcome::kNotChecked,
-                      {},
-                      {},
-                      "Splitting is not compared."}};
-  v.findings = {{"stop-token-differs", "Texts end elsewhere.",
-                 "checkpoint: 2 \"</s>\"\nbundle: 0 \"<unk>\""}};
   v.timing = {.open = 0.25,
               .compile = 0.5,
               .prefill = 0.125,
               .decode = 2,
               .reference = 1.5,
-              .total = 4.5,
+              .self_check = 0.75,
+              .locate = 1.25,
+              .total = 6.5,
               .prefill_tokens = 5,
               .decode_tokens = 100,
               .reference_passes = 3,
               .reference_tokens = 20};
+  v.environment = {
+      .command =
+          "verify_tflite --tflite_path=model.litertlm "
+          "--checkpoint_path=checkpoint '--prompts=What is AI?'",
+      .date = "2026-01-02T03:04:05Z",
+      .cpu = "A CPU @ 3.00GHz",
+      .litert_version = "2.3.0",
+      .torch_version = "2.13.0",
+      .hashes =
+          {{"model.litertlm",
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+           {"config.json",
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015a"
+            "d"}},
+  };
   v.peak_memory_bytes = 512'000'000;
+  return v;
+}
+
+}  // namespace
+
+Verification SampleVerification() {
+  Verification v = Common();
+  v.tflite_path = "model.litertlm";
+  v.model = SmallModel(Recipe::kFloat32);
+  v.model.recipe_detail = "float32";
+  v.model.notes = {"a note on how this file is run"};
+  v.model.weight_bytes = {{"FLOAT32", 538'000'000}, {"INT32", 100}};
+  v.limits = LimitsFor(v.model.recipe, v.settings);
+  v.prompts = {WithATie(), WithDifferences()};
+  v.evaluation = GrowingWorse();
+  v.self_checks = {{"state", Outcome::kPass, 0, 0, "prompt A, B, A: equal"},
+                   {"chunking", Outcome::kDegraded, 0.5, 0.01,
+                    "prefill in parts of 8 differs from decode"},
+                   {"threads", Outcome::kInconclusive, {}, {}, "one CPU"}};
+  v.bundle_checks = {
+      {"stop_tokens", Outcome::kBroken, {}, {}, "they differ"},
+      {"start_token", Outcome::kPass, {}, {}, ""},
+      {"chat_template", Outcome::kPass, {}, {}, ""},
+      {"tokenizer", Outcome::kNotChecked, {}, {}, "Splitting is not compared."},
+  };
+  v.findings = {{.id = "rope-base",
+                 .severity = Outcome::kBroken,
+                 .sentence = "The file rotates by another RoPE base.",
+                 .evidence = "keys part from layer 0 on, values follow\nwith "
+                             "rope_theta 10000 the reference agrees",
+                 .cause = "The converter did not read rope_theta.",
+                 .remedy = "Convert again with rope_theta 100000."},
+                {.id = "stop-token-differs",
+                 .severity = Outcome::kDegraded,
+                 .sentence = "Texts end elsewhere.",
+                 .evidence = "checkpoint: 2 \"</s>\"\nbundle: 0 \"<unk>\""}};
+  v.kv_profile = SteppingAt3();
+  v.hypotheses = {
+      {"rope-base", "rope_theta 10000 instead of 100000", 3e-11, 2.5, true},
+      {"norm-eps", "rms_norm_eps 1e-6 instead of 1e-5", 2.25, 2.5, false}};
+  Judge(v);
+  return v;
+}
+
+Verification SoundVerification(int64_t positions) {
+  Verification v = Common();
+  v.tflite_path = "model_q8.tflite";
+  v.model = SmallModel(Recipe::kInt8);
+  v.model.recipe_detail = "int8 per channel, dynamic";
+  v.model.weight_bytes = {{"FLOAT32", 100'000}, {"INT8", 136'000'000}};
+  v.limits = LimitsFor(v.model.recipe, v.settings);
+  // minstd_rand's numbers are the same everywhere, distributions' are not.
+  std::minstd_rand random(1);
+  const auto uniform = [&] {
+    return static_cast<double>(random()) / static_cast<double>(random.max());
+  };
+  const auto position = [&](int64_t index) {
+    const bool differs = uniform() < 0.04;
+    const double kld = 0.002 / (0.02 + uniform());
+    return At(index, 40, differs ? 41 : 40, differs ? 0.8 * uniform() : 0, kld,
+              0.2 + 0.1 * uniform());
+  };
+  PromptResult prompt;
+  prompt.prompt = {"What is AI?", "What is AI?", {1, 5, 6}};
+  prompt.reference_text = prompt.candidate_text = prompt.shared_text =
+      "AI is a field of computer science.";
+  for (int i = 0; i < 30; ++i) {
+    prompt.reference_ids.push_back(40);
+    prompt.candidate_ids.push_back(40);
+    Position p = position(3 + i);
+    p.logits.candidate_token = 40;
+    p.logits.rank = 0;
+    p.logits.margin = 0;
+    p.tie = false;
+    prompt.positions.push_back(p);
+  }
+  v.prompts = {prompt};
+  v.evaluation.source = "built-in";
+  const int64_t half = positions / 2;
+  for (int64_t i = 0; i < positions; ++i) {
+    v.evaluation.ids.push_back(40);
+    v.evaluation.positions.push_back(
+        position(1 + i % std::max(half, int64_t{1})));
+  }
+  v.evaluation.passages = {{"prose", 0, half, {}},
+                           {"code", half, positions, {}}};
+  KvProfile profile;
+  profile.prefill_positions = 128;
+  profile.decode_positions = 32;
+  for (int i = 0; i < 30; ++i) {
+    const double noise = 1e-3 * (1 + 0.2 * i) * (0.8 + 0.4 * uniform());
+    profile.layers.push_back({Tensor(noise), Tensor(1.4 * noise),
+                              Tensor(0.9 * noise), Tensor(1.2 * noise)});
+  }
+  v.kv_profile = profile;
+  Judge(v);
   return v;
 }
 

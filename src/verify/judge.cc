@@ -185,16 +185,33 @@ Check CheckKldP99(const Verification& v) {
       fmt::format("99th percentile of {} positions, nats", kld.count));
 }
 
+// The least number of positions that can show a share to be within `pass`;
+// beyond 2^40 it does not matter how many. The interval of none among n narrows
+// with n.
+int64_t NeededForShare(double pass) {
+  int64_t low = 0;
+  int64_t high = 1;
+  if (!(pass > 0)) return high;
+  const auto enough = [&](int64_t n) {
+    return ShareInterval(0, n).high <= pass;
+  };
+  while (high < (int64_t{1} << 40) && !enough(high)) {
+    low = high;
+    high *= 2;
+  }
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (enough(middle) ? high : low) = middle;
+  }
+  return high;
+}
+
 Check CheckFlips(const Verification& v) {
   const int64_t count = v.all.kld.count;
   const double share = count == 0 ? 0
                                   : static_cast<double>(v.all.flips) /
                                         static_cast<double>(count);
-  int64_t needed = 1;
-  while (v.limits.flips.pass > 0 &&
-         ShareInterval(0, needed).high > v.limits.flips.pass) {
-    ++needed;
-  }
+  const int64_t needed = NeededForShare(v.limits.flips.pass);
   if (count < needed) return TooFew("flips", share, needed);
   return Estimated(
       "flips", share, ShareInterval(v.all.flips, count), v.limits.flips,

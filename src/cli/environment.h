@@ -1,0 +1,43 @@
+// Where and with what a verification ran.
+#ifndef VERIFY_TFLITE_CLI_ENVIRONMENT_H_
+#define VERIFY_TFLITE_CLI_ENVIRONMENT_H_
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "verify/verification.h"
+
+namespace verify_tflite {
+
+// All but the hashes. What cannot be found out is empty. Call it when both
+// runtimes are loaded: their versions are those of the packages that the loaded
+// libraries belong to.
+Environment DescribeEnvironment(int argc, const char* const* argv);
+
+// The arguments as a shell would take them.
+std::string ShellCommand(int argc, const char* const* argv);
+
+// "model name" of /proc/cpuinfo's text; where there is none (ARM), what it says
+// about implementer and part. Empty if neither.
+std::string CpuModel(std::string_view cpuinfo);
+
+// Version of the Python package that `library`, a path below a site-packages
+// directory, belongs to by the RECORD of an installed distribution. Empty for a
+// file that is elsewhere.
+std::string PackageVersion(const std::string& library);
+
+// SHA-256 of the model file and of the checkpoint's files, by file name, in
+// that order and by name. Of a directory: configuration, tokenizer, template,
+// and the weights: .safetensors, or where there are none, .bin, .pt, .pth and
+// .ckpt. `progress` is called with each path before it is read. Throws Error
+// when a file cannot be read.
+std::vector<std::pair<std::string, std::string>> HashFiles(
+    const std::string& tflite_path, const std::string& checkpoint_path,
+    const std::function<void(const std::string&)>& progress);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_CLI_ENVIRONMENT_H_

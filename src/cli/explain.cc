@@ -1,0 +1,119 @@
+#include "cli/explain.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/utf8.h"
+
+namespace verify_tflite {
+namespace {
+
+constexpr std::string_view kHelp =
+    R"(What does a finding mean, and what is to be done?
+
+Usage: verify_tflite explain [ID]
+
+Without ID: all of them, with a line each. The same is in docs/findings.md.
+)";
+
+// Levenshtein's distance.
+size_t Distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i + 1;
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({row[j + 1] + 1, row[j] + 1, replaced});
+    }
+  }
+  return row.back();
+}
+
+// Bold is for the document alone.
+std::string WithoutBold(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text.substr(i, 2) == "**") {
+      ++i;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+std::string List(const std::vector<FindingPage>& pages) {
+  size_t width = 0;
+  for (const FindingPage& page : pages) width = std::max(width, page.id.size());
+  std::string out;
+  for (const FindingPage& page : pages) {
+    out += fmt::format("{:<{}}  {}\n", page.id, width, page.summary);
+  }
+  return out;
+}
+
+std::string NearestIds(const std::vector<FindingPage>& pages,
+                       std::string_view id) {
+  constexpr size_t kMaxLength = 64;  // no id is longer
+  const std::string_view start = id.substr(0, kMaxLength);
+  std::string best;
+  size_t least = SIZE_MAX;
+  for (const FindingPage& page : pages) {
+    const size_t distance = Distance(page.id, start);
+    if (distance > least) continue;
+    best = distance < least ? page.id : best + " or " + page.id;
+    least = distance;
+  }
+  return best;
+}
+
+}  // namespace
+
+std::vector<FindingPage> ReadFindingPages(std::string_view document) {
+  constexpr std::string_view kHeading = "\n## ";
+  std::vector<FindingPage> pages;
+  size_t at = document.find(kHeading);
+  while (at != std::string_view::npos) {
+    const size_t next = document.find(kHeading, at + 1);
+    std::string_view page = document.substr(
+        at + kHeading.size(),
+        next == std::string_view::npos ? next : next - at - kHeading.size());
+    const size_t line = page.find('\n');
+    const std::string_view id = page.substr(0, line);
+    page.remove_prefix(std::min(page.size(), id.size()));
+    page.remove_prefix(std::min(page.find_first_not_of('\n'), page.size()));
+    pages.push_back({std::string(id),
+                     WithoutBold(page.substr(0, page.find('\n'))),
+                     fmt::format("{}\n\n{}", id, WithoutBold(page))});
+    if (!pages.back().text.ends_with('\n')) pages.back().text += '\n';
+    at = next;
+  }
+  return pages;
+}
+
+bool IsExplain(int argc, const char* const* argv) {
+  return argc > 1 && std::string_view(argv[1]) == "explain";
+}
+
+std::string Explain(int argc, const char* const* argv) {
+  if (argc > 3) throw Error("explain: expected one id, found {}", argc - 2);
+  const std::vector<FindingPage> pages = ReadFindingPages(kFindingsDocument);
+  if (argc < 3) return List(pages);
+  const std::string_view id = argv[2];
+  if (id == "--help" || id == "-h") return std::string(kHelp);
+  for (const FindingPage& page : pages) {
+    if (page.id == id) return page.text;
+  }
+  throw Error(
+      "explain: no finding is called {}; do you mean {}? (verify_tflite "
+      "explain lists all)",
+      Quote(id), NearestIds(pages, id));
+}
+
+}  // namespace verify_tflite

@@ -1,0 +1,113 @@
+#include "cli/recheck.h"
+
+#include <CLI/CLI.hpp>
+#include <string_view>
+
+#include "base/error.h"
+#include "cli/flag_values.h"
+#include "report/json_reader.h"
+#include "verify/judge.h"
+
+namespace verify_tflite {
+namespace {
+
+constexpr const char* kDescription =
+    R"(Judges a saved result again, by other limits, without running anything.)";
+
+constexpr const char* kFooter =
+    R"(Examples:
+  verify_tflite recheck result.json --max_kld=0.05
+  verify_tflite recheck result.json --html=result.html
+
+What was measured stays as it is; checks, outcome and reason are made anew, by
+the limits of this version for the file's recipe. Settings that are not given
+are those of the run. Exit code as of verification: 0 pass, 1 degraded or
+broken, 2 could not check, 3 inconclusive.)";
+
+// Values as written; CLI11 only splits the command line.
+struct RawFlags {
+  std::string max_kld, max_flips, tolerance, match_tokens;
+};
+
+void Build(CLI::App& app, RecheckFlags& flags, RawFlags& raw) {
+  app.footer(kFooter);
+  app.get_formatter()->column_width(26);
+  const auto add = [&](const char* name, std::string& value, const char* text,
+                       const char* type) {
+    app.add_option(name, value, text)
+        ->type_name(type)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  };
+  app.add_option("RESULT", flags.path, "what --json wrote");
+  add("--max_kld", raw.max_kld, "largest allowed mean KL divergence, in nats",
+      "X");
+  add("--max_flips", raw.max_flips,
+      "largest allowed share of differing greedy choices,\nties aside", "X");
+  add("--tolerance", raw.tolerance,
+      "largest allowed |logit difference|; float32 files", "X");
+  add("--match_tokens", raw.match_tokens, "how many first tokens must agree",
+      "N");
+  AddReportFlags(app, flags.reports);
+  app.add_flag("--quiet", flags.quiet, "print the verdict line only");
+}
+
+std::optional<double> Positive(const char* flag, const std::string& text) {
+  return text.empty() ? std::nullopt : std::optional(ParsePositive(flag, text));
+}
+
+}  // namespace
+
+bool IsRecheck(int argc, const char* const* argv) {
+  return argc > 1 && std::string_view(argv[1]) == "recheck";
+}
+
+std::string RecheckHelp() {
+  RecheckFlags flags;
+  RawFlags raw;
+  CLI::App app(kDescription, "verify_tflite recheck");
+  Build(app, flags, raw);
+  return app.help();
+}
+
+std::optional<RecheckFlags> ParseRecheckFlags(int argc,
+                                              const char* const* argv) {
+  RecheckFlags flags;
+  RawFlags raw;
+  CLI::App app(kDescription, "verify_tflite recheck");
+  Build(app, flags, raw);
+  RefuseEmptyValues(argc, argv);
+  RefuseFlagsAsValues(app, argc, argv);
+  try {
+    app.parse(argc - 1, argv + 1);
+  } catch (const CLI::CallForHelp&) {
+    return std::nullopt;
+  } catch (const CLI::ParseError& e) {
+    throw Error("recheck: {} (verify_tflite recheck --help explains it)",
+                e.what());
+  }
+  if (flags.path.empty()) {
+    throw Error(
+        "recheck: name the file that --json wrote (verify_tflite recheck "
+        "--help)");
+  }
+  flags.max_kld = Positive("max_kld", raw.max_kld);
+  flags.max_flips = Positive("max_flips", raw.max_flips);
+  flags.tolerance = Positive("tolerance", raw.tolerance);
+  if (!raw.match_tokens.empty()) {
+    flags.match_tokens = ParseCount("match_tokens", raw.match_tokens, 1 << 20);
+  }
+  return flags;
+}
+
+Verification Recheck(const RecheckFlags& flags) {
+  Verification v = ReadJsonReportFile(flags.path);
+  if (flags.max_kld) v.settings.max_kld = flags.max_kld;
+  if (flags.max_flips) v.settings.max_flips = flags.max_flips;
+  if (flags.tolerance) v.settings.tolerance = *flags.tolerance;
+  if (flags.match_tokens) v.settings.match_tokens = *flags.match_tokens;
+  v.limits = LimitsFor(v.model.recipe, v.settings);
+  Judge(v);
+  return v;
+}
+
+}  // namespace verify_tflite

@@ -1,0 +1,47 @@
+// What several reporters need: escaping, words, where two texts part.
+#ifndef VERIFY_TFLITE_REPORT_FORMAT_H_
+#define VERIFY_TFLITE_REPORT_FORMAT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "verify/verification.h"
+
+namespace verify_tflite {
+
+// `text` with what XML 1.0 has no place for made visible: ill-formed UTF-8, C1
+// controls, U+FFFE and U+FFFF as U+FFFD, other controls as \u001B; line breaks
+// and tabs as \n, \t and \r, unless `keep_lines`.
+std::string ShowControls(std::string_view text, bool keep_lines = false);
+
+// ShowControls as content or as a quoted attribute of XML 1.0 and HTML: & < > "
+// ' as references.
+std::string EscapeMarkup(std::string_view text, bool keep_lines = false);
+
+// The first `max_bytes` of `text`, cut between characters, with "…" where
+// something was cut.
+std::string Shorten(std::string_view text, size_t max_bytes);
+
+// "passed", "inconclusive", "degraded", "broken", "not checked".
+std::string_view WordOf(Outcome outcome);
+// "✓", "?", "✗" or "–": never the only sign, it goes with the word.
+std::string_view SignOf(Outcome outcome);
+
+// Three significant digits; "not a number", "∞".
+std::string Figure(double value);
+
+// "0.0183 [0.015, 0.02], limit 0.1"; empty for a check without figures.
+std::string FiguresOf(const Check& check);
+
+std::string Megabytes(int64_t bytes);
+
+// Where the two greedy texts part, in bytes: behind the last shared token or,
+// where a tokenizer joins differently, at the first differing character. npos
+// if they are equal.
+size_t PartAt(const PromptResult& result);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_REPORT_FORMAT_H_

@@ -1,0 +1,603 @@
+#include "report/html.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+#include <vector>
+
+#include "base/utf8.h"
+#include "report/format.h"
+#include "report/html_plots.h"
+
+namespace verify_tflite {
+namespace {
+
+// What one page can hold of texts that others wrote.
+constexpr size_t kMaxPrompts = 50;
+constexpr size_t kMaxText = 4000;       // bytes of a text
+constexpr size_t kMaxDifferences = 40;  // rows for a prompt
+constexpr size_t kMaxRows = 100;
+
+// Contrast of text on its background is 4.5 or more in both schemes. Blue and
+// orange are told apart with any colour vision; outcomes have words and signs.
+constexpr const char* kStyle = R"CSS(
+:root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1c1d21;--soft:#5c6069;--edge:#dfe0e3;--grid:#ebecee;
+--pass:#13713f;--pass-bg:#e4f4ea;--warn:#8a5300;--warn-bg:#fdf1dc;--bad:#b3261e;--bad-bg:#fce9e7;--none:#5c6069;--none-bg:#eff0f2;
+--blue:#2563c9;--orange:#c2570c;--dot:#8fa3bf;--mark:#ffd9a8}
+@media(prefers-color-scheme:dark){:root{--bg:#15171b;--card:#1d2025;--ink:#e8e9ec;--soft:#a3a8b3;--edge:#343841;--grid:#2a2e35;
+--pass:#6fd49a;--pass-bg:#16301f;--warn:#f0b95a;--warn-bg:#35290f;--bad:#ff9088;--bad-bg:#3c1b19;--none:#a3a8b3;--none-bg:#2a2d33;
+--blue:#7aa8ff;--orange:#f59a4a;--dot:#64789a;--mark:#7a4a12}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+main{max-width:1040px;margin:0 auto;padding:24px 20px 60px}
+header,section{margin-bottom:30px}
+h1{font-size:15px;font-weight:600;color:var(--soft);margin:0 0 12px}
+h2{font-size:19px;margin:0 0 12px}
+h3{font-size:16px;margin:0}
+p{margin:0 0 8px}
+a{color:var(--blue)}
+code,pre,.text{font:13px/1.55 ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace}
+pre,.text{white-space:pre-wrap;overflow-wrap:anywhere;margin:0}
+.verdict{border:1px solid var(--edge);border-left:6px solid var(--none);border-radius:10px;background:var(--card);padding:18px 20px}
+.verdict .word{font-size:26px;font-weight:700;letter-spacing:.01em;margin:0 0 6px}
+.verdict .why{font-size:17px;margin:0}
+.verdict.pass{border-left-color:var(--pass)}.verdict.pass .word{color:var(--pass)}
+.verdict.warn{border-left-color:var(--warn)}.verdict.warn .word{color:var(--warn)}
+.verdict.bad{border-left-color:var(--bad)}.verdict.bad .word{color:var(--bad)}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin-top:14px}
+.card{background:var(--card);border:1px solid var(--edge);border-radius:10px;padding:12px 14px}
+.card b{display:block;font-size:19px;font-weight:650;font-variant-numeric:tabular-nums;line-height:1.25}
+.card span{color:var(--soft);font-size:13px}
+.pair{display:grid;grid-template-columns:max-content 1fr;gap:2px 14px;margin:14px 0 0;font-size:14px}
+.pair dt{color:var(--soft)}.pair dd{margin:0;overflow-wrap:anywhere}
+.finding,.prompt{background:var(--card);border:1px solid var(--edge);border-radius:10px;padding:14px 16px;margin-bottom:12px}
+.finding{border-left:5px solid var(--bad)}.finding.warn{border-left-color:var(--warn)}.finding.none{border-left-color:var(--none)}
+.finding .said{font-size:16px;margin:6px 0 8px}
+.finding pre{background:var(--none-bg);border-radius:6px;padding:8px 10px;margin:8px 0}
+.head{display:flex;gap:10px;align-items:baseline;flex-wrap:wrap;justify-content:space-between}
+.pill{display:inline-block;border-radius:999px;padding:1px 10px;font-size:13px;font-weight:600;white-space:nowrap;color:var(--none);background:var(--none-bg)}
+.pill.pass{color:var(--pass);background:var(--pass-bg)}.pill.warn{color:var(--warn);background:var(--warn-bg)}.pill.bad{color:var(--bad);background:var(--bad-bg)}
+.scroll{overflow-x:auto;background:var(--card);border:1px solid var(--edge);border-radius:10px}
+table{border-collapse:collapse;width:100%;font-size:14px}
+th,td{text-align:left;vertical-align:top;padding:7px 12px;border-bottom:1px solid var(--grid)}
+tr:last-child td,tr:last-child th{border-bottom:0}
+thead th{font-weight:600;color:var(--soft);font-size:13px}
+tbody th{font-weight:500}
+.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+tr.total th,tr.total td{font-weight:650}
+tr.group th{color:var(--soft);font-size:13px;font-weight:600;padding-top:14px}
+.sides{display:grid;grid-template-columns:1fr 1fr;gap:12px;margin:12px 0}
+.side{border:1px solid var(--grid);border-radius:8px;padding:8px 10px;min-width:0}
+.side h4{margin:0 0 4px;font-size:13px;font-weight:600;color:var(--soft)}
+mark{background:var(--mark);color:inherit;border-radius:3px;padding:0 1px}
+.rest{text-decoration:underline dotted var(--orange);text-underline-offset:3px}
+.chips{display:flex;flex-wrap:wrap;gap:6px;margin:0;padding:0;list-style:none}
+details{margin-top:10px}summary{cursor:pointer;color:var(--soft);font-size:14px}
+details>div,details>pre{margin-top:8px}
+figure{margin:0 0 14px;background:var(--card);border:1px solid var(--edge);border-radius:10px;padding:12px 14px}
+figure>svg{display:block;width:100%;height:auto}
+figcaption{font-size:14px;color:var(--soft)}figcaption p{margin:6px 0 0}
+.legend{color:var(--ink)}.key{margin-right:14px;white-space:nowrap}
+.swatch{width:22px;height:10px;margin-right:5px}
+svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var(--soft);stroke:none}
+.axis{stroke:var(--soft);fill:none}.grid{stroke:var(--grid);fill:none}
+.line{fill:none;stroke-width:2;stroke-linejoin:round}
+.dots{fill:none;stroke-linecap:round;stroke-width:5}
+.dots.equal{stroke:var(--dot);stroke-width:4}.dots.tie{stroke:var(--blue);stroke-width:6}.dots.flip{stroke:var(--bad);stroke-width:7}
+.line.median{stroke:var(--ink)}
+.line.limit{stroke:var(--warn);stroke-dasharray:6 4;stroke-width:1.5}.line.broken{stroke:var(--bad);stroke-dasharray:6 4;stroke-width:1.5}
+text.limit{fill:var(--warn)}text.broken{fill:var(--bad)}
+.k{stroke:var(--blue)}.v{stroke:var(--orange)}.line.dashed{stroke-dasharray:5 4}
+.hash{word-break:break-all}
+.soft{color:var(--soft)}
+@media(max-width:640px){.scroll table{min-width:640px}.sides{grid-template-columns:1fr}main{padding:16px 12px 40px}}
+@media print{:root{--bg:#fff;--card:#fff;--ink:#000;--soft:#444}body{font-size:11px}main{max-width:none;padding:0}
+figure,.finding,.prompt,.scroll,.card{break-inside:avoid}details::details-content{content-visibility:visible;display:block}}
+)CSS";
+
+template <typename... Args>
+void Add(std::string& out, fmt::format_string<Args...> format, Args&&... args) {
+  fmt::format_to(std::back_inserter(out), format, std::forward<Args>(args)...);
+}
+
+std::string_view ClassOf(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kPass:
+      return "pass";
+    case Outcome::kInconclusive:
+    case Outcome::kDegraded:
+      return "warn";
+    case Outcome::kBroken:
+      return "bad";
+    case Outcome::kNotChecked:
+      return "none";
+  }
+  return "none";
+}
+
+std::string Pill(Outcome outcome) {
+  return fmt::format("<span class=\"pill {}\">{} {}</span>", ClassOf(outcome),
+                     SignOf(outcome), WordOf(outcome));
+}
+
+std::string Text(std::string_view text) {
+  return EscapeMarkup(Shorten(text, kMaxText));
+}
+
+// Others' text, whose direction stays inside.
+std::string Foreign(std::string_view text) {
+  return "<bdi>" + Text(text) + "</bdi>";
+}
+
+void AddMore(size_t all, size_t shown, std::string& out) {
+  if (all <= shown) return;
+  Add(out, "<p class=\"soft\">… and {} more; --json holds all.</p>\n",
+      all - shown);
+}
+
+// --- verdict ---
+
+std::string_view Headline(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kPass:
+      return "✓ Passed";
+    case Outcome::kInconclusive:
+      return "? Inconclusive";
+    case Outcome::kDegraded:
+      return "✗ Degraded";
+    case Outcome::kBroken:
+      return "✗ Broken";
+    case Outcome::kNotChecked:
+      return "✗ Not checked";
+  }
+  return "";
+}
+
+void AddCard(const std::string& figure, const std::string& label,
+             std::string& out) {
+  Add(out, "<div class=\"card\"><b>{}</b><span>{}</span></div>\n", figure,
+      label);
+}
+
+void AddCards(const Verification& v, std::string& out) {
+  const Aggregate& a = v.all;
+  if (a.positions == 0) return;
+  out += "<div class=\"cards\">\n";
+  AddCard(Figure(a.kld.mean),
+          fmt::format("nats, mean KL divergence<br>limit {}",
+                      Figure(v.limits.kld.pass)),
+          out);
+  AddCard(Figure(a.kld.p99), "nats, 99th percentile", out);
+  const int64_t differing = a.flips + a.ties;
+  AddCard(fmt::format("{:.1f} %",
+                      100 * static_cast<double>(a.positions - differing) /
+                          static_cast<double>(a.positions)),
+          fmt::format("of {} greedy choices agree<br>{} ties, {} flips",
+                      a.positions, a.ties, a.flips),
+          out);
+  AddCard(Figure(a.max_abs),
+          v.limits.tolerance
+              ? fmt::format("largest |logit difference|<br>limit {}",
+                            Figure(*v.limits.tolerance))
+              : "largest |logit difference|",
+          out);
+  AddCard(
+      fmt::format("{} → {}", Figure(a.reference_ppl), Figure(a.candidate_ppl)),
+      "perplexity, PyTorch → TFLite", out);
+  AddCard(fmt::format("{:.0f} s", v.timing.total),
+          fmt::format("{} peak memory", Megabytes(v.peak_memory_bytes)), out);
+  out += "</div>\n";
+}
+
+void AddVerdict(const Verification& v, std::string& out) {
+  Add(out,
+      "<header>\n<h1>verify_tflite {}: a converted model against its PyTorch "
+      "checkpoint</h1>\n<div class=\"verdict {}\">\n<p class=\"word\">{}</p>\n"
+      "<p class=\"why\">{}</p>\n<dl class=\"pair\">"
+      "<dt>TFLite</dt><dd><code>{}</code><br>{}, {} layers</dd>"
+      "<dt>PyTorch</dt><dd><code>{}</code><br>{}, {} layers, hidden {}, "
+      "vocabulary {}</dd></dl>\n</div>\n",
+      Text(v.tool_version), ClassOf(v.outcome), Headline(v.outcome),
+      Foreign(v.reason), Foreign(v.tflite_path), Foreign(v.model.recipe_detail),
+      v.model.num_layers, Foreign(v.checkpoint_path),
+      Foreign(v.config.model_type), v.config.num_layers, v.config.hidden_size,
+      v.config.vocab_size);
+  AddCards(v, out);
+  out += "</header>\n";
+}
+
+// --- findings ---
+
+void AddFinding(const Finding& f, std::string& out) {
+  const std::string_view css = ClassOf(f.severity);
+  Add(out,
+      "<article class=\"finding {}\">\n<div class=\"head\"><h3>{}</h3>{}</div>"
+      "\n<p class=\"said\">{}</p>\n<pre>{}</pre>\n",
+      css, Text(f.id), Pill(f.severity), Foreign(f.sentence),
+      EscapeMarkup(Shorten(f.evidence, kMaxText), true));
+  if (!f.cause.empty()) {
+    Add(out, "<p><b>Likely cause.</b> {}</p>\n", Foreign(f.cause));
+  }
+  if (!f.remedy.empty()) {
+    Add(out, "<p><b>What to do.</b> {}</p>\n", Foreign(f.remedy));
+  }
+  Add(out,
+      "<p class=\"soft\">More: <code>verify_tflite explain {}</code></p>\n"
+      "</article>\n",
+      Text(f.id));
+}
+
+void AddFindings(const Verification& v, std::string& out) {
+  if (v.findings.empty()) return;
+  out += "<section>\n<h2>Findings</h2>\n";
+  const size_t shown = std::min(v.findings.size(), kMaxRows);
+  for (size_t i = 0; i < shown; ++i) AddFinding(v.findings[i], out);
+  AddMore(v.findings.size(), shown, out);
+  out += "</section>\n";
+}
+
+void AddHypotheses(const Verification& v, std::string& out) {
+  if (v.hypotheses.empty()) return;
+  out +=
+      "<section>\n<h2>What would explain it</h2>\n<p>The reference, run again "
+      "with one thing changed: mean KL divergence from the TFLite model, in "
+      "nats.</p>\n<div class=\"scroll\"><table><thead><tr><th>change</th>"
+      "<th class=\"n\">as it is</th><th class=\"n\">changed</th><th></th>"
+      "<th>finding</th></tr></thead><tbody>\n";
+  const size_t shown = std::min(v.hypotheses.size(), kMaxRows);
+  for (size_t i = 0; i < shown; ++i) {
+    const Hypothesis& h = v.hypotheses[i];
+    Add(out,
+        "<tr><th>{}</th><td class=\"n\">{}</td><td class=\"n\">{}</td>"
+        "<td>{}</td><td>{}</td></tr>\n",
+        Foreign(h.change), Figure(h.unchanged_kld), Figure(h.kld),
+        h.explains ? "<b>explains it</b>" : "does not", Text(h.finding));
+  }
+  out += "</tbody></table></div>\n";
+  AddMore(v.hypotheses.size(), shown, out);
+  out += "</section>\n";
+}
+
+// --- checks ---
+
+void AddCheckRows(const char* group, const std::vector<Check>& checks,
+                  std::string& out) {
+  if (checks.empty()) return;
+  Add(out,
+      "<tr class=\"group\"><th colspan=\"6\" scope=\"rowgroup\">{}</th>"
+      "</tr>\n",
+      group);
+  const size_t shown = std::min(checks.size(), kMaxRows);
+  for (size_t i = 0; i < shown; ++i) {
+    const Check& c = checks[i];
+    std::string interval;
+    if (c.interval) {
+      interval = fmt::format("{} – {}", Figure(c.interval->low),
+                             Figure(c.interval->high));
+    }
+    Add(out,
+        "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td>"
+        "<td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>\n",
+        Text(c.name), Pill(c.outcome), c.value ? Figure(*c.value) : "",
+        interval, c.limit ? Figure(*c.limit) : "", Foreign(c.detail));
+  }
+}
+
+void AddChecks(const Verification& v, std::string& out) {
+  out +=
+      "<section>\n<h2>Checks</h2>\n<div class=\"scroll\"><table><thead><tr>"
+      "<th>check</th><th>result</th><th class=\"n\">value</th>"
+      "<th class=\"n\">95 % interval</th><th class=\"n\">limit</th><th></th>"
+      "</tr></thead><tbody>\n";
+  AddCheckRows("Against PyTorch", v.checks, out);
+  AddCheckRows("The TFLite model against itself", v.self_checks, out);
+  AddCheckRows("The bundle against the checkpoint", v.bundle_checks, out);
+  out += "</tbody></table></div>\n</section>\n";
+}
+
+// --- prompts ---
+
+// Where the first word of `text` ends, white space before it included; in
+// scripts without spaces, after a few characters.
+size_t EndOfWord(std::string_view text) {
+  constexpr std::string_view kSpace = " \n\t\r";
+  constexpr size_t kMaxWord = 24;
+  const size_t begin = text.find_first_not_of(kSpace);
+  if (begin == std::string_view::npos) return text.size();
+  size_t end = std::min(text.find_first_of(kSpace, begin), text.size());
+  if (end - begin > kMaxWord) end = begin + kMaxWord;
+  while (end < text.size() &&
+         (static_cast<uint8_t>(text[end]) & 0xC0) == 0x80) {
+    ++end;
+  }
+  return end;
+}
+
+// The text with the word at `part_at` marked, and faintly what follows; line
+// breaks stay.
+std::string Marked(std::string_view text, size_t part_at) {
+  const std::string cut = Shorten(text, kMaxText);
+  if (part_at == text.size()) {
+    return fmt::format("<bdi>{}<mark>(ends here)</mark></bdi>",
+                       EscapeMarkup(cut, true));
+  }
+  if (part_at >= cut.size()) {
+    return "<bdi>" + EscapeMarkup(cut, true) + "</bdi>";
+  }
+  const std::string_view differs = std::string_view(cut).substr(part_at);
+  const size_t end = EndOfWord(differs);
+  return fmt::format(
+      "<bdi>{}<mark>{}</mark><span class=\"rest\">{}</span></bdi>",
+      EscapeMarkup(std::string_view(cut).substr(0, part_at), true),
+      EscapeMarkup(differs.substr(0, end), true),
+      EscapeMarkup(differs.substr(end), true));
+}
+
+void AddDifferences(const PromptResult& r, std::string& out) {
+  std::vector<size_t> differing;
+  for (size_t i = 0; i < r.positions.size(); ++i) {
+    const LogitDifference& l = r.positions[i].logits;
+    if (l.reference_token != l.candidate_token) differing.push_back(i);
+  }
+  if (differing.empty()) return;
+  Add(out,
+      "<details><summary>Differing choices, both models given PyTorch's text "
+      "before: {} of {}</summary><div class=\"scroll\"><table><thead><tr>"
+      "<th class=\"n\">token</th><th>PyTorch</th><th>TFLite</th>"
+      "<th class=\"n\">margin</th><th class=\"n\">noise</th>"
+      "<th class=\"n\">KLD</th><th></th></tr></thead><tbody>\n",
+      differing.size(), r.positions.size());
+  const size_t shown = std::min(differing.size(), kMaxDifferences);
+  for (size_t i = 0; i < shown; ++i) {
+    const Position& p = r.positions[differing[i]];
+    const LogitDifference& l = p.logits;
+    Add(out,
+        "<tr><td class=\"n\">{}</td><td><code>{}</code> "
+        "<span class=\"soft\">{}</span></td><td><code>{}</code> "
+        "<span class=\"soft\">{}</span></td><td class=\"n\">{}</td>"
+        "<td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>\n",
+        differing[i] + 1, Foreign(Quote(p.reference_text)), l.reference_token,
+        Foreign(Quote(p.candidate_text)), l.candidate_token, Figure(l.margin),
+        Figure(l.rms), Figure(l.kld), p.tie ? "a tie" : "a difference");
+  }
+  out += "</tbody></table></div>";
+  AddMore(differing.size(), shown, out);
+  out += "</details>\n";
+}
+
+void AddPrompt(const PromptResult& r, size_t index, std::string& out) {
+  const size_t part_at = PartAt(r);
+  Add(out,
+      "<article class=\"prompt\">\n<div class=\"head\"><h3>{}. "
+      "<span class=\"text\">{}</span></h3>{}</div>\n<div class=\"sides\">"
+      "<div class=\"side\"><h4>PyTorch</h4><div class=\"text\">{}</div></div>"
+      "<div class=\"side\"><h4>TFLite</h4><div class=\"text\">{}</div></div>"
+      "</div>\n",
+      index + 1, Foreign(r.prompt.text), Pill(r.outcome),
+      Marked(r.reference_text, part_at), Marked(r.candidate_text, part_at));
+  if (part_at == std::string::npos) {
+    out += "<p class=\"soft\">The two texts are equal.</p>\n";
+  }
+  out += "<ul class=\"chips\">\n";
+  for (const Check& c : r.checks) {
+    const std::string figures = FiguresOf(c);
+    Add(out,
+        "<li class=\"pill {}\" title=\"{}\">{} {}{}{}<span class=\"soft\"> "
+        "{}</span></li>\n",
+        ClassOf(c.outcome), Text(c.detail), SignOf(c.outcome), Text(c.name),
+        figures.empty() ? "" : " ", figures, WordOf(c.outcome));
+  }
+  out += "</ul>\n";
+  AddDifferences(r, out);
+  if (r.prompt.rendered != r.prompt.text) {
+    Add(out,
+        "<details><summary>With the chat template</summary><pre>{}</pre>"
+        "</details>\n",
+        Marked(r.prompt.rendered, std::string::npos));
+  }
+  out += "</article>\n";
+}
+
+void AddPrompts(const Verification& v, std::string& out) {
+  if (v.prompts.empty()) return;
+  const auto count = static_cast<int64_t>(v.prompts.size());
+  Add(out,
+      "<section>\n<h2>Prompts</h2>\n<p>{} of {} without a fault. Each model "
+      "goes on from its own choices; where the texts part, it is "
+      "marked.</p>\n",
+      count - NumFailed(v), count);
+  // The worst first, when not all are shown.
+  std::vector<size_t> order;
+  for (size_t i = 0; i < v.prompts.size(); ++i) order.push_back(i);
+  if (order.size() > kMaxPrompts) {
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+      return v.prompts[a].outcome > v.prompts[b].outcome;
+    });
+    order.resize(kMaxPrompts);
+  }
+  for (const size_t i : order) AddPrompt(v.prompts[i], i, out);
+  AddMore(v.prompts.size(), order.size(), out);
+  out += "</section>\n";
+}
+
+// --- figures ---
+
+void AddPlots(const Verification& v, std::string& out) {
+  const auto add = [&](const char* title, const std::string& figure) {
+    if (figure.empty()) return;
+    Add(out, "<section>\n<h2>{}</h2>\n{}</section>\n", title, figure);
+  };
+  add("KL divergence over positions", KldPlot(v));
+  add("KV caches, layer by layer", KvPlot(v));
+  add("Margin against error", MarginPlot(v));
+}
+
+void AddAggregate(const std::string& name, const Aggregate& a, const char* css,
+                  std::string& out) {
+  Add(out,
+      "<tr class=\"{}\"><th scope=\"row\">{}</th><td class=\"n\">{}</td>"
+      "<td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>"
+      "<td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>"
+      "<td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
+      css, name, a.positions, Figure(a.kld.mean), Figure(a.kld.median),
+      Figure(a.kld.p99), Figure(a.kld.max), a.flips, a.ties,
+      Figure(a.reference_ppl), Figure(a.candidate_ppl));
+}
+
+void AddEvaluation(const Verification& v, std::string& out) {
+  if (v.all.positions == 0) return;
+  Add(out,
+      "<section>\n<h2>Evaluation</h2>\n<p>Both models are given the same text "
+      "({}, {} positions through {}) and the prompts' texts, and predict each "
+      "next token.</p>\n<div class=\"scroll\"><table><thead><tr><th></th>"
+      "<th class=\"n\">positions</th><th class=\"n\">KLD mean</th>"
+      "<th class=\"n\">median</th><th class=\"n\">p99</th>"
+      "<th class=\"n\">max</th><th class=\"n\">flips</th>"
+      "<th class=\"n\">ties</th><th class=\"n\">PPL PyTorch</th>"
+      "<th class=\"n\">PPL TFLite</th></tr></thead><tbody>\n",
+      Foreign(v.evaluation.source), v.evaluation.positions.size(),
+      v.evaluation.through_prefill ? "prefill" : "decode");
+  const size_t shown = std::min(v.evaluation.passages.size(), kMaxRows);
+  const auto group = [&](const char* title) {
+    Add(out,
+        "<tr class=\"group\"><th colspan=\"10\" scope=\"rowgroup\">{}</th>"
+        "</tr>\n",
+        title);
+  };
+  if (shown > 0) group("By kind of text");
+  for (size_t i = 0; i < shown; ++i) {
+    const Passage& p = v.evaluation.passages[i];
+    AddAggregate(Foreign(p.name), p.figures, "", out);
+  }
+  if (!v.buckets.empty()) group("By place in the sequence");
+  for (const Bucket& b : v.buckets) {
+    AddAggregate(fmt::format("{}–{}", b.begin, b.end - 1), b.figures, "", out);
+  }
+  AddAggregate("all", v.all, "total", out);
+  out += "</tbody></table></div>\n";
+  AddMore(v.evaluation.passages.size(), shown, out);
+  out += "</section>\n";
+}
+
+// --- limits ---
+
+void AddLimits(const Verification& v, std::string& out) {
+  Add(out,
+      "<section>\n<h2>Recipe and limits</h2>\n<p>{}. Within its limit a figure "
+      "is as it should be for {}; beyond the second number the model does not "
+      "work.</p>\n<div class=\"scroll\"><table><thead><tr><th></th>"
+      "<th class=\"n\">limit</th><th class=\"n\">broken beyond</th></tr>"
+      "</thead><tbody>\n",
+      Foreign(v.model.recipe_detail), NameOf(v.model.recipe));
+  const auto add = [&](const char* name, const Limit& limit) {
+    Add(out,
+        "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td>"
+        "<td class=\"n\">{}</td></tr>\n",
+        name, Figure(limit.pass), Figure(limit.broken));
+  };
+  add("mean KL divergence, nats", v.limits.kld);
+  add("99th percentile, nats", v.limits.kld_p99);
+  add("share of flips, ties aside", v.limits.flips);
+  if (v.limits.tolerance) {
+    Add(out,
+        "<tr><th scope=\"row\">largest |logit difference|</th>"
+        "<td class=\"n\">{}</td><td class=\"n\"></td></tr>\n",
+        Figure(*v.limits.tolerance));
+  }
+  Add(out,
+      "<tr><th scope=\"row\">first tokens that must agree, ties aside</th>"
+      "<td class=\"n\">{}</td><td class=\"n\"></td></tr>\n</tbody></table>"
+      "</div>\n",
+      v.limits.match_tokens);
+  std::vector<std::string> parts;
+  for (const auto& [type, bytes] : v.model.weight_bytes) {
+    parts.push_back(fmt::format("{} {:.1f} MB", Text(type),
+                                static_cast<double>(bytes) / 1e6));
+  }
+  std::vector<std::string> lengths;
+  for (const PrefillInfo& p : v.model.prefills) {
+    lengths.push_back(std::to_string(p.length));
+  }
+  Add(out,
+      "<dl class=\"pair\"><dt>Constants</dt><dd>{}</dd><dt>Prefill</dt>"
+      "<dd>{}</dd><dt>KV cache</dt><dd>{} positions, {}</dd>"
+      "<dt>Template</dt><dd>{}</dd>",
+      fmt::join(parts, ", "), fmt::join(lengths, ", "), v.model.kv_length,
+      Megabytes(v.model.kv_bytes), Foreign(v.chat_template));
+  for (const std::string& note : v.model.notes) {
+    Add(out, "<dt>Note</dt><dd>{}</dd>", Foreign(note));
+  }
+  out += "</dl>\n</section>\n";
+}
+
+// --- how to reproduce ---
+
+void AddReproduction(const Verification& v, std::string& out) {
+  const Environment& e = v.environment;
+  const Timing& t = v.timing;
+  out += "<section>\n<h2>How to reproduce</h2>\n<dl class=\"pair\">";
+  const auto add = [&](const char* name, const std::string& value) {
+    if (value.empty()) return;
+    Add(out, "<dt>{}</dt><dd>{}</dd>", name, value);
+  };
+  if (!e.command.empty()) {
+    add("Command", "<code>" + Foreign(e.command) + "</code>");
+  }
+  add("Date", Foreign(e.date));
+  add("verify_tflite", Foreign(v.tool_version));
+  add("LiteRT", Foreign(e.litert_version));
+  add("torch", Foreign(e.torch_version));
+  add("CPU", Foreign(e.cpu));
+  add("Threads", std::to_string(v.settings.num_threads));
+  add("Time",
+      fmt::format("{:.1f} s: open {:.1f}, compile {:.1f}, prefill {:.1f}, "
+                  "decode {:.1f}, PyTorch {:.1f}, self checks {:.1f}, "
+                  "locating {:.1f}",
+                  t.total, t.open, t.compile, t.prefill, t.decode, t.reference,
+                  t.self_check, t.locate));
+  out += "</dl>\n";
+  if (!e.hashes.empty()) {
+    out +=
+        "<div class=\"scroll\" style=\"margin-top:12px\"><table><thead><tr>"
+        "<th>file</th><th>SHA-256</th></tr></thead><tbody>\n";
+    const size_t shown = std::min(e.hashes.size(), kMaxRows);
+    for (size_t i = 0; i < shown; ++i) {
+      Add(out,
+          "<tr><th scope=\"row\">{}</th><td class=\"hash\"><code>{}</code>"
+          "</td></tr>\n",
+          Foreign(e.hashes[i].first), Text(e.hashes[i].second));
+    }
+    out += "</tbody></table></div>\n";
+    AddMore(e.hashes.size(), shown, out);
+  }
+  out += "</section>\n";
+}
+
+}  // namespace
+
+std::string HtmlReport(const Verification& v) {
+  // Should something hostile get through the escaping, it can load and run
+  // nothing.
+  std::string out = fmt::format(
+      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src "
+      "'none'; style-src 'unsafe-inline'\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, "
+      "initial-scale=1\">\n<title>{}: {}</title>\n<style>{}</style>\n</head>\n"
+      "<body>\n<main>\n",
+      Headline(v.outcome), Text(v.tflite_path), kStyle);
+  AddVerdict(v, out);
+  AddFindings(v, out);
+  AddHypotheses(v, out);
+  AddChecks(v, out);
+  AddPrompts(v, out);
+  AddPlots(v, out);
+  AddEvaluation(v, out);
+  AddLimits(v, out);
+  AddReproduction(v, out);
+  return out + "</main>\n</body>\n</html>\n";
+}
+
+}  // namespace verify_tflite

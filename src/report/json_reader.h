@@ -1,0 +1,23 @@
+// Reads back what --json wrote. Format: docs/json_format.md.
+#ifndef VERIFY_TFLITE_REPORT_JSON_READER_H_
+#define VERIFY_TFLITE_REPORT_JSON_READER_H_
+
+#include <string>
+#include <string_view>
+
+#include "verify/verification.h"
+
+namespace verify_tflite {
+
+// JsonReport of the result is `text` again, byte by byte. `origin` names the
+// file in messages. Fields that this version does not know are passed over;
+// throws Error for a missing or mistyped one, a value out of range, a
+// schema_version other than kJsonSchemaVersion, and text that is no JSON.
+Verification ReadJsonReport(std::string_view text, const std::string& origin);
+
+// Likewise, of a file. Throws Error when it cannot be read, too.
+Verification ReadJsonReportFile(const std::string& path);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_REPORT_JSON_READER_H_

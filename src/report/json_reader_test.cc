@@ -1,0 +1,192 @@
+#include "report/json_reader.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+
+#include "base/error.h"
+#include "base/testing.h"
+#include "report/json.h"
+#include "report/sample_verification.h"
+#include "verify/judge.h"
+
+namespace verify_tflite {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+using ::testing::ThrowsMessage;
+using Json = nlohmann::json;
+
+void ExpectRoundTrip(const Verification& v) {
+  const std::string text = JsonReport(v);
+  EXPECT_EQ(JsonReport(ReadJsonReport(text, "r.json")), text);
+}
+
+void ExpectRefused(const std::string& text, const std::string& message) {
+  EXPECT_THAT(
+      [&] { ReadJsonReport(text, "r.json"); },
+      ThrowsMessage<Error>(AllOf(StartsWith("r.json: "), HasSubstr(message))));
+}
+
+// The sample with the value at a JSON pointer replaced.
+std::string With(const std::string& pointer, const Json& value) {
+  Json json = Json::parse(JsonReport(SampleVerification()));
+  json.at(Json::json_pointer(pointer)) = value;
+  return json.dump();
+}
+
+TEST(ReadJsonReport, GivesBackEverything) {
+  ExpectRoundTrip(SampleVerification());
+  ExpectRoundTrip(SoundVerification(400));
+  ExpectRoundTrip(Verification{});
+}
+
+TEST(ReadJsonReport, GivesBackWhatIsNoNumber) {
+  Verification v = SampleVerification();
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  v.prompts[0].positions[0].logits.finite = false;
+  v.evaluation.positions[3].logits.kld = nan;
+  v.evaluation.positions[4].logits.constant = true;
+  v.settings.max_kld = 0.5;
+  v.settings.max_flips = 0.25;
+  Judge(v);
+  v.checks[0].interval = {nan, nan};
+  ExpectRoundTrip(v);
+}
+
+TEST(ReadJsonReport, JudgedAgainItIsTheSame) {
+  for (const Verification& v : {SampleVerification(), SoundVerification(400)}) {
+    const std::string text = JsonReport(v);
+    Verification again = ReadJsonReport(text, "r.json");
+    Judge(again);
+    EXPECT_EQ(JsonReport(again), text);
+  }
+}
+
+TEST(ReadJsonReport, NullFiguresNeverPass) {
+  Verification v = SoundVerification(400);
+  v.evaluation.positions[7].logits.kld =
+      std::numeric_limits<double>::quiet_NaN();
+  Verification again = ReadJsonReport(JsonReport(v), "r.json");
+  Judge(again);
+  EXPECT_EQ(again.outcome, Outcome::kBroken);
+}
+
+TEST(ReadJsonReport, PassesOverNewFields) {
+  Json json = Json::parse(JsonReport(SampleVerification()));
+  json["new"] = {{"field", 1}};
+  json["prompts"][0]["new"] = "field";
+  EXPECT_EQ(JsonReport(ReadJsonReport(json.dump(), "r.json")),
+            JsonReport(SampleVerification()));
+}
+
+TEST(ReadJsonReport, RefusesOtherVersions) {
+  ExpectRefused(With("/schema_version", 1), "schema_version is 1");
+  ExpectRefused(With("/schema_version", 3), "verify the model again");
+  ExpectRefused(With("/schema_version", "2"), "schema_version is no number");
+  ExpectRefused("{}", "no result of verify_tflite --json");
+  ExpectRefused("[]", "expected a JSON object");
+}
+
+TEST(ReadJsonReport, RefusesWrongValuesByPlace) {
+  ExpectRefused(With("/prompts/1/positions/3/kld", "much"),
+                "$.prompts[1].positions[3].kld: expected a number, found "
+                "\"much\"");
+  ExpectRefused(With("/outcome", "splendid"), "expected an outcome");
+  ExpectRefused(With("/model/recipe", "int3"), "expected a recipe");
+  ExpectRefused(With("/eos_ids/0", 1e30), "$.eos_ids[0]: expected a whole");
+  ExpectRefused(With("/eos_ids/0", uint64_t{1} << 63), "whole number");
+  ExpectRefused(With("/eos_ids/0", int64_t{1} << 40), "whole number");
+  ExpectRefused(With("/evaluation/positions/0/index", -1), "whole number");
+  ExpectRefused(With("/evaluation/positions/0/index", INT64_MAX), "whole");
+  ExpectRefused(With("/evaluation/passages/0/end", 41), "from 0 to 40");
+  ExpectRefused(With("/evaluation/passages/1/begin", 41), "from 0 to 40");
+  ExpectRefused(With("/evaluation/passages/1/end", 3), "from 20 to 40");
+  ExpectRefused(With("/checks/0/interval", {1, 2, 3}), "a list of two numbers");
+  ExpectRefused(With("/settings/max_kld", -1), "a positive number");
+  ExpectRefused(With("/settings/tolerance", nullptr), "a number");
+  ExpectRefused(With("/prompts/0/positions", Json::array()),
+                "0 of them for 3 reference_ids");
+  ExpectRefused(With("/prompts", std::string(1000, 'x')), "…");
+  ExpectRefused(With("/timing_seconds/total", nullptr), "a number");
+}
+
+// Every field of every object must be there.
+TEST(ReadJsonReport, RefusesMissingFields) {
+  const Json sample = Json::parse(JsonReport(SampleVerification()));
+  // Written for readers of the file, computed anew here.
+  const std::set<std::string> derived = {"/passed", "/num_prompts",
+                                         "/num_failed"};
+  int removed = 0;
+  const auto remove_each = [&](const std::string& pointer) {
+    const Json object = sample.at(Json::json_pointer(pointer));
+    for (const auto& [key, value] : object.items()) {
+      Json json = sample;
+      if (derived.count(pointer + "/" + key) > 0 || key == "interval" ||
+          key == "broken_limit" || key == "first_difference") {
+        continue;
+      }
+      json.at(Json::json_pointer(pointer)).erase(key);
+      EXPECT_THROW(ReadJsonReport(json.dump(), "r.json"), Error)
+          << pointer << "/" << key;
+      ++removed;
+    }
+  };
+  for (const char* pointer : {"",
+                              "/model",
+                              "/model/prefills/0",
+                              "/model/weights/0",
+                              "/checkpoint",
+                              "/settings",
+                              "/limits",
+                              "/limits/kld",
+                              "/all",
+                              "/all/kld",
+                              "/buckets/0",
+                              "/checks/0",
+                              "/findings/0",
+                              "/kv_profile",
+                              "/kv_profile/layers/0",
+                              "/kv_profile/layers/0/decode_v",
+                              "/hypotheses/0",
+                              "/timing_seconds",
+                              "/environment",
+                              "/environment/files/0",
+                              "/prompts/0",
+                              "/prompts/0/positions/1",
+                              "/evaluation",
+                              "/evaluation/passages/0"}) {
+    remove_each(pointer);
+  }
+  EXPECT_GT(removed, 150);
+}
+
+TEST(ReadJsonReport, RefusesDamagedText) {
+  Verification v = SampleVerification();
+  v.evaluation = {};
+  const std::string text = JsonReport(v);
+  for (size_t size = 0; size + 2 < text.size(); size += 37) {
+    EXPECT_THROW(ReadJsonReport(text.substr(0, size), "r.json"), Error);
+  }
+  ExpectRefused(std::string(100'000, '['), "");
+  ExpectRefused("{\"schema_version\": 2, \"tool_version\": 1e999}", "");
+  ExpectRefused("{\"schema_version\": NaN}", "not valid JSON");
+}
+
+TEST(ReadJsonReportFile, NamesTheFile) {
+  const TempDir dir;
+  EXPECT_THAT([&] { ReadJsonReportFile(dir.File("none.json")); },
+              ThrowsMessage<Error>(HasSubstr("none.json")));
+  const std::string path =
+      dir.Write("r.json", JsonReport(SampleVerification()));
+  EXPECT_EQ(ReadJsonReportFile(path).reason, SampleVerification().reason);
+}
+
+}  // namespace
+}  // namespace verify_tflite

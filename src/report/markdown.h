@@ -1,0 +1,18 @@
+// A verification as Markdown, for pull requests and step summaries.
+#ifndef VERIFY_TFLITE_REPORT_MARKDOWN_H_
+#define VERIFY_TFLITE_REPORT_MARKDOWN_H_
+
+#include <string>
+
+#include "verify/verification.h"
+
+namespace verify_tflite {
+
+// GitHub's Markdown: verdict, findings, a table of checks; prompts, evaluation
+// and how to reproduce are collapsed. Short enough for a comment (65,536
+// characters) whatever was verified: long texts and lists are cut, and say so.
+std::string MarkdownReport(const Verification& verification);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_REPORT_MARKDOWN_H_

@@ -1,0 +1,57 @@
+// The ids of findings. They are stable: scripts and people refer to them. Each
+// has a page in docs/findings.md; a test sees to that.
+#ifndef VERIFY_TFLITE_VERIFY_FINDING_IDS_H_
+#define VERIFY_TFLITE_VERIFY_FINDING_IDS_H_
+
+#include <array>
+#include <string_view>
+
+namespace verify_tflite {
+
+inline constexpr auto kFindingIds = std::to_array<std::string_view>({
+    // Position
+    "rope-base",
+    "rope-scaling",
+    "positions-restart",
+    "mask",
+    "sliding-window",
+    // Weights and structure
+    "wrong-checkpoint",
+    "lora-not-merged",
+    "weight-differs",
+    "layer-order",
+    "layer-skipped",
+    "norm-eps",
+    "norm-weights",
+    "embedding",
+    "lm-head",
+    "tied-head",
+    "soft-capping",
+    "qk-swapped",
+    "kv-layout",
+    "attention-scale",
+    "activation",
+    "bias-missing",
+    // Quantisation and numbers
+    "quantisation-collapse",
+    "nan",
+    "constant-logits",
+    // The file against itself
+    "prefill-differs",
+    "decode-differs",
+    "chunking",
+    "kv-boundary",
+    "state-leak",
+    "threads-differ",
+    "kernel-differs",
+    // What is packed around the model
+    "bos-missing",
+    "start-token-differs",
+    "template-differs",
+    "stop-token-differs",
+    "tokenizer-differs",
+});
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_VERIFY_FINDING_IDS_H_
