@@ -235,7 +235,7 @@ SelfChecker::SelfChecker(const Model& model, Session& session,
   differs_.resize(lengths_.size());
   matches_decode_.resize(lengths_.size());
   prefill_tallies_.resize(lengths_.size());
-  text_ = SelfCheckText(info_.vocab_size, info_.kv_length);
+  text_ = SelfCheckIds(info_.vocab_size, info_.kv_length);
   std::copy_n(ids.begin(), std::min(ids.size(), text_.size()), text_.begin());
 }
 
@@ -886,7 +886,7 @@ std::vector<PrefillPlan> SelfCheckPlans(const ModelInfo& model) {
   return {all};
 }
 
-std::vector<int32_t> SelfCheckText(int64_t vocab_size, int64_t count) {
+std::vector<int32_t> SelfCheckIds(int64_t vocab_size, int64_t count) {
   // Fibonacci hashing: multiples of 2^64 / golden ratio.
   constexpr uint64_t kStep = 0x9E3779B97F4A7C15;
   std::vector<int32_t> ids(static_cast<size_t>(count));

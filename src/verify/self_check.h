@@ -54,10 +54,10 @@ std::vector<PrefillPlan> SelfCheckPlans(const ModelInfo& model);
 
 // Token ids to feed where there is no text: spread over the vocabulary, the
 // same at every call.
-std::vector<int32_t> SelfCheckText(int64_t vocab_size, int64_t count);
+std::vector<int32_t> SelfCheckIds(int64_t vocab_size, int64_t count);
 
 // `ids` is a text to feed; where it is shorter than what a check takes,
-// SelfCheckText follows. Throws Error when the model cannot be run, or for an
+// SelfCheckIds follows. Throws Error when the model cannot be run, or for an
 // id outside the vocabulary.
 SelfCheckResult RunSelfCheck(const Model& model, Session& session,
                              std::span<const int32_t> ids,
