@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes testdata/small.tflite: a bit of everything, made by schema classes.
+"""Writes small.tflite and outside.tflite in testdata/, by schema classes.
 
-No runtime would run it. What is in it stands in src/candidate/
-tflite_file_test.cc.
+The first has a bit of everything, the second weights that lie behind the
+flatbuffer, as in files above 2 GB: its test makes it that long. No runtime
+would run them. What is in them stands in src/candidate/tflite_file_test.cc.
 """
 
 import pathlib
@@ -11,7 +12,7 @@ import pathlib
 from ai_edge_litert import schema_py_generated as schema
 import flatbuffers
 
-OUT = pathlib.Path(__file__).resolve().parent.parent / "testdata/small.tflite"
+TESTDATA = pathlib.Path(__file__).resolve().parent.parent / "testdata"
 
 
 def make(kind: str, **fields):
@@ -27,7 +28,36 @@ def tensor(type_name: str, shape: list[int], buffer: int, **fields):
   return make("Tensor", type=number, shape=shape, buffer=buffer, **fields)
 
 
-def main() -> None:
+def write(name: str, model) -> None:
+  builder = flatbuffers.Builder()
+  builder.Finish(model.Pack(builder), b"TFL3")
+  (TESTDATA / name).write_bytes(builder.Output())
+
+
+def outside():
+  """An int8 tensor of 1.5 GiB from byte 3 GiB, one of 10 bytes behind it."""
+  gib = 1 << 30
+  return make(
+      "Model",
+      version=3,
+      subgraphs=[
+          make(
+              "SubGraph",
+              tensors=[
+                  tensor("INT8", [3 << 19, 1 << 10], 1),
+                  tensor("INT8", [10], 2),
+              ],
+          )
+      ],
+      buffers=[
+          make("Buffer"),
+          make("Buffer", offset=3 * gib, size=3 * gib // 2),
+          make("Buffer", offset=9 * gib // 2, size=10),
+      ],
+  )
+
+
+def small():
   ops = schema.BuiltinOperator
   scales = lambda n: make("QuantizationParameters", scale=[0.5] * n)
   blocks = make(
@@ -80,7 +110,7 @@ def main() -> None:
       ),
       make("OperatorCode", deprecatedBuiltinCode=127, builtinCode=250),
   ]
-  model = make(
+  return make(
       "Model",
       version=3,
       description="small",
@@ -100,9 +130,11 @@ def main() -> None:
           )
       ],
   )
-  builder = flatbuffers.Builder()
-  builder.Finish(model.Pack(builder), b"TFL3")
-  OUT.write_bytes(builder.Output())
+
+
+def main() -> None:
+  write("small.tflite", small())
+  write("outside.tflite", outside())
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 #include <span>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include "candidate/bundle.h"
 #include "candidate/graph.h"
 #include "candidate/model_impl.h"
+#include "candidate/runtime.h"
 
 namespace verify_tflite {
 namespace {
@@ -98,8 +100,13 @@ ModelInfo InfoOf(const LlmSignatures& signatures,
   }
   info.weights = std::move(weights);
   int64_t values = 0;
+  int kv_bits = std::numeric_limits<int>::max();
   for (const TensorSpec& cache : signatures.kv_caches) {
     info.kv_bytes += ByteSize(cache);
+    if (ElementBits(cache.type) < kv_bits) {
+      kv_bits = ElementBits(cache.type);
+      info.kv_type = ElementTypeName(cache.type);
+    }
     values += ByteSize(cache) * 8 / ElementBits(cache.type);
   }
   if (signatures.ring_length == 0) {

@@ -80,6 +80,9 @@ struct ModelInfo {
   // Bytes of constants by element type ("FLOAT32", "INT8", "INT4", …).
   std::map<std::string, int64_t> weight_bytes;
   int64_t kv_bytes = 0;  // of one zeroed set of KV caches
+  // Element type of the KV caches ("FLOAT32", "FLOAT16", "INT8"); of several,
+  // the one of fewest bits. What passes through them is as coarse as that.
+  std::string kv_type;
   // Numbers that one position of one sequence takes in one layer's KV caches; 0
   // where layers differ (rings).
   int64_t kv_values = 0;

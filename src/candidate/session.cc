@@ -177,6 +177,9 @@ struct Session::Impl {
                               const ProgressFn& progress,
                               const RowFn& on_row = nullptr);
   void Replay(KvCache::Impl& kv);
+  // [length, heads, head_dim]; fills in what `shape` says of it.
+  std::vector<float> ReadCache(const KvCache::Impl& kv, KvPart part,
+                               int64_t layer, KvRows& shape) const;
 };
 
 KvCache::KvCache(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -246,6 +249,10 @@ Session Session::Create(const Model& model, std::span<const PrefillPlan> plans,
     impl->lengths.push_back(prefill.length);
   }
   return Session(std::move(impl));
+}
+
+int64_t Session::num_layers() const {
+  return impl_->model->signatures.num_layers;
 }
 
 KvCache Session::NewKvCache() const {
@@ -459,6 +466,46 @@ void Session::Prefill(KvCache& kv, std::span<const int32_t> tokens,
   impl_->CheckTokens(tokens, kv.length());
   impl_->Replay(*kv.impl_);
   impl_->Feed(*kv.impl_, tokens, impl_->options.progress, on_row);
+}
+
+std::vector<float> Session::Impl::ReadCache(const KvCache::Impl& kv,
+                                            KvPart part, int64_t layer,
+                                            KvRows& shape) const {
+  const LlmSignatures& signatures = model->signatures;
+  const std::string& path = model->file.path();
+  const auto index = FindKvCache(signatures, part, layer);
+  if (!index) {
+    throw Error("{}: has no KV cache of layer {}; it has {} layers", path,
+                layer, signatures.num_layers);
+  }
+  const TensorSpec& cache = signatures.kv_caches[*index];
+  const KvLayout layout =
+      LayoutOf(path, cache, SequenceAxisOf(path, signatures, *index));
+  shape.first = std::max(int64_t{0}, kv.length - layout.slots);
+  shape.length = kv.length - shape.first;
+  shape.heads = layout.heads;
+  shape.head_dim = layout.head_dim;
+  // The first sequence of a batch lies where the only one would.
+  const KvCache::Impl::Set& set = kv.batch_is_current ? kv.batch : kv.one;
+  return ReadPositions(path, cache, layout, set.buffers[*index].As<std::byte>(),
+                       shape.first, kv.length);
+}
+
+KvRows Session::ReadKv(KvCache& kv, int64_t layer) {
+  impl_->Replay(*kv.impl_);
+  KvRows keys;
+  KvRows values;
+  keys.keys = impl_->ReadCache(*kv.impl_, KvPart::kKeys, layer, keys);
+  keys.values = impl_->ReadCache(*kv.impl_, KvPart::kValues, layer, values);
+  if (keys.first != values.first || keys.heads != values.heads ||
+      keys.head_dim != values.head_dim) {
+    throw Error(
+        "{}: layer {} keeps keys of {} heads of {} and values of {} heads of "
+        "{}: other shapes are not supported",
+        impl_->model->file.path(), layer, keys.heads, keys.head_dim,
+        values.heads, values.head_dim);
+  }
+  return keys;
 }
 
 }  // namespace verify_tflite

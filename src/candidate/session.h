@@ -13,6 +13,7 @@
 
 #include "base/progress.h"
 #include "candidate/cpu_options.h"
+#include "candidate/kv_rows.h"
 #include "candidate/model.h"
 #include "candidate/prefill_plan.h"
 
@@ -60,6 +61,7 @@ class Session {
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
 
+  int64_t num_layers() const;  // ModelInfo::num_layers
   KvCache NewKvCache() const;
 
   // Feeds `tokens` behind what `kv` holds, in chunks by PlanPrefill; pads are
@@ -82,6 +84,13 @@ class Session {
   // Feeds one token; returns the logits [vocab] for the token after it, valid
   // until the next call on this Session. Throws Error as Prefill does.
   std::span<const float> Decode(KvCache& kv, int32_t token);
+
+  // What `kv` holds of one layer, numbered as in the file from 0; of a decode
+  // batch, the first sequence's. A copy: of float32 caches the same bits. Rings
+  // hold their last positions only. Throws Error when the file has no such
+  // layer or stores its caches in a way this project does not know. After a
+  // KvCache::Truncate that needs tokens fed anew, feeds them first.
+  KvRows ReadKv(KvCache& kv, int64_t layer);
 
  private:
   struct Impl;

@@ -176,6 +176,27 @@ void RefuseEmptyValues(int argc, const char* const* argv) {
   }
 }
 
+// CLI11 takes whatever follows `--name` for its value, another flag too.
+void RefuseFlagsAsValues(const CLI::App& app, int argc,
+                         const char* const* argv) {
+  const auto find = [&](std::string_view argument) {
+    const std::string name(argument.substr(0, argument.find('=')));
+    return name.starts_with('-') ? app.get_option_no_throw(name) : nullptr;
+  };
+  for (int i = 1; i + 1 < argc; ++i) {
+    const CLI::Option* option = find(argv[i]);
+    if (option == nullptr || option->get_items_expected_max() == 0) continue;
+    const std::string_view name = argv[i];
+    if (name.find('=') != std::string_view::npos) continue;
+    const std::string_view value = argv[++i];
+    if (find(value) == nullptr) continue;
+    throw Error(
+        "{}: the value is missing, found the flag {}; write {}={} if that is "
+        "the value",
+        name, value, name, value);
+  }
+}
+
 void ConvertNumbers(const RawFlags& raw, Settings& settings) {
   constexpr int64_t kMaxTokens = 1 << 20;
   if (!raw.max_new_tokens.empty()) {
@@ -254,6 +275,7 @@ ParsedFlags ParseFlags(int argc, const char* const* argv) {
   app.get_formatter()->column_width(26);
   AddFlags(app, flags, raw);
   RefuseEmptyValues(argc, argv);
+  RefuseFlagsAsValues(app, argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
