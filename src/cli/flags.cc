@@ -33,6 +33,7 @@ constexpr const char* kFooter =
   verify_tflite --tflite_path=model.tflite --checkpoint_path=checkpoint/ \
     --prompts_file=prompts.txt --json=result.json --quiet
   verify_tflite inspect model.tflite    (what is in it; see inspect --help)
+  verify_tflite selfcheck --tflite_path=model.tflite    (no checkpoint needed)
 
 Both models are given the same tokens everywhere: PyTorch's own greedy text
 after each prompt, and an evaluation text. What decides (docs/pass_rule.md):
@@ -111,7 +112,7 @@ std::string PromptOfLine(const std::string& line, const std::string& origin) {
 // Values as written; CLI11 only splits the command line.
 struct RawFlags {
   std::string max_new_tokens, match_tokens, tolerance, max_kld, max_flips;
-  std::string eval_tokens, num_threads;
+  std::string eval_tokens, num_threads, self_check;
   std::string prompts_file;
   bool version = false;
 };
@@ -159,6 +160,9 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
       "auto: the checkpoint's own if it has one", "auto|none|FILE", "auto");
   add("--num_threads", raw.num_threads, "threads for both models", "N",
       "all cores");
+  add("--self_check", raw.self_check,
+      "compare the TFLite model with itself too\n(docs/self_check.md)",
+      "on|off", "on");
   add("--json", flags.json_path, "write the full result to this file", "FILE",
       "");
   app.add_flag("--quiet", flags.quiet, "print the verdict line only");
@@ -222,6 +226,12 @@ void ConvertNumbers(const RawFlags& raw, Settings& settings) {
   } else if (!raw.eval_tokens.empty()) {
     settings.eval_tokens = 0;
   }
+  if (!raw.self_check.empty() && raw.self_check != "on" &&
+      raw.self_check != "off") {
+    throw Error("--self_check: expected on or off, found {}",
+                Quote(raw.self_check));
+  }
+  settings.self_check = raw.self_check != "off";
   settings.num_threads =
       raw.num_threads.empty()
           ? DefaultThreads()

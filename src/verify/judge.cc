@@ -264,9 +264,14 @@ Outcome Overall(const Verification& v) {
   Outcome worst = Outcome::kNotChecked;
   const auto add = [&](Outcome outcome) { worst = std::max(worst, outcome); };
   for (const Check& check : v.checks) add(check.outcome);
-  for (const Check& check : v.self_checks) add(check.outcome);
+  // What the candidate's self-check cannot tell, the reference can.
+  for (const Check& check : v.self_checks) {
+    if (check.outcome != Outcome::kInconclusive) add(check.outcome);
+  }
   for (const Check& check : v.bundle_checks) add(check.outcome);
-  for (const Finding& finding : v.findings) add(finding.severity);
+  for (const Finding& finding : v.findings) {
+    if (finding.severity != Outcome::kInconclusive) add(finding.severity);
+  }
   for (const PromptResult& prompt : v.prompts) {
     // A prompt has few positions; whether there are enough is asked of all.
     if (prompt.outcome != Outcome::kInconclusive) add(prompt.outcome);

@@ -858,7 +858,7 @@ SelfCheckResult SelfChecker::Run() {
 
 SelfCheckLimits SelfCheckLimitsFor(const ModelInfo& model) {
   SelfCheckLimits limits;
-  limits.kld = {1e-9, 1e-2};
+  limits.kld = {1e-8, 1e-2};
   limits.kernels = {1e-6, 1e-2};
   if (CacheBytes(model) < 4) limits.kld.pass = 1e-5;
   if (CacheBytes(model) < 2 || QuantisesActivations(model)) {

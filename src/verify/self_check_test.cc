@@ -337,7 +337,7 @@ TEST(SelfCheckTest, BriefIsThoroughForSmallModels) {
 TEST(SelfCheckTest, LimitsFollowTheArithmetic) {
   ModelInfo info;
   info.weights = {{.type = "INT8", .use = WeightGroup::Use::kDequantized}};
-  EXPECT_EQ(SelfCheckLimitsFor(info).kld.pass, 1e-9);
+  EXPECT_EQ(SelfCheckLimitsFor(info).kld.pass, 1e-8);
   info.weights.push_back({.type = "INT8", .use = WeightGroup::Use::kDynamic});
   EXPECT_EQ(SelfCheckLimitsFor(info).kld.pass, 1e-2);
 }

@@ -12,6 +12,7 @@
 #include "reference/reference.h"
 #include "verify/evaluation.h"
 #include "verify/judge.h"
+#include "verify/self_check.h"
 #include "verify/stopwatch.h"
 
 namespace verify_tflite {
@@ -291,6 +292,30 @@ std::vector<PrefillPlan> Plans(const Model& model,
   return plans;
 }
 
+// That of the layers that have one.
+std::optional<int64_t> WindowOf(const ModelConfig& config) {
+  for (const LayerConfig& layer : config.layers) {
+    if (layer.window > 0) return layer.window;
+  }
+  return std::nullopt;
+}
+
+// The candidate against itself, with the evaluation's text.
+void AddSelfCheck(const VerifyInput& input, Session& session, Verification& v) {
+  if (!input.settings.self_check) return;
+  const Stopwatch watch(v.timing.self_check);
+  SelfCheckResult result =
+      RunSelfCheck(input.model, session, v.evaluation.ids,
+                   {.num_threads = input.settings.num_threads,
+                    .window = WindowOf(input.checkpoint.config()),
+                    .max_steps = BriefSteps(input.model.info()),
+                    .progress = input.progress});
+  v.self_checks = std::move(result.checks);
+  for (Finding& finding : result.findings) {
+    v.findings.push_back(std::move(finding));
+  }
+}
+
 }  // namespace
 
 void CheckSameShape(const Model& model, const ModelConfig& config,
@@ -378,6 +403,11 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
     for (PrefillPlan& more : EvaluationPlans(info, plan)) {
       plans.push_back(std::move(more));
     }
+    if (input.settings.self_check) {
+      for (PrefillPlan& more : SelfCheckPlans(info)) {
+        plans.push_back(std::move(more));
+      }
+    }
     session = Session::Create(input.model, plans,
                               {input.settings.num_threads, input.progress});
   }
@@ -388,6 +418,7 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
     verifier.RunGroup(rest.first(GroupSize(input, rest)), v.prompts);
   }
   v.evaluation = RunEvaluation(input, plan, *session, *reference, v.timing);
+  AddSelfCheck(input, *session, v);
 }
 
 }  // namespace verify_tflite

@@ -47,10 +47,11 @@ void CheckReferenceFinite(const VerifyInput& input,
                           std::span<const float> logits,
                           const std::string& text);
 
-// Runs both models on all prompts and on Settings::eval_tokens of `text`: fills
-// v.prompts and v.evaluation, adds to v.timing. Judges nothing. Does both
-// checks above first. Throws Error when one of the models cannot be run, or
-// when the reference yields non-finite logits.
+// Runs both models on all prompts and on Settings::eval_tokens of `text`, and
+// the candidate against itself (verify/self_check.h): fills v.prompts,
+// v.evaluation and v.self_checks, adds to v.findings and v.timing. Judges
+// nothing. Does both checks above first. Throws Error when one of the models
+// cannot be run, or when the reference yields non-finite logits.
 void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
                      const EvalText& text, Verification& v);
 
