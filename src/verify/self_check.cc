@@ -110,7 +110,7 @@ class Tally {
                 const std::string& what) const {
     Check check;
     check.name = std::move(name);
-    check.value = kld_;
+    if (finite_) check.value = kld_;
     check.limit = limit.pass;
     check.broken_limit = limit.broken;
     check.outcome = !finite_ || !(kld_ <= limit.broken) ? Outcome::kBroken
@@ -282,8 +282,10 @@ bool SelfChecker::Fits(int64_t steps, double share) const {
 
 void SelfChecker::Enter(const std::string& stage) {
   if (!options_.progress) return;
+  const int64_t boundaries =
+      (info_.ring_length > 0 ? 1 : 0) + (options_.window ? 1 : 0);
   options_.progress("self-check: " + stage, done_++,
-                    static_cast<int64_t>(lengths_.size()) + 6);
+                    static_cast<int64_t>(lengths_.size()) + boundaries + 6);
 }
 
 // The next shorter prefill signature's length, 0 for the shortest.
@@ -334,8 +336,6 @@ std::set<int64_t> SelfChecker::WantedRows() const {
     add(PrefillLengths(i));
     if (lengths_[i] + 1 <= most_) add({lengths_[i] + 1});
   }
-  if (info_.ring_length > 0) add(BoundaryLengths(info_.ring_length));
-  if (options_.window) add(BoundaryLengths(*options_.window));
   return wanted;
 }
 
@@ -364,6 +364,7 @@ const SelfChecker::Fed& SelfChecker::Feed(const std::vector<int64_t>& pieces) {
   return fed_.emplace(pieces, std::move(fed)).first->second;
 }
 
+// Pieces of so many tokens, and a rest.
 std::vector<int64_t> SelfChecker::Cut(int64_t tokens, int64_t piece) const {
   std::vector<int64_t> pieces(static_cast<size_t>(tokens / piece), piece);
   if (tokens % piece > 0) pieces.push_back(tokens % piece);
@@ -521,29 +522,34 @@ void SelfChecker::AddChunks() {
                                 tally.Tokens(), LeftOut(chunks_.left_out))));
 }
 
-// One below, at and past a boundary of attention.
+// One below, at and past a boundary of attention: prefilled, against decode of
+// the last tokens before it.
 void SelfChecker::CheckBoundary(const std::string& name, int64_t boundary) {
   Enter(name);
+  constexpr int64_t kDecoded = 8;
   const std::vector<int64_t> lengths = BoundaryLengths(boundary);
   if (lengths.empty()) {
-    NotChecked(name, "the KV cache ends before it");
-    return;
+    return NotChecked(name, "the KV cache ends before it");
   }
-  int64_t steps = 0;
-  for (const int64_t tokens : lengths) {
-    steps += NewCost({tokens}) + BaselineCost(tokens, lengths_.back());
-  }
+  const int64_t begin = std::max<int64_t>(boundary - kDecoded, 0);
+  const int64_t decode_steps = Cost({begin}) + lengths.back() - begin;
+  int64_t steps = decode_steps;
+  for (const int64_t tokens : lengths) steps += NewCost({tokens});
   if (!Fits(steps, 1)) return TooLong(name, steps);
+  spent_ += decode_steps;
+  KvCache kv = session_.NewKvCache();
+  session_.Prefill(kv, std::span(text_).first(static_cast<size_t>(begin)));
   Tally tally;
-  for (const int64_t tokens : lengths) {
-    const auto baseline = BaselineFor(tokens, lengths_.back());
-    tally.Add(tokens, Compare(baseline->row, Feed({tokens}).row));
+  for (int64_t at = begin; at <= lengths.back(); ++at) {
+    // A copy, because Feed runs the same signature.
+    const Row row = Copy(session_.Decode(kv, text_[static_cast<size_t>(at)]));
+    if (at < lengths.front()) continue;
+    tally.Add(at, Compare(row, Feed({at}).row));
   }
   Add(tally.ToCheck(
       name, limits_.kld,
-      fmt::format("{} prefilled tokens, against the shortest prefill or decode "
-                  "alone",
-                  tally.Tokens())));
+      fmt::format("{} prefilled tokens, against decode from token {} on",
+                  tally.Tokens(), begin)));
 }
 
 // The longest signature that takes a small part of the budget.
@@ -654,7 +660,7 @@ void SelfChecker::CheckKvEnd() {
   Enter("end of the KV cache");
   const auto at = std::find_if(lengths_.rbegin(), lengths_.rend(),
                                [](int64_t length) { return length > 1; });
-  if (at == lengths_.rend() || *at > most_) {
+  if (at == lengths_.rend() || *at > info_.kv_length) {
     return NotChecked("kv_end", "no prefill signature reaches the end");
   }
   const int64_t length = *at;

@@ -334,6 +334,16 @@ TEST(SelfCheckTest, BriefIsThoroughForSmallModels) {
   EXPECT_EQ(BriefSteps(info), SelfCheckOptions::kThorough);
 }
 
+// All prefill signatures share the fault, and decode alone does not come that
+// far.
+TEST(SelfCheckTest, ABoundaryBehindWhatDecodeReaches) {
+  Patch patch = WithPrefillMask(100, 101, 1, 90, false);
+  const SelfCheckResult result =
+      SelfCheck(patch, {.window = 101, .max_steps = 250});
+  EXPECT_TRUE(Failed(result).contains("window"));
+  EXPECT_THAT(Ids(result), ElementsAre("kv-boundary"));
+}
+
 TEST(SelfCheckTest, LimitsFollowTheArithmetic) {
   ModelInfo info;
   info.weights = {{.type = "INT8", .use = WeightGroup::Use::kDequantized}};
