@@ -556,7 +556,7 @@ void SelfChecker::CheckBoundary(const std::string& name, int64_t boundary) {
 size_t SelfChecker::Affordable() const {
   for (size_t i = 0; i < lengths_.size(); ++i) {
     if (lengths_[i] > most_) continue;
-    if (Cost({lengths_[i]}) <= options_.max_steps / 16) return i;
+    if (Cost({lengths_[i]}) <= options_.max_steps / 20) return i;
   }
   return lengths_.size() - 1;
 }
@@ -878,7 +878,7 @@ int64_t BriefSteps(const ModelInfo& model) {
   // A decode step reads all weights once. Measured: 50 steps a second with
   // 135 MB.
   constexpr int64_t kBytes = int64_t{18'000'000'000};
-  constexpr int64_t kLeast = 130;
+  constexpr int64_t kLeast = 95;
   int64_t bytes = 1;
   for (const auto& [type, size] : model.weight_bytes) bytes += size;
   return std::clamp(kBytes / bytes, kLeast, SelfCheckOptions::kThorough);

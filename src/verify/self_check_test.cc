@@ -329,7 +329,7 @@ TEST(SelfCheckTest, BriefIsThoroughForSmallModels) {
   info.weight_bytes = {{"FLOAT32", 1'000'000}};
   EXPECT_EQ(BriefSteps(info), SelfCheckOptions::kThorough);
   info.weight_bytes = {{"INT8", 1'000'000'000}, {"FLOAT32", 1'000'000}};
-  EXPECT_EQ(BriefSteps(info), 130);
+  EXPECT_EQ(BriefSteps(info), 95);
   info.weight_bytes = {};
   EXPECT_EQ(BriefSteps(info), SelfCheckOptions::kThorough);
 }
