@@ -216,6 +216,7 @@ class SelfChecker {
   PrefillTally chunks_;
   bool nan_ = false;
   bool stale_entries_count_ = false;
+  bool decode_is_odd_ = false;  // said by Suspect
   int64_t done_ = 0;
   SelfCheckResult result_;
 };
@@ -725,6 +726,7 @@ std::string SelfChecker::Suspect() {
     }
   }
   if (decode_is_odd == !odd.empty()) return "";
+  decode_is_odd_ = decode_is_odd;
   return fmt::format(
       "The weights, mask or positions of {} alone.",
       decode_is_odd ? "decode" : fmt::format("{}", fmt::join(odd, ", ")));
@@ -763,13 +765,14 @@ void SelfChecker::FindPrefillFault() {
   }
   const bool chunks_differ = !(chunks_.tally.kld() <= limits_.kld.pass);
   if (differs && (differs_from_decode || !chunks_differ)) {
+    const std::string cause = Suspect();
     AddFinding(
         prefills,
-        {.id = "prefill-differs",
+        {.id = decode_is_odd_ ? "decode-differs" : "prefill-differs",
          .sentence = "Prefill and decode compute different things: what "
                      "the model makes of a prompt depends on its length.",
          .evidence = "",
-         .cause = Suspect(),
+         .cause = cause,
          .remedy = "Convert again; if it stays, report it to the "
                    "converter's authors with this evidence."});
     return;

@@ -37,8 +37,8 @@ struct SelfCheckResult {
   // "prefill_…" for each prefill signature, "chunking", "state_leak",
   // "threads", "kernels", "kv_end", "window" where there is one.
   std::vector<Check> checks;
-  // prefill-differs, chunking, state-leak, threads-differ, kernel-differs,
-  // kv-boundary, nan.
+  // prefill-differs, decode-differs, chunking, state-leak, threads-differ,
+  // kernel-differs, kv-boundary, nan.
   std::vector<Finding> findings;
 };
 

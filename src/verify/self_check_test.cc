@@ -212,7 +212,7 @@ TEST(SelfCheckTest, AWeightOfDecodeAlone) {
   ASSERT_GE(weights.size(), 2u);
   patch.Exchange(weights[0], weights[1]);
   const SelfCheckResult result = SelfCheck(patch);
-  EXPECT_THAT(Ids(result), ElementsAre("prefill-differs"));
+  EXPECT_THAT(Ids(result), ElementsAre("decode-differs"));
   EXPECT_THAT(NotPassed(result)["prefill_8"], Outcome::kBroken);
   EXPECT_THAT(NotPassed(result)["prefill_64"], Outcome::kBroken);
   EXPECT_THAT(result.findings[0].cause, HasSubstr("of decode alone"));
