@@ -31,7 +31,7 @@ void AddOptions(LiteRtOptions options, const char* reader,
 
 CompiledModel Compile(const std::string& path, LiteRtModel model,
                       const std::vector<std::string>& signatures,
-                      int num_threads, ErrorText error_text) {
+                      const CpuOptions& cpu_options, ErrorText error_text) {
   const auto& lib = Runtime::Get();
   Owned<&Runtime::LiteRtDestroyOptions> options;
   Call("LiteRT options", lib.LiteRtCreateOptions, options.receive());
@@ -40,8 +40,11 @@ CompiledModel Compile(const std::string& path, LiteRtModel model,
   // Without a weight cache every signature packs all weights again. The cache
   // is in memory, because one on disk that belongs to another model of the same
   // structure is taken without notice and gives wrong results.
-  const std::string cpu = fmt::format(
-      "num_threads = {}\nweight_cache_file_path = \":memory\"\n", num_threads);
+  const std::string cpu =
+      fmt::format("num_threads = {}\n{}", cpu_options.num_threads,
+                  cpu_options.kernels == Kernels::kXnnpack
+                      ? "weight_cache_file_path = \":memory\"\n"
+                      : "kernel_mode = \"builtin\"\n");
   // "xnnpack" is for XNNPACK's operators, "cpu_delegate" for all others.
   AddOptions(options.get(), "xnnpack", cpu);
   AddOptions(options.get(), "cpu_delegate", cpu);
@@ -60,15 +63,14 @@ CompiledModel Compile(const std::string& path, LiteRtModel model,
 
 CompiledModel CompileOrExplain(const std::string& path, LiteRtModel model,
                                const std::vector<std::string>& signatures,
-                               int num_threads) {
+                               const CpuOptions& options) {
   const StderrCapture capture;
   try {
-    return Compile(path, model, signatures, num_threads, ErrorText::kToBuffer);
+    return Compile(path, model, signatures, options, ErrorText::kToBuffer);
   } catch (const Error&) {
     const ErrorLog log;
     try {
-      return Compile(path, model, signatures, num_threads,
-                     ErrorText::kToStderr);
+      return Compile(path, model, signatures, options, ErrorText::kToStderr);
     } catch (const Error& e) {
       throw Error("{}{}", e.what(), CleanReason(capture.Text(kMaxReason)));
     }

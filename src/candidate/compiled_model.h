@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "candidate/cpu_options.h"
 #include "candidate/runtime.h"
 #include "candidate/signatures.h"
 
@@ -17,7 +18,7 @@ using CompiledModel = Owned<&Runtime::LiteRtDestroyCompiledModel>;
 // failed compilation only ever writes to standard error, and only if asked to.
 CompiledModel CompileOrExplain(const std::string& path, LiteRtModel model,
                                const std::vector<std::string>& signatures,
-                               int num_threads);
+                               const CpuOptions& options);
 
 // What the runtime reported since the last call.
 std::string TakeErrorText(LiteRtCompiledModel compiled);

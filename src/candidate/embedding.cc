@@ -36,7 +36,7 @@ Embedding::Embedding(const Embedder& embedder, std::span<const int64_t> lengths,
   std::vector<std::string> names;
   for (const auto* signature : used) names.push_back(signature->spec.name);
   compiled_ = CompileOrExplain(embedder.name, embedder.handle.get(), names,
-                               num_threads);
+                               {.num_threads = num_threads});
   for (const auto* signature : used) {
     CheckOutputShapes(compiled_.get(), signature->origin, signature->spec);
     bound_.push_back(

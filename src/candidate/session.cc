@@ -237,8 +237,9 @@ Session Session::Create(const Model& model, std::span<const PrefillPlan> plans,
     lengths.push_back(signatures.prefills[i].length);
   }
   const int num_threads = impl->options.num_threads;
-  impl->compiled = CompileOrExplain(
-      impl->model->file.path(), impl->model->handle.get(), names, num_threads);
+  impl->compiled =
+      CompileOrExplain(impl->model->file.path(), impl->model->handle.get(),
+                       names, {num_threads, impl->options.kernels});
   if (const auto& embedder = impl->model->embedder) {
     impl->embedding.emplace(*embedder, lengths, num_threads);
   }

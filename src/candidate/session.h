@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "candidate/cpu_options.h"
 #include "candidate/kv_rows.h"
 #include "candidate/model.h"
 #include "candidate/prefill_plan.h"
@@ -21,8 +22,8 @@ namespace verify_tflite {
 
 // One set of KV caches, zeroed at birth, bound in place as input and output of
 // every signature (rings: from one set into a second one). Pages are allocated
-// as they are written. Movable; belongs to the Session that made it and must
-// not outlive it.
+// as they are written. Movable; of use to every Session of the Model that the
+// Session which made it has, and must not outlive that Model.
 class KvCache {
  public:
   ~KvCache();
@@ -60,6 +61,7 @@ class Session {
     int num_threads = 1;
     // Told after every chunk and every decode step of a Prefill.
     ProgressFn progress = nullptr;
+    Kernels kernels = Kernels::kXnnpack;
   };
 
   // Compiles the decode signature and those prefill signatures of `model` that

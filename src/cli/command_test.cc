@@ -433,6 +433,46 @@ TEST(Inspect, BadInput) {
   EXPECT_EQ(nlohmann::json::parse(ReadFile(json))["kind"], "checkpoint");
 }
 
+TEST(SelfCheck, ASoundModelAgreesWithItself) {
+  const std::string flag = "--tflite_path=" + ModelPath("tiny_q8.tflite");
+  const RunResult run = RunCommand({"selfcheck", flag});
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_THAT(run.out, AllOf(HasSubstr("✓ prefill_64   pass"),
+                             HasSubstr("✓ CONSISTENT: 7 of 7 checks made")));
+  EXPECT_EQ(run.err, "");
+  const TempDir dir;
+  const std::string path = dir.File("result.json");
+  const RunResult json =
+      RunCommand({"selfcheck", flag, "--num_threads", "1", "--json=" + path});
+  EXPECT_EQ(json.code, 0) << json.err;
+  const auto result = nlohmann::json::parse(ReadFile(path));
+  EXPECT_EQ(result["outcome"], "pass");
+  EXPECT_EQ(result["num_threads"], 1);
+  EXPECT_EQ(result["self_checks"].size(), 7u);
+}
+
+TEST(SelfCheck, WhatItCannotTellIsInconclusive) {
+  const RunResult run = RunCommand(
+      {"selfcheck", "--tflite_path", ModelPath("small_lora.tflite"), "--json"});
+  EXPECT_EQ(run.code, 3) << run.err;
+  const auto result = nlohmann::json::parse(run.out);
+  EXPECT_EQ(result["findings"][0]["id"], "kernel-differs");
+}
+
+TEST(SelfCheck, BadInput) {
+  ExpectRefused(RunCommand({"selfcheck"}), "--tflite_path is required");
+  ExpectRefused(RunCommand({"selfcheck", "model.tflite"}), "--flag=value");
+  ExpectRefused(RunCommand({"selfcheck", "--tflit=x"}), "--tflit");
+  ExpectRefused(RunCommand({"selfcheck", "--tflite_path="}), "empty");
+  ExpectRefused(RunCommand({"selfcheck", "--tflite_path"}), "empty");
+  ExpectRefused(RunCommand({"selfcheck", "--num_threads=0"}), "1 to 1024");
+  ExpectRefused(RunCommand({"selfcheck", "--tflite_path=none"}), "none");
+  ExpectRefused(RunCommand({"selfcheck",
+                            "--tflite_path=" + ModelPath("small_ring.tflite")}),
+                "sliding window");
+  EXPECT_EQ(RunCommand({"selfcheck", "--help"}).code, 0);
+}
+
 TEST(Command, AnotherKindOfWeightFile) {
   const TempDir dir;
   const std::string checkpoint = CopyCheckpoint(dir);

@@ -34,6 +34,7 @@ constexpr const char* kFooter =
   verify_tflite inspect model.tflite    (what is in it; see inspect --help)
   verify_tflite recheck result.json --max_kld=0.05   (judges it again)
   verify_tflite explain rope-base       (what a finding means)
+  verify_tflite selfcheck --tflite_path=model.tflite    (no checkpoint needed)
 
 Both models are given the same tokens everywhere: PyTorch's own greedy text
 after each prompt, and an evaluation text. What decides (docs/pass_rule.md):
@@ -83,7 +84,7 @@ std::string PromptOfLine(const std::string& line, const std::string& origin) {
 // Values as written; CLI11 only splits the command line.
 struct RawFlags {
   std::string max_new_tokens, match_tokens, tolerance, max_kld, max_flips;
-  std::string eval_tokens, locate, num_threads;
+  std::string eval_tokens, locate, num_threads, self_check;
   std::string prompts_file;
   bool version = false;
 };
@@ -136,6 +137,9 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
       "auto: the checkpoint's own if it has one", "auto|none|FILE", "auto");
   add("--num_threads", raw.num_threads, "threads for both models", "N",
       "all cores");
+  add("--self_check", raw.self_check,
+      "compare the TFLite model with itself too\n(docs/self_check.md)",
+      "on|off", "on");
   AddReportFlags(app, flags.reports);
   app.add_flag("--quiet", flags.quiet, "print the verdict line only");
   app.add_flag("--version", raw.version, "print the version and exit");
@@ -175,6 +179,12 @@ void ConvertNumbers(const RawFlags& raw, Settings& settings) {
     settings.eval_tokens = 0;
   }
   settings.locate = ParseLocate(raw.locate);
+  if (!raw.self_check.empty() && raw.self_check != "on" &&
+      raw.self_check != "off") {
+    throw Error("--self_check: expected on or off, found {}",
+                Quote(raw.self_check));
+  }
+  settings.self_check = raw.self_check != "off";
   settings.num_threads =
       raw.num_threads.empty()
           ? DefaultThreads()

@@ -68,6 +68,13 @@ TEST(ParseFlags, BothForms) {
   EXPECT_TRUE(flags.quiet);
 }
 
+TEST(ParseFlags, SelfCheckIsOnUnlessTurnedOff) {
+  EXPECT_TRUE(ParseRun({}).settings.self_check);
+  EXPECT_TRUE(ParseRun({"--self_check=on"}).settings.self_check);
+  EXPECT_FALSE(ParseRun({"--self_check=off"}).settings.self_check);
+  EXPECT_THROW(ParseRun({"--self_check=maybe"}), Error);
+}
+
 TEST(ParseFlags, RefusesAbsurdValues) {
   ExpectRefused({"--max_new_tokens=0"},
                 "--max_new_tokens: expected a whole "

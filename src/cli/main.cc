@@ -26,6 +26,7 @@
 #include "cli/progress_bar.h"
 #include "cli/recheck.h"
 #include "cli/report_files.h"
+#include "cli/self_check_command.h"
 #include "cli/supervisor.h"
 #include "cli/version.h"
 #include "report/console.h"
@@ -214,6 +215,22 @@ int RunInspect(const InspectFlags& flags, const StageFn& stage) {
   return kPassed;
 }
 
+int RunSelfCheckCommand(const SelfCheckFlags& flags, const StageFn& stage) {
+  if (!flags.json_path.empty()) CheckWritable(flags.json_path);
+  ProgressBar bar(isatty(STDERR_FILENO) != 0);
+  const SelfCheckReport report = SelfCheckFile(
+      flags, stage, [&](std::string_view text, int64_t done, int64_t total) {
+        bar.Update(text, done, total);
+      });
+  bar.Clear();
+  if (!flags.json_path.empty()) {
+    WriteWhole(flags.json_path, SelfCheckJson(report));
+  }
+  const bool json = flags.json && flags.json_path.empty();
+  Print(json ? SelfCheckJson(report) : SelfCheckText(report));
+  return ExitCode(OutcomeOf(report));
+}
+
 int ReportError(const char* message) {
   std::fprintf(stderr, "verify_tflite: error: %s\n", message);
   return kCouldNotCheck;
@@ -270,6 +287,16 @@ int Main(int argc, char** argv) {
     if (IsExplain(argc, argv)) {
       Print(Explain(argc, argv));
       return kPassed;
+    }
+    if (IsSelfCheck(argc, argv)) {
+      const auto flags = ParseSelfCheckFlags(argc, argv);
+      if (!flags) {
+        Print(SelfCheckHelp());
+        return kPassed;
+      }
+      return RunSupervised([&](const StageFn& stage) {
+        return Guarded([&] { return RunSelfCheckCommand(*flags, stage); });
+      });
     }
     const ParsedFlags parsed = ParseFlags(argc, argv);
     if (!parsed.flags) {

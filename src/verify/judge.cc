@@ -113,9 +113,9 @@ Check CheckTokens(const Limits& limits, const PromptResult& result) {
 // one prompt passes by its mean, and fails where its interval does.
 Check CheckPromptKld(const Limits& limits, const Aggregate& figures) {
   const Distribution& kld = figures.kld;
-  Check check = Estimated(
-      "kld", kld.mean, kld.mean_interval, limits.kld,
-      fmt::format("mean over {} positions, nats", figures.positions));
+  Check check =
+      Estimated("kld", kld.mean, kld.mean_interval, limits.kld,
+                fmt::format("mean over {} positions, nats", figures.positions));
   if (check.outcome == Outcome::kInconclusive && kld.count > 0 &&
       kld.mean <= limits.kld.pass) {
     check.outcome = Outcome::kPass;
@@ -289,9 +289,14 @@ Outcome Overall(const Verification& v) {
   Outcome worst = Outcome::kNotChecked;
   const auto add = [&](Outcome outcome) { worst = std::max(worst, outcome); };
   for (const Check& check : v.checks) add(check.outcome);
-  for (const Check& check : v.self_checks) add(check.outcome);
+  // What the candidate's self-check cannot tell, the reference can.
+  for (const Check& check : v.self_checks) {
+    if (check.outcome != Outcome::kInconclusive) add(check.outcome);
+  }
   for (const Check& check : v.bundle_checks) add(check.outcome);
-  for (const Finding& finding : v.findings) add(finding.severity);
+  for (const Finding& finding : v.findings) {
+    if (finding.severity != Outcome::kInconclusive) add(finding.severity);
+  }
   for (const PromptResult& prompt : v.prompts) {
     // A prompt has few positions; whether there are enough is asked of all.
     if (prompt.outcome != Outcome::kInconclusive) add(prompt.outcome);

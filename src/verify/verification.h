@@ -36,6 +36,7 @@ struct Settings {
   std::optional<double> max_flips;  // share of positions; default by recipe
   int64_t eval_tokens = 512;        // of the evaluation text; 0: none
   Locate locate = Locate::kAuto;
+  bool self_check = true;
   int num_threads = 1;
 };
 

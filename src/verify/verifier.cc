@@ -14,6 +14,7 @@
 #include "verify/evaluation.h"
 #include "verify/judge.h"
 #include "verify/probes.h"
+#include "verify/self_check.h"
 #include "verify/stopwatch.h"
 
 namespace verify_tflite {
@@ -293,6 +294,39 @@ std::vector<PrefillPlan> Plans(const Model& model,
   return plans;
 }
 
+// That of the layers that have one.
+std::optional<int64_t> WindowOf(const ModelConfig& config) {
+  for (const LayerConfig& layer : config.layers) {
+    if (layer.window > 0) return layer.window;
+  }
+  return std::nullopt;
+}
+
+// The candidate against itself, with the evaluation's text.
+std::vector<Finding> AddSelfCheck(const VerifyInput& input, Session& session,
+                                  Verification& v) {
+  if (!input.settings.self_check) return {};
+  const Stopwatch watch(v.timing.self_check);
+  SelfCheckResult result =
+      RunSelfCheck(input.model, session, v.evaluation.ids,
+                   {.num_threads = input.settings.num_threads,
+                    .window = WindowOf(input.checkpoint.config()),
+                    .max_steps = BriefSteps(input.model.info()),
+                    .progress = input.progress});
+  v.self_checks = std::move(result.checks);
+  return std::move(result.findings);
+}
+
+// What the model shows against itself is told by its cause where the comparison
+// with PyTorch names one; what only might be wrong, that comparison decides.
+void AddUnexplained(std::vector<Finding> findings, Verification& v) {
+  const bool explained = !v.findings.empty();
+  for (Finding& finding : findings) {
+    if (explained || finding.severity == Outcome::kInconclusive) continue;
+    v.findings.push_back(std::move(finding));
+  }
+}
+
 }  // namespace
 
 void CheckSameShape(const Model& model, const ModelConfig& config,
@@ -424,6 +458,11 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
     for (PrefillPlan& more : ProbePrefills(info, probe_plan)) {
       plans.push_back(std::move(more));
     }
+    if (input.settings.self_check) {
+      for (PrefillPlan& more : SelfCheckPlans(info)) {
+        plans.push_back(std::move(more));
+      }
+    }
     session = Session::Create(input.model, plans,
                               {input.settings.num_threads, input.progress});
   }
@@ -434,11 +473,13 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
     verifier.RunGroup(rest.first(GroupSize(input, rest)), v.prompts);
   }
   v.evaluation = RunEvaluation(input, plan, *session, *reference, v.timing);
+  std::vector<Finding> findings = AddSelfCheck(input, *session, v);
   Judge(v);
   if (probe_plan.prefill > 0) {
     LocateFault(input, probe_plan, *session, *reference, v);
-    Judge(v);
   }
+  AddUnexplained(std::move(findings), v);
+  Judge(v);
 }
 
 }  // namespace verify_tflite

@@ -47,8 +47,9 @@ void CheckReferenceFinite(const VerifyInput& input,
                           std::span<const float> logits,
                           const std::string& text);
 
-// Runs both models on all prompts and on Settings::eval_tokens of `text`, looks
-// for the cause of what is wrong and judges: fills v.prompts, v.evaluation,
+// Runs both models on all prompts and on Settings::eval_tokens of `text`, and
+// the candidate against itself (verify/self_check.h), looks for the cause of
+// what is wrong and judges: fills v.prompts, v.evaluation, v.self_checks,
 // v.kv_profile, v.hypotheses and what Judge fills; adds to v.findings and
 // v.timing. v.model, v.limits and v.bundle_checks are there before. Does both
 // checks above first. Throws Error when one of the models cannot be run, or
