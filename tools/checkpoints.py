@@ -351,6 +351,211 @@ def family(out: pathlib.Path, name: str, seed: int) -> None:
   model.eval().save_pretrained(out)
 
 
+_FURTHER_SIZES = dict(
+    vocab_size=1000,
+    hidden_size=96,
+    num_hidden_layers=3,
+    num_attention_heads=6,
+    max_position_embeddings=2048,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=None,
+)
+
+# More of the kind of FAMILIES.
+FURTHER_FAMILIES = {
+    # The block of Falcon-7B.
+    "ref_falcon": ("Falcon", dict(multi_query=True, parallel_attn=True)),
+    # Falcon-40B.
+    "ref_falcon_new": (
+        "Falcon",
+        dict(new_decoder_architecture=True, num_kv_heads=2,
+             tie_word_embeddings=False,
+             rope_parameters={"rope_type": "default", "rope_theta": 3000.0}),
+    ),
+    # Falcon2-11B, and biases.
+    "ref_falcon_one_norm": (
+        "Falcon",
+        dict(new_decoder_architecture=True, num_kv_heads=3, bias=True,
+             num_ln_in_parallel_attn=1, ffn_hidden_size=150,
+             activation="gelu_pytorch_tanh"),
+    ),
+    # Falcon-RW-1B, with a number of heads that is no power of two and slopes
+    # that bfloat16 rounds.
+    "ref_falcon_alibi": (
+        "Falcon",
+        dict(alibi=True, multi_query=False, parallel_attn=False, bias=True,
+             num_attention_heads=12),
+    ),
+    # The same with slopes that are powers of two.
+    "ref_falcon_rw": (
+        "Falcon",
+        dict(alibi=True, multi_query=False, parallel_attn=False, bias=True,
+             num_attention_heads=8, num_hidden_layers=2),
+    ),
+    # Phi-3-mini-4k without its window.
+    "ref_phi3_plain": (
+        "Phi3",
+        dict(num_key_value_heads=6, intermediate_size=150,
+             sliding_window=None),
+    ),
+    "ref_phi3_partial": (
+        "Phi3",
+        dict(num_key_value_heads=2, intermediate_size=150,
+             sliding_window=None, tie_word_embeddings=True,
+             rope_parameters={"rope_type": "default", "rope_theta": 10000.0,
+                              "partial_rotary_factor": 0.75}),
+    ),
+    # Phi-3.5-mini and Phi-4-mini in small.
+    "ref_phi35": (
+        "Phi3",
+        dict(num_key_value_heads=6, intermediate_size=150,
+             sliding_window=None, max_position_embeddings=131072,
+             original_max_position_embeddings=4096, rope_parameters={
+                 "rope_type": "longrope", "rope_theta": 10000.0,
+                 "partial_rotary_factor": 1.0,
+                 "short_factor": [1.0, 1.05, 1.1, 1.3, 1.7, 2.0, 2.2, 2.8],
+                 "long_factor": [1.2, 1.5, 3.0, 8.0, 20.0, 35.0, 50.0, 64.0],
+             }),
+    ),
+    "ref_phi4": (
+        "Phi3",
+        dict(num_key_value_heads=2, intermediate_size=150,
+             sliding_window=None, max_position_embeddings=131072,
+             original_max_position_embeddings=4096, tie_word_embeddings=True,
+             rope_parameters={
+                 "rope_type": "longrope", "rope_theta": 10000.0,
+                 "partial_rotary_factor": 0.75,
+                 "short_factor": [1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+                 "long_factor": [1.0, 1.1, 1.5, 4.0, 20.0, 32.0],
+             }),
+    ),
+    "ref_dynamic": (
+        "Llama",
+        dict(num_key_value_heads=2, intermediate_size=150,
+             max_position_embeddings=512,
+             rope_parameters={"rope_type": "dynamic", "factor": 4.0,
+                              "rope_theta": 10000.0}),
+    ),
+    "ref_yarn_mscale": (
+        "Llama",
+        dict(num_key_value_heads=2, intermediate_size=150, rope_parameters={
+            "rope_type": "yarn", "rope_theta": 10000.0, "factor": 16.0,
+            "original_max_position_embeddings": 128,
+            "mscale": 1.7, "mscale_all_dim": 0.4,
+        }),
+    ),
+}
+
+
+def _randomise_further(model, logit_std: float) -> None:
+  """As _randomise, for the names of more families."""
+  import torch
+
+  hidden = model.config.hidden_size
+  embedding_std = 0.5
+  norm_size = 1.0
+  if model.config.tie_word_embeddings:
+    # The head is as small as the embedding: make up for it in the last norm.
+    norm_size = logit_std / (embedding_std * hidden**0.5)
+  with torch.no_grad():
+    for name, parameter in model.named_parameters():
+      part = name.split(".")[-2]
+      if part in ("embed_tokens", "word_embeddings"):
+        parameter.normal_(0, embedding_std)
+      elif part == "lm_head":
+        parameter.normal_(0, logit_std / hidden**0.5)
+      elif parameter.dim() == 2:
+        parameter.normal_(0, 1.3 / parameter.shape[1] ** 0.5)
+      else:
+        size = norm_size if part in ("norm", "ln_f") else 1.0
+        if name.endswith(".bias"):
+          parameter.normal_(0, 0.3 * size)
+        else:
+          parameter.uniform_(0.7 * size, 1.3 * size)
+
+
+def further_family(
+    out: pathlib.Path, kind: str, changes: dict, seed: int
+) -> None:
+  """One of the checkpoints of FURTHER_FAMILIES."""
+  import torch
+  import transformers
+
+  config = getattr(transformers, f"{kind}Config")(**(_FURTHER_SIZES | changes))
+  torch.manual_seed(seed)
+  model = transformers.AutoModelForCausalLM.from_config(config)
+  _randomise_further(model, logit_std=2.5)
+  model.eval().save_pretrained(out)
+
+
+# As OpenELM's config.json, in which every layer has sizes of its own.
+_OPENELM = dict(
+    model_type="openelm",
+    vocab_size=1000,
+    num_transformer_layers=4,
+    model_dim=72,
+    head_dim=16,
+    num_query_heads=[3, 6, 6, 9],
+    num_kv_heads=[1, 2, 2, 3],
+    num_gqa_groups=3,
+    # 32, 112, 144 and 224 wide.
+    ffn_multipliers=[0.4, 1.47, 2.0, 3.0],
+    ffn_dim_divisor=16,
+    ffn_with_glu=True,
+    activation_fn_name="swish",
+    normalization_layer_name="rms_norm",
+    normalize_qk_projections=True,
+    share_input_output_layers=True,
+    rope_freq_constant=10000,
+    rope_max_length=4096,
+    max_context_length=2048,
+)
+
+
+def openelm_width(config: dict, layer: int) -> int:
+  """The size of the MLP: make_divisible of Apple's modeling_openelm.py."""
+  size = config["ffn_multipliers"][layer] * config["model_dim"]
+  divisor = config["ffn_dim_divisor"]
+  made = max(divisor, int(size + divisor / 2) // divisor * divisor)
+  return made + divisor if made < 0.9 * size else made
+
+
+def openelm(out: pathlib.Path, seed: int) -> None:
+  """A small random OpenELM; transformers has no class of it."""
+  import safetensors.torch
+  import torch
+
+  torch.manual_seed(seed)
+  hidden, head = _OPENELM["model_dim"], _OPENELM["head_dim"]
+  tensors = {}
+
+  def linear(name: str, outputs: int, inputs: int) -> None:
+    tensors[name] = torch.randn(outputs, inputs) * 1.3 / inputs**0.5
+
+  def norm(name: str, size: int, scale: float = 1) -> None:
+    tensors[name] = (0.7 + 0.6 * torch.rand(size)) * scale
+
+  tensors["transformer.token_embeddings.weight"] = (
+      torch.randn(_OPENELM["vocab_size"], hidden) * 0.5
+  )
+  norm("transformer.norm.weight", hidden, 2.5 / (0.5 * hidden**0.5))
+  for i in range(_OPENELM["num_transformer_layers"]):
+    layer = f"transformer.layers.{i}."
+    heads, kv = _OPENELM["num_query_heads"][i], _OPENELM["num_kv_heads"][i]
+    width = openelm_width(_OPENELM, i)
+    norm(layer + "attn_norm.weight", hidden)
+    norm(layer + "ffn_norm.weight", hidden)
+    norm(layer + "attn.q_norm.weight", head)
+    norm(layer + "attn.k_norm.weight", head)
+    linear(layer + "attn.qkv_proj.weight", (heads + 2 * kv) * head, hidden)
+    linear(layer + "attn.out_proj.weight", hidden, heads * head)
+    linear(layer + "ffn.proj_1.weight", 2 * width, hidden)
+    linear(layer + "ffn.proj_2.weight", hidden, width)
+  safetensors.torch.save_file(tensors, out / "model.safetensors")
+  (out / "config.json").write_text(json.dumps(_OPENELM, indent=2) + "\n")
+
+
 def _set_rope_style(path: pathlib.Path, new_style: bool) -> None:
   """Writes the rotary settings as older or as newer transformers do."""
   config = json.loads(path.read_text())

@@ -228,6 +228,116 @@ def export_family(
     export_hf(out, whole, prefill, cache)
 
 
+def _example_config(example: str, hf: dict):
+  """The authors' model configuration of an example, with the sizes of `hf`."""
+  import functools
+  import math
+
+  from litert_torch.generative.examples.falcon import falcon
+  from litert_torch.generative.examples.openelm import openelm
+  from litert_torch.generative.examples.phi import phi3
+  from litert_torch.generative.examples.phi import phi4
+  import torch
+
+  module, model = {
+      "falcon": (falcon, falcon.Falcon),
+      "openelm": (openelm, openelm.OpenELM),
+      "phi3": (phi3, phi3.Phi3_5Mini),
+      "phi4": (phi4, phi4.Phi4Mini),
+  }[example]
+  config = module.get_model_config()
+  config.vocab_size = hf["vocab_size"]
+  config.embedding_dim = hf.get("hidden_size") or hf["model_dim"]
+  config.num_layers = (
+      hf.get("num_hidden_layers") or hf["num_transformer_layers"]
+  )
+  if example == "openelm":
+    from checkpoints import openelm_width
+
+    config.block_configs = config.block_configs[: config.num_layers]
+    for i, block in enumerate(config.block_configs):
+      block.attn_config.head_dim = hf["head_dim"]
+      block.attn_config.num_heads = hf["num_query_heads"][i]
+      block.attn_config.num_query_groups = hf["num_kv_heads"][i]
+      block.ff_config.intermediate_size = openelm_width(hf, i)
+    return module, model, config
+  block = config.block_config(0)
+  config.block_configs = block
+  heads = hf["num_attention_heads"]
+  attention = block.attn_config
+  attention.num_heads = heads
+  attention.head_dim = hf["hidden_size"] // heads
+  attention.num_query_groups = hf.get("num_key_value_heads") or heads
+  block.ff_config.intermediate_size = (
+      hf.get("intermediate_size") or hf["ffn_hidden_size"]
+  )
+  if example in ("phi3", "phi4"):
+    rope = hf["rope_parameters"]
+    config.build_rope = functools.partial(
+        config.build_rope.func,
+        **config.build_rope.keywords
+        | dict(
+            theta_factors=torch.tensor(rope["short_factor"]),
+            scale=math.sqrt(
+                1
+                + math.log(
+                    hf["max_position_embeddings"]
+                    / hf["original_max_position_embeddings"]
+                )
+                / math.log(hf["original_max_position_embeddings"])
+            ),
+        ),
+    )
+  return module, model, config
+
+
+def _load_with_head(checkpoint: str):
+  """Weights, with the tied head that published files of Falcon have, too."""
+  from litert_torch.generative.utilities import loader
+
+  state = loader.load_safetensors(checkpoint)
+  embedding = state.get("transformer.word_embeddings.weight")
+  if embedding is not None:
+    state.setdefault("lm_head.weight", embedding)
+  return state
+
+
+def classic_example(
+    out: pathlib.Path,
+    checkpoint: pathlib.Path,
+    example: str,
+    prefill: list[int],
+    cache: int,
+) -> None:
+  """An example of litert_torch.generative with the sizes of a checkpoint."""
+  stub_tensorflow()
+  from litert_torch.generative.utilities import converter
+  from litert_torch.generative.utilities import export_config
+  from litert_torch.generative.utilities import model_builder
+
+  hf = json.loads((checkpoint / "config.json").read_text())
+  module, model_class, config = _example_config(example, hf)
+  model = model_builder.build_decoder_only_model(
+      checkpoint_path=str(checkpoint),
+      config=config,
+      tensor_names=module.TENSOR_NAMES,
+      model_class=model_class,
+      custom_loader=_load_with_head,
+      mask_cache_size=cache,
+  )
+  with tempfile.TemporaryDirectory(dir=out.parent) as work:
+    made = converter.convert_to_tflite(
+        model,
+        work,
+        "model",
+        prefill,
+        cache,
+        quantize="none",
+        export_config=export_config.ExportConfig(),
+    )
+    pathlib.Path(made).rename(out)
+
+
 def linear(out: pathlib.Path) -> None:
   """A model that is no language model: one linear layer."""
   import litert_torch

@@ -15,6 +15,7 @@ from typing import Callable
 
 import checkpoints
 import conversions
+import mutation_table
 import pickles
 import sentencepiece_models
 import work
@@ -43,6 +44,39 @@ FAMILIES_CONVERTED = (
     "ref_smollm3",
     "ref_phi",
 )
+
+
+def _add_further_families(add) -> None:
+  further = checkpoints.FURTHER_FAMILIES.items()
+  for seed, (name, (kind, changes)) in enumerate(further, 200):
+    options = dict(kind=kind, changes=changes, seed=seed)
+    add(name, checkpoints.further_family, {}, **options)
+  add("ref_openelm", checkpoints.openelm, {}, seed=250)
+  sizes = dict(prefill=[8, 64], cache=256)
+  # litert-torch 0.10.0 converts no Phi-3 with a sliding window or longrope by
+  # export_hf.
+  for name in ("ref_phi3_plain", "ref_phi3_partial"):
+    add(
+        f"{name}.tflite",
+        conversions.export_family,
+        {"checkpoint": name, "tokenizer": "smollm2"},
+        **sizes,
+    )
+  for name, example in (
+      ("ref_phi35", "phi3"),
+      ("ref_phi4", "phi4"),
+      ("ref_falcon_rw", "falcon"),
+      ("ref_openelm", "openelm"),
+  ):
+    add(
+        f"{name}.tflite",
+        conversions.classic_example,
+        {"checkpoint": name},
+        example=example,
+        **sizes,
+    )
+
+
 def _add_signature_kinds(add) -> None:
   """One model for each kind of signature in docs/signatures.md."""
   add("small_mqa", checkpoints.small_mqa, {}, seed=31)
@@ -119,6 +153,15 @@ def _add_signature_kinds(add) -> None:
       {"float_file": "tiny_export_hf.tflite"},
       recipe="dynamic_wi8_emb4_afp32",
   )
+
+
+def _add_mutations(add) -> None:
+  """Conversions broken on purpose, and the checkpoints they are held against."""
+  for name, (make, inputs, options) in mutation_table.CHECKPOINTS.items():
+    add(name, make, inputs, **options)
+  for row in mutation_table.MUTATIONS:
+    if row.make is not None:
+      add(row.file, row.make, row.inputs, **row.options)
 
 
 def _models() -> dict[str, Model]:
@@ -223,6 +266,24 @@ def _models() -> dict[str, Model]:
         {"checkpoint": "tiny", "tflite": "tiny_f32.tflite"},
         **(dict(start_token=None, stop_tokens=[2]) | options),
     )
+  # Renders SmolLM2's prompts, from content that is a list of parts.
+  add(
+      "tiny_bundle_parts.litertlm",
+      conversions.bundle,
+      {"checkpoint": "tiny", "tflite": "tiny_f32.tflite"},
+      start_token=None,
+      stop_tokens=[2],
+      template=(
+          "{% for m in messages %}"
+          "{% if loop.first and m.role != 'system' %}<|im_start|>system\n"
+          "You are a helpful AI assistant named SmolLM, trained by Hugging"
+          " Face<|im_end|>\n{% endif %}"
+          "<|im_start|>{{ m.role }}\n"
+          "{% for part in m.content %}{{ part.text }}{% endfor %}<|im_end|>\n"
+          "{% endfor %}"
+          "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+      ),
+  )
   add(
       "tiny_bundle_wrong_tokenizer.litertlm",
       conversions.bundle,
@@ -246,6 +307,7 @@ def _models() -> dict[str, Model]:
         prefill=[8, 64],
         cache=256,
     )
+  _add_further_families(add)
   add("llama2_tokenizer", checkpoints.llama2_tokenizer, {})
   add("ref_pickles", pickles.saved, {"checkpoint": "ref_mha_untied"})
   add("ref_f64", pickles.float64, {"checkpoint": "ref_gqa_tied"})
@@ -262,6 +324,7 @@ def _models() -> dict[str, Model]:
         legacy=legacy,
         squeeze=squeeze,
     )
+  _add_mutations(add)
   return models
 
 
@@ -269,6 +332,7 @@ MODELS = _models()
 GROUPS = {
     "demo": ["smollm2", "smollm2_q8.tflite"],
     "test": list(MODELS),
+    "mutations": sorted(mutation_table.needed()),
 }
 PACKAGES = (
     "ai-edge-quantizer",

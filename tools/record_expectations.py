@@ -114,6 +114,254 @@ def reference(
   )
 
 
+def inner(
+    out: pathlib.Path, models: pathlib.Path, names: list[str], length: int
+) -> None:
+  """Activations of several models; one process, for imports take longest."""
+  for name in names:
+    _inner(out, models, name, length)
+
+
+def _inner(
+    out: pathlib.Path, models: pathlib.Path, name: str, length: int
+) -> None:
+  """What the modules of a transformers model compute, layer by layer."""
+  import torch
+
+  model = _reference_model(models / name)
+  decoder = model.model
+  torch.manual_seed(7)
+  ids = torch.randint(3, model.config.vocab_size, (length,)).tolist()
+  tensors = []
+
+  def keep(stage: str, layer: int, values) -> None:
+    if values.dim() == 4 and values.shape[1] != length:
+      values = values.transpose(1, 2)  # heads came before rows
+    rows = values.detach().reshape(length, -1).numpy().copy()
+    tensors.append((stage, layer, rows))
+
+  def output(module, stage: str, layer: int) -> None:
+    def hook(_, args, result):
+      keep(stage, layer, result[0] if isinstance(result, tuple) else result)
+
+    module.register_forward_hook(hook)
+
+  def entering(module, stage: str, layer: int) -> None:
+    module.register_forward_pre_hook(
+        lambda _, args: keep(stage, layer, args[0])
+    )
+
+  def hook_layer(layer, index: int) -> None:
+    attention = layer.self_attn
+    output(layer.input_layernorm, "input_norm", index)
+    for part, stage in (("q", "query"), ("k", "key"), ("v", "value")):
+      output(getattr(attention, f"{part}_proj"), f"{stage}_projection", index)
+      if hasattr(attention, f"{part}_norm"):
+        output(getattr(attention, f"{part}_norm"), f"{stage}_norm", index)
+    last = getattr(attention, "o_proj", None) or attention.dense
+    entering(last, "attention", index)
+    output(last, "attention_output", index)
+    sandwich = hasattr(layer, "pre_feedforward_layernorm")
+    if sandwich:
+      output(layer.post_attention_layernorm, "attention_norm", index)
+      output(layer.post_feedforward_layernorm, "output_norm", index)
+    if sandwich or hasattr(layer, "post_attention_layernorm"):
+      norm = (
+          layer.pre_feedforward_layernorm
+          if sandwich
+          else layer.post_attention_layernorm
+      )
+      entering(norm, "after_attention", index)
+      output(norm, "mlp_norm", index)
+    output(layer.mlp, "mlp_output", index)
+    output(layer, "after_mlp", index)
+
+  entering(decoder.layers[0], "embedding", -1)
+  for index, layer in enumerate(decoder.layers):
+    hook_layer(layer, index)
+  norm = getattr(decoder, "norm", None) or decoder.final_layernorm
+  output(norm, "final_norm", -1)
+  # Where queries and keys have been rotated.
+  source = sys.modules[type(decoder.layers[0].self_attn).__module__]
+  attend = source.eager_attention_forward
+
+  def attend_and_keep(module, query, key, *args, **kwargs):
+    keep("query", module.layer_idx, query)
+    keep("key", module.layer_idx, key)
+    return attend(module, query, key, *args, **kwargs)
+
+  source.eager_attention_forward = attend_and_keep
+  with torch.no_grad():
+    model(torch.tensor([ids]))
+
+  file = f"{name}.f32"
+  with open(out / file, "wb") as stream:
+    for _, _, rows in tensors:
+      rows.astype("<f4").tofile(stream)
+  _write_json(
+      out / f"{name}.json",
+      {
+          "token_ids": ids,
+          "values_file": file,
+          "tensors": [
+              {"stage": stage, "layer": layer, "width": rows.shape[1]}
+              for stage, layer, rows in tensors
+          ],
+      },
+  )
+
+
+def _transformers_logits(directory: pathlib.Path, attention: str):
+  """Token ids -> logits, and the vocabulary's size."""
+  import torch
+  import transformers
+
+  model = transformers.AutoModelForCausalLM.from_pretrained(
+      directory, dtype=torch.float32, attn_implementation=attention
+  ).eval()
+  return lambda ids: model(ids).logits[0], model.config.vocab_size
+
+
+def _litert_torch_logits(directory: pathlib.Path, example: str, size: int):
+  """As above, by the authors' own definition of the model in PyTorch."""
+  import conversions
+
+  conversions.stub_tensorflow()
+  import torch
+  from litert_torch.generative.layers import kv_cache
+  from litert_torch.generative.utilities import model_builder
+
+  hf = json.loads((directory / "config.json").read_text())
+  module, model_class, config = conversions._example_config(example, hf)
+  model = model_builder.build_decoder_only_model(
+      checkpoint_path=str(directory),
+      config=config,
+      tensor_names=module.TENSOR_NAMES,
+      model_class=model_class,
+      mask_cache_size=size,
+  )
+
+  def logits(ids):
+    cache = kv_cache.KVCache.from_model_config(
+        kv_cache_max=size, config=config
+    )
+    positions = torch.arange(ids.shape[1])
+    return model.forward(ids, positions, cache)["logits"][0]
+
+  return logits, hf["vocab_size"]
+
+
+def further_reference(
+    out: pathlib.Path,
+    models: pathlib.Path,
+    name: str,
+    lengths: list[int],
+    attention: str = ATTENTION,
+    example: str | None = None,
+) -> None:
+  """As reference(), by another attention or by litert-torch's own model."""
+  import torch
+
+  if example:
+    logits_of, vocab = _litert_torch_logits(
+        models / name, example, max(lengths)
+    )
+  else:
+    logits_of, vocab = _transformers_logits(models / name, attention)
+  torch.manual_seed(7)
+  ids = torch.randint(3, vocab, (max(lengths),)).tolist()
+  cases = []
+  for length in lengths:
+    with torch.no_grad():
+      logits = logits_of(torch.tensor([ids[:length]]))
+    file = f"{name}_{length}.f32"
+    _write_floats(out / file, logits.numpy())
+    cases.append({
+        "length": length,
+        "token_ids": ids[:length],
+        "logits_file": file,
+    })
+  _write_json(
+      out / f"{name}.json",
+      {
+          "checkpoint": name,
+          "attention": attention,
+          "vocab_size": vocab,
+          "cases": cases,
+      },
+  )
+
+
+def taps(
+    out: pathlib.Path, models: pathlib.Path, file: str, tokens: list[int]
+) -> None:
+  """Every float tensor of a signature, as an interpreter that keeps all has it.
+
+  Keeping all tensors rules XNNPACK out: these come from the plain kernels.
+  """
+  import numpy
+  from ai_edge_litert import interpreter
+  from ai_edge_litert import schema_py_generated as schema
+
+  path = models / file
+  parsed = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+  model = interpreter.Interpreter(
+      str(path), experimental_preserve_all_tensors=True
+  )
+  prefill = model.get_signature_runner(f"prefill_{len(tokens) - 1}")
+  decode = model.get_signature_runner("decode")
+  caches = {
+      name: numpy.zeros(detail["shape"], detail["dtype"])
+      for name, detail in decode.get_input_details().items()
+      if name.startswith("kv_cache")
+  }
+  found = []
+  values = []
+
+  def run(runner, name: str, part: list[int], begin: int) -> None:
+    inputs = {
+        "tokens": numpy.array([part], "int32"),
+        "input_pos": numpy.arange(begin, begin + len(part), dtype="int32"),
+        **caches,
+    }
+    if "mask" in runner.get_input_details():
+      shape = runner.get_input_details()["mask"]["shape"]
+      seen = numpy.arange(shape[-1]) <= inputs["input_pos"][:, None]
+      # What C++ feeds, for the tensor of masked scores shows it.
+      blocked = -0.7 * numpy.finfo("f4").max
+      inputs["mask"] = numpy.where(seen, 0, blocked).astype("f4")[None, None]
+    outputs = runner(**inputs)
+    caches.update({name: outputs[name] for name in caches})
+    signature = next(
+        s for s in parsed.signatureDefs if s.signatureKey.decode() == name
+    )
+    graph = parsed.subgraphs[signature.subgraphIndex]
+    ends = {int(o.tensorIndex) for o in signature.outputs}
+    for order, operator in enumerate(graph.operators):
+      for index in map(int, operator.outputs):
+        tensor = graph.tensors[index]
+        if tensor.type != schema.TensorType.FLOAT32 or index in ends:
+          continue
+        value = model.get_tensor(index, signature.subgraphIndex)
+        values.append(numpy.ascontiguousarray(value, "<f4").reshape(-1))
+        found.append({
+            "signature": name,
+            "index": index,
+            "order": order,
+            "name": tensor.name.decode(),
+            "shape": [int(size) for size in value.shape],
+        })
+
+  run(prefill, f"prefill_{len(tokens) - 1}", tokens[:-1], 0)
+  run(decode, "decode", tokens[-1:], len(tokens) - 1)
+  stem = file.removesuffix(".tflite")
+  numpy.concatenate(values).tofile(out / f"{stem}.f32")
+  _write_json(
+      out / f"{stem}.json",
+      {"file": file, "token_ids": tokens, "tensors": found},
+  )
+
+
 def greedy(out: pathlib.Path, models: pathlib.Path, steps: int) -> None:
   """Greedy continuations by transformers."""
   import torch
@@ -137,120 +385,17 @@ def greedy(out: pathlib.Path, models: pathlib.Path, steps: int) -> None:
 
 
 class _Candidate:
-  """A converted model run by Python's signature runners."""
+  """A converted model run by Python's signature runners, as LiteRT-LM does it.
 
-  def __init__(self, path: pathlib.Path):
-    import numpy
-    from ai_edge_litert import interpreter
-
-    self.numpy = numpy
-    self.interpreter = interpreter.Interpreter(str(path), num_threads=2)
-    self.decode = self.interpreter.get_signature_runner("decode")
-    self.prefill = {}
-    for name in self.interpreter.get_signature_list():
-      if re.fullmatch(r"prefill(_\d+)?", name):
-        runner = self.interpreter.get_signature_runner(name)
-        tokens = runner.get_input_details()["tokens"]
-        self.prefill[int(tokens["shape"][1])] = (name, runner)
-    self.reset()
-
-  def reset(self) -> None:
-    self.position = 0
-    self.caches = {
-        name: self.numpy.zeros(detail["shape"], detail["dtype"])
-        for name, detail in self.decode.get_input_details().items()
-        if name.startswith("kv_cache")
-    }
-
-  def _run(self, runner, tokens: list[int]):
-    positions = self.numpy.arange(
-        self.position, self.position + len(tokens), dtype="int32"
-    )
-    inputs = {
-        "tokens": self.numpy.array([tokens], "int32"),
-        "input_pos": positions,
-        **self.caches,
-    }
-    mask = runner.get_input_details().get("mask")
-    if mask is not None:
-      slots = self.numpy.arange(mask["shape"][-1])
-      seen = slots[None, :] <= positions[:, None]
-      inputs["mask"] = self.numpy.where(seen, 0, MASKED).astype("float32")[
-          None, None
-      ]
-    outputs = runner(**inputs)
-    self.caches = {name: outputs[name] for name in self.caches}
-    return outputs.get("logits")
-
-  def feed(self, tokens: list[int]) -> list[dict]:
-    """Prefills: full chunks of the largest length, then one that fits."""
-    lengths = sorted(self.prefill)
-    chunks = []
-    while tokens:
-      fitting = [n for n in lengths if n >= len(tokens)]
-      length = fitting[0] if fitting else lengths[-1]
-      part, tokens = tokens[:length], tokens[length:]
-      name, runner = self.prefill[length]
-      chunks.append({
-          "signature": name,
-          "begin": self.position,
-          "count": len(part),
-      })
-      self._run(runner, part + [0] * (length - len(part)))
-      self.position += len(part)
-    return chunks
-
-  def step(self, token: int):
-    logits = self._run(self.decode, [token])
-    self.position += 1
-    return logits.reshape(-1)
-
-
-def candidate(
-    out: pathlib.Path, models: pathlib.Path, file: str, long: int | None
-) -> None:
-  """Prefill of all but the last prompt token, then greedy decoding."""
-  prompts = _prompts(models)
-  by_name = {
-      "usual": next(ids for kind, _, ids in prompts if kind == "chat"),
-      "short": next(ids for _, _, ids in prompts if 4 <= len(ids) <= 8),
-      "single": next(ids for _, _, ids in prompts if len(ids) == 1),
-  }
-  if long:
-    by_name["long"] = _passage(models, long)
-  model = _Candidate(models / file)
-  stem = file.removesuffix(".tflite")
-  cases = []
-  for name, ids in by_name.items():
-    steps = 16 if name == "usual" else 8
-    model.reset()
-    chunks = model.feed(ids[:-1])
-    token, logits, chosen = ids[-1], [], []
-    for _ in range(steps):
-      logits.append(model.step(token))
-      token = int(logits[-1].argmax())
-      chosen.append(token)
-    logits_file = f"{stem}.f32" if name == "usual" else f"{stem}_{name}.f32"
-    _write_floats(out / logits_file, logits)
-    cases.append({
-        "name": name,
-        "prompt_ids": ids,
-        "prefill": chunks,
-        "steps": steps,
-        "chosen_ids": chosen,
-        "logits_file": logits_file,
-    })
-  _write_json(
-      out / f"{stem}.json",
-      {"file": file, "vocab_size": len(logits[0]), "cases": cases},
-  )
-
-
-class _Exported:
-  """A model with any of the kinds of signatures, fed as LiteRT-LM feeds it."""
+  The parameters are those of signature_kind.
+  """
 
   def __init__(
-      self, path: pathlib.Path, suffix: str, window: int, padded: int | None
+      self,
+      path: pathlib.Path,
+      suffix: str = "",
+      window: int = 0,
+      padded: int | None = None,
   ):
     import numpy
     from ai_edge_litert import interpreter
@@ -262,7 +407,7 @@ class _Exported:
     self.decode = self.model.get_signature_runner(f"decode{suffix}")
     self.prefill = {}
     for name in self.model.get_signature_list():
-      if re.fullmatch(rf"prefill_\d+{suffix}", name):
+      if re.fullmatch(rf"prefill(_\d+)?{suffix}", name):
         runner = self.model.get_signature_runner(name)
         length = runner.get_input_details()["input_pos"]["shape"][0]
         self.prefill[int(length)] = (name, runner)
@@ -374,6 +519,46 @@ class _Exported:
     return self._run(self.decode, [token], 1)[0].reshape(-1)
 
 
+def candidate(
+    out: pathlib.Path, models: pathlib.Path, file: str, long: int | None
+) -> None:
+  """Prefill of all but the last prompt token, then greedy decoding."""
+  prompts = _prompts(models)
+  by_name = {
+      "usual": next(ids for kind, _, ids in prompts if kind == "chat"),
+      "short": next(ids for _, _, ids in prompts if 4 <= len(ids) <= 8),
+      "single": next(ids for _, _, ids in prompts if len(ids) == 1),
+  }
+  if long:
+    by_name["long"] = _passage(models, long)
+  model = _Candidate(models / file)
+  stem = file.removesuffix(".tflite")
+  cases = []
+  for name, ids in by_name.items():
+    steps = 16 if name == "usual" else 8
+    model.reset()
+    chunks = model.feed(ids[:-1])
+    token, logits, chosen = ids[-1], [], []
+    for _ in range(steps):
+      logits.append(model.step(token))
+      token = int(logits[-1].argmax())
+      chosen.append(token)
+    logits_file = f"{stem}.f32" if name == "usual" else f"{stem}_{name}.f32"
+    _write_floats(out / logits_file, logits)
+    cases.append({
+        "name": name,
+        "prompt_ids": ids,
+        "prefill": chunks,
+        "steps": steps,
+        "chosen_ids": chosen,
+        "logits_file": logits_file,
+    })
+  _write_json(
+      out / f"{stem}.json",
+      {"file": file, "vocab_size": len(logits[0]), "cases": cases},
+  )
+
+
 def signature_kind(
     out: pathlib.Path,
     models: pathlib.Path,
@@ -393,7 +578,7 @@ def signature_kind(
   """
   import numpy
 
-  model = _Exported(models / file, suffix, window, padded)
+  model = _Candidate(models / file, suffix, window, padded)
   cases = []
   for case, length in (("short", 7), ("usual", 44), ("long", 151)):
     ids = numpy.random.default_rng(length).integers(3, 1000, length).tolist()
@@ -512,6 +697,18 @@ def sentencepiece(
   )
 
 
+# One of each kind of block: plain, sandwich norms, qk norms, Phi's, layers
+# without RoPE, two RoPE bases.
+INNER = (
+    "tiny",
+    "ref_gemma2",
+    "ref_qwen3",
+    "ref_phi",
+    "ref_smollm3",
+    "ref_gemma3",
+)
+
+
 def _recordings() -> dict[str, tuple]:
   """Name -> function, the models it reads, options."""
   found = {
@@ -537,6 +734,24 @@ def _recordings() -> dict[str, tuple]:
 
   for name in (*checkpoints.REFERENCES, *checkpoints.FAMILIES):
     add_reference(name, [1, 60, 512])
+  found["inner/activations"] = (
+      inner,
+      list(INNER),
+      {"names": list(INNER), "length": 40},
+  )
+  # With eager attention, transformers 5.24 adds ALiBi to the scores twice: once
+  # by itself and once in the mask that FalconModel makes for sdpa.
+  by_other_means = {
+      "ref_falcon_alibi": dict(attention="sdpa"),
+      "ref_falcon_rw": dict(attention="sdpa"),
+      "ref_openelm": dict(example="openelm"),
+  }
+  for name in (*checkpoints.FURTHER_FAMILIES, "ref_openelm"):
+    found[f"reference/{name}"] = (
+        further_reference,
+        [name],
+        dict(name=name, lengths=[1, 60, 512]) | by_other_means.get(name, {}),
+    )
   add_reference("tiny", [60])
   add_reference("smollm2", [1, 60, 512])
   # Longer than the largest prefill signature.
@@ -560,6 +775,13 @@ def _recordings() -> dict[str, tuple]:
         candidate,
         [file, "smollm2"],
         {"file": file, "long": long.get(stem)},
+    )
+  for stem in ("tiny_f32", "tiny_export_hf"):
+    file = f"{stem}.tflite"
+    found[f"taps/{stem}"] = (
+        taps,
+        [file],
+        {"file": file, "tokens": [5, 17, 300, 42, 7, 1000, 20000, 9, 77]},
     )
   for kind in ("legacy", "plain", "squeezed"):
     name = f"llama2_model_{kind}"

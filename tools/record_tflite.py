@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes testdata/small.tflite: a bit of everything, made by schema classes.
+"""Writes small, outside and taps.tflite in testdata/, by schema classes.
 
-No runtime would run it. What is in it stands in src/candidate/
-tflite_file_test.cc.
+The first has a bit of everything, the second weights that lie behind the
+flatbuffer, as in files above 2 GB: its test makes it that long, the third inner
+tensors. No runtime would run them. What is in them stands in src/candidate/
+tflite_file_test.cc and tap_test.cc.
 """
 
 import pathlib
@@ -11,7 +13,7 @@ import pathlib
 from ai_edge_litert import schema_py_generated as schema
 import flatbuffers
 
-OUT = pathlib.Path(__file__).resolve().parent.parent / "testdata/small.tflite"
+TESTDATA = pathlib.Path(__file__).resolve().parent.parent / "testdata"
 
 
 def make(kind: str, **fields):
@@ -27,7 +29,36 @@ def tensor(type_name: str, shape: list[int], buffer: int, **fields):
   return make("Tensor", type=number, shape=shape, buffer=buffer, **fields)
 
 
-def main() -> None:
+def write(name: str, model) -> None:
+  builder = flatbuffers.Builder()
+  builder.Finish(model.Pack(builder), b"TFL3")
+  (TESTDATA / name).write_bytes(builder.Output())
+
+
+def outside():
+  """An int8 tensor of 1.5 GiB from byte 3 GiB, one of 10 bytes behind it."""
+  gib = 1 << 30
+  return make(
+      "Model",
+      version=3,
+      subgraphs=[
+          make(
+              "SubGraph",
+              tensors=[
+                  tensor("INT8", [3 << 19, 1 << 10], 1),
+                  tensor("INT8", [10], 2),
+              ],
+          )
+      ],
+      buffers=[
+          make("Buffer"),
+          make("Buffer", offset=3 * gib, size=3 * gib // 2),
+          make("Buffer", offset=9 * gib // 2, size=10),
+      ],
+  )
+
+
+def small():
   ops = schema.BuiltinOperator
   scales = lambda n: make("QuantizationParameters", scale=[0.5] * n)
   blocks = make(
@@ -80,7 +111,7 @@ def main() -> None:
       ),
       make("OperatorCode", deprecatedBuiltinCode=127, builtinCode=250),
   ]
-  model = make(
+  return make(
       "Model",
       version=3,
       description="small",
@@ -100,9 +131,80 @@ def main() -> None:
           )
       ],
   )
-  builder = flatbuffers.Builder()
-  builder.Finish(model.Pack(builder), b"TFL3")
-  OUT.write_bytes(builder.Output())
+
+
+def taps():
+  """Graphs with inner tensors, one of them of two signatures."""
+  ops = schema.BuiltinOperator
+
+  def graph():
+    return make(
+        "SubGraph",
+        tensors=[
+            tensor("INT32", [1, 1], 0, name="tokens"),
+            tensor("FLOAT32", [1, 4], 0, name="model/Linear_q_proj;1"),
+            tensor("INT32", [2], 0, name="shape"),
+            tensor("FLOAT32", [1, 1], 0, name="any", shapeSignature=[1, -1]),
+            tensor("FLOAT32", [2, 2], 0, name="norm"),
+            tensor("FLOAT32", [1, 7], 0, name="logits"),
+        ],
+        inputs=[0],
+        outputs=[5],
+        operators=[
+            make("Operator", opcodeIndex=0, inputs=[0, -1], outputs=[1]),
+            make("Operator", opcodeIndex=0, inputs=[1], outputs=[2, 3]),
+            make(
+                "Operator",
+                opcodeIndex=1,
+                inputs=[1, 3],
+                outputs=[4],
+                builtinOptions2Type=(
+                    schema.BuiltinOptions2.StableHLOCompositeOptions
+                ),
+                builtinOptions2=make(
+                    "StableHLOCompositeOptions",
+                    name="odml.rms_norm",
+                    decompositionSubgraphIndex=0,
+                ),
+            ),
+            make("Operator", opcodeIndex=0, inputs=[4], outputs=[5]),
+        ],
+    )
+
+  def signature(name: str, subgraph: int):
+    return make(
+        "SignatureDef",
+        signatureKey=name,
+        subgraphIndex=subgraph,
+        inputs=[make("TensorMap", name="tokens", tensorIndex=0)],
+        outputs=[make("TensorMap", name="logits", tensorIndex=5)],
+    )
+
+  return make(
+      "Model",
+      version=3,
+      operatorCodes=[
+          make("OperatorCode", deprecatedBuiltinCode=ops.FULLY_CONNECTED),
+          make(
+              "OperatorCode",
+              deprecatedBuiltinCode=127,
+              builtinCode=ops.STABLEHLO_COMPOSITE,
+          ),
+      ],
+      subgraphs=[graph(), graph()],
+      buffers=[make("Buffer")],
+      signatureDefs=[
+          signature("decode", 0),
+          signature("same", 0),
+          signature("prefill", 1),
+      ],
+  )
+
+
+def main() -> None:
+  write("small.tflite", small())
+  write("outside.tflite", outside())
+  write("taps.tflite", taps())
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import types
 from typing import Callable
@@ -72,7 +73,11 @@ def source_of(function: Callable) -> str:
 
 @dataclasses.dataclass
 class Task:
-  """One thing to make, by a command that writes it to a given path."""
+  """One thing to make, by a command that writes it to a given path.
+
+  The path lies in an empty directory of the task's own: a command may put
+  whatever it likes beside what it makes, under any names.
+  """
 
   name: str
   needs: list[str]
@@ -114,7 +119,8 @@ class _Workshop:
     )
 
   def start(self, task: Task) -> _Running:
-    target = self.new / task.name
+    self.new.mkdir(exist_ok=True)
+    target = pathlib.Path(tempfile.mkdtemp(dir=self.new)) / task.name
     log = self.private / f"{task.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)

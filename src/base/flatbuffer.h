@@ -111,6 +111,10 @@ class FlatTable {
     return {buffer_->bytes().data() + vector.first, vector.size};
   }
   std::span<const std::byte> Bytes(size_t field) const;
+  // Where in the buffer the field's offset to a table, string or vector lies.
+  std::optional<size_t> PlaceOfOffset(size_t field) const {
+    return FieldOffset(field, sizeof(uint32_t));
+  }
 
  private:
   struct Extent {

@@ -125,6 +125,11 @@ class GraphReader {
     spec.type = type.element_type;
     spec.dims.assign(type.layout.dimensions,
                      type.layout.dimensions + type.layout.rank);
+    if (Get(lib_.LiteRtGetQuantizationTypeId, tensor) ==
+        kLiteRtQuantizationPerTensor) {
+      const auto q = Get(lib_.LiteRtGetPerTensorQuantization, tensor);
+      spec.scale = {.scale = q.scale, .zero_point = q.zero_point};
+    }
     return spec;
   }
 

@@ -118,6 +118,12 @@ enum LiteRtQuantizationTypeId : int {
   kLiteRtQuantizationBlockWise = 3,
 };
 
+struct LiteRtQuantizationPerTensor {
+  float scale;
+  int64_t zero_point;
+};
+static_assert(sizeof(LiteRtQuantizationPerTensor) == 16);
+
 struct LiteRtQuantizationBlockWise {
   LiteRtTensor scales;
   LiteRtTensor zero_points;
@@ -192,6 +198,8 @@ LiteRtStatus LiteRtGetTensorTypeId(LiteRtTensor, LiteRtTensorTypeId*);
 LiteRtStatus LiteRtGetRankedTensorType(LiteRtTensor, LiteRtRankedTensorType*);
 LiteRtStatus LiteRtGetQuantizationTypeId(LiteRtTensor,
                                          LiteRtQuantizationTypeId*);
+LiteRtStatus LiteRtGetPerTensorQuantization(LiteRtTensor,
+                                            LiteRtQuantizationPerTensor*);
 LiteRtStatus LiteRtGetBlockWiseQuantization(LiteRtTensor,
                                             LiteRtQuantizationBlockWise*);
 LiteRtStatus LiteRtGetTensorDefiningOp(LiteRtTensor, bool* has_defining_op,

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 #include <span>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include "candidate/bundle.h"
 #include "candidate/graph.h"
 #include "candidate/model_impl.h"
+#include "candidate/runtime.h"
 
 namespace verify_tflite {
 namespace {
@@ -75,6 +77,18 @@ std::span<const std::byte> ModelBytes(Model::Impl& impl) {
   return impl.bundle->PrefillDecode().bytes;
 }
 
+// Only after the runtime has verified the file as it is: the message is then
+// about the file.
+void AddTaps(Model::Impl& impl, const TapFilter& filter) {
+  const std::string& path = impl.file.path();
+  TapPatch patch = PlanTaps(impl.bytes, path, filter);
+  const auto offset =
+      static_cast<size_t>(impl.bytes.data() - impl.file.bytes().data());
+  impl.tapped.emplace(path, offset, impl.bytes.size(), patch);
+  impl.handle = LoadModel(path, impl.tapped->bytes());
+  impl.taps = std::move(patch.taps);
+}
+
 ModelInfo InfoOf(const LlmSignatures& signatures,
                  std::vector<WeightGroup> weights) {
   ModelInfo info;
@@ -98,8 +112,13 @@ ModelInfo InfoOf(const LlmSignatures& signatures,
   }
   info.weights = std::move(weights);
   int64_t values = 0;
+  int kv_bits = std::numeric_limits<int>::max();
   for (const TensorSpec& cache : signatures.kv_caches) {
     info.kv_bytes += ByteSize(cache);
+    if (ElementBits(cache.type) < kv_bits) {
+      kv_bits = ElementBits(cache.type);
+      info.kv_type = ElementTypeName(cache.type);
+    }
     values += ByteSize(cache) * 8 / ElementBits(cache.type);
   }
   if (signatures.ring_length == 0) {
@@ -190,13 +209,20 @@ const Bundle* Model::bundle() const {
   return impl_->bundle ? &*impl_->bundle : nullptr;
 }
 
+std::vector<GraphTensor> Model::ListTensors() const {
+  return verify_tflite::ListTensors(impl_->bytes, path());
+}
+
+const std::vector<GraphTensor>& Model::taps() const { return impl_->taps; }
+
 Model Model::Open(const std::string& path) { return Open(path, {}); }
 
 Model Model::Open(const std::string& path, const OpenOptions& options) {
   auto impl = std::make_unique<Impl>(path);
-  const std::span<const std::byte> bytes = ModelBytes(*impl);
-  CheckIdentifier(bytes, path);
-  impl->handle = LoadModel(path, bytes);
+  impl->bytes = ModelBytes(*impl);
+  CheckIdentifier(impl->bytes, path);
+  impl->handle = LoadModel(path, impl->bytes);
+  if (options.taps) AddTaps(*impl, options.taps);
   const LiteRtModel model = impl->handle.get();
   impl->signatures = Interpret(path, ReadSignatures(path, model));
   const LlmSignatures& signatures = impl->signatures;

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "candidate/tap.h"
+
 namespace verify_tflite {
 
 class Bundle;
@@ -80,6 +82,9 @@ struct ModelInfo {
   // Bytes of constants by element type ("FLOAT32", "INT8", "INT4", …).
   std::map<std::string, int64_t> weight_bytes;
   int64_t kv_bytes = 0;  // of one zeroed set of KV caches
+  // Element type of the KV caches ("FLOAT32", "FLOAT16", "INT8"); of several,
+  // the one of fewest bits. What passes through them is as coarse as that.
+  std::string kv_type;
   // Numbers that one position of one sequence takes in one layer's KV caches; 0
   // where layers differ (rings).
   int64_t kv_values = 0;
@@ -100,6 +105,10 @@ class Model {
     // config.json's sliding_window, for a file that takes the mask of the
     // layers with a sliding window as input: it does not hold that number.
     std::optional<int64_t> sliding_window = {};
+    // Inner tensors that running a signature shall yield, see Session::Taps:
+    // asked for each that can be. What the model computes stays the same, bit
+    // for bit. Needs a model below 2 GB.
+    TapFilter taps = {};
   };
 
   // Maps `path`, a .tflite or a .litertlm bundle of one, has the runtime verify
@@ -118,6 +127,12 @@ class Model {
   const ModelInfo& info() const;
   // What is packed around the model, nullptr for a .tflite alone.
   const Bundle* bundle() const;
+
+  // What the signatures' graphs compute; to choose taps. Throws Error when the
+  // file is damaged.
+  std::vector<GraphTensor> ListTensors() const;
+  // Those that OpenOptions::taps has chosen.
+  const std::vector<GraphTensor>& taps() const;
 
  private:
   friend class Session;

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "candidate/model.h"
 #include "candidate/runtime.h"
 #include "candidate/signatures.h"
+#include "candidate/tap_image.h"
 
 namespace verify_tflite {
 
@@ -30,7 +32,10 @@ struct Model::Impl {
   explicit Impl(const std::string& path) : file(path) {}
 
   MappedFile file;
-  std::optional<Bundle> bundle;  // what the file is, if not a .tflite
+  std::optional<Bundle> bundle;      // what the file is, if not a .tflite
+  std::span<const std::byte> bytes;  // of the .tflite, within `file`
+  std::vector<GraphTensor> taps;
+  std::optional<TapImage> tapped;  // with taps: what is loaded instead
   // Behind the file it lies in, so that it goes first.
   OwnedModel handle;
   LlmSignatures signatures;

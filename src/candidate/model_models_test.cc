@@ -116,6 +116,15 @@ TEST(ModelTest, CountsValuesWhateverTheirTypeAndTheBatch) {
   }
 }
 
+TEST(ModelTest, NamesTheTypeOfTheKvCaches) {
+  const auto type = [](const char* name) {
+    return Model::Open(ModelPath(name)).info().kv_type;
+  };
+  EXPECT_EQ(type("tiny_f32.tflite"), "FLOAT32");
+  EXPECT_EQ(type("tiny_kv_float16.tflite"), "FLOAT16");
+  EXPECT_EQ(type("tiny_kv_int8.tflite"), "INT8");
+}
+
 TEST(ModelTest, CountsSharedWeightsOnce) {
   const std::string path = ModelPath("smollm2_q8.tflite");
   const Model model = Model::Open(path);

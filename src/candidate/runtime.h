@@ -77,6 +77,7 @@ void Call(std::string_view what, LiteRtStatus (*function)(Parameters...),
   X(LiteRtGetTensorTypeId)                              \
   X(LiteRtGetRankedTensorType)                          \
   X(LiteRtGetQuantizationTypeId)                        \
+  X(LiteRtGetPerTensorQuantization)                     \
   X(LiteRtGetBlockWiseQuantization)                     \
   X(LiteRtGetTensorDefiningOp)                          \
   X(LiteRtGetTensorWeights)                             \

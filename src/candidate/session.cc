@@ -1,6 +1,7 @@
 #include "candidate/session.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -30,6 +31,8 @@ struct BoundSignature {
   MaskInput mask;
   MaskInput local_mask;
   std::span<float> logits;
+  // Outputs that running the model has no use for, by name: taps.
+  std::map<std::string, std::span<const float>> unused;
 };
 
 MaskInput MaskOf(const HostBuffer& buffer) {
@@ -84,6 +87,10 @@ std::vector<LiteRtTensorBuffer> BindTensors(
     bound.buffers.emplace_back(tensors[i], bound.signature->origin);
     handles[i] = bound.buffers.back().handle();
     KeepSpan(bound, slots[i].role, bound.buffers.back());
+    if (slots[i].role == Role::kUnused &&
+        tensors[i].type == kLiteRtElementTypeFloat32) {
+      bound.unused[tensors[i].name] = bound.buffers.back().As<float>();
+    }
   }
   return handles;
 }
@@ -165,6 +172,10 @@ struct Session::Impl {
   BoundSignature decode;
   std::vector<std::optional<BoundSignature>> prefills;  // as ModelInfo's
   std::vector<int64_t> lengths;                         // of all prefills
+  // What ran last: for taps.
+  const BoundSignature* last = nullptr;
+  int64_t last_begin = 0;
+  int64_t last_count = 0;
 
   void CheckTokens(std::span<const int32_t> tokens, int64_t begin) const;
   PrefillPlan PlanCompiled(int64_t begin, int64_t count) const;
@@ -177,6 +188,9 @@ struct Session::Impl {
                               const ProgressFn& progress,
                               const RowFn& on_row = nullptr);
   void Replay(KvCache::Impl& kv);
+  // [length, heads, head_dim]; fills in what `shape` says of it.
+  std::vector<float> ReadCache(const KvCache::Impl& kv, KvPart part,
+                               int64_t layer, KvRows& shape) const;
 };
 
 KvCache::KvCache(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -245,6 +259,10 @@ Session Session::Create(const Model& model, std::span<const PrefillPlan> plans,
     impl->lengths.push_back(prefill.length);
   }
   return Session(std::move(impl));
+}
+
+int64_t Session::num_layers() const {
+  return impl_->model->signatures.num_layers;
 }
 
 KvCache Session::NewKvCache() const {
@@ -373,6 +391,9 @@ void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
   RunSignature(compiled.get(), signature.origin, signature.spec.index,
                bound.inputs, bound.outputs);
   if (!in_place) std::swap(caches.buffers, caches.next);
+  last = &bound;
+  last_begin = kv.length;
+  last_count = count;
   kv.length += count;
   if (kv.ring_length > 0) {
     kv.fed.insert(kv.fed.end(), tokens.begin(), tokens.end());
@@ -458,6 +479,60 @@ void Session::Prefill(KvCache& kv, std::span<const int32_t> tokens,
   impl_->CheckTokens(tokens, kv.length());
   impl_->Replay(*kv.impl_);
   impl_->Feed(*kv.impl_, tokens, impl_->options.progress, on_row);
+}
+
+TapValues Session::Taps() const {
+  TapValues result;
+  const BoundSignature* bound = impl_->last;
+  if (bound == nullptr) return result;
+  result.signature = bound->signature->spec.name;
+  result.begin = impl_->last_begin;
+  result.count = impl_->last_count;
+  for (const GraphTensor& tensor : impl_->model->taps) {
+    if (tensor.signature != result.signature) continue;
+    result.taps.push_back({&tensor, bound->unused.at(tensor.output)});
+  }
+  return result;
+}
+
+std::vector<float> Session::Impl::ReadCache(const KvCache::Impl& kv,
+                                            KvPart part, int64_t layer,
+                                            KvRows& shape) const {
+  const LlmSignatures& signatures = model->signatures;
+  const std::string& path = model->file.path();
+  const auto index = FindKvCache(signatures, part, layer);
+  if (!index) {
+    throw Error("{}: has no KV cache of layer {}; it has {} layers", path,
+                layer, signatures.num_layers);
+  }
+  const TensorSpec& cache = signatures.kv_caches[*index];
+  const KvLayout layout =
+      LayoutOf(path, cache, SequenceAxisOf(path, signatures, *index));
+  shape.first = std::max(int64_t{0}, kv.length - layout.slots);
+  shape.length = kv.length - shape.first;
+  shape.heads = layout.heads;
+  shape.head_dim = layout.head_dim;
+  // The first sequence of a batch lies where the only one would.
+  const KvCache::Impl::Set& set = kv.batch_is_current ? kv.batch : kv.one;
+  return ReadPositions(path, cache, layout, set.buffers[*index].As<std::byte>(),
+                       shape.first, kv.length);
+}
+
+KvRows Session::ReadKv(KvCache& kv, int64_t layer) {
+  impl_->Replay(*kv.impl_);
+  KvRows keys;
+  KvRows values;
+  keys.keys = impl_->ReadCache(*kv.impl_, KvPart::kKeys, layer, keys);
+  keys.values = impl_->ReadCache(*kv.impl_, KvPart::kValues, layer, values);
+  if (keys.first != values.first || keys.heads != values.heads ||
+      keys.head_dim != values.head_dim) {
+    throw Error(
+        "{}: layer {} keeps keys of {} heads of {} and values of {} heads of "
+        "{}: other shapes are not supported",
+        impl_->model->file.path(), layer, keys.heads, keys.head_dim,
+        values.heads, values.head_dim);
+  }
+  return keys;
 }
 
 }  // namespace verify_tflite

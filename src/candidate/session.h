@@ -9,9 +9,11 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/progress.h"
+#include "candidate/kv_rows.h"
 #include "candidate/model.h"
 #include "candidate/prefill_plan.h"
 
@@ -40,6 +42,18 @@ class KvCache {
   std::unique_ptr<Impl> impl_;
 };
 
+// Inner tensors of one run of a signature.
+struct TapValues {
+  struct Tap {
+    const GraphTensor* tensor;  // of Model::taps()
+    std::span<const float> values;
+  };
+  std::string signature;
+  int64_t begin = 0;  // position of its first token
+  int64_t count = 0;  // tokens; rows behind them are pads
+  std::vector<Tap> taps;
+};
+
 class Session {
  public:
   struct Options {
@@ -58,6 +72,7 @@ class Session {
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
 
+  int64_t num_layers() const;  // ModelInfo::num_layers
   KvCache NewKvCache() const;
 
   // Feeds `tokens` behind what `kv` holds, in chunks by PlanPrefill; pads are
@@ -80,6 +95,18 @@ class Session {
   // Feeds one token; returns the logits [vocab] for the token after it, valid
   // until the next call on this Session. Throws Error as Prefill does.
   std::span<const float> Decode(KvCache& kv, int32_t token);
+
+  // What `kv` holds of one layer, numbered as in the file from 0; of a decode
+  // batch, the first sequence's. A copy: of float32 caches the same bits. Rings
+  // hold their last positions only. Throws Error when the file has no such
+  // layer or stores its caches in a way this project does not know. After a
+  // KvCache::Truncate that needs tokens fed anew, feeds them first.
+  KvRows ReadKv(KvCache& kv, int64_t layer);
+
+  // What Model::OpenOptions::taps has chosen, as the last run of a signature
+  // left it: of a Prefill in several chunks, the last chunk's. Valid until the
+  // next call of Prefill or Decode. Nothing before the first.
+  TapValues Taps() const;
 
  private:
   struct Impl;

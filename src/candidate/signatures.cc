@@ -371,25 +371,32 @@ void ReadSlotsAndLogits(LlmSignature& signature,
   signature.logit_rows = ReadLogitRows(signature, vocab_size);
 }
 
-// Positions that cache number `kv` holds, as the graphs that write it show;
-// absent if none does.
-std::optional<int64_t> WrittenLength(const LlmSignatures& model, size_t kv) {
-  const auto length_in = [kv](const LlmSignature& s) -> std::optional<int64_t> {
+// The axis of cache number `kv` that counts positions, as the graphs that write
+// it show; absent if none does.
+std::optional<size_t> WrittenAxis(const LlmSignatures& model, size_t kv) {
+  const auto axis_in = [kv](const LlmSignature& s) -> std::optional<size_t> {
     for (size_t i = 0; i < s.outputs.size(); ++i) {
       const TensorSpec& output = s.spec.outputs[i];
       if (s.outputs[i].role == Role::kKvCache && s.outputs[i].kv == kv &&
           output.sequence_axis) {
-        return output.dims.at(*output.sequence_axis);
+        return output.sequence_axis;
       }
     }
     return std::nullopt;
   };
   // Decode first: a prefill as long as the cache replaces it as a whole.
-  if (const auto length = length_in(model.decode)) return length;
+  if (const auto axis = axis_in(model.decode)) return axis;
   for (const LlmSignature& prefill : model.prefills) {
-    if (const auto length = length_in(prefill)) return length;
+    if (const auto axis = axis_in(prefill)) return axis;
   }
   return std::nullopt;
+}
+
+// Positions that cache number `kv` holds; absent if no graph shows it.
+std::optional<int64_t> WrittenLength(const LlmSignatures& model, size_t kv) {
+  const auto axis = WrittenAxis(model, kv);
+  if (!axis) return std::nullopt;
+  return model.kv_caches.at(kv).dims.at(*axis);
 }
 
 // Length of the rings: a prefill's local mask has a column for each of their
@@ -525,6 +532,37 @@ std::optional<int64_t> LogitRow(const LlmSignature& signature, int64_t count) {
   if (signature.logit_rows == signature.length) return count - 1;
   if (signature.logit_rows == 1 && count == signature.length) return 0;
   return std::nullopt;
+}
+
+std::optional<size_t> FindKvCache(const LlmSignatures& model, KvPart part,
+                                  int64_t layer) {
+  const auto& roots = part == KvPart::kKeys ? kKeyCaches : kValueCaches;
+  for (const std::string_view root : roots) {
+    const std::string name = fmt::format("{}{}", root, layer);
+    for (size_t i = 0; i < model.kv_caches.size(); ++i) {
+      if (model.kv_caches[i].name == name) return i;
+    }
+  }
+  return std::nullopt;
+}
+
+size_t SequenceAxisOf(const std::string& path, const LlmSignatures& model,
+                      size_t kv) {
+  if (const auto axis = WrittenAxis(model, kv)) return *axis;
+  const TensorSpec& cache = model.kv_caches.at(kv);
+  std::vector<size_t> candidates;
+  for (size_t i = 0; i < cache.dims.size(); ++i) {
+    if (cache.dims[i] != model.kv_length &&
+        (model.ring_length == 0 || cache.dims[i] != model.ring_length)) {
+      continue;
+    }
+    candidates.push_back(i);
+  }
+  if (candidates.size() == 1) return candidates.front();
+  throw Error(
+      "{}: cannot tell which axis of {} counts positions: no "
+      "DYNAMIC_UPDATE_SLICE writes it",
+      path, Describe(cache));
 }
 
 bool MayPad(const LlmSignatures& model, const LlmSignature& prefill) {

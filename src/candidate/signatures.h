@@ -14,6 +14,12 @@
 
 namespace verify_tflite {
 
+// value = scale * (stored - zero_point)
+struct TensorScale {
+  float scale = 1;
+  int64_t zero_point = 0;
+};
+
 // An input or output of a signature, as the file declares it.
 struct TensorSpec {
   std::string name;
@@ -22,6 +28,8 @@ struct TensorSpec {
   // KV cache outputs: the axis that counts positions, as the graph that writes
   // the cache shows it. Absent when the graph does not show it.
   std::optional<size_t> sequence_axis = std::nullopt;
+  // Of a tensor quantised with one scale.
+  std::optional<TensorScale> scale = std::nullopt;
 };
 
 // Throws Error unless every dimension is positive, the type's size is known
@@ -99,6 +107,18 @@ bool MayPad(const LlmSignatures& model, const LlmSignature& prefill);
 // when the signature does not give it: a single row is that of the last of all
 // its tokens, a pad if there are fewer.
 std::optional<int64_t> LogitRow(const LlmSignature& signature, int64_t count);
+
+// Index into `kv_caches` of a layer's keys or values ("kv_cache_k_0"), absent
+// when the file has no such cache.
+enum class KvPart { kKeys, kValues };
+std::optional<size_t> FindKvCache(const LlmSignatures& model, KvPart part,
+                                  int64_t layer);
+
+// The axis of cache number `kv` that counts positions: as the graphs that write
+// it show, else the only one as long as a KV cache or a ring is. Throws Error
+// when neither tells. `path` names the file in the message.
+size_t SequenceAxisOf(const std::string& path, const LlmSignatures& model,
+                      size_t kv);
 
 // Throws Error when there is no decode or no prefill signature, when a
 // signature has an input this project does not know, or when the signatures

@@ -364,6 +364,35 @@ TEST(InterpretTest, LocalMaskOfAWholeCache) {
   EXPECT_TRUE(MayPad(model, model.prefills[0]));
 }
 
+TEST(FindKvCacheTest, ByLayerAndPart) {
+  const LlmSignatures model = Interpret("m.tflite", ValidModel());
+  const auto name = [&](KvPart part, int64_t layer) {
+    const auto found = FindKvCache(model, part, layer);
+    return found ? model.kv_caches.at(*found).name : "none";
+  };
+  EXPECT_EQ(name(KvPart::kKeys, 0), "kv_cache_k_0");
+  EXPECT_EQ(name(KvPart::kKeys, 1), "kv_cache_k_1");
+  EXPECT_EQ(name(KvPart::kValues, 1), "kv_cache_v_1");
+  EXPECT_EQ(name(KvPart::kValues, 2), "none");
+  EXPECT_EQ(name(KvPart::kKeys, -1), "none");
+}
+
+TEST(SequenceAxisTest, AsTheGraphShowsElseByLength) {
+  std::vector<SignatureSpec> specs = ValidModel();
+  EXPECT_EQ(SequenceAxisOf("m.tflite", Interpret("m.tflite", specs), 0), 1u);
+  for (SignatureSpec& s : specs)
+    At(s.outputs, "kv_cache_k_0").sequence_axis = {};
+  LlmSignatures model = Interpret("m.tflite", specs);
+  EXPECT_EQ(SequenceAxisOf("m.tflite", model, 0), 1u);
+  model.kv_caches[0].dims = {1, 2, 8, 4};
+  model.ring_length = 8;
+  EXPECT_EQ(SequenceAxisOf("m.tflite", model, 0), 2u);
+  for (const int64_t other : {32, 8, 7}) {
+    model.kv_caches[0].dims = {1, 2, other == 7 ? 5 : 8, other};
+    EXPECT_THROW(SequenceAxisOf("m.tflite", model, 0), Error);
+  }
+}
+
 SignatureSpec EmbedderSpec(int64_t length) {
   return {.name = "prefill_embedder_" + std::to_string(length),
           .inputs = {{.name = "token_ids", .type = kInt, .dims = {1, length}}},

@@ -8,9 +8,12 @@
 #include <utility>
 
 #include "base/flatbuffer.h"
+#include "candidate/tflite_schema.h"
 
 namespace verify_tflite {
 namespace {
+
+using namespace tflite_schema;
 
 constexpr std::string_view kIdentifier = "TFL3";
 constexpr size_t kIdentifierOffset = 4;
@@ -20,35 +23,12 @@ constexpr size_t kIdentifierOffset = 4;
 constexpr size_t kMaxName = 256;
 constexpr size_t kMaxRank = 16;
 
-// Fields of the schema's tables, in the order of their declaration.
-namespace model {
-constexpr size_t kVersion = 0, kOperatorCodes = 1, kSubgraphs = 2,
-                 kDescription = 3, kBuffers = 4, kMetadata = 6, kSignatures = 7;
-}
-namespace operator_code {
-constexpr size_t kOldBuiltinCode = 0, kCustomCode = 1, kBuiltinCode = 3;
-}
-namespace subgraph {
-constexpr size_t kTensors = 0, kOperators = 3;
-}
-namespace tensor {
-constexpr size_t kShape = 0, kType = 1, kBuffer = 2, kQuantization = 4,
-                 kShapeSignature = 7;
-}
+// Fields of the schema's tables that no one else reads.
 namespace quantization {
 constexpr size_t kScale = 2, kDetailsType = 4, kDetails = 5;
 constexpr uint8_t kBlockwise = 2, kMultiAxis = 3;
 constexpr size_t kBlockSize = 2;  // of BlockwiseQuantization
 }  // namespace quantization
-namespace op {
-constexpr size_t kOpcodeIndex = 0, kOptions2Type = 11, kOptions2 = 12;
-constexpr uint8_t kCompositeOptions = 21;
-constexpr size_t kCompositeName = 0;  // of StableHLOCompositeOptions
-}  // namespace op
-namespace signature {
-constexpr size_t kInputs = 0, kOutputs = 1, kKey = 2, kSubgraph = 4;
-constexpr size_t kName = 0, kTensorIndex = 1;  // of TensorMap
-}  // namespace signature
 namespace metadata {
 constexpr size_t kName = 0, kBuffer = 1;
 }
@@ -352,16 +332,7 @@ class Reader {
     const FlatTables codes = root_.Tables(model::kOperatorCodes);
     for (size_t i = 0; i < codes.size(); ++i) {
       const FlatTable code = codes[i];
-      const int32_t number = std::max<int32_t>(
-          code.Scalar<int8_t>(operator_code::kOldBuiltinCode, 0),
-          code.Scalar<int32_t>(operator_code::kBuiltinCode, 0));
-      std::string name = fmt::format("operator {}", number);
-      if (number == kCustom) {
-        name = "CUSTOM " + Name(code.String(operator_code::kCustomCode));
-      } else if (number >= 0 && static_cast<size_t>(number) < std::size(kOps)) {
-        name = kOps[number];
-      }
-      op_names_.push_back(std::move(name));
+      op_names_.push_back(OperatorName(code));
     }
   }
 
@@ -471,6 +442,23 @@ class Reader {
 };
 
 }  // namespace
+
+std::string OperatorName(const FlatTable& code) {
+  const int32_t number =
+      std::max<int32_t>(code.Scalar<int8_t>(operator_code::kOldBuiltinCode, 0),
+                        code.Scalar<int32_t>(operator_code::kBuiltinCode, 0));
+  if (number == kCustom) {
+    return "CUSTOM " + Name(code.String(operator_code::kCustomCode));
+  }
+  if (number >= 0 && static_cast<size_t>(number) < std::size(kOps)) {
+    return kOps[number];
+  }
+  return fmt::format("operator {}", number);
+}
+
+std::string TensorTypeName(const FlatTable& tensor) {
+  return TypeOf(tensor).name;
+}
 
 bool IsTflite(std::span<const std::byte> bytes) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()),

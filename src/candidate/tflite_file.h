@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/flatbuffer.h"
+
 namespace verify_tflite {
 
 struct TfliteTensor {
@@ -47,6 +49,10 @@ struct TfliteFile {
   std::map<std::string, TfliteWeights> weights;
   std::map<std::string, int64_t> weight_bytes;  // by type alone
 };
+
+// "FULLY_CONNECTED", … of an OperatorCode; "FLOAT32", … of a Tensor.
+std::string OperatorName(const FlatTable& code);
+std::string TensorTypeName(const FlatTable& tensor);
 
 // Whether `bytes` begin as a .tflite does.
 bool IsTflite(std::span<const std::byte> bytes);

@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <random>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "base/testing.h"
 
 namespace verify_tflite {
@@ -62,6 +64,29 @@ TEST(TfliteFile, TellsHowConstantsAreStored) {
   EXPECT_THAT(
       file.weight_bytes,
       ElementsAre(Pair("FLOAT32", 8), Pair("INT4", 32), Pair("INT8", 10)));
+}
+
+// The last weights begin above 4 GiB. The file has holes and takes no room.
+TEST(TfliteFile, WeightsBehindTheFlatbuffer) {
+  constexpr int64_t kGiB = int64_t{1} << 30;
+  constexpr int64_t kEnd = 9 * kGiB / 2 + 10;
+  const TempDir dir;
+  const std::string path =
+      dir.Write("large.tflite", ReadFile(TestDataPath("outside.tflite")));
+  std::filesystem::resize_file(path, kEnd);
+  const MappedFile whole(path);
+  const TfliteFile file = ReadTfliteFile(whole.bytes(), path);
+  ASSERT_EQ(file.weights.count("INT8"), 1u);
+  EXPECT_EQ(file.weights.at("INT8").tensors, 2);
+  EXPECT_EQ(file.weights.at("INT8").bytes, 3 * kGiB / 2 + 10);
+  EXPECT_EQ(file.weights.at("INT8").elements, 3 * kGiB / 2 + 10);
+  EXPECT_EQ(file.weight_bytes.at("INT8"), 3 * kGiB / 2 + 10);
+
+  std::filesystem::resize_file(path, kEnd - 1);
+  const MappedFile cut(path);
+  EXPECT_THAT([&] { ReadTfliteFile(cut.bytes(), path); },
+              ThrowsMessage<Error>(HasSubstr(
+                  "buffer 2 is said to be bytes 4831838208 to 4831838218")));
 }
 
 TEST(TfliteFile, TruncatedAnywhere) {

@@ -63,12 +63,16 @@ struct Family {
   bool long_rope = false;  // the only scaling it knows
   double partial_rotary_factor = 1;
   std::string_view norm_eps_key = "rms_norm_eps";
+  std::string_view kv_heads_key = "num_key_value_heads";
+  std::string_view intermediate_key = "intermediate_size";
+  int64_t intermediate_factor = 0;  // of hidden_size; 0: must be there
   bool scales_embedding = false;
   bool norm_adds_one = false;
   bool qk_norm = false;
   bool sandwich_norms = false;
   bool fused_projections = false;
   bool phi_block = false;
+  bool falcon_block = false;
   // Keys of kUnhandled that are read for this family, or have no effect on it.
   std::span<const std::string_view> handles = {};
 };
@@ -90,6 +94,7 @@ constexpr std::string_view kGemma3Keys[] = {
 constexpr std::string_view kPhi3Keys[] = {"sliding_window",
                                           "partial_rotary_factor"};
 constexpr std::string_view kPhiKeys[] = {"partial_rotary_factor"};
+constexpr std::string_view kFalconKeys[] = {"alibi", "parallel_attn"};
 constexpr std::string_view kSmolLm3Keys[] = {
     "attention_bias", "mlp_bias", "sliding_window", "no_rope_layers"};
 
@@ -197,6 +202,18 @@ constexpr Family kFamilies[] = {
      .norm_eps_key = "layer_norm_eps",
      .phi_block = true,
      .handles = kPhiKeys},
+    {.model_type = "falcon",
+     .rms_norm_eps = 1e-5,
+     .max_position_embeddings = 2048,
+     .tie_word_embeddings = true,
+     .activation_key = "activation",
+     .activation = "gelu",
+     .norm_eps_key = "layer_norm_epsilon",
+     .kv_heads_key = "num_kv_heads",
+     .intermediate_key = "ffn_hidden_size",
+     .intermediate_factor = 4,
+     .falcon_block = true,
+     .handles = kFalconKeys},
 };
 
 // Settings that change the computation of some model. For a family that does
@@ -324,12 +341,14 @@ const Family* FindFamily(std::string_view model_type) {
 }
 
 constexpr std::string_view kMultimodal = "gemma3";
+constexpr std::string_view kOpenElm = "openelm";
 constexpr std::string_view kMultimodalText = "gemma3_text";
 
 Error NotSupported(const Fields& fields, const std::string& model_type) {
   std::vector<std::string_view> supported;
   for (const Family& family : kFamilies) supported.push_back(family.model_type);
   supported.push_back(kMultimodal);
+  supported.push_back(kOpenElm);
   return Error("{}: model_type {} is not supported; supported: {}",
                fields.origin(), Dump(json(model_type)),
                fmt::join(supported, ", "));
@@ -358,7 +377,8 @@ Activation FindActivation(const Fields& fields, std::string_view key,
   if (name == "gelu_pytorch_tanh" || name == "gelu_new") {
     return Activation::kGeluTanh;
   }
-  throw Error("{}: \"{}\" is {}, supported: silu, gelu_pytorch_tanh",
+  if (name == "gelu") return Activation::kGelu;
+  throw Error("{}: \"{}\" is {}, supported: silu, gelu, gelu_pytorch_tanh",
               fields.origin(), key, Dump(json(name)));
 }
 
@@ -366,21 +386,20 @@ Activation FindActivation(const Fields& fields, std::string_view key,
 // must agree.
 void ParseActivation(const Fields& fields, const Family& family,
                      ModelConfig* result) {
-  std::optional<Activation> unread;
-  for (const std::string_view key : {"hidden_act", "hidden_activation"}) {
+  const auto find = [&](std::string_view key) {
     std::string name = fields.Text(key, family.activation);
     // transformers takes the first Gemma files at what they meant.
     if (family.model_type == "gemma" && name == "gelu") {
       name = "gelu_pytorch_tanh";
     }
-    const Activation found = FindActivation(fields, key, name);
-    const bool read = key == family.activation_key;
-    if (read) result->activation = found;
-    if (!read && fields.Find(key) != nullptr) unread = found;
-  }
-  if (unread && *unread != result->activation) {
-    throw Error("{}: \"hidden_act\" and \"hidden_activation\" differ",
-                fields.origin());
+    return FindActivation(fields, key, name);
+  };
+  result->activation = find(family.activation_key);
+  for (const std::string_view key : {"hidden_act", "hidden_activation"}) {
+    if (fields.Find(key) != nullptr && find(key) != result->activation) {
+      throw Error("{}: \"{}\" and \"{}\" differ", fields.origin(),
+                  family.activation_key, key);
+    }
   }
 }
 
@@ -591,13 +610,15 @@ void ParseYarn(const Fields& rope, const Fields& fields, ModelConfig* result) {
   scaling.truncate = rope.Flag("truncate", true);
   scaling.original_max_position_embeddings =
       OriginalPositions(rope, fields, *result);
-  for (const std::string_view key : {"mscale", "mscale_all_dim"}) {
-    if (const json* value = rope.Find(key)) {
-      throw rope.Unexpected(key, *value, "none: it is not supported");
-    }
-  }
-  result->rope_attention_factor = rope.Number(
-      "attention_factor", 0.1 * std::log(scaling.factor) + 1, 1e-6, 1e6);
+  const double scale = rope.Number("mscale", 0, 0, 1e3);
+  const double all = rope.Number("mscale_all_dim", 0, 0, 1e3);
+  const auto suggest = [&](double times) {
+    return 0.1 * times * std::log(scaling.factor) + 1;
+  };
+  const double suggested =
+      scale > 0 && all > 0 ? suggest(scale) / suggest(all) : suggest(1);
+  result->rope_attention_factor =
+      rope.Number("attention_factor", suggested, 1e-6, 1e6);
 }
 
 void ParseRotaryDim(const Fields& fields, const Fields& rope,
@@ -635,10 +656,14 @@ void ParseRopeType(const Fields& rope, const Fields& fields,
     ParseYarn(rope, fields, result);
   } else if (!family.long_rope && type == "linear") {
     result->rope_linear_factor = rope.Number("factor", {}, 1e-6, 1e6);
+  } else if (!family.long_rope && type == "dynamic") {
+    rope.Number("factor", {}, 1e-6, 1e6);  // matters beyond the length only
+    result->dynamic_rope = true;
   } else {
-    throw Error("{}: rope_type {} is not supported; supported: default, {}",
-                rope.origin(), Dump(json(type)),
-                family.long_rope ? "longrope" : "llama3, linear, yarn");
+    throw Error(
+        "{}: rope_type {} is not supported; supported: default, {}",
+        rope.origin(), Dump(json(type)),
+        family.long_rope ? "longrope" : "llama3, linear, yarn, dynamic");
   }
 }
 
@@ -734,15 +759,15 @@ void ParseHeads(const Fields& fields, const Family& family,
   };
   result->num_heads =
       fields.Size("num_attention_heads", usual(family.num_heads));
-  result->num_kv_heads = fields.Size(
-      "num_key_value_heads",
-      family.num_kv_heads > 0 && !fields.IsNull("num_key_value_heads")
-          ? family.num_kv_heads
-          : result->num_heads);
+  result->num_kv_heads =
+      fields.Size(family.kv_heads_key,
+                  family.num_kv_heads > 0 && !fields.IsNull(family.kv_heads_key)
+                      ? family.num_kv_heads
+                      : result->num_heads);
   if (result->num_heads % result->num_kv_heads != 0) {
-    throw Error(
-        "{}: num_attention_heads {} is no multiple of num_key_value_heads {}",
-        fields.origin(), result->num_heads, result->num_kv_heads);
+    throw Error("{}: num_attention_heads {} is no multiple of {} {}",
+                fields.origin(), result->num_heads, family.kv_heads_key,
+                result->num_kv_heads);
   }
   const bool divides = result->hidden_size % result->num_heads == 0;
   const bool given = fields.Find("head_dim") != nullptr || family.head_dim > 0;
@@ -796,6 +821,68 @@ void ParseScales(const Fields& fields, const Family& family,
   }
 }
 
+// Phi-2: LayerNorm, attention and MLP both of its output, an MLP without gate,
+// biases everywhere.
+void SetPhiBlock(ModelConfig* result) {
+  result->naming = Naming::kPhi;
+  result->layer_norm = true;
+  result->parallel_block = true;
+  result->mlp_norm = false;
+  result->gated_mlp = false;
+  result->mlp_bias = true;
+  result->head_bias = true;
+}
+
+// FalconAttention and FalconDecoderLayer. Combinations that they can be made
+// with but fail in their forward pass are errors.
+void ParseFalconBlock(const Fields& fields, ModelConfig* result) {
+  const bool newer = fields.Flag("new_decoder_architecture", false);
+  const bool parallel = fields.Flag("parallel_attn", true);
+  const int64_t norms =
+      fields.Size("num_ln_in_parallel_attn", newer ? 2 : 1, /*max=*/2);
+  if (newer && !parallel) {
+    throw Error(
+        "{}: \"new_decoder_architecture\" without \"parallel_attn\" is not "
+        "supported",
+        fields.origin());
+  }
+  if (!newer && parallel && norms == 2) {
+    throw Error(
+        "{}: \"num_ln_in_parallel_attn\" 2 without "
+        "\"new_decoder_architecture\" is not supported",
+        fields.origin());
+  }
+  if (!newer && fields.Flag("multi_query", true)) {
+    result->num_kv_heads = 1;
+  } else if (!newer && result->num_kv_heads != result->num_heads) {
+    throw Error(
+        "{}: \"num_kv_heads\" is {}, expected num_attention_heads {} without "
+        "\"multi_query\" and \"new_decoder_architecture\"",
+        fields.origin(), result->num_kv_heads, result->num_heads);
+  }
+  const bool bias = fields.Flag("bias", false);
+  result->qkv_bias = bias;
+  result->o_bias = bias;
+  result->mlp_bias = bias;
+  result->naming = Naming::kFalcon;
+  result->grouped_qkv = true;
+  result->layer_norm = true;
+  result->parallel_block = parallel;
+  result->mlp_norm = !parallel || (newer && norms == 2);
+  result->gated_mlp = false;
+  result->alibi = fields.Flag("alibi", false);
+}
+
+// What is the same in all layers.
+void FillLayers(ModelConfig* result) {
+  for (LayerConfig& layer : result->layers) {
+    layer.num_heads = result->num_heads;
+    layer.num_kv_heads = result->num_kv_heads;
+    layer.intermediate_size = result->intermediate_size;
+    if (result->alibi) layer.rope = false;
+  }
+}
+
 ModelConfig ParseDecoder(const Fields& fields, const Family& family) {
   RefuseUnhandled(fields, family);
   ModelConfig result;
@@ -805,7 +892,11 @@ ModelConfig ParseDecoder(const Fields& fields, const Family& family) {
                                     ? std::optional<int64_t>(family.vocab_size)
                                     : std::nullopt);
   result.hidden_size = fields.Size("hidden_size");
-  result.intermediate_size = fields.Size("intermediate_size");
+  result.intermediate_size = fields.Size(
+      family.intermediate_key,
+      family.intermediate_factor > 0
+          ? std::optional(family.intermediate_factor * result.hidden_size)
+          : std::nullopt);
   result.num_layers = fields.Size("num_hidden_layers", {}, kMaxLayers);
   result.max_position_embeddings = fields.Size(
       "max_position_embeddings", family.max_position_embeddings, kMaxPositions);
@@ -819,11 +910,13 @@ ModelConfig ParseDecoder(const Fields& fields, const Family& family) {
   result.qk_norm = family.qk_norm;
   result.sandwich_norms = family.sandwich_norms;
   result.fused_projections = family.fused_projections;
-  result.phi_block = family.phi_block;
   ParseActivation(fields, family, &result);
   ParseBiases(fields, family, &result);
+  if (family.phi_block) SetPhiBlock(&result);
+  if (family.falcon_block) ParseFalconBlock(fields, &result);
   ParseScales(fields, family, &result);
   ParseLayers(fields, family, &result);
+  FillLayers(&result);
   if (family.local_rope_theta > 0) {
     ParseTwoRopes(fields, family, &result);
   } else {
@@ -856,12 +949,117 @@ ModelConfig ParseMultimodal(const Fields& fields) {
   return result;
 }
 
+// One size for each layer.
+std::vector<int64_t> SizesOfLayers(const Fields& fields, std::string_view key,
+                                   int64_t count) {
+  const json* value = fields.Find(key);
+  if (value == nullptr) throw Error("{}: no \"{}\"", fields.origin(), key);
+  std::vector<int64_t> sizes;
+  for (const json& size :
+       Array(fields, key, *value, static_cast<size_t>(count))) {
+    if (!size.is_number_unsigned() || size.get<uint64_t>() == 0 ||
+        size.get<uint64_t>() > static_cast<uint64_t>(kMaxSize)) {
+      throw fields.Unexpected(key, size,
+                              fmt::format("integers from 1 to {}", kMaxSize));
+    }
+    sizes.push_back(size.get<int64_t>());
+  }
+  return sizes;
+}
+
+// make_divisible of Apple's modeling_openelm.py, published with the weights.
+int64_t MakeDivisible(double size, int64_t divisor) {
+  const auto half = static_cast<double>(divisor) / 2;
+  const int64_t floor = static_cast<int64_t>(size + half) / divisor * divisor;
+  const int64_t made = std::max(divisor, floor);
+  return static_cast<double>(made) < 0.9 * size ? made + divisor : made;
+}
+
+void ParseOpenElmLayers(const Fields& fields, ModelConfig* result) {
+  const int64_t count = result->num_layers;
+  const auto heads = SizesOfLayers(fields, "num_query_heads", count);
+  const auto kv_heads = SizesOfLayers(fields, "num_kv_heads", count);
+  const int64_t divisor = fields.Size("ffn_dim_divisor", 256);
+  constexpr std::string_view kMultipliers = "ffn_multipliers";
+  const json* found = fields.Find(kMultipliers);
+  if (found == nullptr) {
+    throw Error("{}: no \"{}\"", fields.origin(), kMultipliers);
+  }
+  const json& multipliers =
+      Array(fields, kMultipliers, *found, static_cast<size_t>(count));
+  for (size_t i = 0; i < heads.size(); ++i) {
+    const json& multiplier = multipliers[i];
+    if (!multiplier.is_number() || !(multiplier.get<double>() >= 1e-3) ||
+        !(multiplier.get<double>() <= 1e3)) {
+      throw fields.Unexpected(kMultipliers, multiplier,
+                              "numbers from 0.001 to 1000");
+    }
+    if (heads[i] % kv_heads[i] != 0) {
+      throw Error(
+          "{}: num_query_heads {} of layer {} is no multiple of num_kv_heads "
+          "{}",
+          fields.origin(), heads[i], i, kv_heads[i]);
+    }
+    LayerConfig& layer = result->layers.emplace_back();
+    layer.num_heads = heads[i];
+    layer.num_kv_heads = kv_heads[i];
+    layer.intermediate_size = MakeDivisible(
+        multiplier.get<double>() * static_cast<double>(result->hidden_size),
+        divisor);
+    result->num_heads = std::max(result->num_heads, layer.num_heads);
+    result->num_kv_heads = std::max(result->num_kv_heads, layer.num_kv_heads);
+    result->intermediate_size =
+        std::max(result->intermediate_size, layer.intermediate_size);
+  }
+}
+
+// Has keys and a block of its own, in Apple's modeling_openelm.py; transformers
+// has no such class.
+ModelConfig ParseOpenElm(const Fields& fields) {
+  RefuseUnhandled(fields, {.model_type = kOpenElm});
+  ModelConfig result;
+  result.model_type = kOpenElm;
+  result.naming = Naming::kOpenElm;
+  result.vocab_size = fields.Size("vocab_size");
+  result.hidden_size = fields.Size("model_dim");
+  result.head_dim = fields.Size("head_dim");
+  if (result.head_dim % 2 != 0) {
+    throw Error("{}: head_dim {} is odd; RoPE rotates pairs", fields.origin(),
+                result.head_dim);
+  }
+  result.rotary_dim = result.head_dim;
+  result.num_layers = fields.Size("num_transformer_layers", {}, kMaxLayers);
+  result.max_position_embeddings =
+      fields.Size("max_context_length", 2048, kMaxPositions);
+  result.rms_norm_eps = 1e-6;  // no key of the config
+  result.rope_theta =
+      fields.Number("rope_freq_constant", 10000, kMinTheta, kMaxTheta);
+  result.attention_scale = 1 / std::sqrt(static_cast<double>(result.head_dim));
+  result.qk_norm = fields.Flag("normalize_qk_projections", false);
+  result.tie_word_embeddings = fields.Flag("share_input_output_layers", false);
+  result.fused_projections = true;
+  if (!fields.Flag("ffn_with_glu", true)) {
+    throw Error("{}: \"ffn_with_glu\" false is not supported", fields.origin());
+  }
+  constexpr std::string_view kActivation = "activation_fn_name";
+  result.activation =
+      FindActivation(fields, kActivation, fields.Text(kActivation, "swish"));
+  constexpr std::string_view kNorm = "normalization_layer_name";
+  if (const std::string norm = fields.Text(kNorm, "rms_norm");
+      norm != "rms_norm") {
+    throw fields.Unexpected(kNorm, json(norm), "\"rms_norm\"");
+  }
+  ParseOpenElmLayers(fields, &result);
+  return result;
+}
+
 }  // namespace
 
 ModelConfig ParseModelConfig(const json& config, const std::string& origin) {
   const Fields fields(config, origin);
   const std::string model_type = fields.Text("model_type", "");
   if (model_type == kMultimodal) return ParseMultimodal(fields);
+  if (model_type == kOpenElm) return ParseOpenElm(fields);
   const Family* family = FindFamily(model_type);
   if (family == nullptr) throw NotSupported(fields, model_type);
   return ParseDecoder(fields, *family);

@@ -38,10 +38,16 @@ struct YarnRopeScaling {
   bool truncate = true;
 };
 
-enum class Activation { kSilu, kGeluTanh };
+enum class Activation { kSilu, kGeluTanh, kGelu };
+
+// Whose names the weights have in the file.
+enum class Naming { kLlama, kPhi, kFalcon, kOpenElm };
 
 // What layers of one decoder may differ in.
 struct LayerConfig {
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;  // GQA: divides num_heads; == num_heads is MHA
+  int64_t intermediate_size = 0;
   // Tokens a query sees, itself included; 0: all before it.
   int64_t window = 0;
   bool rope = true;
@@ -53,17 +59,21 @@ struct ModelConfig {
   std::string model_type;  // "llama"
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
-  int64_t intermediate_size = 0;
   int64_t num_layers = 0;
+  // Of every layer; of the largest one where layers differ.
+  int64_t intermediate_size = 0;
   int64_t num_heads = 0;
-  int64_t num_kv_heads = 0;  // GQA: divides num_heads; == num_heads is MHA
-  int64_t head_dim = 0;      // explicit, or hidden_size / num_heads
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;  // explicit, or hidden_size / num_heads
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 0;  // or that of LayerNorm
   double rope_theta = 0;
   std::optional<Llama3RopeScaling> llama3_rope;  // at most one scaling
   std::optional<LongRopeScaling> long_rope;
   std::optional<YarnRopeScaling> yarn_rope;
+  // "rope_type": "dynamic": unscaled up to max_position_embeddings; beyond,
+  // frequencies depend on the length of the text.
+  bool dynamic_rope = false;
   double rope_attention_factor = 1;  // of both cos and sin
   double rope_linear_factor = 1;     // divides the frequencies
   double local_rope_theta = 0;       // of layers with local_rope
@@ -75,6 +85,7 @@ struct ModelConfig {
   Activation activation = Activation::kSilu;  // of gate
   std::vector<LayerConfig> layers;            // num_layers
 
+  bool alibi = false;  // a bias for each key's position, in place of RoPE
   double attention_scale = 0;  // of q k^T, usually 1 / sqrt(head_dim)
   std::optional<double> attention_softcap;  // c tanh(score / c)
   std::optional<double> logit_softcap;
@@ -82,10 +93,17 @@ struct ModelConfig {
   bool norm_adds_one = false;   // norms scale by 1 + weight
   bool qk_norm = false;         // norm of each query and key head before RoPE
   bool sandwich_norms = false;  // norms of attention's and MLP's output, too
-  bool fused_projections = false;  // qkv_proj and gate_up_proj in the file
-  // Phi-2's block: LayerNorm, attention and MLP both of its output, an MLP
-  // without gate, biases everywhere.
-  bool phi_block = false;
+  Naming naming = Naming::kLlama;
+  // In the file, q, k and v are one matrix, and gate and up another.
+  bool fused_projections = false;
+  // In the file, q, k and v are one matrix, in which each key head's queries,
+  // its key and its value lie together.
+  bool grouped_qkv = false;
+  bool layer_norm = false;      // LayerNorm with biases in place of RMSNorm
+  bool parallel_block = false;  // attention and MLP both of the block's input
+  bool mlp_norm = true;         // or the MLP takes what attention takes
+  bool gated_mlp = true;
+  bool head_bias = false;
   bool multimodal = false;  // weights lie under "language_model"
 };
 

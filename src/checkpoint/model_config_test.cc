@@ -154,7 +154,7 @@ TEST(ModelConfig, RefusesWhatItCannotCompute) {
        R"(model_type "gpt2" is not supported; supported: llama)"},
       {R"({"model_type": null})", R"(model_type "" is not supported)"},
       {R"({"model_type": 7})", "expected a string"},
-      {R"({"hidden_act": "gelu"})", R"("hidden_act" is "gelu")"},
+      {R"({"hidden_act": "relu"})", R"("hidden_act" is "relu")"},
       {R"({"hidden_act": ["silu"]})", "expected a string"},
       {R"({"quantization_config": {"bits": 4}})", "quantization_config"},
       {R"({"sliding_window": 4096})", "sliding_window"},
@@ -162,13 +162,12 @@ TEST(ModelConfig, RefusesWhatItCannotCompute) {
       {R"({"num_local_experts": 8})", "num_local_experts"},
       {R"({"layer_types": ["full_attention", "sliding_attention"]})",
        "sliding_attention"},
-      {R"({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "mscale": 1}})",
+      {R"({"rope_scaling": {"rope_type": "yarn", "factor": 4, "mscale": -1}})",
        "mscale"},
       {R"({"rope_scaling": {"rope_type": "axial", "factor": 4.0}})",
        R"(rope_type "axial" is not supported; supported: default, llama3, )"
        "linear"},
-      {R"({"rope_scaling": {"type": "dynamic", "factor": 4.0}})",
-       R"(rope_type "dynamic")"},
+      {R"({"rope_scaling": {"type": "dynamic"}})", R"(no "factor")"},
       {R"({"rope_scaling": {"type": "longrope", "factor": 4.0}})",
        R"(rope_type "longrope")"},
       {R"({"rope_scaling": {"type": "default", "mrope_section": [1]}})",
@@ -374,6 +373,131 @@ TEST(ModelConfig, YarnSuggestsAnAttentionFactor) {
   EXPECT_NEAR(config.rope_attention_factor, 1.1386294361119891, 1e-15);
 }
 
+TEST(ModelConfig, YarnWithMscale) {
+  const auto factor = [](const std::string& more) {
+    return ParseWith(
+               R"({"rope_scaling": {"rope_type": "yarn", "factor": 16.0, )" +
+               more + "}}")
+        .rope_attention_factor;
+  };
+  // get_mscale of transformers' _compute_yarn_parameters: needs both, and
+  // gives way to attention_factor.
+  const double usual = 1.2772588722239782;
+  EXPECT_NEAR(factor(R"("mscale": 1.7, "mscale_all_dim": 0.4)"),
+              1.3244534903605696, 1e-15);
+  EXPECT_NEAR(factor(R"("mscale": 1.7)"), usual, 1e-15);
+  EXPECT_NEAR(factor(R"("mscale": 1.7, "mscale_all_dim": 0)"), usual, 1e-15);
+  EXPECT_EQ(factor(R"("mscale": 2, "mscale_all_dim": 1, "attention_factor":
+                      0.5)"),
+            0.5);
+}
+
+TEST(ModelConfig, DynamicRopeKeepsTheFrequencies) {
+  const ModelConfig config =
+      ParseWith(R"({"rope_scaling": {"type": "dynamic", "factor": 4.0}})");
+  EXPECT_TRUE(config.dynamic_rope);
+  EXPECT_EQ(config.rope_theta, 10000);
+}
+
+// FalconConfig's defaults; its files have few of the usual keys.
+ModelConfig ParseFalcon(const std::string& changes) {
+  json config = Minimal();
+  config["model_type"] = "falcon";
+  config.erase("intermediate_size");
+  config.update(json::parse(changes));
+  return Parse(config);
+}
+
+TEST(ModelConfig, FalconsThreeBlocks) {
+  const ModelConfig multi_query = ParseFalcon(R"({"num_kv_heads": 4})");
+  EXPECT_EQ(multi_query.layers[2].num_kv_heads, 1);
+  EXPECT_EQ(multi_query.intermediate_size, 256);
+  EXPECT_EQ(multi_query.rms_norm_eps, 1e-5);
+  EXPECT_EQ(multi_query.activation, Activation::kGelu);
+  EXPECT_TRUE(multi_query.tie_word_embeddings);
+  EXPECT_TRUE(multi_query.layer_norm);
+  EXPECT_TRUE(multi_query.parallel_block);
+  EXPECT_FALSE(multi_query.mlp_norm);
+  EXPECT_FALSE(multi_query.qkv_bias);
+  EXPECT_TRUE(multi_query.layers[0].rope);
+
+  const ModelConfig newer = ParseFalcon(
+      R"({"new_decoder_architecture": true, "num_kv_heads": 2, "bias": true,
+          "ffn_hidden_size": 100})");
+  EXPECT_EQ(newer.layers[0].num_kv_heads, 2);
+  EXPECT_EQ(newer.layers[0].intermediate_size, 100);
+  EXPECT_TRUE(newer.mlp_norm);
+  EXPECT_TRUE(newer.qkv_bias);
+  EXPECT_TRUE(newer.o_bias);
+  EXPECT_TRUE(newer.mlp_bias);
+  EXPECT_FALSE(ParseFalcon(R"({"new_decoder_architecture": true,
+                               "num_ln_in_parallel_attn": 1})")
+                   .mlp_norm);
+
+  const ModelConfig alibi = ParseFalcon(
+      R"({"alibi": true, "multi_query": false, "parallel_attn": false})");
+  EXPECT_EQ(alibi.layers[0].num_kv_heads, 4);
+  EXPECT_FALSE(alibi.parallel_block);
+  EXPECT_TRUE(alibi.mlp_norm);
+  EXPECT_TRUE(alibi.alibi);
+  EXPECT_FALSE(alibi.layers[0].rope);
+}
+
+json OpenElm() {
+  return json::parse(R"({
+    "model_type": "openelm", "vocab_size": 1000, "model_dim": 1280,
+    "head_dim": 64, "num_transformer_layers": 3,
+    "num_query_heads": [12, 16, 20], "num_kv_heads": [3, 4, 5],
+    "ffn_multipliers": [0.5, 0.73, 4.0], "ffn_dim_divisor": 256,
+    "normalize_qk_projections": true, "share_input_output_layers": true
+  })");
+}
+
+TEST(ModelConfig, OpenElmsLayersDiffer) {
+  const ModelConfig config = Parse(OpenElm());
+  ASSERT_EQ(config.layers.size(), 3);
+  EXPECT_EQ(config.layers[1].num_heads, 16);
+  EXPECT_EQ(config.layers[1].num_kv_heads, 4);
+  // As OpenELM-270M's files have it: 640 is made divisible by 256.
+  EXPECT_EQ(config.layers[0].intermediate_size, 768);
+  EXPECT_EQ(config.layers[1].intermediate_size, 1024);
+  EXPECT_EQ(config.layers[2].intermediate_size, 5120);
+  EXPECT_EQ(config.num_heads, 20);
+  EXPECT_EQ(config.rms_norm_eps, 1e-6);
+  EXPECT_TRUE(config.qk_norm);
+  EXPECT_TRUE(config.tie_word_embeddings);
+  EXPECT_TRUE(config.gated_mlp);
+}
+
+TEST(ModelConfig, RefusesOpenElmsOf) {
+  const Bad cases[] = {
+      {R"({"num_query_heads": [12, 16]})", "an array of 3"},
+      {R"({"num_query_heads": 12})", "an array of 3"},
+      {R"({"num_query_heads": null})", R"(no "num_query_heads")"},
+      {R"({"num_kv_heads": [3, 4, 0]})", "num_kv_heads"},
+      {R"({"num_kv_heads": [3, 4, 1e30]})", "num_kv_heads"},
+      {R"({"num_kv_heads": [3, 4, 6]})", "20 of layer 2 is no multiple"},
+      {R"({"ffn_multipliers": 4.0})", "an array of 3"},
+      {R"({"ffn_multipliers": [1, 1, -1]})", "ffn_multipliers"},
+      {R"({"ffn_multipliers": [1, 1, "1"]})", "ffn_multipliers"},
+      {R"({"ffn_dim_divisor": 0})", "ffn_dim_divisor"},
+      {R"({"ffn_with_glu": false})", "ffn_with_glu"},
+      {R"({"num_transformer_layers": 1000000})", "num_transformer_layers"},
+      {R"({"head_dim": 63})", "head_dim 63 is odd"},
+      {R"({"normalization_layer_name": "layer_norm"})", "rms_norm"},
+      {R"({"activation_fn_name": "relu"})", "activation_fn_name"},
+      {R"({"quantization_config": {"bits": 4}})", "quantization_config"},
+  };
+  for (const Bad& bad : cases) {
+    json config = OpenElm();
+    config.update(json::parse(bad.changes));
+    EXPECT_THAT([&] { Parse(config); },
+                ThrowsMessage<Error>(
+                    AllOf(HasSubstr("config.json"), HasSubstr(bad.message))))
+        << bad.changes;
+  }
+}
+
 TEST(ModelConfig, RefusesPerFamily) {
   struct Case {
     const char* family;
@@ -440,6 +564,19 @@ TEST(ModelConfig, RefusesPerFamily) {
       {"smollm3", R"({"no_rope_layer_interval": 0})", "no_rope_layer_interval"},
       {"phi", R"({"qk_layernorm": true})", "qk_layernorm"},
       {"phi", R"({"layer_norm_eps": 0})", "layer_norm_eps"},
+      {"falcon", R"({"new_decoder_architecture": true,
+          "parallel_attn": false})",
+       "without \"parallel_attn\""},
+      {"falcon", R"({"num_ln_in_parallel_attn": 2})",
+       "num_ln_in_parallel_attn"},
+      {"falcon", R"({"num_ln_in_parallel_attn": 3})",
+       "num_ln_in_parallel_attn"},
+      {"falcon", R"({"multi_query": false, "num_kv_heads": 2})",
+       "expected num_attention_heads 4"},
+      {"falcon", R"({"activation": "relu"})", "activation"},
+      {"falcon", R"({"alibi": "yes"})", "expected true or false"},
+      {"falcon", R"({"num_kv_heads": 3})", "no multiple of num_kv_heads 3"},
+      {"llama", R"({"alibi": true})", "alibi"},
   };
   for (const Case& bad : cases) {
     EXPECT_THAT([&] { ParseFamily(bad.family, bad.changes); },

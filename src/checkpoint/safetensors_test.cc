@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <utility>
 
@@ -49,6 +52,27 @@ TEST(Safetensors, ViewsTensorsInPlace) {
   EXPECT_EQ(b.data[0], std::byte{24});
   EXPECT_EQ(b.data.data() + 8,
             file.file().bytes().data() + file.file().bytes().size());
+}
+
+// One tensor is larger than 4 GiB, the next begins above. The file has holes
+// and takes no room.
+TEST(Safetensors, FilesAbove4GiB) {
+  const TempDir dir;
+  const std::string header = R"({
+    "a":{"dtype":"F16","shape":[3,1073741824],"data_offsets":[0,6442450944]},
+    "b":{"dtype":"F32","shape":[2],"data_offsets":[6442450944,6442450952]}})";
+  const std::string path = dir.Write("f", File(header, 0));
+  const size_t begin = std::filesystem::file_size(path);
+  const size_t end = begin + 6442450952;
+  std::filesystem::resize_file(path, end - 1);
+  EXPECT_THAT([&] { SafetensorsFile::Open(path); },
+              ThrowsMessage<Error>(HasSubstr(path)));
+  std::ofstream(path, std::ios::binary | std::ios::in).seekp(end - 1).put('x');
+  const auto file = SafetensorsFile::Open(path);
+  EXPECT_EQ(file.tensors().at("a").data.size(), 6442450944);
+  EXPECT_EQ(file.tensors().at("b").data.data() - file.file().bytes().data(),
+            static_cast<ptrdiff_t>(begin + 6442450944));
+  EXPECT_EQ(file.tensors().at("b").data.back(), std::byte{'x'});
 }
 
 TEST(Safetensors, EmptyTensorsAndScalarsAreTensors) {

@@ -1,5 +1,6 @@
 #include "cli/flag_values.h"
 
+#include <CLI/CLI.hpp>
 #include <charconv>
 #include <cmath>
 
@@ -46,6 +47,26 @@ void RefuseEmptyValues(int argc, const char* const* argv) {
         argument.find('=') + 1 == argument.size()) {
       throw Error("{}: the value is empty", argument);
     }
+  }
+}
+
+void RefuseFlagsAsValues(const CLI::App& app, int argc,
+                         const char* const* argv) {
+  const auto find = [&](std::string_view argument) {
+    const std::string name(argument.substr(0, argument.find('=')));
+    return name.starts_with('-') ? app.get_option_no_throw(name) : nullptr;
+  };
+  for (int i = 1; i + 1 < argc; ++i) {
+    const CLI::Option* option = find(argv[i]);
+    if (option == nullptr || option->get_items_expected_max() == 0) continue;
+    const std::string_view name = argv[i];
+    if (name.find('=') != std::string_view::npos) continue;
+    const std::string_view value = argv[++i];
+    if (find(value) == nullptr) continue;
+    throw Error(
+        "{}: the value is missing, found the flag {}; write {}={} if that is "
+        "the value",
+        name, value, name, value);
   }
 }
 

@@ -6,6 +6,10 @@
 #include <string>
 #include <string_view>
 
+namespace CLI {
+class App;
+}
+
 namespace verify_tflite {
 
 // A whole number from 1 to `largest`. Throws Error that names the flag.
@@ -18,6 +22,11 @@ double ParsePositive(std::string_view flag, const std::string& text);
 // CLI11 takes the next argument for the value of `--name=`; throws Error for
 // one like that.
 void RefuseEmptyValues(int argc, const char* const* argv);
+
+// CLI11 takes whatever follows `--name` for its value, another flag too; throws
+// Error for that.
+void RefuseFlagsAsValues(const CLI::App& app, int argc,
+                         const char* const* argv);
 
 }  // namespace verify_tflite
 

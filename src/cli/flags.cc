@@ -214,6 +214,7 @@ ParsedFlags ParseFlags(int argc, const char* const* argv) {
   app.get_formatter()->column_width(26);
   AddFlags(app, flags, raw);
   RefuseEmptyValues(argc, argv);
+  RefuseFlagsAsValues(app, argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {

@@ -95,6 +95,21 @@ TEST(ParseFlags, RefusesPromptsThatAreNoText) {
   ExpectRefused({"--prompts="}, "--prompts=: the value is empty");
 }
 
+TEST(ParseFlags, TakesNoFlagForTheValueOfAnother) {
+  ExpectRefused({"--prompts", "--quiet"},
+                "--prompts: the value is missing, found the flag --quiet; "
+                "write --prompts=--quiet if that is the value");
+  ExpectRefused({"--json", "--max_kld=1"}, "found the flag --max_kld=1");
+  ExpectRefused({"--prompts", "a", "--prompts", "-h"}, "found the flag -h");
+  ExpectRefused({"--prompts"}, "--prompts: the value is missing, found the");
+  const Flags flags =
+      ParseRun({"--prompts=--quiet", "--prompts", "--quietly, he said",
+                "--prompts", "-1 is a number", "--prompts", "quiet"});
+  EXPECT_THAT(flags.prompts, ElementsAre("--quiet", "--quietly, he said",
+                                         "-1 is a number", "quiet"));
+  EXPECT_FALSE(flags.quiet);
+}
+
 TEST(ParseFlags, NamesTheRequiredFlags) {
   EXPECT_THAT([] { Parse({"--checkpoint_path=c"}); },
               ThrowsMessage<Error>(HasSubstr("--tflite_path is required")));

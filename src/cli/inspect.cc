@@ -145,10 +145,11 @@ void InspectTokenizer(const std::string& directory, InspectedCheckpoint& c) {
 }
 
 void InspectTemplate(const std::string& directory, InspectedCheckpoint& c) {
-  if (!ChatTemplate::FromCheckpoint(directory)) return;
-  c.chat_template = std::filesystem::exists(directory + "/chat_template.jinja")
-                        ? "chat_template.jinja"
-                        : "in tokenizer_config.json";
+  const auto found = ChatTemplate::FromCheckpoint(directory);
+  if (!found) return;
+  c.chat_template =
+      std::filesystem::path(found->origin()).lexically_relative(directory);
+  if (c.chat_template.ends_with(".json")) c.chat_template.insert(0, "in ");
 }
 
 void InspectCheckpoint(const std::string& directory, Inspection& result) {

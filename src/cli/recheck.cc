@@ -76,6 +76,7 @@ std::optional<RecheckFlags> ParseRecheckFlags(int argc,
   CLI::App app(kDescription, "verify_tflite recheck");
   Build(app, flags, raw);
   RefuseEmptyValues(argc, argv);
+  RefuseFlagsAsValues(app, argc, argv);
   try {
     app.parse(argc - 1, argv + 1);
   } catch (const CLI::CallForHelp&) {

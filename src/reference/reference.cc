@@ -7,6 +7,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
@@ -15,11 +16,13 @@
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/pow.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -58,11 +61,12 @@ struct NormWeights {
 struct Layer {
   NormWeights input_norm;
   Linear q, k, v, o;
+  Linear qkv;          // with grouped_qkv, in place of q, k and v
   NormWeights q_norm;  // with qk_norm
   NormWeights k_norm;
   NormWeights attention_norm;  // with sandwich_norms
-  NormWeights mlp_norm;        // not with phi_block
-  Linear gate, up, down;       // no gate with phi_block
+  NormWeights mlp_norm;        // none: takes what input_norm gives
+  Linear gate, up, down;       // gate with gated_mlp
   NormWeights output_norm;     // with sandwich_norms
 };
 
@@ -74,23 +78,95 @@ struct Weights {
   std::deque<TensorView> parts;  // of fused projections
 };
 
-// Finds the weights of a checkpoint by the names transformers gives them.
+// What files call the parts of a decoder; "{}" is the number of a layer.
+struct WeightNames {
+  const char* embedding;
+  const char* layer;
+  const char* norm;
+  const char* input_norm;
+  const char* mlp_norm;
+  const char* qkv;  // if fused; else q_proj, k_proj and v_proj
+  const char* o;
+  const char* q_norm;
+  const char* k_norm;
+  const char* gate_up;  // if fused; else gate and up
+  const char* gate;
+  const char* up;
+  const char* down;
+};
+
+constexpr WeightNames kLlamaNames = {.embedding = "embed_tokens",
+                                     .layer = "layers.{}.",
+                                     .norm = "norm",
+                                     .input_norm = "input_layernorm",
+                                     .mlp_norm = "post_attention_layernorm",
+                                     .qkv = "self_attn.qkv_proj",
+                                     .o = "self_attn.o_proj",
+                                     .q_norm = "self_attn.q_norm",
+                                     .k_norm = "self_attn.k_norm",
+                                     .gate_up = "mlp.gate_up_proj",
+                                     .gate = "mlp.gate_proj",
+                                     .up = "mlp.up_proj",
+                                     .down = "mlp.down_proj"};
+
+WeightNames NamesOf(const ModelConfig& config) {
+  WeightNames names = kLlamaNames;
+  switch (config.naming) {
+    case Naming::kLlama:
+      if (config.sandwich_norms) names.mlp_norm = "pre_feedforward_layernorm";
+      break;
+    case Naming::kPhi:
+      names.norm = "final_layernorm";
+      names.o = "self_attn.dense";
+      names.up = "mlp.fc1";
+      names.down = "mlp.fc2";
+      break;
+    case Naming::kFalcon:
+      names.embedding = "word_embeddings";
+      names.layer = "h.{}.";
+      names.norm = "ln_f";
+      names.qkv = "self_attention.query_key_value";
+      names.o = "self_attention.dense";
+      names.up = "mlp.dense_h_to_4h";
+      names.down = "mlp.dense_4h_to_h";
+      if (config.parallel_block && config.mlp_norm) {
+        names.input_norm = "ln_attn";
+        names.mlp_norm = "ln_mlp";
+      }
+      break;
+    case Naming::kOpenElm:
+      names.embedding = "token_embeddings";
+      names.input_norm = "attn_norm";
+      names.mlp_norm = "ffn_norm";
+      names.qkv = "attn.qkv_proj";
+      names.o = "attn.out_proj";
+      names.q_norm = "attn.q_norm";
+      names.k_norm = "attn.k_norm";
+      names.gate_up = "ffn.proj_1";
+      names.down = "ffn.proj_2";
+      break;
+  }
+  return names;
+}
+
+// Finds the weights of a checkpoint by the names of its family.
 class WeightFinder {
  public:
   explicit WeightFinder(const Checkpoint& checkpoint)
-      : checkpoint_(checkpoint), config_(checkpoint.config()) {}
+      : checkpoint_(checkpoint),
+        config_(checkpoint.config()),
+        names_(NamesOf(config_)) {}
 
   Weights Find() {
     const ModelConfig& c = config_;
     const std::string model = Prefix();
-    weights_.embedding =
-        &checkpoint_.Get(model + kEmbedding, {c.vocab_size, c.hidden_size});
-    for (int64_t i = 0; i < c.num_layers; ++i) {
-      weights_.layers.push_back(
-          FindLayer(fmt::format("{}layers.{}.", model, i)));
+    weights_.embedding = &checkpoint_.Get(model + names_.embedding + ".weight",
+                                          {c.vocab_size, c.hidden_size});
+    for (size_t i = 0; i < c.layers.size(); ++i) {
+      weights_.layers.push_back(FindLayer(
+          model + fmt::format(fmt::runtime(names_.layer), i), c.layers[i]));
     }
-    weights_.norm = FindNorm(model + (c.phi_block ? "final_layernorm" : "norm"),
-                             c.hidden_size);
+    weights_.norm = FindNorm(model + names_.norm, c.hidden_size);
     const std::string head =
         model == kOldMultimodal ? "language_model.lm_head" : "lm_head";
     // A head of its own wins over tie_word_embeddings, as in transformers,
@@ -100,22 +176,28 @@ class WeightFinder {
         c.tie_word_embeddings && !checkpoint_.Has(head + ".weight");
     weights_.head =
         tied ? Linear{weights_.embedding}
-             : FindLinear(head, c.vocab_size, c.hidden_size, c.phi_block);
-    if (tied && c.phi_block) {
+             : FindLinear(head, c.vocab_size, c.hidden_size, c.head_bias);
+    if (tied && c.head_bias) {
       weights_.head.bias = &checkpoint_.Get(head + ".bias", {c.vocab_size});
     }
     return std::move(weights_);
   }
 
  private:
-  static constexpr char kEmbedding[] = "embed_tokens.weight";
   static constexpr std::string_view kOldMultimodal = "language_model.model.";
 
-  // Multimodal models were published with one name and are saved with another.
   std::string Prefix() const {
+    if (config_.naming == Naming::kFalcon ||
+        config_.naming == Naming::kOpenElm) {
+      return "transformer.";
+    }
     if (!config_.multimodal) return "model.";
+    // Multimodal models were published with one name and are saved with
+    // another.
     const std::string old(kOldMultimodal);
-    return checkpoint_.Has(old + kEmbedding) ? old : "model.language_model.";
+    return checkpoint_.Has(old + names_.embedding + ".weight")
+               ? old
+               : "model.language_model.";
   }
 
   Linear FindLinear(const std::string& name, int64_t outputs, int64_t inputs,
@@ -125,12 +207,12 @@ class WeightFinder {
   }
 
   NormWeights FindNorm(const std::string& name, int64_t size) {
-    return {
-        &checkpoint_.Get(name + ".weight", {size}),
-        config_.phi_block ? &checkpoint_.Get(name + ".bias", {size}) : nullptr};
+    return {&checkpoint_.Get(name + ".weight", {size}),
+            config_.layer_norm ? &checkpoint_.Get(name + ".bias", {size})
+                               : nullptr};
   }
 
-  // Outputs [begin, begin + count) of a projection.
+  // Outputs [begin, begin + count) of a projection without bias.
   Linear Part(const Linear& fused, int64_t begin, int64_t count) {
     const TensorView& whole = *fused.weight;
     const size_t row =
@@ -142,73 +224,71 @@ class WeightFinder {
     return {&part};
   }
 
-  void FindAttention(const std::string& prefix, Layer* layer) {
+  void FindAttention(const std::string& prefix, const LayerConfig& sizes,
+                     Layer* layer) {
     const ModelConfig& c = config_;
-    const int64_t queries = c.num_heads * c.head_dim;
-    const int64_t keys = c.num_kv_heads * c.head_dim;
-    if (c.fused_projections) {
-      const Linear qkv = FindLinear(prefix + "qkv_proj", queries + 2 * keys,
-                                    c.hidden_size, c.qkv_bias);
+    const int64_t queries = sizes.num_heads * c.head_dim;
+    const int64_t keys = sizes.num_kv_heads * c.head_dim;
+    const auto find = [&](const char* name, int64_t outputs) {
+      return FindLinear(prefix + name, outputs, c.hidden_size, c.qkv_bias);
+    };
+    if (c.grouped_qkv) {
+      layer->qkv = find(names_.qkv, queries + 2 * keys);
+    } else if (c.fused_projections) {
+      const Linear qkv = find(names_.qkv, queries + 2 * keys);
       layer->q = Part(qkv, 0, queries);
       layer->k = Part(qkv, queries, keys);
       layer->v = Part(qkv, queries + keys, keys);
     } else {
-      layer->q =
-          FindLinear(prefix + "q_proj", queries, c.hidden_size, c.qkv_bias);
-      layer->k = FindLinear(prefix + "k_proj", keys, c.hidden_size, c.qkv_bias);
-      layer->v = FindLinear(prefix + "v_proj", keys, c.hidden_size, c.qkv_bias);
+      layer->q = find("self_attn.q_proj", queries);
+      layer->k = find("self_attn.k_proj", keys);
+      layer->v = find("self_attn.v_proj", keys);
     }
-    layer->o = FindLinear(prefix + (c.phi_block ? "dense" : "o_proj"),
-                          c.hidden_size, queries, c.o_bias);
+    layer->o = FindLinear(prefix + names_.o, c.hidden_size, queries, c.o_bias);
     if (c.qk_norm) {
-      layer->q_norm = FindNorm(prefix + "q_norm", c.head_dim);
-      layer->k_norm = FindNorm(prefix + "k_norm", c.head_dim);
+      layer->q_norm = FindNorm(prefix + names_.q_norm, c.head_dim);
+      layer->k_norm = FindNorm(prefix + names_.k_norm, c.head_dim);
     }
   }
 
-  void FindMlp(const std::string& prefix, Layer* layer) {
+  void FindMlp(const std::string& prefix, int64_t size, Layer* layer) {
     const ModelConfig& c = config_;
-    const int64_t size = c.intermediate_size;
-    if (c.phi_block) {
-      layer->up = FindLinear(prefix + "fc1", size, c.hidden_size, true);
-      layer->down = FindLinear(prefix + "fc2", c.hidden_size, size, true);
-      return;
-    }
-    if (c.fused_projections) {
-      const Linear fused = FindLinear(prefix + "gate_up_proj", 2 * size,
-                                      c.hidden_size, c.mlp_bias);
+    const auto find = [&](const char* name, int64_t outputs) {
+      return FindLinear(prefix + name, outputs, c.hidden_size, c.mlp_bias);
+    };
+    if (!c.gated_mlp) {
+      layer->up = find(names_.up, size);
+    } else if (c.fused_projections) {
+      const Linear fused = find(names_.gate_up, 2 * size);
       layer->gate = Part(fused, 0, size);
       layer->up = Part(fused, size, size);
     } else {
-      layer->gate =
-          FindLinear(prefix + "gate_proj", size, c.hidden_size, c.mlp_bias);
-      layer->up =
-          FindLinear(prefix + "up_proj", size, c.hidden_size, c.mlp_bias);
+      layer->gate = find(names_.gate, size);
+      layer->up = find(names_.up, size);
     }
     layer->down =
-        FindLinear(prefix + "down_proj", c.hidden_size, size, c.mlp_bias);
+        FindLinear(prefix + names_.down, c.hidden_size, size, c.mlp_bias);
   }
 
-  Layer FindLayer(const std::string& prefix) {
+  Layer FindLayer(const std::string& prefix, const LayerConfig& sizes) {
     const auto norm = [&](const char* name) {
       return FindNorm(prefix + name, config_.hidden_size);
     };
     Layer layer;
-    layer.input_norm = norm("input_layernorm");
+    layer.input_norm = norm(names_.input_norm);
+    if (config_.mlp_norm) layer.mlp_norm = norm(names_.mlp_norm);
     if (config_.sandwich_norms) {
       layer.attention_norm = norm("post_attention_layernorm");
-      layer.mlp_norm = norm("pre_feedforward_layernorm");
       layer.output_norm = norm("post_feedforward_layernorm");
-    } else if (!config_.phi_block) {
-      layer.mlp_norm = norm("post_attention_layernorm");
     }
-    FindAttention(prefix + "self_attn.", &layer);
-    FindMlp(prefix + "mlp.", &layer);
+    FindAttention(prefix, sizes, &layer);
+    FindMlp(prefix, sizes.intermediate_size, &layer);
     return layer;
   }
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
+  WeightNames names_;
   Weights weights_;
 };
 
@@ -387,6 +467,9 @@ struct Sequence::Impl {
   bool long_rope = false;  // keys were rotated by the long factors
   std::vector<KvCache> layers;
 
+  // [length, kv_heads, head_dim]
+  std::vector<float> Copy(at::Tensor KvCache::*part, int64_t layer) const;
+
   void Reserve(int64_t needed) {
     const int64_t capacity = layers[0].keys.size(1);
     if (needed <= capacity) return;
@@ -413,17 +496,69 @@ void Sequence::Truncate(int64_t length) {
   impl_->length = length;
 }
 
+std::vector<float> Sequence::Impl::Copy(at::Tensor KvCache::*part,
+                                        int64_t layer) const {
+  if (layer < 0 || layer >= static_cast<int64_t>(layers.size())) {
+    throw Error("no layer {}: the model has {}", layer, layers.size());
+  }
+  const c10::InferenceMode no_autograd;
+  const at::Tensor rows =
+      (layers[layer].*part).narrow(1, 0, length).transpose(0, 1).contiguous();
+  const float* data = rows.const_data_ptr<float>();
+  return {data, data + rows.numel()};
+}
+
+std::vector<float> Sequence::Keys(int64_t layer) const {
+  return impl_->Copy(&KvCache::keys, layer);
+}
+
+std::vector<float> Sequence::Values(int64_t layer) const {
+  return impl_->Copy(&KvCache::values, layer);
+}
+
+// What the alternative's settings leave out of a layer.
+void LeaveOut(const ModelConfig& config, Layer& layer) {
+  if (!config.qkv_bias) {
+    for (Linear* linear : {&layer.q, &layer.k, &layer.v, &layer.qkv}) {
+      linear->bias = nullptr;
+    }
+  }
+  if (!config.o_bias) layer.o.bias = nullptr;
+  if (!config.qk_norm) layer.q_norm = layer.k_norm = {};
+}
+
+void Apply(const Alternative& alternative, ModelConfig& config,
+           Weights& weights) {
+  if (alternative.config) config = *alternative.config;
+  if (!alternative.layers.empty()) {
+    const std::vector<Layer> layers = std::exchange(weights.layers, {});
+    const std::vector<LayerConfig> settings = std::exchange(config.layers, {});
+    for (const int64_t i : alternative.layers) {
+      weights.layers.push_back(layers.at(static_cast<size_t>(i)));
+      config.layers.push_back(settings.at(static_cast<size_t>(i)));
+    }
+    config.num_layers = static_cast<int64_t>(config.layers.size());
+  }
+  for (Layer& layer : weights.layers) {
+    LeaveOut(config, layer);
+    if (alternative.gate_up_swapped) std::swap(layer.gate, layer.up);
+  }
+  if (alternative.tied_head) weights.head = Linear{weights.embedding};
+}
+
 struct Reference::Impl {
   Impl(const Checkpoint& from, Options given)
       : checkpoint(from),
         config(from.config()),
         options(std::move(given)),
         weights(WeightFinder(from).Find()),
-        reader(from),
-        frequencies(GetFrequencies(config)) {}
+        reader(from) {
+    if (options.alternative) Apply(*options.alternative, config, weights);
+    frequencies = GetFrequencies(config);
+  }
 
   const Checkpoint& checkpoint;
-  const ModelConfig& config;
+  ModelConfig config;
   Options options;
   Weights weights;
   WeightReader reader;
@@ -447,7 +582,12 @@ struct Reference::Impl {
     at::Tensor hidden;  // [rows, hidden_size]
     Rotation rotation;
     Rotation local_rotation;  // if a layer has local_rope
+    const CaptureFn* capture = nullptr;
   };
+
+  static void Capture(const Pass& pass, Stage stage, int64_t layer,
+                      const at::Tensor& values);
+  at::Tensor StoredKeys(const Pass& pass, size_t index) const;
 
   double* Time(double Times::*part) const {
     return options.times ? &(options.times->*part) : nullptr;
@@ -462,8 +602,17 @@ struct Reference::Impl {
   void RunLayer(Pass& pass, size_t index) const;
   at::Tensor Attention(const Pass& pass, const at::Tensor& normed,
                        size_t index) const;
-  void Attend(const Span& span, const KvCache& cache, int64_t window,
+  // Of one layer, a row for each token.
+  struct Projections {
+    at::Tensor queries, keys, values;
+  };
+  Projections Project(const at::Tensor& normed, size_t index) const;
+  void Attend(const Span& span, const KvCache& cache, size_t index,
               at::Tensor queries, at::Tensor mixed) const;
+  MaskFault MaskOf() const;
+  at::Tensor FaultyAttention(const at::Tensor& queries, const at::Tensor& keys,
+                             const at::Tensor& values, at::Tensor mask,
+                             int64_t first_position) const;
   at::Tensor CappedAttention(const at::Tensor& queries, const at::Tensor& keys,
                              const at::Tensor& values,
                              const at::Tensor& mask) const;
@@ -471,7 +620,7 @@ struct Reference::Impl {
              at::Tensor& queries, const at::Tensor& keys,
              const at::Tensor& values) const;
   const Rotation* RotationOf(const Pass& pass, size_t index) const;
-  at::Tensor Mlp(const at::Tensor& hidden, const Layer& layer) const;
+  at::Tensor Mlp(const at::Tensor& hidden, size_t index) const;
   void Head(const Pass& pass, std::span<const Item> items,
             const LogitsFn& on_logits) const;
   void Run(const at::Tensor& input,
@@ -517,6 +666,15 @@ bool Reference::Impl::IsLong(int64_t length) const {
 void Reference::Impl::CheckRope(const Item& item) const {
   const Sequence::Impl& sequence = *item.sequence->impl_;
   const auto count = static_cast<int64_t>(item.tokens.size());
+  if (config.dynamic_rope &&
+      sequence.length + count > config.max_position_embeddings) {
+    throw Error(
+        "{}: a text of {} tokens is longer than max_position_embeddings {}, "
+        "where dynamic RoPE changes its frequencies with every token: that is "
+        "not supported. Take a shorter one",
+        checkpoint.directory(), sequence.length + count,
+        config.max_position_embeddings);
+  }
   if (sequence.length == 0 ||
       sequence.long_rope == IsLong(sequence.length + count)) {
     return;
@@ -638,46 +796,131 @@ void Reference::Impl::Prefetch(size_t index) const {
     return;
   }
   const Layer& l = weights.layers[index];
-  for (const Linear& linear : {l.q, l.k, l.v, l.o, l.gate, l.up, l.down}) {
+  for (const Linear& linear :
+       {l.qkv, l.q, l.k, l.v, l.o, l.gate, l.up, l.down}) {
     if (linear.weight != nullptr) reader.WillNeed(*linear.weight);
   }
 }
 
+void Reference::Impl::Capture(const Pass& pass, Stage stage, int64_t layer,
+                              const at::Tensor& values) {
+  if (pass.capture == nullptr) return;
+  const at::Tensor rows = values.contiguous();
+  (*pass.capture)(
+      {stage,
+       layer,
+       rows.size(0),
+       rows.size(1),
+       {rows.const_data_ptr<float>(), static_cast<size_t>(rows.numel())}});
+}
+
+// The keys of this pass as the caches have them, [rows, kv_heads * head_dim].
+at::Tensor Reference::Impl::StoredKeys(const Pass& pass, size_t index) const {
+  const int64_t heads = config.layers[index].num_kv_heads;
+  at::Tensor keys = Floats(pass.rows, heads * config.head_dim);
+  for (const Span& span : pass.spans) {
+    const at::Tensor cached = span.sequence->layers[index].keys.narrow(
+        1, span.sequence->length, span.count);
+    keys.narrow(0, span.row, span.count)
+        .view({span.count, heads, config.head_dim})
+        .copy_(cached.transpose(0, 1));
+  }
+  return keys;
+}
+
 void Reference::Impl::RunLayer(Pass& pass, size_t index) const {
   const Layer& layer = weights.layers[index];
+  const auto capture = [&](Stage stage, const at::Tensor& values) {
+    Capture(pass, stage, static_cast<int64_t>(index), values);
+  };
   const at::Tensor input = Norm(pass.hidden, layer.input_norm);
+  capture(Stage::kInputNorm, input);
   const at::Tensor attention = Attention(pass, input, index);
-  if (config.phi_block) {
-    pass.hidden.add_(attention).add_(Mlp(input, layer));
+  capture(Stage::kAttentionOutput, attention);
+  if (config.parallel_block) {
+    const bool shared = layer.mlp_norm.weight == nullptr;
+    const at::Tensor mlp_input =
+        shared ? input : Norm(pass.hidden, layer.mlp_norm);
+    if (!shared) capture(Stage::kMlpNorm, mlp_input);
+    const at::Tensor output = Mlp(mlp_input, index);
+    capture(Stage::kMlpOutput, output);
+    pass.hidden.add_(attention).add_(output);
+    capture(Stage::kAfterMlp, pass.hidden);
     return;
   }
-  pass.hidden.add_(Norm(attention, layer.attention_norm));
-  const at::Tensor output = Mlp(Norm(pass.hidden, layer.mlp_norm), layer);
-  pass.hidden.add_(Norm(output, layer.output_norm));
+  const at::Tensor attended = Norm(attention, layer.attention_norm);
+  if (config.sandwich_norms) capture(Stage::kAttentionNorm, attended);
+  pass.hidden.add_(attended);
+  capture(Stage::kAfterAttention, pass.hidden);
+  const at::Tensor mlp_input = Norm(pass.hidden, layer.mlp_norm);
+  capture(Stage::kMlpNorm, mlp_input);
+  const at::Tensor output = Mlp(mlp_input, index);
+  capture(Stage::kMlpOutput, output);
+  const at::Tensor last = Norm(output, layer.output_norm);
+  if (config.sandwich_norms) capture(Stage::kOutputNorm, last);
+  pass.hidden.add_(last);
+  capture(Stage::kAfterMlp, pass.hidden);
+}
+
+Reference::Impl::Projections Reference::Impl::Project(const at::Tensor& normed,
+                                                      size_t index) const {
+  const Layer& layer = weights.layers[index];
+  const int64_t rows = normed.size(0);
+  const int64_t size = config.head_dim;
+  const int64_t heads = config.layers[index].num_kv_heads;
+  const int64_t group = config.layers[index].num_heads / heads;
+  if (layer.qkv.weight == nullptr) {
+    Projections p = {Floats(rows, heads * group * size),
+                     Floats(rows, heads * size), Floats(rows, heads * size)};
+    Run(normed, {{layer.q, p.queries.mutable_data_ptr<float>()},
+                 {layer.k, p.keys.mutable_data_ptr<float>()},
+                 {layer.v, p.values.mutable_data_ptr<float>()}});
+    return p;
+  }
+  // Each key head's queries, its key and its value lie together, as
+  // FalconAttention._split_heads has it.
+  at::Tensor fused = Floats(rows, heads * (group + 2) * size);
+  Run(normed, {{layer.qkv, fused.mutable_data_ptr<float>()}});
+  const at::Tensor groups = fused.view({rows, heads, group + 2, size});
+  const auto take = [&](int64_t first, int64_t count) {
+    return groups.narrow(2, first, count)
+        .contiguous()
+        .view({rows, heads * count * size});
+  };
+  return {take(0, group), take(group, 1), take(group + 1, 1)};
 }
 
 at::Tensor Reference::Impl::Attention(const Pass& pass,
                                       const at::Tensor& normed,
                                       size_t index) const {
   const Layer& layer = weights.layers[index];
-  at::Tensor queries = Floats(pass.rows, config.num_heads * config.head_dim);
-  at::Tensor keys = Floats(pass.rows, config.num_kv_heads * config.head_dim);
-  at::Tensor values = at::empty_like(keys);
-  Run(normed, {{layer.q, queries.mutable_data_ptr<float>()},
-               {layer.k, keys.mutable_data_ptr<float>()},
-               {layer.v, values.mutable_data_ptr<float>()}});
+  auto [queries, keys, values] = Project(normed, index);
+  const auto capture = [&](Stage stage, const at::Tensor& rows) {
+    Capture(pass, stage, static_cast<int64_t>(index), rows);
+  };
+  capture(Stage::kQueryProjection, queries);
+  capture(Stage::kKeyProjection, keys);
+  capture(Stage::kValueProjection, values);
   at::Tensor mixed = at::empty_like(queries);
   {
     const Timer timer(Time(&Times::attention));
     queries = HeadNorm(queries, layer.q_norm);
     keys = HeadNorm(keys, layer.k_norm);
+    if (config.qk_norm) {
+      capture(Stage::kQueryNorm, queries);
+      capture(Stage::kKeyNorm, keys);
+    }
     for (const Span& span : pass.spans) {
       KvCache& cache = span.sequence->layers[index];
       Store(RotationOf(pass, index), span, cache, queries, keys, values);
-      Attend(span, cache, config.layers[index].window,
-             queries.narrow(0, span.row, span.count),
+      Attend(span, cache, index, queries.narrow(0, span.row, span.count),
              mixed.narrow(0, span.row, span.count));
     }
+  }
+  if (pass.capture != nullptr) {
+    capture(Stage::kQuery, queries);
+    capture(Stage::kKey, StoredKeys(pass, index));
+    capture(Stage::kAttention, mixed);
   }
   at::Tensor output = Floats(pass.rows, config.hidden_size);
   Run(mixed, {{layer.o, output.mutable_data_ptr<float>()}});
@@ -691,6 +934,8 @@ void Reference::Impl::Store(const Rotation* rotation, const Span& span,
                             const at::Tensor& values) const {
   const int64_t size = config.head_dim;
   const int64_t rotary = rotation ? config.rotary_dim : 0;
+  const int64_t heads = queries.size(1) / size;
+  const int64_t kv_heads = keys.size(1) / size;
   const int64_t capacity = cache.keys.size(1);
   float* q = queries.mutable_data_ptr<float>();
   const float* k = keys.const_data_ptr<float>();
@@ -705,12 +950,11 @@ void Reference::Impl::Store(const Rotation* rotation, const Span& span,
       const int64_t position = span.sequence->length + i;
       const float* row_cos = cos + row * rotary / 2;
       const float* row_sin = sin + row * rotary / 2;
-      for (int64_t head = 0; head < config.num_heads; ++head) {
-        Rotate(q + (row * config.num_heads + head) * size, row_cos, row_sin,
-               rotary);
+      for (int64_t head = 0; head < heads; ++head) {
+        Rotate(q + (row * heads + head) * size, row_cos, row_sin, rotary);
       }
-      for (int64_t head = 0; head < config.num_kv_heads; ++head) {
-        const int64_t from = (row * config.num_kv_heads + head) * size;
+      for (int64_t head = 0; head < kv_heads; ++head) {
+        const int64_t from = (row * kv_heads + head) * size;
         const int64_t to = (head * capacity + position) * size;
         std::copy_n(k + from, size, cached_keys + to);
         Rotate(cached_keys + to, row_cos, row_sin, rotary);
@@ -734,14 +978,36 @@ at::Tensor CausalMask(int64_t count, int64_t visible, int64_t past,
   return mask;
 }
 
+// build_alibi_tensor of transformers' modeling_falcon, [heads, count] of keys
+// from `first` on: slopes, positions and products are rounded to bfloat16.
+at::Tensor AlibiBias(int64_t heads, int64_t first, int64_t count) {
+  int64_t power = 1;  // the largest that is not above the number of heads
+  while (power * 2 <= heads) power *= 2;
+  const auto base = [](int64_t of) {
+    return std::pow(2.0, -8.0 / static_cast<double>(of));
+  };
+  const auto powers = [](double number, const at::Tensor& exponents) {
+    return at::pow(at::scalar_tensor(number, at::kFloat), exponents);
+  };
+  at::Tensor slopes = powers(base(power), at::arange(1, power + 1, at::kInt));
+  if (power < heads) {
+    const at::Tensor odd = at::arange(1, 2 * (heads - power), 2, at::kInt);
+    slopes = at::cat({slopes, powers(base(2 * power), odd)});
+  }
+  const at::Tensor positions = at::arange(first, first + count, at::kLong);
+  return (slopes.to(at::kBFloat16).unsqueeze(1) * positions).to(at::kFloat);
+}
+
 // Causal attention of `queries` over the sequence's cache. Query heads of a
 // group share a key head: the group is the head dimension of ATen's operator
 // and the key heads are its batch, so that keys need no copies.
 void Reference::Impl::Attend(const Span& span, const KvCache& cache,
-                             int64_t window, at::Tensor queries,
+                             size_t index, at::Tensor queries,
                              at::Tensor mixed) const {
-  const int64_t heads = config.num_kv_heads;
-  const int64_t group = config.num_heads / heads;
+  const LayerConfig& layer = config.layers[index];
+  const int64_t window = layer.window;
+  const int64_t heads = layer.num_kv_heads;
+  const int64_t group = layer.num_heads / heads;
   const int64_t size = config.head_dim;
   const auto grouped = [&](const at::Tensor& rows) {
     return rows.view({rows.size(0), heads, group, size}).permute({1, 2, 0, 3});
@@ -764,6 +1030,11 @@ void Reference::Impl::Attend(const Span& span, const KvCache& cache,
     const at::Tensor k = shared(cache.keys);
     const at::Tensor v = shared(cache.values);
     at::Tensor output = grouped(mixed.narrow(0, begin, count));
+    if (MaskOf() != MaskFault::kNone) {
+      output.copy_(FaultyAttention(
+          q, k, v, CausalMask(count, visible, past, hiding), first + past));
+      continue;
+    }
     if (config.attention_softcap) {
       output.copy_(
           CappedAttention(q, k, v, CausalMask(count, visible, past, hiding)));
@@ -771,13 +1042,57 @@ void Reference::Impl::Attend(const Span& span, const KvCache& cache,
     }
     // Without a past the operator's own causal mask serves; a single row sees
     // all keys.
-    const bool plain = past == 0 && hiding == 0;
+    const bool plain = past == 0 && hiding == 0 && !config.alibi;
     std::optional<at::Tensor> mask;
     if (!plain && count > 1) mask = CausalMask(count, visible, past, hiding);
+    if (config.alibi) {
+      const at::Tensor bias =
+          (AlibiBias(heads * group, first, visible) * config.attention_scale)
+              .view({heads, group, 1, visible});
+      mask = mask ? bias + *mask : bias;
+    }
     output.copy_(at::scaled_dot_product_attention(
         q, k, v, mask, /*dropout_p=*/0, /*is_causal=*/plain,
         config.attention_scale));
   }
+}
+
+MaskFault Reference::Impl::MaskOf() const {
+  return options.alternative ? options.alternative->mask : MaskFault::kNone;
+}
+
+// Attention as a candidate has it whose mask has the alternative's fault.
+// Empty slots hold zeros, so their scores are 0 and their values add nothing:
+// together they are one more key with a score of log(their number).
+at::Tensor Reference::Impl::FaultyAttention(const at::Tensor& queries,
+                                            const at::Tensor& keys,
+                                            const at::Tensor& values,
+                                            at::Tensor mask,
+                                            int64_t first_position) const {
+  const int64_t count = mask.size(0);
+  if (MaskOf() == MaskFault::kNotItself) {
+    const int64_t past = mask.size(1) - count;
+    for (int64_t i = first_position == 0 ? 1 : 0; i < count; ++i) {
+      mask[i][past + i] = -std::numeric_limits<float>::infinity();
+    }
+    return at::scaled_dot_product_attention(queries, keys, values, mask, 0,
+                                            false, config.attention_scale);
+  }
+  at::Tensor sink = at::empty({count, 1}, at::kFloat);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t behind =
+        options.alternative->kv_length - (first_position + i) - 1;
+    const int64_t seen = MaskOf() == MaskFault::kNextSlot
+                             ? std::min(behind, int64_t{1})
+                             : behind;
+    sink[i][0] = std::log(static_cast<double>(std::max(seen, int64_t{0})));
+  }
+  const auto with_slot = [](const at::Tensor& cached) {
+    return at::cat({cached, at::zeros_like(cached.narrow(2, 0, 1))}, 2);
+  };
+  return at::scaled_dot_product_attention(
+      queries, with_slot(keys), with_slot(values), at::cat({mask, sink}, 1), 0,
+      false, config.attention_scale);
 }
 
 // eager_attention_forward of transformers' modeling_gemma2, a key head at a
@@ -796,9 +1111,10 @@ at::Tensor Reference::Impl::CappedAttention(const at::Tensor& queries,
   return mixed;
 }
 
-at::Tensor Reference::Impl::Mlp(const at::Tensor& hidden,
-                                const Layer& layer) const {
-  at::Tensor up = Floats(hidden.size(0), config.intermediate_size);
+at::Tensor Reference::Impl::Mlp(const at::Tensor& hidden, size_t index) const {
+  const Layer& layer = weights.layers[index];
+  at::Tensor up =
+      Floats(hidden.size(0), config.layers[index].intermediate_size);
   at::Tensor inner = up;  // what the activation applies to
   if (layer.gate.weight == nullptr) {
     Run(hidden, {{layer.up, up.mutable_data_ptr<float>()}});
@@ -813,6 +1129,9 @@ at::Tensor Reference::Impl::Mlp(const at::Tensor& hidden,
       break;
     case Activation::kGeluTanh:
       at::gelu_(inner, "tanh");
+      break;
+    case Activation::kGelu:
+      at::gelu_(inner, "none");
       break;
   }
   if (layer.gate.weight != nullptr) inner.mul_(up);
@@ -848,6 +1167,7 @@ void Reference::Impl::Head(const Pass& pass, std::span<const Item> items,
       rows[i].copy_(pass.hidden[wanted[begin + i].pass_row]);
     }
     const at::Tensor normed = Norm(rows.narrow(0, 0, size), weights.norm);
+    Capture(pass, Stage::kFinalNorm, -1, normed);
     const float* out = logits.const_data_ptr<float>();
     Run(normed, {{weights.head, logits.mutable_data_ptr<float>()}});
     if (config.logit_softcap) {
@@ -877,19 +1197,24 @@ Sequence Reference::NewSequence() const {
   auto sequence = std::make_unique<Sequence::Impl>();
   sequence->owner = impl_.get();
   const ModelConfig& config = impl_->config;
-  const at::Tensor empty =
-      at::empty({config.num_kv_heads, 0, config.head_dim}, at::kFloat);
-  sequence->layers.assign(impl_->weights.layers.size(), {empty, empty});
+  for (const LayerConfig& layer : config.layers) {
+    const at::Tensor empty =
+        at::empty({layer.num_kv_heads, 0, config.head_dim}, at::kFloat);
+    sequence->layers.push_back({empty, empty});
+  }
   return Sequence(std::move(sequence));
 }
 
-void Reference::Score(std::span<const Item> items, const LogitsFn& on_logits) {
+void Reference::Score(std::span<const Item> items, const LogitsFn& on_logits,
+                      const CaptureFn& capture) {
   const Timer timer(impl_->Time(&Times::total));
   const c10::InferenceMode no_autograd;
   at::set_num_threads(impl_->options.num_threads);
   impl_->Check(items);
   if (items.empty()) return;
   Impl::Pass pass = impl_->Begin(items);
+  if (capture) pass.capture = &capture;
+  Impl::Capture(pass, Stage::kEmbedding, -1, pass.hidden);
   const size_t layers = impl_->weights.layers.size();
   for (size_t i = 0; i < layers; ++i) {
     impl_->Prefetch(i + 1);

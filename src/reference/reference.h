@@ -10,9 +10,12 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "base/progress.h"
 #include "checkpoint/checkpoint.h"
+#include "reference/alternative.h"
+#include "reference/stage.h"
 
 namespace verify_tflite {
 
@@ -28,6 +31,12 @@ class Sequence {
   // Forgets all tokens from position `length` on. Throws Error unless
   // 0 <= length <= length().
   void Truncate(int64_t length);
+
+  // Keys (after RoPE) and values of one layer, [length(), num_kv_heads,
+  // head_dim]: copies. All positions are there, also those that have left a
+  // layer's sliding window. Throws Error for a layer the model does not have.
+  std::vector<float> Keys(int64_t layer) const;
+  std::vector<float> Values(int64_t layer) const;
 
  private:
   friend class Reference;
@@ -53,6 +62,8 @@ class Reference {
     // Linear layers of more rows go through ATen (MKL), others through loops of
     // our own. None: whichever was measured to be faster (kernels.h).
     std::optional<int64_t> max_dot_rows = std::nullopt;
+    // None: what the checkpoint describes.
+    std::optional<Alternative> alternative = std::nullopt;
   };
 
   // Checks that every weight the config implies is there with the right shape;
@@ -93,7 +104,14 @@ class Reference {
   // sequences into a pass or splitting a sequence over passes changes the shape
   // of matrix products and so may change the last bits of logits (about 1e-5),
   // never more.
-  void Score(std::span<const Item> items, const LogitsFn& on_logits);
+  //
+  // `capture` receives the activations of every stage as the pass computes
+  // them, the rows of all items one after another. kFinalNorm has the rows that
+  // logits are wanted of, and may come in several parts. It does not change
+  // the result. What it throws passes through; the sequences are then of no
+  // more use than to be destroyed.
+  void Score(std::span<const Item> items, const LogitsFn& on_logits,
+             const CaptureFn& capture = nullptr);
 
  private:
   struct Impl;

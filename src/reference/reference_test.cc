@@ -167,7 +167,11 @@ INSTANTIATE_TEST_SUITE_P(
                     "ref_gemma", "ref_gemma2", "ref_gemma2_layer_types",
                     "ref_gemma3", "ref_phi3", "ref_phi3_longrope",
                     "ref_smollm3", "ref_smollm3_window",
-                    "ref_gemma3_multimodal", "ref_yarn", "ref_phi"),
+                    "ref_gemma3_multimodal", "ref_yarn", "ref_phi",
+                    "ref_falcon", "ref_falcon_new", "ref_falcon_one_norm",
+                    "ref_falcon_alibi", "ref_falcon_rw", "ref_phi3_plain",
+                    "ref_phi3_partial", "ref_phi35", "ref_phi4", "ref_dynamic",
+                    "ref_yarn_mscale", "ref_openelm"),
     [](const auto& info) { return info.param; });
 
 TEST(Reference, GreedyTokensEqualGenerate) {
@@ -228,7 +232,7 @@ TEST(Reference, SplittingASequenceOverPassesChangesNothing) {
   for (const char* name :
        {"ref_gqa_tied", "ref_llama3_rope", "ref_head_dim", "ref_mistral",
         "ref_qwen2_window", "ref_qwen3", "ref_gemma2", "ref_gemma3", "ref_phi3",
-        "ref_smollm3_window", "ref_phi"}) {
+        "ref_smollm3_window", "ref_phi", "ref_falcon_new", "ref_openelm"}) {
     Opened opened(ModelPath(name));
     const Tokens tokens = SomeTokens(300, 1000, 1);
     const Rows whole = ScoreNew(opened.reference, tokens);
@@ -288,7 +292,8 @@ TEST_P(Packing, ChangesNothing) {
 
 INSTANTIATE_TEST_SUITE_P(Reference, Packing,
                          testing::Values("ref_gqa_tied", "ref_mistral",
-                                         "ref_gemma3", "ref_phi3_longrope"),
+                                         "ref_gemma3", "ref_phi3_longrope",
+                                         "ref_falcon_rw", "ref_openelm"),
                          [](const auto& info) { return info.param; });
 
 TEST(Reference, LongRopeStartsAnewWhereATextBecomesLong) {
@@ -318,6 +323,20 @@ TEST(Reference, LongRopeStartsAnewWhereATextBecomesLong) {
   sequence.Truncate(50);
   EXPECT_THAT([&] { Score(opened.reference, sequence, slice(50, 60), 1); },
               ThrowsMessage<Error>(HasSubstr("across 128 tokens")));
+}
+
+TEST(Reference, DynamicRopeEndsWhereItsFrequenciesChange) {
+  Opened opened(ModelPath("ref_dynamic"));
+  Sequence sequence = opened.reference.NewSequence();
+  Score(opened.reference, sequence, SomeTokens(511, 1000, 1), 0);
+  EXPECT_THAT(
+      [&] {
+        Score(opened.reference, sequence, {1, 2}, 1);
+      },
+      ThrowsMessage<Error>(
+          AllOf(HasSubstr("513 tokens"), HasSubstr("embeddings 512"))));
+  EXPECT_EQ(sequence.length(), 511);
+  Score(opened.reference, sequence, {1}, 1);
 }
 
 // Settings that no tensor's shape shows.
@@ -392,6 +411,15 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"ref_yarn", "/rope_parameters/truncate", "false"},
         Setting{"ref_phi", "/rope_parameters/partial_rotary_factor", "0.75"},
         Setting{"ref_phi", "/layer_norm_eps", "0.01"},
+        Setting{"ref_falcon", "/activation", "\"silu\""},
+        Setting{"ref_falcon", "/alibi", "true"},
+        Setting{"ref_falcon_new", "/rope_parameters/rope_theta", "3600"},
+        Setting{"ref_falcon_rw", "/alibi", "false"},
+        Setting{"ref_falcon_rw", "/layer_norm_epsilon", "0.02"},
+        Setting{"ref_yarn_mscale", "/rope_parameters/mscale", "1.4"},
+        Setting{"ref_yarn_mscale", "/rope_parameters/mscale_all_dim", "0.5"},
+        Setting{"ref_yarn_mscale", "/rope_parameters/mscale", "null"},
+        Setting{"ref_openelm", "/rope_freq_constant", "12000"},
         Setting{"ref_smollm3", "/no_rope_layers/1", "1"},
         Setting{"ref_smollm3", "/no_rope_layers/2", "0"},
         Setting{"ref_smollm3_window", "/sliding_window", "22"},

@@ -226,7 +226,7 @@ void AppendLlm(const InspectedModel& model, std::string& out) {
   Line(out, "  Verifiable   yes: {}, {} layers, vocabulary {}",
        NameOf(info.recipe), info.num_layers, info.vocab_size);
   Line(out, "    prefill    {}", fmt::join(prefills, ", "));
-  Line(out, "    KV cache   {} positions, {}", info.kv_length,
+  Line(out, "    KV cache   {} positions, {}, {}", info.kv_length, info.kv_type,
        Size(info.kv_bytes));
   if (!model.file) return;
   for (const char* prefix :

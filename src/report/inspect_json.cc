@@ -116,10 +116,11 @@ Json ToJson(const ModelInfo& m) {
   for (const std::string& name : m.ignored_signatures) {
     ignored.push_back(Text(name));
   }
-  return {{"recipe", NameOf(m.recipe)}, {"num_layers", m.num_layers},
-          {"vocab_size", m.vocab_size}, {"kv_length", m.kv_length},
-          {"kv_bytes", m.kv_bytes},     {"mask_input", m.mask_input},
-          {"prefills", prefills},       {"ignored_signatures", ignored}};
+  return {{"recipe", NameOf(m.recipe)},   {"num_layers", m.num_layers},
+          {"vocab_size", m.vocab_size},   {"kv_length", m.kv_length},
+          {"kv_bytes", m.kv_bytes},       {"kv_type", Text(m.kv_type)},
+          {"mask_input", m.mask_input},   {"prefills", prefills},
+          {"ignored_signatures", ignored}};
 }
 
 Json ToJson(const InspectedModel& model) {

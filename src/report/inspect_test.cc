@@ -74,6 +74,7 @@ Inspection SampleBundle() {
   info.num_layers = 2;
   info.kv_length = 256;
   info.kv_bytes = 65536;
+  info.kv_type = "FLOAT32";
   info.vocab_size = 1000;
   info.recipe = Recipe::kInt8;
   InspectedModel& damaged = result.models.emplace_back();

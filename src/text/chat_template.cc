@@ -1,10 +1,14 @@
 #include "text/chat_template.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <filesystem>
 #include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/json_file.h"
@@ -91,6 +95,31 @@ std::optional<std::string> TemplateOfConfig(const json& config,
               value->type_name());
 }
 
+// The template file of a checkpoint, as transformers picks it
+// (PreTrainedTokenizerBase._from_pretrained): one named "default" among the
+// additional ones comes before chat_template.jinja. Any such file hides the
+// template of tokenizer_config.json.
+std::optional<std::string> TemplateFile(const std::string& directory) {
+  namespace fs = std::filesystem;
+  const fs::path additional = fs::path(directory) / "additional_chat_templates";
+  const fs::path of_default = additional / "default.jinja";
+  if (fs::exists(of_default)) return of_default.string();
+  const std::string file = directory + "/chat_template.jinja";
+  if (fs::exists(file)) return file;
+  if (!fs::is_directory(additional)) return std::nullopt;
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(additional)) {
+    const std::string name = entry.path().filename().string();
+    if (name.ends_with(".jinja")) names.push_back(Quote(name));
+  }
+  if (names.empty()) return std::nullopt;
+  std::sort(names.begin(), names.end());
+  throw Error(
+      "{}: has no default.jinja, and there is no chat_template.jinja; found: "
+      "{}. Name a template file instead.",
+      additional.string(), fmt::join(names, " "));
+}
+
 std::string ReadTemplate(const std::string& path) {
   const MappedFile file(path);
   const std::string source(reinterpret_cast<const char*>(file.bytes().data()),
@@ -140,15 +169,25 @@ ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
 
 std::optional<ChatTemplate> ChatTemplate::FromCheckpoint(
     const std::string& directory) {
-  const std::string file = directory + "/chat_template.jinja";
-  if (std::filesystem::exists(file)) return FromFile(file, directory);
-  const std::string path = directory + "/tokenizer_config.json";
-  const json config = ReadJsonIfThere(path);
-  std::optional<std::string> source = TemplateOfConfig(config, path);
-  if (!source) return std::nullopt;
-  return ChatTemplate(std::make_unique<Impl>(
-      Impl{path, *std::move(source), SpecialTokens(config, directory)}));
+  if (const auto file = TemplateFile(directory)) {
+    return FromFile(*file, directory);
+  }
+  const std::string tokenizer = directory + "/tokenizer_config.json";
+  const json config = ReadJsonIfThere(tokenizer);
+  // The latter two are those of transformers' processors, which models of text
+  // and images have around their tokenizer.
+  for (const std::string& path :
+       {tokenizer, directory + "/processor_config.json",
+        directory + "/chat_template.json"}) {
+    auto source = TemplateOfConfig(ReadJsonIfThere(path), path);
+    if (!source) continue;
+    return ChatTemplate(std::make_unique<Impl>(
+        Impl{path, *std::move(source), SpecialTokens(config, directory)}));
+  }
+  return std::nullopt;
 }
+
+const std::string& ChatTemplate::origin() const { return impl_->origin; }
 
 ChatTemplate ChatTemplate::FromFile(const std::string& path,
                                     const std::string& directory) {
@@ -167,7 +206,8 @@ ChatTemplate ChatTemplate::FromSource(std::string source,
       Impl{origin, std::move(source), {{"bos_token", ""}, {"eos_token", ""}}}));
 }
 
-std::string ChatTemplate::Render(std::span<const ChatMessage> messages) const {
+std::string ChatTemplate::Render(std::span<const ChatMessage> messages,
+                                 ContentForm form) const {
   for (const ChatMessage& message : messages) {
     const size_t fault = FindInvalidUtf8(message.content);
     if (fault != std::string::npos) {
@@ -176,7 +216,7 @@ std::string ChatTemplate::Render(std::span<const ChatMessage> messages) const {
     }
   }
   const std::string prompt = Run(impl_->origin, "fails", [&] {
-    return RenderJinja(impl_->source, impl_->special_tokens, messages);
+    return RenderJinja(impl_->source, impl_->special_tokens, messages, form);
   });
   // The engine cuts strings between bytes where Jinja cuts between characters.
   if (FindInvalidUtf8(prompt) != std::string::npos) {

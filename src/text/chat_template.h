@@ -15,15 +15,23 @@ struct ChatMessage {
   std::string content;
 };
 
+// What a template sees as a message's `content`.
+enum class ContentForm {
+  kText,   // "…", as transformers hands it over
+  kParts,  // [{"type": "text", "text": "…"}], as LiteRT-LM 0.18.1 does
+};
+
 // A template is a stranger's program. It is parsed and rendered in a child
 // process: what takes more than 2 s of processor time or 512 MB, or crashes, is
 // an Error.
 class ChatTemplate {
  public:
-  // The template of the checkpoint in `directory`: chat_template.jinja, or
+  // The template of the checkpoint in `directory`, the first of:
+  // additional_chat_templates/default.jinja, chat_template.jinja,
   // `chat_template` in tokenizer_config.json (a string, or a list of named ones
-  // of which "default" is taken). No value when there is none. Throws Error
-  // when there is one that cannot be parsed, or a list without a "default".
+  // of which "default" is taken), in processor_config.json, in
+  // chat_template.json. No value when there is none. Throws Error when there is
+  // one that cannot be parsed, or several without a "default".
   static std::optional<ChatTemplate> FromCheckpoint(
       const std::string& directory);
 
@@ -36,6 +44,9 @@ class ChatTemplate {
   // messages. bos_token and eos_token are empty texts in it, as in LiteRT-LM.
   static ChatTemplate FromSource(std::string source, const std::string& origin);
 
+  // The file it stands in, or what FromSource was told.
+  const std::string& origin() const;
+
   ~ChatTemplate();
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
@@ -45,7 +56,8 @@ class ChatTemplate {
   // special tokens: templates write BOS themselves. Throws Error when the
   // template itself raises one ("unknown role"), and for text that is not
   // UTF-8. A template may ask for today's date.
-  std::string Render(std::span<const ChatMessage> messages) const;
+  std::string Render(std::span<const ChatMessage> messages,
+                     ContentForm form = ContentForm::kText) const;
 
   // The prompt for one user message.
   std::string Render(std::string_view user_message) const;

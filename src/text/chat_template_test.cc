@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -229,6 +231,36 @@ TEST_F(ChatTemplateTest, SurvivesDeepNesting) {
       "{{ " + std::string(depth, '(') + "1" + std::string(depth, ')') + " }}";
   EXPECT_THAT([&] { Template(deep); },
               ThrowsMessage<Error>(HasSubstr("cannot be parsed")));
+}
+
+// What LiteRT-LM renders (tools/record_litert_lm.py). Where that is no prompt
+// of the message, neither is ours: both engines put parts into text, but not
+// alike.
+TEST(ChatTemplateParts, AreAsInLiteRtLm) {
+  const auto recorded =
+      nlohmann::json::parse(ReadFile(TestDataPath("litert_lm_templates.json")));
+  const ChatMessage message = {"user", recorded["message"]};
+  const std::span<const ChatMessage> messages(&message, 1);
+  int same = 0;
+  for (const auto& expected : recorded["cases"]) {
+    SCOPED_TRACE(expected.dump());
+    const auto found =
+        ChatTemplate::FromSource(expected["template"], "the template");
+    std::string text;
+    try {
+      text = found.Render(messages, ContentForm::kParts);
+    } catch (const Error&) {
+    }
+    const std::string theirs =
+        expected["rendered"].is_null() ? "" : expected["rendered"];
+    if (theirs.find('{') == std::string::npos && !theirs.empty()) {
+      EXPECT_EQ(text, theirs);
+      ++same;
+    } else {
+      EXPECT_NE(text, found.Render(messages));
+    }
+  }
+  EXPECT_EQ(same, 7);
 }
 
 }  // namespace

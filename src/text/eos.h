@@ -11,8 +11,9 @@
 namespace verify_tflite {
 
 // As transformers' generate() finds them: `eos_token_id` (a number or a list)
-// of generation_config.json in `directory`; else of config.json; else the id of
-// tokenizer_config.json's `eos_token`. Sorted, unique; empty when the
+// of generation_config.json in `directory`; else of config.json; else of the
+// text model's part of it (`text_config`, in models of text and images); else
+// the id of tokenizer_config.json's `eos_token`. Sorted, unique; empty when the
 // checkpoint names none. Throws Error for an id that is not a token.
 std::vector<int32_t> ReadEosIds(const std::string& directory,
                                 const Tokenizer& tokenizer);

@@ -125,12 +125,23 @@ jinja::value Content(const std::string& text) {
   return std::make_shared<MessageContent>(text);
 }
 
-jinja::value Messages(std::span<const ChatMessage> messages) {
+jinja::value Parts(const std::string& text) {
+  auto part = jinja::mk_val<jinja::value_object>();
+  part->insert("type", String("text"));
+  part->insert("text", Content(text));
+  auto list = jinja::mk_val<jinja::value_array>();
+  list->push_back(part);
+  return list;
+}
+
+jinja::value Messages(std::span<const ChatMessage> messages, ContentForm form) {
   auto list = jinja::mk_val<jinja::value_array>();
   for (const ChatMessage& message : messages) {
     auto entry = jinja::mk_val<jinja::value_object>();
     entry->insert("role", String(message.role));
-    entry->insert("content", Content(message.content));
+    entry->insert("content", form == ContentForm::kParts
+                                 ? Parts(message.content)
+                                 : Content(message.content));
     list->push_back(entry);
   }
   return list;
@@ -142,13 +153,14 @@ void ParseJinja(const std::string& source) { Parse(source); }
 
 std::string RenderJinja(const std::string& source,
                         const std::map<std::string, std::string>& variables,
-                        std::span<const ChatMessage> messages) {
+                        std::span<const ChatMessage> messages,
+                        ContentForm form) {
   const jinja::program program = Parse(source);
   jinja::context context(source);
   for (const auto& [name, value] : variables) {
     context.set_val(name, String(value));
   }
-  context.set_val("messages", Messages(messages));
+  context.set_val("messages", Messages(messages, form));
   context.set_val("tools", jinja::mk_val<jinja::value_none>());
   context.set_val("documents", jinja::mk_val<jinja::value_none>());
   context.set_val("add_generation_prompt",

@@ -21,7 +21,8 @@ void ParseJinja(const std::string& source);
 // documents, under the names by which transformers hands them to a template.
 std::string RenderJinja(const std::string& source,
                         const std::map<std::string, std::string>& variables,
-                        std::span<const ChatMessage> messages);
+                        std::span<const ChatMessage> messages,
+                        ContentForm form);
 
 }  // namespace verify_tflite
 

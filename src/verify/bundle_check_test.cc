@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <map>
 
 #include "base/testing.h"
@@ -34,14 +36,24 @@ Verification Compare(const std::string& name) {
   return Compare(name, ModelPath("tiny"));
 }
 
+// Of all bundle checks but `message_parts`, which is about LiteRT-LM, not about
+// the checkpoint.
+std::vector<Check> Checks(const Verification& v) {
+  std::vector<Check> checks;
+  std::copy_if(v.bundle_checks.begin(), v.bundle_checks.end(),
+               std::back_inserter(checks),
+               [](const Check& c) { return c.name != "message_parts"; });
+  return checks;
+}
+
 // Expects that one check and finding of four, the others passed.
 void ExpectOnly(const Verification& v, const std::string& check,
                 const std::string& id, const std::string& evidence) {
-  for (const Check& c : v.bundle_checks) {
+  for (const Check& c : Checks(v)) {
     EXPECT_EQ(c.outcome, c.name == check ? Outcome::kBroken : Outcome::kPass)
         << c.name;
   }
-  EXPECT_EQ(v.bundle_checks.size(), 4u);
+  EXPECT_EQ(Checks(v).size(), 4u);
   ASSERT_EQ(v.findings.size(), 1u);
   EXPECT_EQ(v.findings[0].id, id);
   EXPECT_THAT(v.findings[0].evidence, HasSubstr(evidence));
@@ -49,8 +61,8 @@ void ExpectOnly(const Verification& v, const std::string& check,
 
 void ExpectSame(const Verification& v) {
   EXPECT_THAT(v.findings, IsEmpty());
-  ASSERT_EQ(v.bundle_checks.size(), 4u);
-  for (const Check& c : v.bundle_checks) {
+  ASSERT_EQ(Checks(v).size(), 4u);
+  for (const Check& c : Checks(v)) {
     EXPECT_EQ(c.outcome, Outcome::kPass) << c.name;
   }
 }
@@ -165,6 +177,35 @@ TEST(BundleCheck, ACheckpointWithoutTemplate) {
   ExpectOnly(Compare("tiny_bundle.litertlm", checkpoint.path()),
              "chat_template", "template-differs",
              "checkpoint: \"What is AI?\"\nbundle: \"<|im_start|>system");
+}
+
+const Check* Parts(const Verification& v) {
+  const auto found =
+      std::find_if(v.bundle_checks.begin(), v.bundle_checks.end(),
+                   [](const Check& c) { return c.name == "message_parts"; });
+  return found == v.bundle_checks.end() ? nullptr : &*found;
+}
+
+// litert-lm-api 0.18.1 refuses every message to these bundles: "tried to use +
+// operator on unsupported types string and sequence".
+TEST(BundleCheck, PartsThatTheTemplateCannotDo) {
+  for (const char* name : {"tiny_bundle.litertlm", "tiny_export_hf.litertlm"}) {
+    const Verification v = Compare(name);
+    ASSERT_NE(Parts(v), nullptr);
+    EXPECT_EQ(Parts(v)->outcome, Outcome::kNotChecked);
+    EXPECT_THAT(Parts(v)->detail,
+                AllOf(HasSubstr("LiteRT-LM 0.18.1 gives templates"),
+                      HasSubstr("for one user turn")));
+  }
+  EXPECT_EQ(Parts(Compare("tiny_bundle_affixes.litertlm")), nullptr);
+}
+
+// Of plain text, that template makes prompts without it.
+TEST(BundleCheck, ATemplateForPartsAlone) {
+  const Verification v = Compare("tiny_bundle_parts.litertlm");
+  ExpectSame(v);
+  ASSERT_NE(Parts(v), nullptr);
+  EXPECT_EQ(Parts(v)->outcome, Outcome::kPass);
 }
 
 }  // namespace

@@ -380,6 +380,8 @@ Limits LimitsFor(Recipe recipe, const Settings& settings) {
   Limits limits = DefaultLimits(recipe);
   limits.match_tokens = settings.match_tokens;
   Override(settings.max_kld, limits.kld);
+  // The default limits of the tail are ten times those of the mean, too.
+  if (settings.max_kld) Override(10 * *settings.max_kld, limits.kld_p99);
   Override(settings.max_flips, limits.flips);
   if (recipe == Recipe::kFloat32) limits.tolerance = settings.tolerance;
   return limits;

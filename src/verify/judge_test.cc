@@ -1,13 +1,18 @@
 #include "verify/judge.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 #include <optional>
 #include <string>
 
 namespace verify_tflite {
 namespace {
+
+using ::testing::HasSubstr;
 
 Position Agreeing(double kld = 0) {
   Position p;
@@ -39,20 +44,25 @@ const Limits kFloat = LimitsFor(Recipe::kFloat32, {});
 const Limits kInt8 = LimitsFor(Recipe::kInt8, {});
 
 TEST(LimitsFor, FollowsTheRecipe) {
-  EXPECT_EQ(LimitsFor(Recipe::kFloat32, {}).max_kld, 1e-6);
-  EXPECT_EQ(LimitsFor(Recipe::kFloat16, {}).max_kld, 1e-4);
-  EXPECT_EQ(LimitsFor(Recipe::kInt8, {}).max_kld, 0.1);
-  EXPECT_EQ(LimitsFor(Recipe::kInt4, {}).max_kld, 0.3);
+  EXPECT_EQ(LimitsFor(Recipe::kFloat32, {}).kld.pass, 1e-7);
+  EXPECT_EQ(LimitsFor(Recipe::kFloat16, {}).kld.pass, 1e-4);
+  EXPECT_EQ(LimitsFor(Recipe::kInt8, {}).kld.pass, 0.1);
+  EXPECT_EQ(LimitsFor(Recipe::kInt4, {}).kld.pass, 0.3);
   EXPECT_EQ(LimitsFor(Recipe::kFloat32, {}).tolerance, 0.01);
   EXPECT_EQ(LimitsFor(Recipe::kFloat16, {}).tolerance, std::nullopt);
 }
 
 TEST(LimitsFor, SettingsOverride) {
   Settings settings;
-  settings.max_kld = 1;
+  settings.max_kld = 2;
+  settings.max_flips = 0.2;
   settings.tolerance = 5;
   settings.match_tokens = 3;
-  EXPECT_EQ(LimitsFor(Recipe::kInt4, settings).max_kld, 1);
+  EXPECT_EQ(LimitsFor(Recipe::kInt4, settings).kld.pass, 2);
+  // What the user allows is not broken.
+  EXPECT_EQ(LimitsFor(Recipe::kInt4, settings).kld.broken, 2);
+  EXPECT_EQ(LimitsFor(Recipe::kInt4, settings).kld_p99.pass, 20);
+  EXPECT_EQ(LimitsFor(Recipe::kInt4, settings).flips.pass, 0.2);
   EXPECT_EQ(LimitsFor(Recipe::kFloat32, settings).tolerance, 5);
   EXPECT_EQ(LimitsFor(Recipe::kInt4, settings).match_tokens, 3);
 }
@@ -66,118 +76,278 @@ TEST(IsTie, UpToFourTimesTheNoise) {
   EXPECT_FALSE(IsTie(bad.logits));
 }
 
-TEST(Judge, PassesEqualOutputs) {
+TEST(JudgePrompt, PassesEqualOutputs) {
   PromptResult result;
   result.positions.assign(30, Agreeing());
-  Judge(kFloat, result);
-  EXPECT_TRUE(result.passed);
+  JudgePrompt(kFloat, result);
+  EXPECT_EQ(result.outcome, Outcome::kPass);
   EXPECT_EQ(OutcomeOf(result, "tokens"), Outcome::kPass);
   EXPECT_EQ(OutcomeOf(result, "kld"), Outcome::kPass);
   EXPECT_EQ(OutcomeOf(result, "logits"), Outcome::kPass);
   EXPECT_EQ(OutcomeOf(result, "prefill_logits"), Outcome::kNotChecked);
 }
 
-TEST(Judge, NothingMeasuredIsNotPassed) {
+TEST(JudgePrompt, NothingMeasuredIsNotPassed) {
   PromptResult result;
-  Judge(kInt8, result);
-  EXPECT_FALSE(result.passed);
-  EXPECT_EQ(OutcomeOf(result, "tokens"), Outcome::kFail);
-  EXPECT_EQ(OutcomeOf(result, "kld"), Outcome::kFail);
+  JudgePrompt(kInt8, result);
+  EXPECT_NE(result.outcome, Outcome::kPass);
+  EXPECT_EQ(OutcomeOf(result, "tokens"), Outcome::kDegraded);
+  EXPECT_EQ(OutcomeOf(result, "kld"), Outcome::kInconclusive);
 }
 
-TEST(Judge, TiesDoNotCountAgainstThePrompt) {
+TEST(JudgePrompt, TiesDoNotCountAgainstThePrompt) {
   PromptResult result;
-  result.positions = {Agreeing(), Differing(3.9), Agreeing()};
-  Judge(kInt8, result);
-  EXPECT_TRUE(result.passed);
-  EXPECT_EQ(result.checks[0].value, 3);
-  EXPECT_EQ(result.checks[0].limit, 3);
+  result.positions.assign(30, Agreeing());
+  result.positions[1] = Differing(3.9);
+  JudgePrompt(kInt8, result);
+  EXPECT_EQ(result.outcome, Outcome::kPass);
+  EXPECT_EQ(result.checks[0].value, 10);
+  EXPECT_EQ(result.checks[0].limit, 10);
 }
 
-TEST(Judge, ADifferenceAmongTheFirstTokensFails) {
+TEST(JudgePrompt, ADifferenceAmongTheFirstTokensFails) {
   PromptResult result;
   result.positions.assign(30, Agreeing());
   result.positions[9] = Differing(5);
-  Judge(kInt8, result);
-  EXPECT_FALSE(result.passed);
+  JudgePrompt(kInt8, result);
+  EXPECT_GE(result.outcome, Outcome::kDegraded);
   EXPECT_EQ(result.checks[0].value, 9);
   EXPECT_EQ(result.checks[0].limit, 10);
 }
 
-TEST(Judge, ADifferenceAfterTheFirstTokensDoesNot) {
+TEST(JudgePrompt, ADifferenceAfterTheFirstTokensDoesNot) {
   PromptResult result;
   result.positions.assign(30, Agreeing());
   result.positions[10] = Differing(5);
-  Judge(kInt8, result);
-  EXPECT_TRUE(result.passed);
+  JudgePrompt(kInt8, result);
+  EXPECT_EQ(result.outcome, Outcome::kPass);
 }
 
 // A wrong rms_norm_eps leaves every token alone and moves the distribution by
 // 8e-6 nats: the rule of the first tokens alone would acquit it.
-TEST(Judge, DivergenceFailsThoughEveryTokenAgrees) {
+TEST(JudgePrompt, DivergenceFailsThoughEveryTokenAgrees) {
   PromptResult result;
   result.positions.assign(30, Agreeing(8e-6));
-  Judge(kFloat, result);
+  JudgePrompt(kFloat, result);
   EXPECT_EQ(OutcomeOf(result, "tokens"), Outcome::kPass);
-  EXPECT_EQ(OutcomeOf(result, "kld"), Outcome::kFail);
-  EXPECT_FALSE(result.passed);
+  EXPECT_EQ(OutcomeOf(result, "kld"), Outcome::kDegraded);
+  EXPECT_GE(result.outcome, Outcome::kDegraded);
 }
 
-TEST(Judge, TheMeanDivergenceDecides) {
+TEST(JudgePrompt, TheIntervalOfTheMeanDecides) {
   PromptResult result;
-  result.positions = {Agreeing(0.15), Agreeing(0.05)};
-  Judge(kInt8, result);
-  EXPECT_TRUE(result.passed);
-  result.positions = {Agreeing(0.15), Agreeing(0.06)};
-  Judge(kInt8, result);
-  EXPECT_FALSE(result.passed);
+  const auto outcome_of_blocks = [&](double first, double second) {
+    result.positions.assign(2 * kBlock, Agreeing(first));
+    std::fill_n(result.positions.begin(), kBlock, Agreeing(second));
+    JudgePrompt(kInt8, result);
+    return OutcomeOf(result, "kld");
+  };
+  EXPECT_EQ(outcome_of_blocks(0.05, 0.05), Outcome::kPass);
+  EXPECT_EQ(outcome_of_blocks(0.05, 0.06), Outcome::kInconclusive);
+  EXPECT_EQ(outcome_of_blocks(0.09, 0.12), Outcome::kInconclusive);
+  EXPECT_EQ(outcome_of_blocks(0.2, 0.2), Outcome::kDegraded);
+  EXPECT_EQ(outcome_of_blocks(1.1, 1.1), Outcome::kBroken);
 }
 
-TEST(Judge, ToleranceIsForFloat32Only) {
+TEST(JudgePrompt, ToleranceIsForFloat32Only) {
   PromptResult result;
-  result.positions = {Agreeing()};
+  result.positions.assign(16, Agreeing());
   result.positions[0].logits.max_abs = 0.02;
-  Judge(kFloat, result);
-  EXPECT_EQ(OutcomeOf(result, "logits"), Outcome::kFail);
-  EXPECT_FALSE(result.passed);
-  Judge(kInt8, result);
+  JudgePrompt(kFloat, result);
+  EXPECT_EQ(OutcomeOf(result, "logits"), Outcome::kDegraded);
+  EXPECT_GE(result.outcome, Outcome::kDegraded);
+  JudgePrompt(kInt8, result);
   EXPECT_EQ(OutcomeOf(result, "logits"), Outcome::kNotChecked);
-  EXPECT_TRUE(result.passed);
+  EXPECT_EQ(result.outcome, Outcome::kPass);
 }
 
-TEST(Judge, PrefillLogitsMustAgreeWithDecode) {
+TEST(JudgePrompt, PrefillLogitsMustAgreeWithDecode) {
   PromptResult result;
-  result.positions = {Agreeing()};
+  result.positions.assign(16, Agreeing());
   result.prefill_logits = LogitDifference{};
-  Judge(kFloat, result);
+  JudgePrompt(kFloat, result);
   EXPECT_EQ(OutcomeOf(result, "prefill_logits"), Outcome::kPass);
   result.prefill_logits->max_abs = 0.02;
-  Judge(kFloat, result);
-  EXPECT_EQ(OutcomeOf(result, "prefill_logits"), Outcome::kFail);
+  JudgePrompt(kFloat, result);
+  EXPECT_EQ(OutcomeOf(result, "prefill_logits"), Outcome::kDegraded);
   result.prefill_logits = LogitDifference{};
   result.prefill_logits->kld = 0.2;
-  Judge(kInt8, result);
-  EXPECT_EQ(OutcomeOf(result, "prefill_logits"), Outcome::kFail);
+  JudgePrompt(kInt8, result);
+  EXPECT_EQ(OutcomeOf(result, "prefill_logits"), Outcome::kDegraded);
   result.prefill_logits = LogitDifference{};
   result.prefill_logits->finite = false;
-  Judge(kInt8, result);
-  EXPECT_EQ(OutcomeOf(result, "prefill_logits"), Outcome::kFail);
+  JudgePrompt(kInt8, result);
+  EXPECT_EQ(OutcomeOf(result, "prefill_logits"), Outcome::kBroken);
 }
 
-TEST(Judge, NonFiniteLogitsFail) {
+TEST(JudgePrompt, NonFiniteLogitsFail) {
   PromptResult result;
   result.positions.assign(30, Agreeing());
   result.positions[29].logits.finite = false;
-  Judge(kInt8, result);
-  EXPECT_FALSE(result.passed);
-  EXPECT_EQ(OutcomeOf(result, "finite_logits"), Outcome::kFail);
+  JudgePrompt(kInt8, result);
+  EXPECT_GE(result.outcome, Outcome::kDegraded);
+  EXPECT_EQ(OutcomeOf(result, "finite_logits"), Outcome::kBroken);
 }
 
-TEST(Judge, NaNDivergenceFails) {
+TEST(JudgePrompt, NaNDivergenceFails) {
   PromptResult result;
-  result.positions = {Agreeing(std::numeric_limits<double>::quiet_NaN())};
-  Judge(kInt8, result);
-  EXPECT_FALSE(result.passed);
+  result.positions.assign(30, Agreeing());
+  result.positions[3] = Agreeing(std::numeric_limits<double>::quiet_NaN());
+  JudgePrompt(kInt8, result);
+  EXPECT_GE(result.outcome, Outcome::kDegraded);
+}
+
+TEST(HoldAgainst, TheWholeIntervalDecides) {
+  const Limit limit = {1, 10};
+  EXPECT_EQ(HoldAgainst({0, 1}, limit), Outcome::kPass);
+  EXPECT_EQ(HoldAgainst({0.9, 1.1}, limit), Outcome::kInconclusive);
+  EXPECT_EQ(HoldAgainst({0, INFINITY}, limit), Outcome::kInconclusive);
+  EXPECT_EQ(HoldAgainst({1.1, 2}, limit), Outcome::kDegraded);
+  EXPECT_EQ(HoldAgainst({1.1, 20}, limit), Outcome::kDegraded);
+  EXPECT_EQ(HoldAgainst({10.1, 20}, limit), Outcome::kBroken);
+  EXPECT_EQ(HoldAgainst({NAN, NAN}, limit), Outcome::kBroken);
+}
+
+// A run of `count` positions of the evaluation text, `flips` of them differing
+// beyond ties, `ties` within.
+Verification Evaluated(Recipe recipe, size_t count, size_t flips = 0,
+                       size_t ties = 0) {
+  Verification v;
+  v.model.recipe = recipe;
+  v.limits = LimitsFor(recipe, {});
+  v.evaluation.positions.assign(count, Agreeing(1e-12));
+  for (size_t i = 0; i < flips + ties; ++i) {
+    Position& p = v.evaluation.positions[i * (count / (flips + ties))];
+    p = Differing(i < flips ? 5 : 3);
+    p.logits.kld = 1e-12;
+  }
+  for (size_t i = 0; i < count; ++i) {
+    v.evaluation.positions[i].index = static_cast<int64_t>(i) + 1;
+  }
+  return v;
+}
+
+Outcome OutcomeOf(const Verification& v, const std::string& name) {
+  for (const Check& check : v.checks) {
+    if (check.name == name) return check.outcome;
+  }
+  return Outcome::kNotChecked;
+}
+
+TEST(Judge, PassesEqualOutputs) {
+  Verification v = Evaluated(Recipe::kFloat32, 512);
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kPass);
+  EXPECT_EQ(v.all.positions, 512);
+  for (const Check& check : v.checks) {
+    EXPECT_EQ(check.outcome, Outcome::kPass) << check.name;
+  }
+  EXPECT_THAT(v.reason, HasSubstr("every greedy choice agrees"));
+}
+
+TEST(Judge, NothingMeasuredIsInconclusive) {
+  Verification v;
+  v.limits = LimitsFor(Recipe::kFloat32, {});
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kInconclusive);
+}
+
+TEST(Judge, FewPositionsAreTooLittleEvidence) {
+  Verification v = Evaluated(Recipe::kFloat32, 15);
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kInconclusive);
+  EXPECT_THAT(v.reason, HasSubstr("--eval_tokens"));
+}
+
+TEST(Judge, WhatFewPositionsCannotShowIsNotChecked) {
+  Verification v = Evaluated(Recipe::kInt8, 60);
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kPass);
+  EXPECT_EQ(OutcomeOf(v, "kld_p99"), Outcome::kNotChecked);
+  EXPECT_EQ(OutcomeOf(v, "flips"), Outcome::kNotChecked);
+}
+
+TEST(Judge, FlipsCountAndTiesDoNot) {
+  Verification v = Evaluated(Recipe::kInt8, 512, 0, 100);
+  Judge(v);
+  EXPECT_EQ(v.all.ties, 100);
+  EXPECT_EQ(v.outcome, Outcome::kPass);
+  v = Evaluated(Recipe::kInt8, 512, 20, 0);
+  Judge(v);
+  EXPECT_EQ(v.all.flips, 20);
+  EXPECT_EQ(OutcomeOf(v, "flips"), Outcome::kInconclusive);
+  v = Evaluated(Recipe::kInt8, 512, 64, 0);
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kDegraded);
+  v = Evaluated(Recipe::kInt8, 512, 256, 0);
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kBroken);
+}
+
+// Most positions are right and a few are lost: a fault behind a window or in
+// one script. The mean hides it.
+TEST(Judge, TheTailDecidesToo) {
+  Verification v = Evaluated(Recipe::kInt8, 512);
+  for (size_t i = 0; i < 20; ++i) {
+    v.evaluation.positions[25 * i].logits.kld = 1.5;
+  }
+  Judge(v);
+  EXPECT_EQ(OutcomeOf(v, "kld"), Outcome::kPass);
+  EXPECT_EQ(OutcomeOf(v, "kld_p99"), Outcome::kDegraded);
+  EXPECT_EQ(v.outcome, Outcome::kDegraded);
+}
+
+TEST(Judge, AFindingDecides) {
+  Verification v = Evaluated(Recipe::kInt8, 512);
+  v.findings = {{.id = "stop-token-differs",
+                 .sentence = "Texts end elsewhere.",
+                 .evidence = ""}};
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kBroken);
+  EXPECT_THAT(v.reason, HasSubstr("Texts end elsewhere."));
+}
+
+TEST(Judge, ASelfCheckDecides) {
+  Verification v = Evaluated(Recipe::kInt8, 512);
+  v.self_checks = {{.name = "repeat", .outcome = Outcome::kBroken}};
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kBroken);
+  EXPECT_THAT(v.reason, HasSubstr("repeat"));
+}
+
+TEST(Judge, NonFiniteAndConstantLogitsAreFindings) {
+  Verification v = Evaluated(Recipe::kInt8, 512);
+  v.evaluation.positions[5].logits.finite = false;
+  v.evaluation.positions[6].logits.constant = true;
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kBroken);
+  ASSERT_EQ(v.findings.size(), 2u);
+  EXPECT_EQ(v.findings[0].id, "nan");
+  EXPECT_EQ(v.findings[1].id, "constant-logits");
+  Judge(v);  // again, as recheck does
+  EXPECT_EQ(v.findings.size(), 2u);
+}
+
+TEST(Judge, APromptsLackOfEvidenceIsNotTheRuns) {
+  Verification v = Evaluated(Recipe::kFloat32, 512);
+  PromptResult prompt;
+  prompt.positions.assign(3, Agreeing());
+  v.prompts = {prompt};
+  Judge(v);
+  EXPECT_EQ(v.prompts[0].outcome, Outcome::kInconclusive);
+  EXPECT_EQ(v.outcome, Outcome::kPass);
+}
+
+TEST(Judge, BucketsCoverEveryPositionOnce) {
+  Verification v = Evaluated(Recipe::kFloat32, 512);
+  Judge(v);
+  int64_t sum = 0;
+  for (const Bucket& bucket : v.buckets) sum += bucket.figures.positions;
+  EXPECT_EQ(sum, 512);
+  EXPECT_EQ(v.buckets.front().begin, 0);
+  EXPECT_EQ(v.buckets.front().end, 32);
+  EXPECT_EQ(v.buckets.back().end, 1024);
+  EXPECT_EQ(v.buckets.back().figures.positions, 1);
 }
 
 }  // namespace

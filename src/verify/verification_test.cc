@@ -24,7 +24,8 @@ TEST(FirstDifference, FindsWhereTheTextsPart) {
 TEST(NumFailed, CountsPrompts) {
   Verification verification;
   verification.prompts.resize(3);
-  verification.prompts[1].passed = true;
+  verification.prompts[1].outcome = Outcome::kDegraded;
+  verification.prompts[2].outcome = Outcome::kBroken;
   EXPECT_EQ(NumFailed(verification), 2);
 }
 

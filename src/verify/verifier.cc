@@ -308,8 +308,11 @@ void CheckSameShape(const Model& model, const ModelConfig& config,
   check("layers", info.num_layers, config.num_layers);
   check("vocabulary entries", info.vocab_size, config.vocab_size);
   if (info.kv_values == 0) return;
+  int64_t kv_heads = 0;
+  for (const LayerConfig& layer : config.layers) kv_heads += layer.num_kv_heads;
+  // The mean, where layers differ.
   check("KV cache values per position and layer", info.kv_values,
-        2 * config.num_kv_heads * config.head_dim);
+        2 * kv_heads * config.head_dim / config.num_layers);
 }
 
 void CheckPromptsFit(const Model& model, std::span<const Prompt> prompts,

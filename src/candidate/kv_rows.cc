@@ -1,0 +1,105 @@
+#include "candidate/kv_rows.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace verify_tflite {
+namespace {
+
+// IEEE 754 binary16, subnormal numbers, infinities and NaN included.
+float FromFloat16(uint16_t bits) {
+  const int exponent = (bits >> 10) & 31;
+  const int fraction = bits & 1023;
+  float value = 0;
+  if (exponent == 31) {
+    value = fraction == 0 ? INFINITY : NAN;
+  } else if (exponent == 0) {
+    value = std::ldexp(static_cast<float>(fraction), -24);
+  } else {
+    value = std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
+  }
+  return (bits & 0x8000) != 0 ? -value : value;
+}
+
+template <typename Stored, typename Widen>
+std::vector<float> Gather(const KvLayout& layout,
+                          std::span<const std::byte> bytes, int64_t begin,
+                          int64_t end, Widen widen) {
+  std::vector<float> rows;
+  rows.reserve(
+      static_cast<size_t>((end - begin) * layout.heads * layout.head_dim));
+  for (int64_t position = begin; position < end; ++position) {
+    for (int64_t head = 0; head < layout.heads; ++head) {
+      const int64_t from = position % layout.slots * layout.slot_stride +
+                           head * layout.head_stride;
+      for (int64_t i = 0; i < layout.head_dim; ++i) {
+        Stored stored;
+        const auto at = static_cast<size_t>(from + i * layout.element_stride);
+        std::memcpy(&stored, bytes.data() + at * sizeof(Stored),
+                    sizeof(Stored));
+        rows.push_back(widen(stored));
+      }
+    }
+  }
+  return rows;
+}
+
+}  // namespace
+
+KvLayout LayoutOf(const std::string& path, const TensorSpec& cache,
+                  size_t sequence_axis) {
+  const std::vector<int64_t>& dims = cache.dims;
+  if (dims.size() != 4 || dims[0] != 1 || sequence_axis == 0 ||
+      sequence_axis >= dims.size()) {
+    throw Error(
+        "{}: {}: cannot tell heads from positions; expected four dimensions, "
+        "the first 1, and positions not in the first",
+        path, Describe(cache));
+  }
+  ByteSize(cache);  // no product below overflows
+  const int64_t strides[] = {0, dims[2] * dims[3], dims[3], 1};
+  const size_t heads = sequence_axis == 1 ? 2 : 1;
+  const size_t elements = sequence_axis == 3 ? 2 : 3;
+  return {.slots = dims[sequence_axis],
+          .heads = dims[heads],
+          .head_dim = dims[elements],
+          .slot_stride = strides[sequence_axis],
+          .head_stride = strides[heads],
+          .element_stride = strides[elements]};
+}
+
+std::vector<float> ReadPositions(const std::string& path,
+                                 const TensorSpec& cache,
+                                 const KvLayout& layout,
+                                 std::span<const std::byte> bytes,
+                                 int64_t begin, int64_t end) {
+  if (begin < 0 || end < begin || end - begin > layout.slots ||
+      bytes.size() < static_cast<size_t>(ByteSize(cache))) {
+    throw Error("{}: {}: cannot read positions {} to {} from {} bytes", path,
+                Describe(cache), begin, end, bytes.size());
+  }
+  switch (cache.type) {
+    case kLiteRtElementTypeFloat32:
+      return Gather<float>(layout, bytes, begin, end,
+                           [](float x) { return x; });
+    case kLiteRtElementTypeFloat16:
+      return Gather<uint16_t>(layout, bytes, begin, end, FromFloat16);
+    case kLiteRtElementTypeInt8:
+      if (!cache.scale) break;
+      return Gather<int8_t>(layout, bytes, begin, end, [&](int8_t x) {
+        return cache.scale->scale *
+               static_cast<float>(x - cache.scale->zero_point);
+      });
+    default:
+      break;
+  }
+  throw Error(
+      "{}: {}: cannot read what is stored so; expected FLOAT32, FLOAT16 or "
+      "INT8 "
+      "with one scale",
+      path, Describe(cache));
+}
+
+}  // namespace verify_tflite

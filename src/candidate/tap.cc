@@ -1,0 +1,329 @@
+#include "candidate/tap.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <optional>
+#include <set>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/flatbuffer.h"
+#include "candidate/litert_abi.h"
+#include "candidate/tflite_file.h"
+#include "candidate/tflite_schema.h"
+
+namespace verify_tflite {
+namespace {
+
+using namespace tflite_schema;
+
+// What the runtime's verifier accepts (FLATBUFFERS_MAX_BUFFER_SIZE).
+constexpr size_t kMaxBytes = std::numeric_limits<int32_t>::max();
+constexpr size_t kTailAlignment = 16;
+// No tensor worth a tap comes near.
+constexpr int64_t kMaxElements = int64_t{1} << 31;
+
+struct Signature {
+  std::string name;
+  FlatTable table;
+  uint32_t subgraph;
+  std::vector<std::pair<std::string, uint32_t>> outputs;  // name, tensor
+};
+
+class Reader {
+ public:
+  Reader(std::span<const std::byte> model, const std::string& what)
+      : buffer_(model, what),
+        budget_(model.size()),
+        root_(FlatTable::Root(buffer_)),
+        subgraphs_(root_.Tables(model::kSubgraphs)) {
+    const FlatTables codes = root_.Tables(model::kOperatorCodes);
+    for (size_t i = 0; i < codes.size(); ++i) {
+      op_names_.push_back(OperatorName(codes[i]));
+    }
+    ReadSignatures();
+  }
+
+  const std::vector<Signature>& signatures() const { return signatures_; }
+
+  FlatTable Subgraph(uint32_t index) const { return subgraphs_[index]; }
+
+  // Of a signature, in the order of operators.
+  std::vector<GraphTensor> Tensors(const Signature& signature) {
+    const FlatTable graph = subgraphs_[signature.subgraph];
+    const FlatTables tensors = graph.Tables(subgraph::kTensors);
+    const FlatTables ops = graph.Tables(subgraph::kOperators);
+    std::map<uint32_t, std::string> outputs;
+    for (const auto& [name, tensor] : signature.outputs) {
+      outputs.emplace(tensor, name);
+    }
+    // Graph inputs and what was listed are not listed (again).
+    std::set<int32_t> seen;
+    const auto inputs = graph.Scalars<int32_t>(subgraph::kInputs);
+    for (size_t i = 0; i < inputs.size(); ++i) seen.insert(inputs[i]);
+    std::vector<GraphTensor> found;
+    for (size_t i = 0; i < ops.size(); ++i) {
+      const FlatTable o = ops[i];
+      const auto made = o.Scalars<int32_t>(op::kOutputs);
+      for (size_t j = 0; j < made.size(); ++j) {
+        if (made[j] < 0 || !seen.insert(made[j]).second) continue;
+        GraphTensor t = ReadTensor(tensors, made[j]);
+        t.signature = signature.name;
+        t.op = OpName(o);
+        t.order = i;
+        t.inputs = ReadInputs(o);
+        const auto output = outputs.find(static_cast<uint32_t>(made[j]));
+        if (output != outputs.end()) {
+          t.output = output->second;
+          t.can_tap = false;
+        }
+        found.push_back(std::move(t));
+      }
+    }
+    return found;
+  }
+
+ private:
+  // What is copied of the file. A damaged one could have everything lie in the
+  // same place; in a sound one it is a small part of the whole.
+  void Spend(size_t bytes) {
+    if (bytes > budget_) buffer_.Damaged("names or operators overlap");
+    budget_ -= bytes;
+  }
+
+  std::string Text(std::string_view text) {
+    Spend(text.size());
+    return std::string(text);
+  }
+
+  void ReadSignatures() {
+    const FlatTables tables = root_.Tables(model::kSignatures);
+    for (size_t i = 0; i < tables.size(); ++i) {
+      const FlatTable table = tables[i];
+      const auto graph = table.Scalar<uint32_t>(signature::kSubgraph, 0);
+      if (graph >= subgraphs_.size()) {
+        buffer_.Damaged(fmt::format("there is no subgraph {}", graph));
+      }
+      Signature s{Text(table.String(signature::kKey)), table, graph, {}};
+      const FlatTables maps = table.Tables(signature::kOutputs);
+      for (size_t j = 0; j < maps.size(); ++j) {
+        const FlatTable map = maps[j];
+        s.outputs.emplace_back(
+            Text(map.String(signature::kName)),
+            map.Scalar<uint32_t>(signature::kTensorIndex, 0));
+      }
+      signatures_.push_back(std::move(s));
+    }
+  }
+
+  GraphTensor ReadTensor(const FlatTables& tensors, int32_t index) {
+    if (static_cast<size_t>(index) >= tensors.size()) {
+      buffer_.Damaged(fmt::format("there is no tensor {}", index));
+    }
+    const FlatTable table = tensors[static_cast<size_t>(index)];
+    GraphTensor t;
+    t.index = index;
+    t.name = Text(table.String(tensor::kName));
+    t.type = TensorTypeName(table);
+    const auto shape = table.Scalars<int32_t>(tensor::kShape);
+    const auto any = table.Scalars<int32_t>(tensor::kShapeSignature);
+    if (shape.size() > kLiteRtMaxRank) return t;
+    t.can_tap = t.type == "FLOAT32";
+    int64_t elements = 1;
+    for (size_t i = 0; i < shape.size(); ++i) {
+      t.shape.push_back(shape[i]);
+      t.can_tap =
+          t.can_tap && shape[i] > 0 && shape[i] <= kMaxElements / elements;
+      if (t.can_tap) elements *= shape[i];
+    }
+    for (size_t i = 0; i < std::min<size_t>(any.size(), kLiteRtMaxRank); ++i) {
+      t.can_tap = t.can_tap && any[i] >= 0;
+    }
+    return t;
+  }
+
+  std::string OpName(const FlatTable& o) {
+    if (o.Scalar<uint8_t>(op::kOptions2Type, 0) == op::kCompositeOptions) {
+      if (const auto options = o.Table(op::kOptions2)) {
+        return Text(options->String(op::kCompositeName));
+      }
+    }
+    const auto code = o.Scalar<uint32_t>(op::kOpcodeIndex, 0);
+    if (code >= op_names_.size()) {
+      buffer_.Damaged(fmt::format("there is no operator code {}", code));
+    }
+    return op_names_[code];
+  }
+
+  std::vector<int32_t> ReadInputs(const FlatTable& o) {
+    const auto inputs = o.Scalars<int32_t>(op::kInputs);
+    Spend(inputs.size() * sizeof(int32_t));
+    std::vector<int32_t> copy;
+    for (size_t i = 0; i < inputs.size(); ++i) copy.push_back(inputs[i]);
+    return copy;
+  }
+
+  FlatBuffer buffer_;
+  size_t budget_;
+  FlatTable root_;
+  FlatTables subgraphs_;
+  std::vector<std::string> op_names_;
+  std::vector<Signature> signatures_;
+};
+
+// Grows a TapPatch's tail. Offsets in a flatbuffer point forward, so that what
+// is pointed to is written after what points.
+class TailWriter {
+ public:
+  explicit TailWriter(TapPatch& patch) : patch_(patch) {}
+
+  size_t end() const { return patch_.tail_begin + patch_.tail.size(); }
+
+  template <typename T>
+  size_t Put(T value) {
+    const size_t at = end();
+    const auto* bytes = reinterpret_cast<const std::byte*>(&value);
+    patch_.tail.insert(patch_.tail.end(), bytes, bytes + sizeof(T));
+    return at;
+  }
+
+  size_t PutString(std::string_view text) {
+    const size_t at = Put(static_cast<uint32_t>(text.size()));
+    const auto* bytes = reinterpret_cast<const std::byte*>(text.data());
+    patch_.tail.insert(patch_.tail.end(), bytes, bytes + text.size());
+    patch_.tail.push_back(std::byte{0});
+    while (patch_.tail.size() % sizeof(uint32_t) != 0) {
+      patch_.tail.push_back(std::byte{0});
+    }
+    return at;
+  }
+
+  // The offset at `place`, in the tail, points to `target`.
+  void Point(size_t place, size_t target) {
+    const auto distance = static_cast<uint32_t>(target - place);
+    std::memcpy(patch_.tail.data() + (place - patch_.tail_begin), &distance,
+                sizeof(distance));
+  }
+
+  // Likewise, in the model.
+  void PointFromModel(size_t place, size_t target) {
+    patch_.words.emplace_back(place, static_cast<uint32_t>(target - place));
+  }
+
+ private:
+  TapPatch& patch_;
+};
+
+// The one vtable of all TensorMaps: sizes of vtable and table, then where name
+// and index lie in the table.
+struct TensorMapVtable {
+  uint16_t size = 8;
+  uint16_t table_size = 12;
+  uint16_t name = 4;
+  uint16_t tensor_index = 8;
+};
+static_assert(sizeof(TensorMapVtable) == 8);
+
+size_t PutTensorMaps(
+    TailWriter& tail, size_t vtable,
+    const std::vector<std::pair<std::string, uint32_t>>& maps) {
+  const size_t vector = tail.Put(static_cast<uint32_t>(maps.size()));
+  std::vector<size_t> places;
+  for (size_t i = 0; i < maps.size(); ++i) {
+    places.push_back(tail.Put(uint32_t{0}));
+  }
+  std::vector<size_t> names;
+  for (size_t i = 0; i < maps.size(); ++i) {
+    const size_t table = tail.end();
+    tail.Put(static_cast<int32_t>(table - vtable));
+    names.push_back(tail.Put(uint32_t{0}));
+    tail.Put(maps[i].second);
+    tail.Point(places[i], table);
+  }
+  for (size_t i = 0; i < maps.size(); ++i) {
+    tail.Point(names[i], tail.PutString(maps[i].first));
+  }
+  return vector;
+}
+
+std::string TapName(int32_t index) {
+  return fmt::format("verify_tflite_tap_{}", index);
+}
+
+size_t PlaceOf(const FlatTable& table, size_t field, const std::string& what) {
+  if (const auto place = table.PlaceOfOffset(field)) return *place;
+  throw Error("{} has a signature or graph without outputs", what);
+}
+
+void CheckSize(size_t bytes, const std::string& what) {
+  if (bytes <= kMaxBytes) return;
+  throw Error(
+      "{}: intermediate tensors can be read from models below 2 GB alone, this "
+      "one would take {} bytes. Convert with fewer bits, or compare KV caches",
+      what, bytes);
+}
+
+}  // namespace
+
+std::vector<GraphTensor> ListTensors(std::span<const std::byte> model,
+                                     const std::string& what) {
+  Reader reader(model, what);
+  std::vector<GraphTensor> all;
+  for (const Signature& s : reader.signatures()) {
+    for (GraphTensor& t : reader.Tensors(s)) all.push_back(std::move(t));
+  }
+  return all;
+}
+
+TapPatch PlanTaps(std::span<const std::byte> model, const std::string& what,
+                  const TapFilter& filter) {
+  CheckSize(model.size(), what);
+  Reader reader(model, what);
+  TapPatch patch;
+  // Signatures may share a graph, which has one list of outputs.
+  std::map<uint32_t, std::set<int32_t>> chosen;
+  std::vector<GraphTensor> all;
+  for (const Signature& s : reader.signatures()) {
+    for (GraphTensor& t : reader.Tensors(s)) {
+      if (!t.can_tap) continue;
+      if (filter(t)) chosen[s.subgraph].insert(t.index);
+      all.push_back(std::move(t));
+    }
+  }
+  patch.tail_begin =
+      (model.size() + kTailAlignment - 1) / kTailAlignment * kTailAlignment;
+  TailWriter tail(patch);
+  const size_t vtable = tail.Put(TensorMapVtable{});
+  for (const auto& [graph, tensors] : chosen) {
+    const FlatTable table = reader.Subgraph(graph);
+    const auto outputs = table.Scalars<int32_t>(subgraph::kOutputs);
+    const size_t vector =
+        tail.Put(static_cast<uint32_t>(outputs.size() + tensors.size()));
+    for (size_t i = 0; i < outputs.size(); ++i) tail.Put(outputs[i]);
+    for (const int32_t tensor : tensors) tail.Put(tensor);
+    tail.PointFromModel(PlaceOf(table, subgraph::kOutputs, what), vector);
+  }
+  for (const Signature& s : reader.signatures()) {
+    const auto taken = chosen.find(s.subgraph);
+    if (taken == chosen.end()) continue;
+    auto maps = s.outputs;
+    for (const int32_t tensor : taken->second) {
+      maps.emplace_back(TapName(tensor), static_cast<uint32_t>(tensor));
+    }
+    tail.PointFromModel(PlaceOf(s.table, signature::kOutputs, what),
+                        PutTensorMaps(tail, vtable, maps));
+    for (GraphTensor& t : all) {
+      if (t.signature != s.name || !taken->second.contains(t.index)) continue;
+      t.output = TapName(t.index);
+      patch.taps.push_back(t);
+    }
+  }
+  CheckSize(tail.end(), what);
+  return patch;
+}
+
+}  // namespace verify_tflite

@@ -1,0 +1,62 @@
+#include "candidate/tap_image.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace verify_tflite {
+namespace {
+
+struct Descriptor {
+  int fd;
+  ~Descriptor() {
+    if (fd >= 0) close(fd);
+  }
+};
+
+}  // namespace
+
+TapImage::TapImage(const std::string& path, size_t offset, size_t size,
+                   const TapPatch& patch) {
+  const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  struct stat info;
+  if (file.fd < 0 || fstat(file.fd, &info) != 0) {
+    throw Error("{}: cannot open: {}", path, std::strerror(errno));
+  }
+  if (static_cast<size_t>(info.st_size) < offset + size) {
+    throw Error("{}: has been changed while it was read", path);
+  }
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t before = offset % page;
+  const size_t whole = patch.tail_begin + patch.tail.size();
+  // Memory first, then the file over its beginning: the tail may take more
+  // pages than the file does.
+  mapped_ = before + whole;
+  address_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (address_ == MAP_FAILED ||
+      mmap(address_, before + size, PROT_READ | PROT_WRITE,
+           MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, file.fd,
+           static_cast<off_t>(offset - before)) == MAP_FAILED) {
+    const int reason = errno;
+    if (address_ != MAP_FAILED) munmap(address_, mapped_);
+    throw Error("{}: cannot map {} bytes: {}", path, mapped_,
+                std::strerror(reason));
+  }
+  model_ = {static_cast<std::byte*>(address_) + before, whole};
+  for (const auto& [at, word] : patch.words) {
+    std::memcpy(model_.subspan(at, sizeof(word)).data(), &word, sizeof(word));
+  }
+  std::ranges::copy(patch.tail, model_.subspan(patch.tail_begin).begin());
+}
+
+TapImage::~TapImage() { munmap(address_, mapped_); }
+
+}  // namespace verify_tflite

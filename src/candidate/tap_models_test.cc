@@ -1,0 +1,191 @@
+// Taps on real files.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/json_file.h"
+#include "base/testing.h"
+#include "candidate/session.h"
+#include "candidate/tap.h"
+#include "candidate/testing_models.h"
+
+namespace verify_tflite {
+namespace {
+
+using ::testing::HasSubstr;
+
+bool Everything(const GraphTensor&) { return true; }
+
+Model OpenWith(const std::string& name, TapFilter taps) {
+  Model::OpenOptions options;
+  if (name == "small_ring.tflite") options.sliding_window = 24;
+  options.taps = std::move(taps);
+  return Model::Open(ModelPath(name), options);
+}
+
+// Logits of prefill, where there are some, and of decode, and all KV caches.
+std::vector<float> Outcome(const Model& model) {
+  Session session = WholeSession(model, {.num_threads = 2});
+  KvCache kv = session.NewKvCache();
+  Tokens prompt;
+  const auto vocab = static_cast<int32_t>(model.info().vocab_size);
+  for (int32_t i = 0; i < 75; ++i) prompt.push_back(3 + i * 7919 % (vocab - 3));
+  std::vector<float> all =
+      Copy(session.Prefill(kv, std::span(prompt).first(74)));
+  for (int i = 0; i < 3; ++i) {
+    const std::vector<float> logits = Copy(session.Decode(kv, prompt.back()));
+    all.insert(all.end(), logits.begin(), logits.end());
+  }
+  for (int64_t layer = 0; layer < model.info().num_layers; ++layer) {
+    const KvRows rows = session.ReadKv(kv, layer);
+    all.insert(all.end(), rows.keys.begin(), rows.keys.end());
+    all.insert(all.end(), rows.values.begin(), rows.values.end());
+  }
+  return all;
+}
+
+class TappedModel : public testing::TestWithParam<const char*> {};
+
+TEST_P(TappedModel, ComputesTheSameBits) {
+  const std::vector<float> plain = Outcome(OpenWith(GetParam(), nullptr));
+  const Model tapped = OpenWith(GetParam(), Everything);
+  EXPECT_GT(tapped.taps().size(), 50u);
+  const std::vector<float> watched = Outcome(tapped);
+  ASSERT_EQ(plain.size(), watched.size());
+  EXPECT_EQ(
+      std::memcmp(plain.data(), watched.data(), plain.size() * sizeof(float)),
+      0);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, TappedModel,
+    testing::Values("tiny_f32.tflite", "tiny_q8.tflite",
+                    "tiny_export_hf.tflite", "tiny_export_hf.litertlm",
+                    "tiny_mask.tflite", "tiny_transposed.tflite",
+                    "tiny_batch.tflite", "tiny_kv_int8.tflite",
+                    "tiny_hf_gpu.tflite", "tiny_hf_embedder/model.tflite",
+                    "small_ring.tflite"),
+    [](const auto& info) {
+      std::string name = info.param;
+      for (char& c : name) c = std::isalnum(c) != 0 ? c : '_';
+      return name;
+    });
+
+// Relative to the largest number of the tensor; blocked scores each to itself.
+double WorstError(std::span<const float> expected,
+                  std::span<const float> found) {
+  double largest = 1e-30;
+  double worst = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double difference = std::fabs(double{expected[i]} - found[i]);
+    if (std::fabs(expected[i]) > 1e30) {
+      EXPECT_LE(difference, 1e-6 * std::fabs(double{expected[i]}));
+      continue;
+    }
+    largest = std::max(largest, std::fabs(double{expected[i]}));
+    if (!(difference <= worst)) worst = difference;  // NaN, too
+  }
+  return worst / largest;
+}
+
+class RecordedTaps : public testing::TestWithParam<const char*> {};
+
+// LiteRT's Python interface keeps all tensors, without XNNPACK.
+TEST_P(RecordedTaps, AreWhatAnInterpreterThatKeepsAllTensorsHas) {
+  const std::string stem = GetParam();
+  const auto recorded = ReadJsonFile(ExpectedPath("taps/" + stem + ".json"));
+  const std::vector<float> values =
+      ReadFloats(ExpectedPath("taps/" + stem + ".f32"));
+  const auto tokens = recorded["token_ids"].get<Tokens>();
+  const Model model = OpenWith(stem + ".tflite", Everything);
+  Session session = WholeSession(model);
+  EXPECT_TRUE(session.Taps().taps.empty());
+  KvCache kv = session.NewKvCache();
+  std::map<std::pair<std::string, int32_t>, std::vector<float>> found;
+  const auto keep = [&](const std::string& signature, int64_t begin,
+                        int64_t count) {
+    const TapValues run = session.Taps();
+    EXPECT_EQ(run.signature, signature);
+    EXPECT_EQ(run.begin, begin);
+    EXPECT_EQ(run.count, count);
+    for (const TapValues::Tap& tap : run.taps) {
+      found[{signature, tap.tensor->index}] = Copy(tap.values);
+    }
+  };
+  const auto prefilled = static_cast<int64_t>(tokens.size()) - 1;
+  session.Prefill(kv, std::span(tokens).first(tokens.size() - 1));
+  keep("prefill_" + std::to_string(prefilled), 0, prefilled);
+  session.Decode(kv, tokens.back());
+  keep("decode", prefilled, 1);
+
+  std::map<std::pair<std::string, int32_t>, const GraphTensor*> listed;
+  for (const GraphTensor& t : model.taps()) listed[{t.signature, t.index}] = &t;
+  size_t at = 0;
+  for (const auto& tensor : recorded["tensors"]) {
+    const auto key = std::pair(tensor["signature"].get<std::string>(),
+                               tensor["index"].get<int32_t>());
+    SCOPED_TRACE(key.first + " tensor " + std::to_string(key.second));
+    ASSERT_TRUE(listed.contains(key));
+    EXPECT_EQ(listed[key]->name, tensor["name"]);
+    EXPECT_EQ(listed[key]->order, tensor["order"]);
+    EXPECT_EQ(listed[key]->shape, tensor["shape"].get<std::vector<int64_t>>());
+    const std::vector<float>& tapped = found[key];
+    ASSERT_LE(at + tapped.size(), values.size());
+    EXPECT_LE(WorstError(std::span(values).subspan(at, tapped.size()), tapped),
+              1e-5)
+        << listed[key]->op << " " << listed[key]->name;
+    at += tapped.size();
+  }
+  EXPECT_EQ(at, values.size());
+  EXPECT_EQ(found.size(), recorded["tensors"].size());
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, RecordedTaps,
+                         testing::Values("tiny_f32", "tiny_export_hf"),
+                         [](const auto& info) {
+                           return std::string(info.param);
+                         });
+
+TEST(TapTest, OnlyWhatWasChosen) {
+  const auto norms_of_decode = [](const GraphTensor& t) {
+    return t.signature == "decode" && t.op == "odml.rms_norm";
+  };
+  const Model model = OpenWith("tiny_f32.tflite", norms_of_decode);
+  // Two in each of four layers and the last.
+  EXPECT_EQ(model.taps().size(), 9u);
+  Session session = WholeSession(model);
+  KvCache kv = session.NewKvCache();
+  session.Prefill(kv, SomeTokens(8));
+  EXPECT_EQ(session.Taps().signature, "prefill_8");
+  EXPECT_TRUE(session.Taps().taps.empty());
+  session.Decode(kv, 5);
+  const TapValues run = session.Taps();
+  ASSERT_EQ(run.taps.size(), 9u);
+  for (const TapValues::Tap& tap : run.taps) {
+    EXPECT_EQ(tap.values.size(), 64u);
+    EXPECT_EQ(tap.tensor->op, "odml.rms_norm");
+  }
+  EXPECT_TRUE(OpenWith("tiny_f32.tflite", nullptr).taps().empty());
+}
+
+TEST(TapTest, ListsWhatIsAnOutputAlready) {
+  const Model model = OpenWith("tiny_f32.tflite", nullptr);
+  size_t outputs = 0;
+  for (const GraphTensor& t : model.ListTensors()) {
+    if (t.signature != "decode" || t.output.empty()) continue;
+    ++outputs;
+    EXPECT_FALSE(t.can_tap);
+    if (t.output == "kv_cache_k_0") {
+      EXPECT_EQ(t.op, "DYNAMIC_UPDATE_SLICE");
+    }
+  }
+  EXPECT_EQ(outputs, 9u);  // logits, two caches of each of four layers
+}
+
+}  // namespace
+}  // namespace verify_tflite

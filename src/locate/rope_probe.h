@@ -1,0 +1,59 @@
+// By which angles a candidate rotates its keys, measured from its KV cache.
+//
+// RoPE (Su et al. 2021, arXiv:2104.09864) turns the pair (i, i + d/2) of a head
+// by position * frequency_i. Where the candidate's values of a layer are right,
+// so is what its keys were computed from, and the reference's keys before RoPE
+// tell, pair by pair, what was done to them: no model has to be run again.
+#ifndef VERIFY_TFLITE_LOCATE_ROPE_PROBE_H_
+#define VERIFY_TFLITE_LOCATE_ROPE_PROBE_H_
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace verify_tflite {
+
+// Keys of one layer, both [positions, heads, head_dim], row-major.
+struct RopeSample {
+  std::span<const float> before;  // the reference's before RoPE
+  std::span<const float> after;   // as the candidate's KV cache holds them
+  int64_t heads = 0;
+  int64_t head_dim = 0;
+  int64_t rotary_dim = 0;  // the first elements of a head that rotate
+  std::span<const int64_t> position;  // of each row
+};
+
+// How the pairs lie in a head.
+enum class RopePairs {
+  kHalves,       // (i, i + d/2): Hugging Face, litert-torch
+  kInterleaved,  // (2i, 2i + 1): Meta's checkpoints, rotated as halves
+};
+
+// Share of the keys' energy that rotating `before` by position * frequency does
+// not explain: sum |after - rotated|^2 / sum |after|^2 over what rotates. 0 for
+// the right frequencies, about 2 for unrelated ones; `frequencies` is
+// [rotary_dim / 2]. `shift` is added to every position.
+double RopeResidual(const RopeSample& sample,
+                    std::span<const double> frequencies, int64_t shift = 0,
+                    RopePairs pairs = RopePairs::kHalves);
+
+// [rotary_dim / 2]: base^(-2 i / rotary_dim).
+std::vector<double> RopeFrequencies(double base, int64_t rotary_dim);
+
+struct RopeFit {
+  double value = 0;     // the base, or the factor
+  double residual = 0;  // at it
+};
+
+// The base whose frequencies explain the keys best, from 100 to 1e9.
+RopeFit FitRopeBase(const RopeSample& sample);
+
+// The factor by which all `frequencies` are divided that explains the keys
+// best, from 1/64 to 64.
+RopeFit FitRopeFactor(const RopeSample& sample,
+                      std::span<const double> frequencies);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_LOCATE_ROPE_PROBE_H_

@@ -1,0 +1,47 @@
+#include "reference/stage.h"
+
+namespace verify_tflite {
+
+std::string_view NameOf(Stage stage) {
+  switch (stage) {
+    case Stage::kEmbedding:
+      return "embedding";
+    case Stage::kInputNorm:
+      return "input_norm";
+    case Stage::kQueryProjection:
+      return "query_projection";
+    case Stage::kKeyProjection:
+      return "key_projection";
+    case Stage::kValueProjection:
+      return "value_projection";
+    case Stage::kQueryNorm:
+      return "query_norm";
+    case Stage::kKeyNorm:
+      return "key_norm";
+    case Stage::kQuery:
+      return "query";
+    case Stage::kKey:
+      return "key";
+    case Stage::kAttention:
+      return "attention";
+    case Stage::kAttentionOutput:
+      return "attention_output";
+    case Stage::kAttentionNorm:
+      return "attention_norm";
+    case Stage::kAfterAttention:
+      return "after_attention";
+    case Stage::kMlpNorm:
+      return "mlp_norm";
+    case Stage::kMlpOutput:
+      return "mlp_output";
+    case Stage::kOutputNorm:
+      return "output_norm";
+    case Stage::kAfterMlp:
+      return "after_mlp";
+    case Stage::kFinalNorm:
+      return "final_norm";
+  }
+  return "unknown";
+}
+
+}  // namespace verify_tflite

@@ -1,0 +1,48 @@
+// The places in a decoder whose activations can be looked at.
+#ifndef VERIFY_TFLITE_REFERENCE_STAGE_H_
+#define VERIFY_TFLITE_REFERENCE_STAGE_H_
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string_view>
+
+namespace verify_tflite {
+
+// In the order of computation; a layer has those that its family computes.
+enum class Stage {
+  kEmbedding,        // what enters layer 0
+  kInputNorm,        // enters q, k and v (phi: the MLP, too)
+  kQueryProjection,  // bias included, [num_heads * head_dim]
+  kKeyProjection,
+  kValueProjection,
+  kQueryNorm,  // with ModelConfig::qk_norm
+  kKeyNorm,
+  kQuery,  // after RoPE, or the same as before in a layer without
+  kKey,
+  kAttention,        // heads' outputs, enters o_proj
+  kAttentionOutput,  // of o_proj
+  kAttentionNorm,    // of kAttentionOutput, with sandwich_norms
+  kAfterAttention,   // residual stream; not with phi_block
+  kMlpNorm,          // enters the MLP; not with phi_block
+  kMlpOutput,        // of down_proj
+  kOutputNorm,       // of kMlpOutput, with sandwich_norms
+  kAfterMlp,         // residual stream that leaves the layer
+  kFinalNorm,        // enters the LM head
+};
+
+std::string_view NameOf(Stage stage);  // "embedding", "input_norm", …
+
+struct Captured {
+  Stage stage;
+  int64_t layer;  // -1 for kEmbedding and kFinalNorm
+  int64_t rows;
+  int64_t width;
+  std::span<const float> values;  // [rows, width], valid during the call
+};
+
+using CaptureFn = std::function<void(const Captured&)>;
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_REFERENCE_STAGE_H_

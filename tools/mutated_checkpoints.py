@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changed checkpoints.
+
+A sound conversion held against a checkpoint with one setting or tensor more is
+a conversion that has lost it: another way to have a conversion broken on
+purpose.
+"""
+
+import json
+import pathlib
+import shutil
+from typing import Callable
+
+
+def small_tokenizer(out: pathlib.Path, source: pathlib.Path, size: int) -> None:
+  """Cuts a byte-level BPE tokenizer down to its first tokens."""
+  tokenizer = json.loads((source / "tokenizer.json").read_text())
+  model = tokenizer["model"]
+  model["vocab"] = {k: v for k, v in model["vocab"].items() if v < size}
+
+  def made(merge) -> str:
+    return "".join(merge if isinstance(merge, list) else merge.split(" "))
+
+  model["merges"] = [m for m in model["merges"] if made(m) in model["vocab"]]
+  (out / "tokenizer.json").write_text(json.dumps(tokenizer))
+  for name in ("tokenizer_config.json", "chat_template.jinja"):
+    if (source / name).exists():
+      shutil.copyfile(source / name, out / name)
+
+
+def with_tokenizer(
+    out: pathlib.Path, checkpoint: pathlib.Path, tokenizer: pathlib.Path
+) -> None:
+  """A checkpoint of 1000 tokens, with a tokenizer of as many."""
+  shutil.copytree(checkpoint, out, dirs_exist_ok=True)
+  small_tokenizer(out, tokenizer, 1000)
+
+
+def patched_checkpoint(
+    out: pathlib.Path,
+    checkpoint: pathlib.Path,
+    change: Callable[[dict, dict], None],
+) -> None:
+  """A copy of a checkpoint of one file, weights and config.json changed."""
+  import safetensors.torch
+
+  shutil.copytree(checkpoint, out, dirs_exist_ok=True)
+  path = out / "model.safetensors"
+  tensors = safetensors.torch.load_file(path)
+  config = json.loads((out / "config.json").read_text())
+  change(tensors, config)
+  safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+  (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def with_config(
+    out: pathlib.Path, checkpoint: pathlib.Path, changes: dict
+) -> None:
+  """A checkpoint with other settings, which the conversion has lost."""
+  patched_checkpoint(
+      out,
+      checkpoint,
+      lambda tensors, config: config.update(changes),
+  )
+
+
+def with_lora(out: pathlib.Path, checkpoint: pathlib.Path, rank: int) -> None:
+  """A fine-tune: a difference of low rank on q and v of every layer."""
+  import torch
+
+  generator = torch.Generator().manual_seed(11)
+
+  def change(tensors: dict, config: dict) -> None:
+    for name, old in tensors.items():
+      if "q_proj" not in name and "v_proj" not in name:
+        continue
+      a = torch.randn(rank, old.shape[1], generator=generator)
+      b = torch.randn(old.shape[0], rank, generator=generator)
+      delta = b @ a
+      delta *= 0.3 * old.float().norm() / delta.norm()
+      tensors[name] = (old.float() + delta).to(old.dtype)
+
+  patched_checkpoint(out, checkpoint, change)
+
+
+def with_fine_tune(
+    out: pathlib.Path, checkpoint: pathlib.Path, names: list[str], size: float
+) -> None:
+  """A fine-tune of some tensors, which the conversion does not have.
+
+  Args:
+    names: parts of names; "" is all.
+    size: of the difference, relative to the tensor.
+  """
+  import torch
+
+  generator = torch.Generator().manual_seed(12)
+
+  def change(tensors: dict, config: dict) -> None:
+    for name, old in tensors.items():
+      if any(part in name for part in names):
+        noise = torch.randn(old.shape, generator=generator)
+        noise *= size * old.float().norm() / noise.norm()
+        tensors[name] = (old.float() + noise).to(old.dtype)
+
+  patched_checkpoint(out, checkpoint, change)
+
+
+def with_own_head(out: pathlib.Path, checkpoint: pathlib.Path) -> None:
+  """A head of its own, where the conversion uses the embedding."""
+  import torch
+
+  def change(tensors: dict, config: dict) -> None:
+    table = tensors["model.embed_tokens.weight"]
+    order = torch.randperm(
+        table.shape[0], generator=torch.Generator().manual_seed(13)
+    )
+    tensors["lm_head.weight"] = table[order].contiguous()
+    config["tie_word_embeddings"] = False
+
+  patched_checkpoint(out, checkpoint, change)
+
+
+def with_bos(out: pathlib.Path, checkpoint: pathlib.Path) -> None:
+  """A chat template that writes BOS first."""
+  shutil.copytree(checkpoint, out, dirs_exist_ok=True)
+  path = out / "chat_template.jinja"
+  path.write_text("{{ bos_token }}" + path.read_text())

@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Holds verify_tflite to the table of conversions broken on purpose.
+
+Runs the program on every row of mutation_table.py and on every sound
+conversion, and prints a Markdown table: fault, verdict, finding, correct?
+Exits 1 if any verdict is not the one it must be. `make_models.py mutations`
+makes what it reads.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import json
+import math
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import mutation_table
+import work
+
+
+_LOSSY = ("pass", "degraded", "broken")
+
+
+@dataclasses.dataclass
+class Run:
+  """What the program said of one file."""
+
+  outcome: str  # its own word, or "error" where there is no result
+  findings: list[str]
+  mean_kld: float  # NaN where a position has none
+  same_tokens: int
+  positions: int
+  detail: str = ""
+
+
+def _figures(result: dict) -> tuple[float, int, int]:
+  """Mean KL divergence over all prompts, equal greedy tokens, positions."""
+  rows = [row for prompt in result["prompts"] for row in prompt["positions"]]
+  values = [row.get("kld") for row in rows]
+  missing = not values or any(value is None for value in values)
+  mean = math.nan if missing else math.fsum(values) / len(values)
+  same = sum(
+      row.get("reference_token") == row.get("candidate_token", -1)
+      for row in rows
+  )
+  return mean, same, len(rows)
+
+
+def verify(
+    program: pathlib.Path,
+    file: pathlib.Path,
+    checkpoint: pathlib.Path,
+    flags: tuple[str, ...] = (),
+) -> Run:
+  """Runs the program on one file."""
+  with tempfile.TemporaryDirectory() as directory:
+    path = pathlib.Path(directory) / "result.json"
+    done = subprocess.run(
+        [
+            str(program),
+            f"--tflite_path={file}",
+            f"--checkpoint_path={checkpoint}",
+            f"--json={path}",
+            "--num_threads=1",
+            "--quiet",
+            *flags,
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    if not path.exists():
+      lines = done.stdout.strip().splitlines() or ["no output"]
+      return Run(
+          "error",
+          [],
+          math.nan,
+          0,
+          0,
+          f"exit code {done.returncode}: {lines[-1][:200]}",
+      )
+    result = json.loads(path.read_text())
+  mean, same, positions = _figures(result)
+  return Run(
+      result.get("outcome", "no outcome"),
+      [finding["id"] for finding in result.get("findings", [])],
+      mean,
+      same,
+      positions,
+  )
+
+
+def hidden(row: mutation_table.Mutation, run: Run) -> bool:
+  """Not seen, as the fault is smaller than the recipe's noise."""
+  return row.may_hide and run.outcome == "pass" and not run.findings
+
+
+def correct(row: mutation_table.Mutation, run: Run) -> bool:
+  """One of the right outcomes, for one of the right reasons."""
+  if hidden(row, run):
+    return True
+  if run.outcome not in row.outcomes:
+    return False
+  if not row.findings:
+    return not run.findings
+  return bool(run.findings) and run.findings[0] in row.findings
+
+
+def _rows() -> list[mutation_table.Mutation]:
+  sound = [
+      mutation_table.Mutation(file, checkpoint, "none", ("pass",), ())
+      for file, checkpoint in mutation_table.SOUND
+  ]
+  lossy = [
+      mutation_table.Mutation(file, checkpoint, "none", _LOSSY, ())
+      for file, checkpoint in mutation_table.LOSSY
+  ]
+  return mutation_table.MUTATIONS + sound + lossy
+
+
+def _cell(row: mutation_table.Mutation, run: Run) -> list[str]:
+  findings = ", ".join(run.findings) or "–"
+  verdict = f"{run.outcome} ({run.detail})" if run.detail else run.outcome
+  expected = ", ".join(
+      " or ".join(words) or "–" for words in (row.outcomes, row.findings)
+  )
+  right = "yes" if correct(row, run) else f"**no**: {expected}"
+  if hidden(row, run):
+    right = "not seen: below the noise"
+  return [
+      row.fault.replace("|", "\\|"),
+      f"`{row.file}`",
+      f"{run.mean_kld:.1e}",
+      f"{run.same_tokens}/{run.positions}",
+      verdict,
+      findings,
+      right,
+  ]
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument(
+      "--only",
+      default="",
+      help="rows whose file, checkpoint or fault has this in it",
+  )
+  parser.add_argument(
+      "--build",
+      type=pathlib.Path,
+      default=pathlib.Path(__file__).resolve().parent.parent / "build",
+      help="directory of the program",
+  )
+  parser.add_argument(
+      "--models", type=pathlib.Path, default=work.cache_dir() / "models"
+  )
+  parser.add_argument("--jobs", type=int, default=work.default_jobs())
+  args = parser.parse_args()
+  rows = [
+      row
+      for row in _rows()
+      if args.only in f"{row.file}\n{row.checkpoint}\n{row.fault}"
+  ]
+  if not rows:
+    sys.exit(f"mutation_suite.py: no row with '{args.only}'")
+  for row in rows:
+    for name in (row.file, row.checkpoint):
+      if not (args.models / name).exists():
+        sys.exit(
+            f"mutation_suite.py: {args.models / name} is missing; run"
+            " tools/make_models.py mutations"
+        )
+  print(
+      "| fault | file | mean KLD | same token | verdict | findings |"
+      " correct? |",
+  )
+  print("|---|---|---|---|---|---|---|", flush=True)
+  wrong = 0
+  with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+    runs = pool.map(
+        lambda row: verify(
+            args.build / "verify_tflite",
+            args.models / row.file,
+            args.models / row.checkpoint,
+            row.flags,
+        ),
+        rows,
+    )
+    for row, run in zip(rows, runs):
+      wrong += not correct(row, run)
+      print("| " + " | ".join(_cell(row, run)) + " |", flush=True)
+  print(f"\n{len(rows) - wrong} of {len(rows)} verdicts are right.")
+  sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+  main()
