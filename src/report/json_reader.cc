@@ -328,6 +328,7 @@ ModelInfo ReadModel(const Node& node) {
   m.vocab_size = node["vocab_size"].Whole();
   m.kv_length = node["kv_length"].Whole();
   m.kv_bytes = node["kv_bytes"].Whole();
+  m.kv_type = node["kv_type"].Text();
   m.mask_input = node["mask_input"].Bool();
   m.prefills = List<PrefillInfo>(node["prefills"], [](const Node& p) {
     return PrefillInfo{p["signature"].Text(), p["length"].Whole(),
