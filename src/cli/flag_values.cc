@@ -50,7 +50,6 @@ void RefuseEmptyValues(int argc, const char* const* argv) {
   }
 }
 
-// CLI11 takes whatever follows `--name` for its value, another flag too.
 void RefuseFlagsAsValues(const CLI::App& app, int argc,
                          const char* const* argv) {
   const auto find = [&](std::string_view argument) {

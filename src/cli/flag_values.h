@@ -23,8 +23,8 @@ double ParsePositive(std::string_view flag, const std::string& text);
 // one like that.
 void RefuseEmptyValues(int argc, const char* const* argv);
 
-// Throws Error where a flag of `app` that takes a value is followed by another
-// of its flags.
+// CLI11 takes whatever follows `--name` for its value, another flag too; throws
+// Error for that.
 void RefuseFlagsAsValues(const CLI::App& app, int argc,
                          const char* const* argv);
 

@@ -522,10 +522,11 @@ void AddLimits(const Verification& v, std::string& out) {
   }
   Add(out,
       "<dl class=\"pair\"><dt>Constants</dt><dd>{}</dd><dt>Prefill</dt>"
-      "<dd>{}</dd><dt>KV cache</dt><dd>{} positions, {}</dd>"
+      "<dd>{}</dd><dt>KV cache</dt><dd>{} positions, {}, {}</dd>"
       "<dt>Template</dt><dd>{}</dd>",
       fmt::join(parts, ", "), fmt::join(lengths, ", "), v.model.kv_length,
-      Megabytes(v.model.kv_bytes), Foreign(v.chat_template));
+      Text(v.model.kv_type), Megabytes(v.model.kv_bytes),
+      Foreign(v.chat_template));
   for (const std::string& note : v.model.notes) {
     Add(out, "<dt>Note</dt><dd>{}</dd>", Foreign(note));
   }

@@ -221,6 +221,7 @@ Json ToJson(const ModelInfo& m) {
           {"vocab_size", m.vocab_size},
           {"kv_length", m.kv_length},
           {"kv_bytes", m.kv_bytes},
+          {"kv_type", Text(m.kv_type)},
           {"mask_input", m.mask_input},
           {"prefills", prefills},
           {"weights", weights}};

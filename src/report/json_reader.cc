@@ -27,6 +27,9 @@ constexpr size_t kMaxBytes = size_t{512} << 20;
 constexpr int64_t kMaxCount = int64_t{1} << 50;
 constexpr int64_t kMaxIndex = int64_t{1} << 40;
 
+// A divergence of 0 may come out below it by rounding.
+constexpr double kRounding = 1e-6;
+
 // A value with its place, for messages.
 class Node {
  public:
@@ -152,18 +155,25 @@ Recipe ReadRecipe(const Node& node) {
   node.Refuse("a recipe");
 }
 
+// A size or distance; null is NaN.
+double ReadSize(const Node& node, double low = 0) {
+  const double value = node.NumberOrNan();
+  if (value < low) node.Refuse("a number that is not negative");
+  return value;
+}
+
 LogitDifference ReadDifference(const Node& node) {
   LogitDifference l;
   l.finite = node["finite"].Bool();
   l.reference_token = ReadToken(node["reference_token"]);
   l.candidate_token = ReadToken(node["candidate_token"]);
   if (!l.finite) return l;
-  l.margin = node["margin"].NumberOrNan();
-  l.kld = node["kld"].NumberOrNan();
-  l.max_abs = node["max_abs"].NumberOrNan();
-  l.mean_abs = node["mean_abs"].NumberOrNan();
-  l.rms = node["rms"].NumberOrNan();
-  l.nmse = node["nmse"].NumberOrNan();
+  l.margin = ReadSize(node["margin"]);
+  l.kld = ReadSize(node["kld"], -kRounding);
+  l.max_abs = ReadSize(node["max_abs"]);
+  l.mean_abs = ReadSize(node["mean_abs"]);
+  l.rms = ReadSize(node["rms"]);
+  l.nmse = ReadSize(node["nmse"]);
   l.rank = node["rank"].Whole();
   l.text_token = ReadToken(node["text_token"]);
   l.reference_logprob = node["reference_logprob"].NumberOrNan();
@@ -328,6 +338,7 @@ ModelInfo ReadModel(const Node& node) {
   m.vocab_size = node["vocab_size"].Whole();
   m.kv_length = node["kv_length"].Whole();
   m.kv_bytes = node["kv_bytes"].Whole();
+  m.kv_type = node["kv_type"].Text();
   m.mask_input = node["mask_input"].Bool();
   m.prefills = List<PrefillInfo>(node["prefills"], [](const Node& p) {
     return PrefillInfo{p["signature"].Text(), p["length"].Whole(),

@@ -98,6 +98,8 @@ TEST(ReadJsonReport, RefusesWrongValuesByPlace) {
   ExpectRefused(With("/prompts/1/positions/3/kld", "much"),
                 "$.prompts[1].positions[3].kld: expected a number, found "
                 "\"much\"");
+  ExpectRefused(With("/prompts/1/positions/3/kld", -1), "not negative");
+  ExpectRefused(With("/prompts/1/positions/3/rms", -1e-9), "not negative");
   ExpectRefused(With("/outcome", "splendid"), "expected an outcome");
   ExpectRefused(With("/model/recipe", "int3"), "expected a recipe");
   ExpectRefused(With("/eos_ids/0", 1e30), "$.eos_ids[0]: expected a whole");

@@ -129,6 +129,7 @@ ModelInfo SmallModel(Recipe recipe) {
   m.vocab_size = 49152;
   m.recipe = recipe;
   m.kv_bytes = 58'982'400;
+  m.kv_type = std::string("FLOAT32");
   return m;
 }
 
