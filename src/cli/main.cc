@@ -24,6 +24,7 @@
 #include "cli/progress_bar.h"
 #include "cli/supervisor.h"
 #include "cli/version.h"
+#include "cli/weights_command.h"
 #include "report/console.h"
 #include "report/inspect.h"
 #include "report/json.h"
@@ -194,6 +195,18 @@ int RunInspect(const InspectFlags& flags, const StageFn& stage) {
   return kPassed;
 }
 
+int RunWeightsCommand(const WeightsFlags& flags, const StageFn& stage) {
+  if (!flags.json_path.empty()) CheckWritable(flags.json_path);
+  const WeightReport report = RunWeights(flags, stage);
+  stage("writing the report");
+  if (!flags.json_path.empty()) {
+    WriteWhole(flags.json_path, WeightsJson(report));
+  } else {
+    Print(flags.json ? WeightsJson(report) : WeightsText(report));
+  }
+  return ExitCode(OutcomeOf(report));
+}
+
 int ReportError(const char* message) {
   std::fprintf(stderr, "verify_tflite: error: %s\n", message);
   return kCouldNotCheck;
@@ -235,6 +248,16 @@ int Main(int argc, char** argv) {
       }
       return RunSupervised([&](const StageFn& stage) {
         return Guarded([&] { return RunInspect(*flags, stage); });
+      });
+    }
+    if (IsWeights(argc, argv)) {
+      const auto flags = ParseWeightsFlags(argc, argv);
+      if (!flags) {
+        Print(WeightsHelp());
+        return kPassed;
+      }
+      return RunSupervised([&](const StageFn& stage) {
+        return Guarded([&] { return RunWeightsCommand(*flags, stage); });
       });
     }
     const ParsedFlags parsed = ParseFlags(argc, argv);

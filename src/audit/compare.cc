@@ -1,0 +1,115 @@
+#include "audit/compare.h"
+
+#include <algorithm>
+#include <bit>
+#include <cfloat>
+#include <cmath>
+#include <limits>
+
+namespace verify_tflite {
+namespace {
+
+// Rows that MayBe looks at.
+constexpr int64_t kFewRows = 8;
+
+// Scaled originals are rounded twice: once by whoever scaled them.
+constexpr double kScaledLimit = 2;
+
+}  // namespace
+
+bool SameShape(const StoredConstant& constant, const Original& original,
+               bool transposed) {
+  if (constant.type == StoredType::kOther || original.rows.empty()) {
+    return false;
+  }
+  const int64_t rows = original.num_rows(), cols = original.cols();
+  return transposed ? constant.rows() == cols && constant.cols() == rows
+                    : constant.rows() == rows && constant.cols() == cols;
+}
+
+RowPair::RowPair(const StoredConstant& constant, const Original& original,
+                 bool transposed)
+    : expected_(original),
+      transposed_(transposed),
+      reader_(constant),
+      rows_(constant.rows()),
+      cols_(constant.cols()),
+      limit_(original.factor == 1 || reader_.quantised() ? kStepLimit
+                                                         : kScaledLimit),
+      stored_(cols_),
+      original_(cols_),
+      steps_(cols_) {}
+
+void RowPair::Load(int64_t row) {
+  reader_.Read(row, stored_.data());
+  if (transposed_) {
+    for (int64_t i = 0; i < cols_; ++i) {
+      Originals::Read(expected_, i, row, 1, &original_[i]);
+    }
+  } else {
+    Originals::Read(expected_, row, 0, cols_, original_.data());
+  }
+  reader_.Steps(row, original_.data(), steps_.data());
+}
+
+double RowPair::Worst() const {
+  // Numbers that are not negative compare as their bits do, NaN above all;
+  // unlike a maximum of floats, that of integers is vectorised.
+  uint32_t worst = 0;
+  for (int64_t i = 0; i < cols_; ++i) {
+    const float error = std::fabs(stored_[i] - original_[i]) /
+                        std::max(std::fabs(steps_[i]), FLT_MIN);
+    worst = std::max(worst, std::bit_cast<uint32_t>(error) & 0x7fffffffu);
+  }
+  const auto value = std::bit_cast<float>(worst);
+  return std::isnan(value) ? std::numeric_limits<double>::infinity() : value;
+}
+
+int64_t RowPair::CountBad() const {
+  int64_t bad = 0;
+  for (int64_t i = 0; i < cols_; ++i) {
+    const double error = std::fabs(double{stored_[i]} - original_[i]);
+    bad += !(error <= limit_ * std::max(std::fabs(steps_[i]), FLT_MIN));
+  }
+  return bad;
+}
+
+Comparison Compare(const StoredConstant& constant, const Original& original,
+                   bool transposed) {
+  RowPair pair(constant, original, transposed);
+  Comparison result;
+  result.rows = pair.rows();
+  result.elements = pair.rows() * pair.cols();
+  for (int64_t row = 0; row < pair.rows(); ++row) {
+    pair.Load(row);
+    const double worst = pair.Worst();
+    result.worst = std::max(result.worst, worst);
+    if (worst <= kStepLimit) continue;
+    const int64_t bad = pair.CountBad();
+    if (bad == 0) continue;
+    result.bad += bad;
+    if (result.bad_rows++ == 0) result.first_bad_row = row;
+  }
+  return result;
+}
+
+bool MayBe(const StoredConstant& constant, const Original& original,
+           bool transposed) {
+  RowPair pair(constant, original, transposed);
+  for (const int64_t row : SampleRows(pair.rows(), kFewRows)) {
+    pair.Load(row);
+    if (pair.CountBad() > 0) return false;
+  }
+  return true;
+}
+
+std::vector<int64_t> SampleRows(int64_t rows, int64_t count) {
+  std::vector<int64_t> sample;
+  const int64_t n = std::min(rows, count);
+  for (int64_t i = 0; i < n; ++i) {
+    sample.push_back(n <= 1 ? 0 : i * (rows - 1) / (n - 1));
+  }
+  return sample;
+}
+
+}  // namespace verify_tflite
