@@ -34,8 +34,8 @@ RowPair::RowPair(const StoredConstant& constant, const Original& original,
       reader_(constant),
       rows_(constant.rows()),
       cols_(constant.cols()),
-      limit_(original.factor == 1 || reader_.quantised() ? kStepLimit
-                                                         : kScaledLimit),
+      limit_(original.folded() && !reader_.quantised() ? kScaledLimit
+                                                       : kStepLimit),
       stored_(cols_),
       original_(cols_),
       steps_(cols_) {}
@@ -50,6 +50,9 @@ void RowPair::Load(int64_t row) {
     Originals::Read(expected_, row, 0, cols_, original_.data());
   }
   reader_.Steps(row, original_.data(), steps_.data());
+  if (!expected_.computed_steps.empty()) {
+    steps_[0] = std::max(steps_[0], expected_.computed_steps[row]);
+  }
 }
 
 double RowPair::Worst() const {

@@ -17,13 +17,15 @@ namespace {
 // Rows looked at where all would take too long; enough for every figure here.
 constexpr int64_t kSampledRows = 512;
 // Most numbers of a difference whose rank is measured.
-constexpr int64_t kMostRankElements = int64_t{1} << 20;
+constexpr int64_t kMostRankElements = int64_t{1} << 18;
 // Rows of a table may be off by this many.
 constexpr int64_t kMostShift = 4;
 // A share of equal rows or columns from which on the rest is what differs.
 constexpr double kMostlyEqual = 0.5;
 // The estimate of a factor is itself off by a little.
 constexpr double kScaledStepLimit = 0.6;
+// Factors nearer to 1 are not told from it.
+constexpr double kLeastFactor = 0.002;
 // int8 with fewer values than that has less than int4.
 constexpr size_t kFewValues = 16;
 
@@ -70,10 +72,7 @@ class Diagnosis {
         pair_(constant, original, use.transposed) {}
 
   Difference Find() {
-    for (const int64_t row : SampleRows(pair_.rows(), kSampledRows)) {
-      pair_.Load(row);
-      sums_.Add(pair_);
-    }
+    ForSampledRows([&](int64_t) { sums_.Add(pair_); });
     difference_.correlation = sums_.correlation();
     difference_.size = sums_.relative();
     if (NotFinite() || Zero() || OtherTensor() || Heads() || Transposed() ||
@@ -92,9 +91,14 @@ class Diagnosis {
     return true;
   }
 
+  // The first row that is wrong among them.
   template <typename Work>
   void ForSampledRows(const Work& work) {
-    for (const int64_t row : SampleRows(pair_.rows(), kSampledRows)) {
+    std::vector<int64_t> rows = SampleRows(pair_.rows(), kSampledRows);
+    if (comparison_.first_bad_row >= 0) {
+      rows.push_back(comparison_.first_bad_row);
+    }
+    for (const int64_t row : rows) {
       pair_.Load(row);
       work(row);
     }
@@ -154,7 +158,7 @@ class Diagnosis {
   }
 
   bool IsRole(const Role& role) {
-    for (const Original& way : originals_.Of(role)) {
+    for (const Original& way : originals_.Plain(role)) {
       if (!Equals(way, use_.transposed)) continue;
       difference_.other = role;
       return Is(Fault::kOtherTensor, fmt::format("holds {}", Describe(role)));
@@ -173,7 +177,7 @@ class Diagnosis {
     const int64_t dim = originals_.checkpoint().config().head_dim;
     std::vector<Head> heads;
     for (const Part part : {Part::kQ, Part::kK, Part::kV}) {
-      const auto ways = originals_.Of({part, use_.role.layer, false});
+      const auto ways = originals_.Plain({part, use_.role.layer, false});
       if (ways.empty()) continue;
       const Rows& rows = ways[0].rows[0];
       for (int64_t h = 0; (h + 1) * dim <= rows.count; ++h) {
@@ -451,6 +455,10 @@ class Diagnosis {
       return false;
     }
     const bool constant = most <= 1.01 * least;
+    if (constant && std::fabs(most - 1) < kLeastFactor &&
+        std::fabs(least - 1) < kLeastFactor) {
+      return false;
+    }
     difference_.factor = constant ? (least + most) / 2 : 0;
     return Is(
         Fault::kScale,
@@ -597,7 +605,7 @@ std::optional<Role> FindByContent(const StoredConstant& constant,
     roles.push_back({Part::kGateUp, layer, false});
   }
   for (const Role& role : roles) {
-    for (const Original& way : originals.Of(role)) {
+    for (const Original& way : originals.Plain(role)) {
       for (const bool turned : {false, true}) {
         if (!SameShape(constant, way, turned) ||
             !MayBe(constant, way, turned) ||

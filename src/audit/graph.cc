@@ -25,7 +25,7 @@ namespace operator_code {
 constexpr size_t kOldBuiltinCode = 0, kBuiltinCode = 3;
 }
 namespace subgraph {
-constexpr size_t kTensors = 0, kOperators = 3;
+constexpr size_t kTensors = 0, kInputs = 1, kOperators = 3;
 }
 namespace tensor {
 constexpr size_t kShape = 0, kType = 1, kBuffer = 2, kName = 3,
@@ -41,8 +41,8 @@ namespace op {
 constexpr size_t kOpcodeIndex = 0, kInputs = 1, kOutputs = 2, kOptions = 4,
                  kOptions2Type = 11, kOptions2 = 12;
 constexpr uint8_t kCompositeOptions = 21;
-constexpr size_t kCompositeName = 0;  // of StableHLOCompositeOptions
-constexpr size_t kAdjointY = 1;       // of BatchMatMulOptions
+constexpr size_t kCompositeName = 0, kBody = 1;  // of StableHLOCompositeOptions
+constexpr size_t kAdjointY = 1;                  // of BatchMatMulOptions
 }  // namespace op
 namespace signature {
 constexpr size_t kInputs = 0, kOutputs = 1, kKey = 2, kSubgraph = 4;
@@ -163,6 +163,8 @@ class Reader {
     for (size_t i = 0; i < ops.size(); ++i) {
       graph.ops.push_back(ReadOp(ops[i], graph.tensors.size()));
     }
+    graph.input_tensors = ToVector(table.Scalars<int32_t>(subgraph::kInputs));
+    CheckTensors(graph.input_tensors, graph.tensors.size());
     Link(graph);
     return graph;
   }
@@ -183,6 +185,15 @@ class Reader {
     }
   }
 
+  // -1 is an optional one that is left out.
+  void CheckTensors(const std::vector<int32_t>& list, size_t count) const {
+    for (const int32_t t : list) {
+      if (t >= 0 && static_cast<size_t>(t) >= count) {
+        buffer_.Damaged(fmt::format("there is no tensor {}", t));
+      }
+    }
+  }
+
   GraphOp ReadOp(const FlatTable& table, size_t num_tensors) const {
     GraphOp result;
     const auto code = table.Scalar<uint32_t>(op::kOpcodeIndex, 0);
@@ -192,13 +203,8 @@ class Reader {
     result.code = codes_[code];
     result.inputs = ToVector(table.Scalars<int32_t>(op::kInputs));
     result.outputs = ToVector(table.Scalars<int32_t>(op::kOutputs));
-    for (const auto* list : {&result.inputs, &result.outputs}) {
-      for (const int32_t t : *list) {
-        if (t >= 0 && static_cast<size_t>(t) >= num_tensors) {
-          buffer_.Damaged(fmt::format("there is no tensor {}", t));
-        }
-      }
-    }
+    CheckTensors(result.inputs, num_tensors);
+    CheckTensors(result.outputs, num_tensors);
     if (result.code == kOpBatchMatmul) {
       if (const auto options = table.Table(op::kOptions)) {
         result.adjoint_y = options->Scalar<uint8_t>(op::kAdjointY, 0) != 0;
@@ -206,6 +212,7 @@ class Reader {
     }
     if (table.Scalar<uint8_t>(op::kOptions2Type, 0) == op::kCompositeOptions) {
       if (const auto options = table.Table(op::kOptions2)) {
+        result.body = options->Scalar<int32_t>(op::kBody, -1);
         result.composite =
             options->String(op::kCompositeName).substr(0, kMaxName);
       }

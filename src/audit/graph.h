@@ -53,6 +53,7 @@ struct StoredConstant {
 struct GraphOp {
   int32_t code = 0;             // of BuiltinOperator
   std::string composite;        // name, where it is one
+  int32_t body = -1;            // and the graph it stands for
   bool adjoint_y = false;       // BATCH_MATMUL's second operand is transposed
   std::vector<int32_t> inputs;  // tensors; -1: left out
   std::vector<int32_t> outputs;
@@ -70,7 +71,8 @@ using NamedTensor = std::pair<std::string, int32_t>;
 struct AuditedGraph {
   std::string signature;  // empty: part of a composite, not called itself
   std::vector<GraphTensor> tensors;
-  std::vector<GraphOp> ops;                  // in the order of execution
+  std::vector<GraphOp> ops;  // in the order of execution
+  std::vector<int32_t> input_tensors;
   std::vector<NamedTensor> inputs, outputs;  // by the signature's names
 };
 
@@ -90,7 +92,7 @@ inline constexpr int32_t kOpAdd = 0, kOpConcatenation = 2, kOpConv2d = 3,
                          kOpFullyConnected = 9, kOpMul = 18, kOpReshape = 22,
                          kOpGather = 36, kOpTranspose = 39, kOpSqueeze = 43,
                          kOpCast = 53, kOpExpandDims = 70, kOpBatchMatmul = 126,
-                         kOpComposite = 206;
+                         kOpBroadcastTo = 130, kOpComposite = 206;
 
 }  // namespace verify_tflite
 

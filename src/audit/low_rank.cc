@@ -87,17 +87,17 @@ LowRank MeasureRank(const std::vector<float>& values, int64_t rows,
   // D times k random vectors; the fixed seed makes results repeatable.
   std::mt19937 generator(1);
   std::normal_distribution<float> normal;
+  std::vector<float> random(cols * k);
+  for (float& x : random) x = normal(generator);
   Vectors range(k, std::vector<double>(rows));
-  std::vector<float> random(cols);
-  for (auto& column : range) {
-    for (float& x : random) x = normal(generator);
-    for (int64_t r = 0; r < rows; ++r) {
-      double sum = 0;
-      for (int64_t c = 0; c < cols; ++c) {
-        sum += double{values[r * cols + c]} * random[c];
-      }
-      column[r] = sum;
+  std::vector<double> sums(k);
+  for (int64_t r = 0; r < rows; ++r) {
+    std::fill(sums.begin(), sums.end(), 0.0);
+    for (int64_t c = 0; c < cols; ++c) {
+      const double value = values[r * cols + c];
+      for (int64_t i = 0; i < k; ++i) sums[i] += value * random[c * k + i];
     }
+    for (int64_t i = 0; i < k; ++i) range[i][r] = sums[i];
   }
   Orthonormalise(range);
 

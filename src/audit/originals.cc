@@ -1,7 +1,10 @@
 #include "audit/originals.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstring>
 #include <string_view>
 #include <utility>
@@ -150,7 +153,110 @@ void Originals::AddPart(const Role& role, const std::string& name,
   if (role.part == Part::kHead && !role.bias) has_head_ = true;
 }
 
+const Rows* Originals::Find(const Role& role) const {
+  const auto found = parts_.find(role);
+  return found == parts_.end() ? nullptr : &found->second;
+}
+
 std::vector<Original> Originals::Of(const Role& role) const {
+  std::vector<Original> ways = Plain(role);
+  AddScaled(role, ways);
+  AddNormFolded(role, ways);
+  return ways;
+}
+
+void Originals::AddScaled(const Role& role, std::vector<Original>& ways) const {
+  const ModelConfig& config = checkpoint_.config();
+  const size_t plain = ways.size();
+  const auto add = [&](double factor, const char* why) {
+    for (size_t i = 0; i < plain && factor != 1; ++i) {
+      Original way = ways[i];
+      way.factor = factor;
+      way.layout += fmt::format("{}times {:.6g}, {}",
+                                way.layout.empty() ? "" : ", ", factor, why);
+      ways.push_back(std::move(way));
+    }
+  };
+  const double scale = config.attention_scale;
+  if (scale > 0 && role.part == Part::kQ) add(scale, "the scale of attention");
+  if (scale > 0 && (role.part == Part::kQ || role.part == Part::kK)) {
+    add(std::sqrt(scale), "the root of attention's scale");
+  }
+  if (role.part == Part::kHead && config.logit_softcap) {
+    add(1 / *config.logit_softcap, "of soft-capping");
+  }
+  if (role.part == Part::kEmbedding) {
+    add(config.embedding_scale, "the embedding's scale");
+  }
+}
+
+void Originals::AddNormFolded(const Role& role,
+                              std::vector<Original>& ways) const {
+  const ModelConfig& config = checkpoint_.config();
+  Role norm{Part::kInputNorm, role.layer, false};
+  switch (role.part) {
+    case Part::kQ:
+    case Part::kK:
+    case Part::kV:
+    case Part::kQkv:
+      break;
+    case Part::kGate:
+    case Part::kUp:
+    case Part::kGateUp:
+      if (!config.phi_block) norm.part = Part::kMlpNorm;
+      break;
+    case Part::kHead:
+      norm = {Part::kFinalNorm, -1, false};
+      break;
+    default:
+      return;
+  }
+  const Rows* weight = Find(norm);
+  norm.bias = true;
+  const Rows* shift = Find(norm);
+  const size_t plain = ways.size();
+  if (!role.bias) {
+    for (size_t i = 0; i < plain; ++i) {
+      if (weight == nullptr || ways[i].cols() != weight->count) continue;
+      Original way = ways[i];
+      way.column_factor = weight;
+      way.column_offset = config.norm_adds_one ? 1 : 0;
+      way.layout += way.layout.empty() ? "times the norm's weight"
+                                       : ", times the norm's weight";
+      ways.push_back(std::move(way));
+    }
+    return;
+  }
+  // W (n + shift) + b = W n + (W shift + b)
+  if (shift == nullptr) return;
+  const std::vector<Original> matrices = Plain({role.part, role.layer, false});
+  std::vector<float> shifts(shift->count), row(shift->count);
+  ToFloats(*shift->tensor, shift->first, shift->count, shifts.data());
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    if (matrices[i].cols() != shift->count) continue;
+    Original way = i < plain ? ways[i] : matrices[i];
+    const bool has_bias = i < plain;
+    way.layout +=
+        way.layout.empty() ? "with the norm's bias" : ", with the norm's bias";
+    for (int64_t r = 0; r < matrices[i].num_rows(); ++r) {
+      float bias = 0;
+      if (has_bias) Read(ways[i], r, 0, 1, &bias);
+      Read(matrices[i], r, 0, shift->count, row.data());
+      double sum = bias, size = std::fabs(bias);
+      for (int64_t c = 0; c < shift->count; ++c) {
+        const double product = double{row[c]} * shifts[c];
+        sum += product;
+        size += std::fabs(product);
+      }
+      way.computed.push_back(static_cast<float>(sum));
+      way.computed_steps.push_back(static_cast<float>(size * 0x1p-22));
+    }
+    for (Rows& rows : way.rows) rows.cols = 1;
+    ways.push_back(std::move(way));
+  }
+}
+
+std::vector<Original> Originals::Plain(const Role& role) const {
   const ModelConfig& config = checkpoint_.config();
   const auto part = [&](Part p) -> const Rows* {
     const auto found = parts_.find({p, role.layer, role.bias});
@@ -191,17 +297,16 @@ std::vector<Original> Originals::Of(const Role& role) const {
     original.layout = "1 + w";
     original.offset = 1;
   }
-  ways.push_back(original);
-  if (role.part == Part::kEmbedding && config.embedding_scale != 1) {
-    original.layout = "scaled";
-    original.factor = config.embedding_scale;
-    ways.push_back(original);
-  }
+  ways.push_back(std::move(original));
   return ways;
 }
 
 void Originals::Read(const Original& original, int64_t row, int64_t first,
                      int64_t count, float* out) {
+  if (!original.computed.empty()) {
+    out[0] = original.computed[row];
+    return;
+  }
   for (const Rows& part : original.rows) {
     if (row >= part.count) {
       row -= part.count;
@@ -212,6 +317,15 @@ void Originals::Read(const Original& original, int64_t row, int64_t first,
       for (int64_t i = 0; i < count; ++i) {
         out[i] = static_cast<float>(
             original.offset + original.factor * static_cast<double>(out[i]));
+      }
+    }
+    if (original.column_factor != nullptr) {
+      const Rows& norm = *original.column_factor;
+      for (int64_t i = 0; i < count; ++i) {
+        float weight = 0;
+        ToFloats(*norm.tensor, norm.first + first + i, 1, &weight);
+        out[i] = static_cast<float>((original.column_offset + weight) *
+                                    static_cast<double>(out[i]));
       }
     }
     return;

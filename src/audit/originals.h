@@ -27,7 +27,16 @@ struct Original {
   std::vector<Rows> rows;
   double offset = 0;  // what a norm's weight is stored with: 1 + w
   double factor = 1;
+  // Of each column: the weight of a norm that was folded into the matrix behind
+  // it, plus column_offset.
+  const Rows* column_factor = nullptr;
+  double column_offset = 0;
+  // Where not empty, the values themselves, and how far rounding in the order
+  // of someone else's sums may take them from these.
+  std::vector<float> computed = {}, computed_steps = {};
   int64_t num_rows() const;
+  // Rounded more than once, before it was stored.
+  bool folded() const { return factor != 1 || column_factor != nullptr; }
   int64_t cols() const { return rows.empty() ? 0 : rows.front().cols; }
 };
 
@@ -38,8 +47,13 @@ class Originals {
   explicit Originals(const Checkpoint& checkpoint);
 
   // All ways to store what `role` needs, the usual one first; empty where the
-  // checkpoint has no such tensor. `rows` as the constant has them.
+  // checkpoint has no such tensor. Beside the tensor itself these are what
+  // converters fold into it: the scale of attention into q (its root into q and
+  // k), that of soft-capping into the head, the weights of a norm into the
+  // product behind it.
   std::vector<Original> Of(const Role& role) const;
+  // Without what is folded in, which takes time to work out.
+  std::vector<Original> Plain(const Role& role) const;
 
   // Everything there is, for searches by content.
   const std::map<Role, Rows>& all() const { return parts_; }
@@ -54,6 +68,10 @@ class Originals {
                    int64_t count, float* out);
 
  private:
+  void AddScaled(const Role& role, std::vector<Original>& ways) const;
+  void AddNormFolded(const Role& role, std::vector<Original>& ways) const;
+  const Rows* Find(const Role& role) const;
+
   void Add(const std::string& name, const TensorView& tensor);
   void AddPart(const Role& role, const std::string& name,
                const TensorView& tensor, int64_t first, int64_t count);

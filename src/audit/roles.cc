@@ -42,8 +42,9 @@ struct Layer {
 // The roles of one signature's graph.
 class GraphRoles {
  public:
-  GraphRoles(const AuditedGraph& graph, int64_t head_dim)
-      : graph_(graph), head_dim_(head_dim) {}
+  GraphRoles(const AuditedFile& file, const AuditedGraph& graph,
+             int64_t head_dim)
+      : file_(file), graph_(graph), head_dim_(head_dim) {}
 
   // Why not, where the graph is not of the form known.
   std::optional<std::string> Find(int64_t num_layers, Roles& roles) {
@@ -345,8 +346,11 @@ class GraphRoles {
   void AddProduct(int32_t index, Role role) {
     const GraphOp& op = graph_.ops[index];
     Add(WeightOf(index), role, op.code == kOpBatchMatmul && !op.adjoint_y);
+    roles_->uses.back().operand = true;
     role.bias = true;
-    if (op.inputs.size() > 2) AddVector(op.inputs[2], role, false);
+    if (op.inputs.size() > 2 && AddVector(op.inputs[2], role, false)) {
+      roles_->uses.back().operand = true;
+    }
     // Some add it by an operator of its own.
     for (const GraphOp& add : graph_.ops) {
       if (add.code != kOpAdd || add.inputs.size() != 2) continue;
@@ -359,10 +363,11 @@ class GraphRoles {
     }
   }
 
-  void AddVector(int32_t tensor, const Role& role, bool composite) {
+  bool AddVector(int32_t tensor, const Role& role, bool composite) {
     const int32_t constant = ConstantOf(tensor);
-    if (constant < 0 || TensorAt(Root(tensor)).shape.empty()) return;
+    if (constant < 0 || TensorAt(Root(tensor)).shape.empty()) return false;
     Add(constant, role, false, composite);
+    return true;
   }
 
   // Norms: vectors that scale, or are added to, what products gave.
@@ -382,10 +387,35 @@ class GraphRoles {
         const bool bias = op.code == kOpAdd || (composite && side == 2);
         const auto role = NormAt(other, op.outputs[0], bias);
         if (role && IsVector(op.inputs[side], other)) {
-          AddVector(op.inputs[side], *role, composite);
+          AddVector(op.inputs[side], *role, composite && !OnlyScales(op, side));
         }
       }
     }
+  }
+
+  // Whether the composite's body does nothing but multiply with that input.
+  bool OnlyScales(const GraphOp& op, size_t input) const {
+    if (op.body < 0 || static_cast<size_t>(op.body) >= file_.graphs.size()) {
+      return false;
+    }
+    const AuditedGraph& body = file_.graphs[op.body];
+    if (input >= body.input_tensors.size() || body.input_tensors[input] < 0) {
+      return false;
+    }
+    std::set<int32_t> seen;
+    std::vector<int32_t> open = {body.input_tensors[input]};
+    while (!open.empty()) {
+      const int32_t t = open.back();
+      open.pop_back();
+      if (t < 0 || !seen.insert(t).second) continue;
+      for (const int32_t consumer : body.tensors[t].consumers) {
+        const GraphOp& next = body.ops[consumer];
+        if (next.code == kOpMul) continue;
+        if (!PassesOn(next) && next.code != kOpBroadcastTo) return false;
+        open.insert(open.end(), next.outputs.begin(), next.outputs.end());
+      }
+    }
+    return true;
   }
 
   // As wide as what it scales.
@@ -481,6 +511,7 @@ class GraphRoles {
         {constant, role, graph_.signature, transposed, composite});
   }
 
+  const AuditedFile& file_;
   const AuditedGraph& graph_;
   int64_t head_dim_;
   Roles* roles_ = nullptr;
@@ -552,7 +583,7 @@ Roles FindRoles(const AuditedFile& file, int64_t num_layers, int64_t head_dim) {
   Roles roles;
   for (const AuditedGraph& graph : file.graphs) {
     if (graph.signature.empty()) continue;
-    GraphRoles finder(graph, head_dim);
+    GraphRoles finder(file, graph, head_dim);
     if (!HasCaches(graph)) {
       finder.set_roles(roles);
       finder.FindEmbedding();

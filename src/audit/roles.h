@@ -40,13 +40,15 @@ struct Role {
 };
 std::string Describe(const Role& role);  // "layer 2 gate", "LM head"
 
-// One use of a constant.
+// One use of a constant. A norm's composite counts as plain where its body
+// multiplies with the constant and nothing else.
 struct RoleUse {
   int32_t constant = 0;
   Role role;
   std::string signature;
   bool transposed = false;  // [in, out] instead of [out, in]
-  bool composite = false;   // read by a composite, not by a plain operator
+  bool composite = false;   // read by a composite that may do more than scale
+  bool operand = false;     // of a product: its matrix or its bias
   bool operator==(const RoleUse&) const = default;
 };
 

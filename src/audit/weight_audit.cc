@@ -48,8 +48,13 @@ std::vector<std::string> TensorsOf(const Original& original) {
       names.push_back(rows.name);
     }
   }
+  if (original.column_factor != nullptr) {
+    names.push_back(original.column_factor->name);
+  }
   return names;
 }
+
+bool IsVector(const StoredConstant& constant) { return constant.cols() == 1; }
 
 std::string LayoutOf(const Original& original, bool transposed) {
   if (!transposed) return original.layout;
@@ -89,6 +94,12 @@ class Auditor {
     std::map<std::pair<int32_t, Role>, size_t> known;
     std::set<int32_t> named;
     for (const RoleUse& use : roles.uses) {
+      // A vector that the model multiplies or adds, where this family has none:
+      // part of the computation, nothing to compare with.
+      if (IsVector(file.constants[use.constant]) &&
+          originals_.Of(use.role).empty() && !use.operand) {
+        continue;
+      }
       named.insert(use.constant);
       const auto [entry, is_new] =
           known.try_emplace({use.constant, use.role}, jobs_.size());
@@ -258,7 +269,7 @@ class Auditor {
     }
     match.status = Status::kByContent;
     match.role = *role;
-    const std::vector<Original> ways = originals_.Of(*role);
+    const std::vector<Original> ways = originals_.Plain(*role);
     match.tensors = TensorsOf(ways[0]);
     match.layout = transposed ? "transposed" : "";
     match.worst = Compare(constant, ways[0], transposed).worst;
