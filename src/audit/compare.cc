@@ -11,6 +11,8 @@ namespace {
 
 // Rows that MayBe looks at.
 constexpr int64_t kFewRows = 8;
+// And Distance: all of most vectors.
+constexpr int64_t kDistanceRows = 64;
 
 // Scaled originals are rounded twice: once by whoever scaled them.
 constexpr double kScaledLimit = 2;
@@ -104,6 +106,23 @@ bool MayBe(const StoredConstant& constant, const Original& original,
     if (pair.CountBad() > 0) return false;
   }
   return true;
+}
+
+double Distance(const StoredConstant& constant, const Original& original,
+                bool transposed) {
+  RowPair pair(constant, original, transposed);
+  double difference = 0, size = 0;
+  for (const int64_t row : SampleRows(pair.rows(), kDistanceRows)) {
+    pair.Load(row);
+    for (int64_t i = 0; i < pair.cols(); ++i) {
+      const double d = double{pair.stored()[i]} - pair.original()[i];
+      difference += d * d;
+      size += double{pair.original()[i]} * pair.original()[i];
+    }
+  }
+  const double distance = difference / std::max(size, 1e-300);
+  return std::isfinite(distance) ? distance
+                                 : std::numeric_limits<double>::infinity();
 }
 
 std::vector<int64_t> SampleRows(int64_t rows, int64_t count) {

@@ -67,6 +67,11 @@ Comparison Compare(const StoredConstant& constant, const Original& original,
 bool MayBe(const StoredConstant& constant, const Original& original,
            bool transposed);
 
+// |dequantised - original|^2 over some rows, relative to |original|^2: which of
+// several originals is the nearest. Infinity with NaNs.
+double Distance(const StoredConstant& constant, const Original& original,
+                bool transposed);
+
 // At most `count` rows, evenly over `rows`, first and last among them.
 std::vector<int64_t> SampleRows(int64_t rows, int64_t count);
 

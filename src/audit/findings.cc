@@ -217,6 +217,13 @@ class Judgement {
   }
 
   void Heads() {
+    // The product behind reads heads in the order in which they are.
+    std::set<int32_t> layers;
+    for (const WeightMatch* match : open_) {
+      if (match->difference->fault == Fault::kHeadOrder) {
+        layers.insert(match->role.layer);
+      }
+    }
     const char* cause = "the rows of q, k and v were fused in another order";
     const char* check = "check how the conversion fuses or permutes q, k and v";
     Add("qk-swapped", Outcome::kBroken,
@@ -228,7 +235,13 @@ class Judgement {
     Add("kv-layout", Outcome::kBroken,
         "Attention heads are in another order, so that queries meet the wrong "
         "keys.",
-        Take(Fault::kHeadOrder), cause, check);
+        Take([&](const WeightMatch& match) {
+          return match.difference->fault == Fault::kHeadOrder ||
+                 (match.role.part == Part::kO && !match.role.bias &&
+                  match.difference->fault == Fault::kPartly &&
+                  layers.count(match.role.layer) > 0);
+        }),
+        cause, check);
     Add("rope-interleaved", Outcome::kBroken,
         "q and k have their rows in the order of Meta's checkpoints, but the "
         "file's RoPE turns halves.",
@@ -294,6 +307,16 @@ class Judgement {
         "error of quantisation.",
         Take(Fault::kRounding), "the quantiser truncates",
         "quantise again, rounding to the nearest");
+    // 1 / cap is folded into the head, and cap multiplies the capped logits.
+    const Matches capped = Take([&](const WeightMatch& match) {
+      return match.difference->fault == Fault::kScale &&
+             match.role.part == Part::kHead && audit_.logit_softcap;
+    });
+    Add("soft-capping", Outcome::kBroken,
+        fmt::format("The LM head is scaled for soft-capping of logits other "
+                    "than the checkpoint's, at {:g}.",
+                    audit_.logit_softcap.value_or(0)),
+        capped, "", "convert with final_logit_softcapping of config.json");
     const Matches small = Take([](const WeightMatch& match) {
       return match.difference->fault == Fault::kScale &&
              match.difference->factor > 0 &&
@@ -318,8 +341,19 @@ class Judgement {
     const auto take = [&](const std::function<bool(const Role&)>& what) {
       return Take([&](const WeightMatch& match) { return what(match.role); });
     };
+    // One table may be both.
+    std::set<std::string> tables;
+    for (const WeightMatch* match : open_) {
+      if (match->role.part == Part::kEmbedding && !audit_.own_head) {
+        tables.insert(match->difference->text);
+      }
+    }
     Add("embedding", Outcome::kBroken, "The embedding is not the checkpoint's.",
-        take([](const Role& role) { return role.part == Part::kEmbedding; }),
+        Take([&](const WeightMatch& match) {
+          return match.role.part == Part::kEmbedding ||
+                 (match.role.part == Part::kHead && !match.role.bias &&
+                  tables.count(match.difference->text) > 0);
+        }),
         "", "check the vocabulary and added tokens of the conversion");
     Add("lm-head", Outcome::kBroken, "The LM head is not the checkpoint's.",
         take([](const Role& role) { return role.part == Part::kHead; }), "",

@@ -325,35 +325,33 @@ class Reader {
                   StoredConstant& constant) const {
     const auto blocks = q.Table(quantization::kDetails);
     if (!blocks) buffer_.Damaged("blockwise quantisation without details");
-    const auto index = blocks->Scalar<int32_t>(quantization::kScales, -1);
+    const auto index = blocks->Scalar<int32_t>(quantization::kScales, 0);
     const auto size = blocks->Scalar<int32_t>(quantization::kBlockSize, 0);
-    const int64_t elements = constant.elements();
-    if (index < 0 || static_cast<size_t>(index) >= tensors.size() ||
-        size <= 0 || constant.shape.empty() ||
-        constant.shape.back() % size != 0) {
-      buffer_.Damaged(
-          fmt::format("blocks of {} with scales in tensor {}", size, index));
-    }
-    // Absent, or 0 by default, which is no tensor of zero points.
-    if (blocks->Scalar<int32_t>(quantization::kZeroPoints, -1) > 0) {
-      constant.type = StoredType::kOther;
-      constant.type_name += " in blocks with zero points";
-      return;
+    if (index < 0 || static_cast<size_t>(index) >= tensors.size()) {
+      buffer_.Damaged(fmt::format("there is no tensor {}", index));
     }
     const FlatTable scales = tensors[static_cast<size_t>(index)];
     const TypeInfo type = InfoOf(scales.Scalar<int8_t>(tensor::kType, 0));
     const bool half = type.type == StoredType::kFloat16;
-    constant.block_scales = DataOf(scales);
-    if ((!half && type.type != StoredType::kFloat32) ||
-        static_cast<int64_t>(constant.block_scales.size()) !=
-            elements / size * (half ? 2 : 4)) {
-      buffer_.Damaged(fmt::format("{} bytes of scales for {} blocks",
-                                  constant.block_scales.size(),
-                                  elements / size));
+    const std::span<const std::byte> data = DataOf(scales);
+    constant.type_name += fmt::format(" in blocks of {}", size);
+    const bool whole_blocks = size > 0 && !constant.shape.empty() &&
+                              constant.shape.back() % size == 0;
+    // A tensor of zero points; 0 is none.
+    const bool zeros =
+        blocks->Scalar<int32_t>(quantization::kZeroPoints, 0) > 0;
+    if (!whole_blocks || zeros ||
+        (!half && type.type != StoredType::kFloat32) ||
+        static_cast<int64_t>(data.size()) !=
+            constant.elements() / size * (half ? 2 : 4)) {
+      constant.type = StoredType::kOther;
+      constant.type_name +=
+          zeros ? " with zero points" : " without their scales";
+      return;
     }
+    constant.block_scales = data;
     constant.half_block_scales = half;
     constant.block_size = size;
-    constant.type_name += fmt::format(" in blocks of {}", size);
   }
 
   void ReadSignatures() {

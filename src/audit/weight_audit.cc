@@ -23,6 +23,8 @@ namespace {
 // if it is read by a product or a lookup.
 using Status = WeightMatch::Status;
 
+constexpr double kMuchNearer = 0.25;  // of squares
+
 // One use of one constant, or one constant without a use.
 struct Job {
   const StoredConstant* constant = nullptr;
@@ -70,6 +72,7 @@ class Auditor {
     const ModelConfig& config = originals_.checkpoint().config();
     audit_.layers = config.num_layers;
     audit_.own_head = originals_.has_head();
+    audit_.logit_softcap = config.logit_softcap;
     for (const AuditInput& input : inputs) {
       files_.push_back(ReadAuditedFile(input.bytes, input.what));
     }
@@ -187,14 +190,26 @@ class Auditor {
     }
     const Original* nearest = nullptr;
     Comparison best;
+    double distance = 0;
     for (const Original& way : ways) {
       if (!SameShape(constant, way, use.transposed)) continue;
-      const Comparison comparison = Compare(constant, way, use.transposed);
-      if (nearest == nullptr || comparison.bad < best.bad) {
-        nearest = &way;
-        best = comparison;
+      if (MayBe(constant, way, use.transposed)) {
+        best = Compare(constant, way, use.transposed);
+        nearest = best.ok() ? &way : nullptr;
+        if (best.ok()) break;
       }
-      if (best.ok()) break;
+    }
+    for (const Original& way : ways) {
+      if (best.ok() || !SameShape(constant, way, use.transposed)) continue;
+      const double other = Distance(constant, way, use.transposed);
+      // What a fault leaves may be a little nearer to a rarer way by luck.
+      if (nearest == nullptr || other < kMuchNearer * distance) {
+        distance = other;
+        nearest = &way;
+      }
+    }
+    if (nearest != nullptr && !best.ok()) {
+      best = Compare(constant, *nearest, use.transposed);
     }
     if (nearest == nullptr) {
       match.reason = fmt::format("has the shape {}, the checkpoint's {}",

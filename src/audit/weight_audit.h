@@ -65,6 +65,7 @@ struct WeightAudit {
   double worst = 0;  // of what is verified, in steps
   int64_t layers = 0;
   bool own_head = false;  // the checkpoint has an LM head beside the embedding
+  std::optional<double> logit_softcap;  // of the checkpoint's config.json
 };
 
 // One .tflite or one TFLite section of a bundle.
