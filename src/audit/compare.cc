@@ -17,6 +17,46 @@ constexpr int64_t kDistanceRows = 64;
 // Scaled originals are rounded twice: once by whoever scaled them.
 constexpr double kScaledLimit = 2;
 
+// Lets go of what was read, a few megabytes at a time.
+class Dropper {
+ public:
+  Dropper(const StoredConstant& constant, const Original& original,
+          bool transposed, bool drop)
+      : constant_(constant) {
+    const int64_t rows = constant.rows();
+    if (!drop || rows == 0 || transposed) return;
+    row_bytes_ = static_cast<int64_t>(constant.data.size()) / rows;
+    rows_at_once_ = kBytesAtOnce / std::max<int64_t>(row_bytes_, 1);
+    // Rows of one tensor in their order, but for fused ones, which are small.
+    if (original.rows.size() == 1 && original.rows[0].tensor->file != nullptr) {
+      original_ = &original.rows[0];
+    }
+  }
+
+  void RowDone(int64_t row) {
+    if (row_bytes_ == 0 || row + 1 - first_ < rows_at_once_) return;
+    const int64_t count = row + 1 - first_;
+    DropPages(constant_.data.subspan(first_ * row_bytes_, count * row_bytes_));
+    if (original_ != nullptr) {
+      const TensorView& tensor = *original_->tensor;
+      const auto bytes =
+          original_->cols * static_cast<int64_t>(SizeOf(tensor.dtype));
+      DropPages(tensor.data.subspan((original_->first + first_) * bytes,
+                                    count * bytes));
+    }
+    first_ = row + 1;
+  }
+
+ private:
+  static constexpr int64_t kBytesAtOnce = int64_t{4} << 20;
+
+  const StoredConstant& constant_;
+  const Rows* original_ = nullptr;
+  int64_t row_bytes_ = 0;  // 0: keep all
+  int64_t rows_at_once_ = 0;
+  int64_t first_ = 0;  // row
+};
+
 }  // namespace
 
 bool SameShape(const StoredConstant& constant, const Original& original,
@@ -80,13 +120,15 @@ int64_t RowPair::CountBad() const {
 }
 
 Comparison Compare(const StoredConstant& constant, const Original& original,
-                   bool transposed) {
+                   bool transposed, bool drop) {
   RowPair pair(constant, original, transposed);
+  Dropper dropper(constant, original, transposed, drop);
   Comparison result;
   result.rows = pair.rows();
   result.elements = pair.rows() * pair.cols();
   for (int64_t row = 0; row < pair.rows(); ++row) {
     pair.Load(row);
+    dropper.RowDone(row);
     const double worst = pair.Worst();
     result.worst = std::max(result.worst, worst);
     if (worst <= kStepLimit) continue;

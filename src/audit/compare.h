@@ -59,9 +59,11 @@ class RowPair {
   std::vector<float> stored_, original_, steps_;
 };
 
-// All of it. The two must have the same shape.
+// All of it. The two must have the same shape. `drop`: the constant's bytes are
+// pages of a file, mapped and unchanged, and are let go of after reading, as
+// the original's are.
 Comparison Compare(const StoredConstant& constant, const Original& original,
-                   bool transposed);
+                   bool transposed, bool drop = false);
 
 // Some rows alone, evenly over the whole: cheap, to rule out.
 bool MayBe(const StoredConstant& constant, const Original& original,

@@ -1,5 +1,8 @@
 #include "audit/stored.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -53,7 +56,45 @@ void BFloatsToFloats(const std::byte* data, int64_t count, float* out) {
   }
 }
 
+// Both numbers of a byte, for all bytes.
+const std::vector<std::array<float, 2>>& Nibbles() {
+  static const auto table = [] {
+    std::vector<std::array<float, 2>> values(256);
+    for (int i = 0; i < 256; ++i) {
+      const int low = i & 15, high = i >> 4;
+      values[i] = {static_cast<float>(low < 8 ? low : low - 16),
+                   static_cast<float>(high < 8 ? high : high - 16)};
+    }
+    return values;
+  }();
+  return table;
+}
+
+// The low nibble comes first.
+void ReadInt4(const std::byte* data, int64_t first, int64_t count, float* out) {
+  const auto* table = Nibbles().data();
+  int64_t i = 0;
+  if (first % 2 != 0 && count > 0) {
+    out[i++] = table[Load<uint8_t>(data, first / 2)][1];
+  }
+  for (; i + 2 <= count; i += 2) {
+    std::memcpy(out + i, &table[Load<uint8_t>(data, (first + i) / 2)],
+                2 * sizeof(float));
+  }
+  if (i < count) out[i] = table[Load<uint8_t>(data, (first + i) / 2)][0];
+}
+
 }  // namespace
+
+void DropPages(std::span<const std::byte> bytes) {
+  static const auto kPage = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  auto begin = reinterpret_cast<uintptr_t>(bytes.data());
+  const uintptr_t end = (begin + bytes.size()) / kPage * kPage;
+  begin = (begin + kPage - 1) / kPage * kPage;
+  if (begin < end) {
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  }
+}
 
 void ToFloats(const TensorView& tensor, int64_t first, int64_t count,
               float* out) {
@@ -124,12 +165,7 @@ void StoredReader::ReadStored(int64_t row, float* out) const {
       }
       break;
     case StoredType::kInt4:
-      for (int64_t i = 0; i < cols_; ++i) {
-        const int64_t at = first + i;
-        const auto byte = Load<uint8_t>(data, at / 2);
-        const int nibble = at % 2 == 0 ? byte & 15 : byte >> 4;
-        out[i] = static_cast<float>(nibble < 8 ? nibble : nibble - 16);
-      }
+      ReadInt4(data, first, cols_, out);
       break;
     case StoredType::kInt2:
       for (int64_t i = 0; i < cols_; ++i) {

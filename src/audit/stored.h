@@ -2,7 +2,9 @@
 #ifndef VERIFY_TFLITE_AUDIT_STORED_H_
 #define VERIFY_TFLITE_AUDIT_STORED_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "audit/graph.h"
@@ -13,6 +15,11 @@ namespace verify_tflite {
 // `count` elements of a checkpoint's tensor from element `first` on.
 void ToFloats(const TensorView& tensor, int64_t first, int64_t count,
               float* out);
+
+// Lets go of the whole pages of a file's mapping in `bytes`: what only one pass
+// reads need not stay in the program's memory. Not for memory that was written
+// to, which would be lost.
+void DropPages(std::span<const std::byte> bytes);
 
 // Reads a constant row by row. One for each thread.
 class StoredReader {

@@ -1,8 +1,6 @@
 #include "audit/weight_audit.h"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -31,17 +29,6 @@ struct Job {
   std::optional<RoleUse> use;
   std::vector<std::string> signatures;
 };
-
-// Pages that only one pass reads need not count as the program's memory.
-void Drop(std::span<const std::byte> bytes) {
-  static const auto kPage = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  auto begin = reinterpret_cast<uintptr_t>(bytes.data());
-  const uintptr_t end = (begin + bytes.size()) / kPage * kPage;
-  begin = (begin + kPage - 1) / kPage * kPage;
-  if (begin < end) {
-    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
-  }
-}
 
 std::vector<std::string> TensorsOf(const Original& original) {
   std::vector<std::string> names;
@@ -168,15 +155,15 @@ class Auditor {
     match.signatures = job.signatures;
     if (job.use) {
       match.role = job.use->role;
-      MatchUse(job, match);
+      MatchUse(job, drop, match);
     } else {
       MatchContent(*job.constant, match);
     }
-    if (drop) Drop(job.constant->data);
+    if (drop) DropPages(job.constant->data);
     return match;
   }
 
-  void MatchUse(const Job& job, WeightMatch& match) const {
+  void MatchUse(const Job& job, bool drop, WeightMatch& match) const {
     const StoredConstant& constant = *job.constant;
     const RoleUse& use = *job.use;
     const std::vector<Original> ways = originals_.Of(use.role);
@@ -194,7 +181,7 @@ class Auditor {
     for (const Original& way : ways) {
       if (!SameShape(constant, way, use.transposed)) continue;
       if (MayBe(constant, way, use.transposed)) {
-        best = Compare(constant, way, use.transposed);
+        best = Compare(constant, way, use.transposed, drop);
         nearest = best.ok() ? &way : nullptr;
         if (best.ok()) break;
       }
@@ -209,7 +196,7 @@ class Auditor {
       }
     }
     if (nearest != nullptr && !best.ok()) {
-      best = Compare(constant, *nearest, use.transposed);
+      best = Compare(constant, *nearest, use.transposed, drop);
     }
     if (nearest == nullptr) {
       match.reason = fmt::format("has the shape {}, the checkpoint's {}",
@@ -229,7 +216,7 @@ class Auditor {
       Settle(use, match);
     }
     for (const Rows& rows : nearest->rows) {
-      if (rows.tensor->file != nullptr) Drop(rows.tensor->data);
+      if (rows.tensor->file != nullptr) DropPages(rows.tensor->data);
     }
   }
 
