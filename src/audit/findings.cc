@@ -1,4 +1,5 @@
-// What the differences of an audit mean together.
+#include "audit/findings.h"
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -6,8 +7,6 @@
 #include <cmath>
 #include <functional>
 #include <set>
-
-#include "audit/weight_audit.h"
 
 namespace verify_tflite {
 namespace {

@@ -315,19 +315,22 @@ class Auditor {
   }
 
   void Count() {
-    std::map<const StoredConstant*, bool> verified;
+    // The worst of a constant's uses.
+    std::map<const StoredConstant*, Status> constants;
     for (size_t i = 0; i < jobs_.size(); ++i) {
       const WeightMatch& match = audit_.matches[i];
-      const bool ok = match.status == Status::kVerified ||
-                      match.status == Status::kByContent;
-      const auto [entry, is_new] = verified.try_emplace(jobs_[i].constant, ok);
-      entry->second &= ok;
-      if (ok) audit_.worst = std::max(audit_.worst, match.worst);
+      const bool bad = match.status == Status::kDiffers ||
+                       match.status == Status::kNotCovered;
+      const auto [entry, is_new] =
+          constants.try_emplace(jobs_[i].constant, match.status);
+      if (bad) entry->second = match.status;
+      if (!bad) audit_.worst = std::max(audit_.worst, match.worst);
     }
-    for (const auto& [constant, ok] : verified) {
+    for (const auto& [constant, status] : constants) {
       const auto bytes = static_cast<int64_t>(constant->data.size());
       audit_.weight_bytes += bytes;
-      if (ok) audit_.verified_bytes += bytes;
+      if (status == Status::kVerified) audit_.verified_bytes += bytes;
+      if (status == Status::kByContent) audit_.by_content_bytes += bytes;
     }
   }
 

@@ -14,7 +14,6 @@
 #include "audit/diagnose.h"
 #include "audit/roles.h"
 #include "checkpoint/checkpoint.h"
-#include "verify/verification.h"
 
 namespace verify_tflite {
 
@@ -62,7 +61,8 @@ struct WeightAudit {
   // every use is verified.
   int64_t weight_bytes = 0;
   int64_t verified_bytes = 0;
-  double worst = 0;  // of what is verified, in steps
+  int64_t by_content_bytes = 0;  // are the checkpoint's, but where is unknown
+  double worst = 0;              // of what is verified, in steps
   int64_t layers = 0;
   bool own_head = false;  // the checkpoint has an LM head beside the embedding
   std::optional<double> logit_softcap;  // of the checkpoint's config.json
@@ -81,10 +81,6 @@ struct AuditInput {
 // a file is damaged. At most two threads.
 WeightAudit AuditWeights(std::span<const AuditInput> inputs,
                          const Checkpoint& checkpoint, int num_threads);
-
-// What is wrong, the gravest first. Nothing where every weight is verified or
-// was not covered.
-std::vector<Finding> FindingsOf(const WeightAudit& audit);
 
 }  // namespace verify_tflite
 

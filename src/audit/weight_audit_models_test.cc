@@ -8,6 +8,7 @@
 #include <cstring>
 #include <functional>
 
+#include "audit/findings.h"
 #include "audit/weight_audit.h"
 #include "base/error.h"
 #include "base/testing.h"

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "audit/findings.h"
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/utf8.h"
@@ -64,10 +65,18 @@ Inputs OpenInputs(const std::string& path) {
   return inputs;
 }
 
-bool Take(std::string_view argument, std::string_view flag,
+// "--flag=value" or "--flag value"; moves `i` to the last argument taken.
+bool Take(std::string_view flag, int argc, const char* const* argv, int& i,
           std::string& value) {
-  if (!argument.starts_with(flag)) return false;
-  value = argument.substr(flag.size());
+  const std::string_view argument = argv[i];
+  if (argument == flag) {
+    if (i + 1 == argc) throw Error("{}: the value is missing", flag);
+    value = argv[++i];
+  } else if (argument.starts_with(flag) && argument[flag.size()] == '=') {
+    value = argument.substr(flag.size() + 1);
+  } else {
+    return false;
+  }
   if (value.empty()) throw Error("{}: the value is empty", flag);
   return true;
 }
@@ -102,10 +111,11 @@ std::optional<WeightsFlags> ParseWeightsFlags(int argc,
     if (argument == "--help" || argument == "-h") return std::nullopt;
     if (argument == "--json") {
       flags.json = true;
-    } else if (Take(argument, "--json=", flags.json_path)) {
+    } else if (Take("--json", argc, argv, i, flags.json_path)) {
       flags.json = true;
-    } else if (!Take(argument, "--tflite_path=", flags.tflite_path) &&
-               !Take(argument, "--checkpoint_path=", flags.checkpoint_path)) {
+    } else if (!Take("--tflite_path", argc, argv, i, flags.tflite_path) &&
+               !Take("--checkpoint_path", argc, argv, i,
+                     flags.checkpoint_path)) {
       throw Error("{}: unknown (verify_tflite weights --help explains it)",
                   Quote(argument));
     }

@@ -133,9 +133,10 @@ std::string Verdict(const WeightReport& report) {
           audit.weight_bytes, audit.worst);
     case Outcome::kNotChecked:
       return fmt::format(
-          "NOT CHECKED: {:g} % of the weights' bytes are the "
-          "checkpoint's; the rest was not covered",
-          share);
+          "NOT CHECKED: {:g} % of the weights' bytes are the checkpoint's, in "
+          "their place; {:g} % are the checkpoint's, but what for is not "
+          "known; the rest was not covered",
+          share, Share(audit.by_content_bytes, audit.weight_bytes));
     default:
       return fmt::format(
           "FAIL: {} ({:g} % of the weights' bytes are the "
@@ -219,6 +220,7 @@ std::string WeightsJson(const WeightReport& report) {
                {"reason", Verdict(report)},
                {"weight_bytes", audit.weight_bytes},
                {"verified_bytes", audit.verified_bytes},
+               {"by_content_bytes", audit.by_content_bytes},
                {"worst_steps", audit.worst},
                {"other_constants", audit.other_constants},
                {"other_bytes", audit.other_bytes},

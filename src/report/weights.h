@@ -22,8 +22,9 @@ struct WeightReport {
 // Raised when a field changes its meaning or goes; new fields do not raise it.
 inline constexpr int kWeightsSchemaVersion = 1;
 
-// Pass: every weight is the checkpoint's. Not checked: some were not covered,
-// and nothing was found. Else the gravest finding's severity.
+// Pass: every weight is the checkpoint's, in its place. Not checked: some were
+// not covered or found by content alone, and nothing was found. Else the
+// gravest finding's severity.
 Outcome OutcomeOf(const WeightReport& report);
 
 // Tables of at most 100 columns, but for names longer than that.
