@@ -402,7 +402,9 @@ class Reader {
 
 int64_t StoredConstant::elements() const {
   int64_t product = 1;
-  for (const int64_t size : shape) product *= size;
+  for (const int64_t size : shape) {
+    if (size < 0 || __builtin_mul_overflow(product, size, &product)) return 0;
+  }
   return product;
 }
 

@@ -43,7 +43,7 @@ struct StoredConstant {
   std::span<const std::byte> block_scales;
   bool half_block_scales = false;
 
-  int64_t elements() const;
+  int64_t elements() const;  // 0: more than can be, of a type not read here
   // As a matrix: all but the last dimension, and the last; a vector, of
   // whatever rank, is [n, 1].
   int64_t rows() const;

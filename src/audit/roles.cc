@@ -7,6 +7,9 @@
 #include <set>
 #include <string_view>
 
+#include "base/error.h"
+#include "base/utf8.h"
+
 namespace verify_tflite {
 namespace {
 
@@ -16,6 +19,10 @@ constexpr std::string_view kValueCaches[] = {"kv_cache_v_", "v_cache_"};
 constexpr std::string_view kLogits = "logits";
 // Its outputs are its first two inputs, each written into a cache.
 constexpr std::string_view kCacheUpdate = "cache_update";
+
+// Tensors and operators looked at in one graph; thirty times what a model of 80
+// layers takes. A file made to waste time has more.
+constexpr int64_t kMostVisits = 30'000'000;
 
 using OpSet = std::set<int32_t>;
 
@@ -103,6 +110,7 @@ class GraphRoles {
   // The tensor that `tensor` is a view of.
   int32_t Root(int32_t tensor) const {
     while (tensor >= 0) {
+      CountVisits();
       const int32_t producer = TensorAt(tensor).producer;
       if (producer < 0 || !PassesOn(graph_.ops[producer]) ||
           graph_.ops[producer].inputs.empty()) {
@@ -150,6 +158,15 @@ class GraphRoles {
     return op.inputs;
   }
 
+  void CountVisits(size_t count = 1) const {
+    visits_left_ -= static_cast<int64_t>(count);
+    if (visits_left_ >= 0) return;
+    throw Error(
+        "signature {}: its graph is too large to find out what its weights are "
+        "for",
+        Quote(graph_.signature));
+  }
+
   // The products nearest before a tensor on all ways to it.
   OpSet ProductsBefore(int32_t tensor) const {
     OpSet found;
@@ -158,6 +175,7 @@ class GraphRoles {
     while (!open.empty()) {
       const int32_t t = open.back();
       open.pop_back();
+      CountVisits();
       if (t < 0 || !seen.insert(t).second) continue;
       const int32_t producer = TensorAt(t).producer;
       if (producer < 0) continue;
@@ -165,6 +183,7 @@ class GraphRoles {
         found.insert(producer);
         continue;
       }
+      CountVisits(graph_.ops[producer].inputs.size());
       for (const int32_t source : Sources(producer, t)) open.push_back(source);
     }
     return found;
@@ -178,6 +197,7 @@ class GraphRoles {
       const int32_t t = open.back();
       open.pop_back();
       if (t < 0) continue;
+      CountVisits(1 + TensorAt(t).consumers.size());
       for (const int32_t consumer : TensorAt(t).consumers) {
         if (Contains(linear_, consumer)) {
           found.insert(consumer);
@@ -352,6 +372,7 @@ class GraphRoles {
       roles_->uses.back().operand = true;
     }
     // Some add it by an operator of its own.
+    CountVisits(graph_.ops.size());
     for (const GraphOp& add : graph_.ops) {
       if (add.code != kOpAdd || add.inputs.size() != 2) continue;
       for (const int32_t side : {0, 1}) {
@@ -407,6 +428,7 @@ class GraphRoles {
     while (!open.empty()) {
       const int32_t t = open.back();
       open.pop_back();
+      CountVisits();
       if (t < 0 || !seen.insert(t).second) continue;
       for (const int32_t consumer : body.tensors[t].consumers) {
         const GraphOp& next = body.ops[consumer];
@@ -434,6 +456,7 @@ class GraphRoles {
     while (!open.empty()) {
       const int32_t t = open.back();
       open.pop_back();
+      CountVisits();
       if (t < 0 || !seen.insert(t).second) continue;
       for (const auto& [name, input] : graph_.inputs) {
         if (input == t && std::string_view(name).starts_with("embeddings")) {
@@ -518,6 +541,7 @@ class GraphRoles {
   OpSet linear_, embeddings_, attention_, outputs_, downs_;
   std::vector<Layer> layers_;
   int32_t head_ = -1;
+  mutable int64_t visits_left_ = kMostVisits;
 };
 
 bool HasCaches(const AuditedGraph& graph) {

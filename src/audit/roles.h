@@ -70,7 +70,7 @@ struct Roles {
 // shares its input and leads to the same product as v is q, that product is o,
 // and so on. No name of a tensor is read; of the signature, which outputs are
 // caches and logits. A graph that is not of this form gives no roles and a
-// reason, never a guess.
+// reason, never a guess. Throws Error for a graph too large to follow.
 Roles FindRoles(const AuditedFile& file, int64_t num_layers, int64_t head_dim);
 
 }  // namespace verify_tflite
