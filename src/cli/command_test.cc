@@ -473,6 +473,54 @@ TEST(SelfCheck, BadInput) {
   EXPECT_EQ(RunCommand({"selfcheck", "--help"}).code, 0);
 }
 
+TEST(Weights, ComparesAFileWithACheckpoint) {
+  const auto run = [](const std::string& model, const std::string& checkpoint,
+                      const std::string& more = "--json") {
+    return RunCommand({"weights", "--tflite_path=" + ModelPath(model),
+                       "--checkpoint_path=" + ModelPath(checkpoint), more});
+  };
+  for (const char* model :
+       {"tiny_q8.tflite", "tiny_bundle.litertlm", "tiny_hf_embedder.litertlm",
+        "tiny_hf_embedder_q8/model_quantized.tflite"}) {
+    const RunResult good = run(model, "tiny");
+    EXPECT_EQ(good.code, 0) << model << good.err;
+    const auto json = nlohmann::json::parse(good.out);
+    EXPECT_EQ(json["outcome"], "pass");
+    EXPECT_EQ(json["verified_bytes"], json["weight_bytes"]);
+    EXPECT_TRUE(json["missing"].empty()) << json["missing"];
+  }
+  const TempDir dir;
+  const std::string path = dir.File("out.json");
+  const RunResult bad = run("tiny_f32.tflite", "tiny_other", "--json=" + path);
+  EXPECT_EQ(bad.code, 1) << bad.err;
+  const auto json = nlohmann::json::parse(ReadFile(path));
+  EXPECT_EQ(json["findings"][0]["id"], "wrong-checkpoint");
+  const RunResult text =
+      RunCommand({"weights", "--tflite_path=" + ModelPath("tiny_f32.tflite"),
+                  "--checkpoint_path=" + ModelPath("tiny")});
+  EXPECT_EQ(text.code, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("PASS: all 13273344 bytes of weights"));
+}
+
+TEST(Weights, BadInput) {
+  const TempDir dir;
+  const std::string checkpoint = "--checkpoint_path=" + ModelPath("tiny");
+  const std::string model = ModelPath("tiny_q8.tflite");
+  ExpectRefused(RunCommand({"weights", checkpoint}), "--tflite_path");
+  ExpectRefused(RunCommand({"weights", "--tflite=a", checkpoint}),
+                "--tflite=a");
+  const auto refused = [&](const std::string& path, const std::string& why) {
+    ExpectRefused(RunCommand({"weights", "--tflite_path=" + path, checkpoint}),
+                  why);
+  };
+  refused(dir.File("none"), "none");
+  refused(dir.Write("x", "hello"), "neither");
+  const std::string content = ReadFile(model);
+  refused(dir.Write("cut.tflite", content.substr(0, content.size() / 2)),
+          "damaged or incomplete");
+  EXPECT_EQ(RunCommand({"weights", "--help"}).code, 0);
+}
+
 TEST(Command, AnotherKindOfWeightFile) {
   const TempDir dir;
   const std::string checkpoint = CopyCheckpoint(dir);

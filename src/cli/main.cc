@@ -29,6 +29,7 @@
 #include "cli/self_check_command.h"
 #include "cli/supervisor.h"
 #include "cli/version.h"
+#include "cli/weights_command.h"
 #include "report/console.h"
 #include "report/inspect.h"
 #include "text/chat_template.h"
@@ -231,6 +232,18 @@ int RunSelfCheckCommand(const SelfCheckFlags& flags, const StageFn& stage) {
   return ExitCode(OutcomeOf(report));
 }
 
+int RunWeightsCommand(const WeightsFlags& flags, const StageFn& stage) {
+  if (!flags.json_path.empty()) CheckWritable(flags.json_path);
+  const WeightReport report = RunWeights(flags, stage);
+  stage("writing the report");
+  if (!flags.json_path.empty()) {
+    WriteWhole(flags.json_path, WeightsJson(report));
+  } else {
+    Print(flags.json ? WeightsJson(report) : WeightsText(report));
+  }
+  return ExitCode(OutcomeOf(report));
+}
+
 int ReportError(const char* message) {
   std::fprintf(stderr, "verify_tflite: error: %s\n", message);
   return kCouldNotCheck;
@@ -296,6 +309,16 @@ int Main(int argc, char** argv) {
       }
       return RunSupervised([&](const StageFn& stage) {
         return Guarded([&] { return RunSelfCheckCommand(*flags, stage); });
+      });
+    }
+    if (IsWeights(argc, argv)) {
+      const auto flags = ParseWeightsFlags(argc, argv);
+      if (!flags) {
+        Print(WeightsHelp());
+        return kPassed;
+      }
+      return RunSupervised([&](const StageFn& stage) {
+        return Guarded([&] { return RunWeightsCommand(*flags, stage); });
       });
     }
     const ParsedFlags parsed = ParseFlags(argc, argv);

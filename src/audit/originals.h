@@ -1,0 +1,87 @@
+// The checkpoint's tensors, by what they are for.
+#ifndef VERIFY_TFLITE_AUDIT_ORIGINALS_H_
+#define VERIFY_TFLITE_AUDIT_ORIGINALS_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "audit/roles.h"
+#include "checkpoint/checkpoint.h"
+
+namespace verify_tflite {
+
+// Rows of a checkpoint's matrix; of a vector, elements.
+struct Rows {
+  const TensorView* tensor = nullptr;
+  std::string name;
+  int64_t first = 0;
+  int64_t count = 0;
+  int64_t cols = 1;
+};
+
+// What a constant should hold: rows one after the other.
+struct Original {
+  std::string layout;  // "", or how several tensors make one
+  std::vector<Rows> rows;
+  double offset = 0;  // what a norm's weight is stored with: 1 + w
+  double factor = 1;
+  // Of each column: the weight of a norm that was folded into the matrix behind
+  // it, plus column_offset.
+  const Rows* column_factor = nullptr;
+  double column_offset = 0;
+  // Where not empty, the values themselves, and how far rounding in the order
+  // of someone else's sums may take them from these.
+  std::vector<float> computed = {}, computed_steps = {};
+  int64_t num_rows() const;
+  // Rounded more than once, before it was stored.
+  bool folded() const { return factor != 1 || column_factor != nullptr; }
+  int64_t cols() const { return rows.empty() ? 0 : rows.front().cols; }
+};
+
+class Originals {
+ public:
+  // `checkpoint` must outlive this. Parts are recognised by the names that
+  // transformers gives them.
+  explicit Originals(const Checkpoint& checkpoint);
+
+  // All ways to store what `role` needs, the usual one first; empty where the
+  // checkpoint has no such tensor. Beside the tensor itself these are what
+  // converters fold into it: the scale of attention into q (its root into q and
+  // k), that of soft-capping into the head, the weights of a norm into the
+  // product behind it.
+  std::vector<Original> Of(const Role& role) const;
+  // Without what is folded in, which takes time to work out.
+  std::vector<Original> Plain(const Role& role) const;
+
+  // Everything there is, for searches by content.
+  const std::map<Role, Rows>& all() const { return parts_; }
+  // Names of tensors that are no part of the text model, or that are not known.
+  const std::vector<std::string>& others() const { return others_; }
+  const Checkpoint& checkpoint() const { return checkpoint_; }
+  bool has_head() const { return has_head_; }
+
+  // `count` elements of row `row` from column `first` on, as float32 (float64
+  // is rounded), offset and factor applied.
+  static void Read(const Original& original, int64_t row, int64_t first,
+                   int64_t count, float* out);
+
+ private:
+  void AddScaled(const Role& role, std::vector<Original>& ways) const;
+  void AddNormFolded(const Role& role, std::vector<Original>& ways) const;
+  const Rows* Find(const Role& role) const;
+
+  void Add(const std::string& name, const TensorView& tensor);
+  void AddPart(const Role& role, const std::string& name,
+               const TensorView& tensor, int64_t first, int64_t count);
+
+  const Checkpoint& checkpoint_;
+  std::map<Role, Rows> parts_;
+  std::vector<std::string> others_;
+  bool has_head_ = false;
+};
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_AUDIT_ORIGINALS_H_

@@ -1,0 +1,629 @@
+#include "audit/roles.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/utf8.h"
+
+namespace verify_tflite {
+namespace {
+
+// As the signatures of both converters call them.
+constexpr std::string_view kKeyCaches[] = {"kv_cache_k_", "k_cache_"};
+constexpr std::string_view kValueCaches[] = {"kv_cache_v_", "v_cache_"};
+constexpr std::string_view kLogits = "logits";
+// Its outputs are its first two inputs, each written into a cache.
+constexpr std::string_view kCacheUpdate = "cache_update";
+
+// Tensors and operators looked at in one graph; thirty times what a model of 80
+// layers takes. A file made to waste time has more.
+constexpr int64_t kMostVisits = 30'000'000;
+
+using OpSet = std::set<int32_t>;
+
+template <typename Prefixes>
+bool StartsWithOneOf(std::string_view name, const Prefixes& prefixes) {
+  return std::any_of(
+      std::begin(prefixes), std::end(prefixes),
+      [&](std::string_view prefix) { return name.starts_with(prefix); });
+}
+
+bool Contains(const OpSet& set, int32_t op) { return set.count(op) > 0; }
+
+bool IsSubset(const OpSet& set, const OpSet& of) {
+  return std::includes(of.begin(), of.end(), set.begin(), set.end());
+}
+
+// One layer's products.
+struct Layer {
+  int32_t k = -1, v = -1, q = -1, o = -1, down = -1;
+  OpSet gate_up;
+  int32_t gate = -1, up = -1;  // none where there is one product of both
+};
+
+// The roles of one signature's graph.
+class GraphRoles {
+ public:
+  GraphRoles(const AuditedFile& file, const AuditedGraph& graph,
+             int64_t head_dim)
+      : file_(file), graph_(graph), head_dim_(head_dim) {}
+
+  // Why not, where the graph is not of the form known.
+  std::optional<std::string> Find(int64_t num_layers, Roles& roles) {
+    roles_ = &roles;
+    for (size_t i = 0; i < graph_.ops.size(); ++i) {
+      const auto op = static_cast<int32_t>(i);
+      if (WeightOf(op) >= 0) linear_.insert(op);
+    }
+    FindEmbedding();
+    if (const auto reason = FindLayers(num_layers)) return reason;
+    FindOutputs();
+    FindMlps();
+    FindHead();
+    NameProducts();
+    NameVectors();
+    NoteRope();
+    return std::nullopt;
+  }
+
+  // Weights of products that have no role, of a graph without caches too.
+  void Collect(std::vector<int32_t>& unknown) const {
+    for (size_t i = 0; i < graph_.ops.size(); ++i) {
+      const int32_t constant = WeightOf(static_cast<int32_t>(i));
+      if (constant >= 0) unknown.push_back(constant);
+    }
+  }
+
+  void FindEmbedding() {
+    for (size_t i = 0; i < graph_.ops.size(); ++i) {
+      const AuditedOp& op = graph_.ops[i];
+      int32_t table = -1;
+      if (op.code == kOpEmbeddingLookup && op.inputs.size() == 2) {
+        table = ConstantOf(op.inputs[1]);
+      } else if (op.code == kOpGather && op.inputs.size() == 2 &&
+                 graph_.tensors[op.inputs[0]].shape.size() == 2) {
+        table = ConstantOf(op.inputs[0]);
+      }
+      if (table < 0) continue;
+      embeddings_.insert(static_cast<int32_t>(i));
+      Add(table, {Part::kEmbedding, -1, false});
+    }
+  }
+  void set_roles(Roles& roles) { roles_ = &roles; }
+
+ private:
+  const AuditedTensor& TensorAt(int32_t index) const {
+    return graph_.tensors[index];
+  }
+
+  static bool PassesOn(const AuditedOp& op) {
+    return op.code == kOpReshape || op.code == kOpDequantize ||
+           op.code == kOpCast || op.code == kOpSqueeze ||
+           op.code == kOpExpandDims;
+  }
+
+  // The tensor that `tensor` is a view of.
+  int32_t Root(int32_t tensor) const {
+    while (tensor >= 0) {
+      CountVisits();
+      const int32_t producer = TensorAt(tensor).producer;
+      if (producer < 0 || !PassesOn(graph_.ops[producer]) ||
+          graph_.ops[producer].inputs.empty()) {
+        break;
+      }
+      const int32_t next = graph_.ops[producer].inputs[0];
+      // Operators stand in the order of execution; else this might not end.
+      if (next < 0 || TensorAt(next).producer >= producer) break;
+      tensor = next;
+    }
+    return tensor;
+  }
+
+  int32_t ConstantOf(int32_t tensor) const {
+    if (tensor < 0) return -1;
+    return TensorAt(Root(tensor)).constant;
+  }
+
+  // The constant that the operator multiplies with as a matrix, or -1.
+  int32_t WeightOf(int32_t index) const {
+    const AuditedOp& op = graph_.ops[index];
+    if (op.code != kOpFullyConnected && op.code != kOpBatchMatmul &&
+        op.code != kOpConv2d) {
+      return -1;
+    }
+    return op.inputs.size() < 2 ? -1 : ConstantOf(op.inputs[1]);
+  }
+
+  int64_t OutputWidth(int32_t op) const {
+    const auto& outputs = graph_.ops[op].outputs;
+    if (outputs.empty() || outputs[0] < 0) return -1;
+    const auto& shape = TensorAt(outputs[0]).shape;
+    return shape.empty() ? -1 : shape.back();
+  }
+
+  int32_t InputRoot(int32_t op) const { return Root(graph_.ops[op].inputs[0]); }
+
+  // Inputs that an output depends on.
+  std::vector<int32_t> Sources(int32_t op_index, int32_t output) const {
+    const AuditedOp& op = graph_.ops[op_index];
+    if (op.composite.find(kCacheUpdate) != std::string::npos &&
+        op.outputs.size() == 2 && op.inputs.size() >= 2) {
+      return {op.inputs[op.outputs[0] == output ? 0 : 1]};
+    }
+    return op.inputs;
+  }
+
+  void CountVisits(size_t count = 1) const {
+    visits_left_ -= static_cast<int64_t>(count);
+    if (visits_left_ >= 0) return;
+    throw Error(
+        "signature {}: its graph is too large to find out what its weights are "
+        "for",
+        Quote(graph_.signature));
+  }
+
+  // The products nearest before a tensor on all ways to it.
+  OpSet ProductsBefore(int32_t tensor) const {
+    OpSet found;
+    std::set<int32_t> seen;
+    std::vector<int32_t> open = {tensor};
+    while (!open.empty()) {
+      const int32_t t = open.back();
+      open.pop_back();
+      CountVisits();
+      if (t < 0 || !seen.insert(t).second) continue;
+      const int32_t producer = TensorAt(t).producer;
+      if (producer < 0) continue;
+      if (Contains(linear_, producer)) {
+        found.insert(producer);
+        continue;
+      }
+      CountVisits(graph_.ops[producer].inputs.size());
+      for (const int32_t source : Sources(producer, t)) open.push_back(source);
+    }
+    return found;
+  }
+
+  // The products nearest behind a tensor, and the number of operators between.
+  OpSet ProductsBehind(int32_t tensor, size_t* between = nullptr) const {
+    OpSet found, passed;
+    std::vector<int32_t> open = {tensor};
+    while (!open.empty()) {
+      const int32_t t = open.back();
+      open.pop_back();
+      if (t < 0) continue;
+      CountVisits(1 + TensorAt(t).consumers.size());
+      for (const int32_t consumer : TensorAt(t).consumers) {
+        if (Contains(linear_, consumer)) {
+          found.insert(consumer);
+        } else if (passed.insert(consumer).second) {
+          for (const int32_t o : graph_.ops[consumer].outputs) {
+            open.push_back(o);
+          }
+        }
+      }
+    }
+    if (between != nullptr) *between = passed.size();
+    return found;
+  }
+  OpSet ProductsBehindOp(int32_t op, size_t* between = nullptr) const {
+    const auto& outputs = graph_.ops[op].outputs;
+    return outputs.empty() ? OpSet() : ProductsBehind(outputs[0], between);
+  }
+
+  // Layers in the order in which they are computed.
+  std::optional<std::string> FindLayers(int64_t num_layers) {
+    std::vector<std::pair<int32_t, std::string>> keys, values;
+    for (const auto& [name, tensor] : graph_.outputs) {
+      const bool is_key = StartsWithOneOf(name, kKeyCaches);
+      if (!is_key && !StartsWithOneOf(name, kValueCaches)) continue;
+      const OpSet before = ProductsBefore(tensor);
+      if (before.size() != 1) {
+        return fmt::format("{} products lead to {}", before.size(), name);
+      }
+      (is_key ? keys : values)
+          .emplace_back(*before.begin(), name.substr(name.rfind('_')));
+    }
+    if (static_cast<int64_t>(keys.size()) != num_layers ||
+        values.size() != keys.size()) {
+      return fmt::format("{} K and {} V caches for {} layers", keys.size(),
+                         values.size(), num_layers);
+    }
+    std::sort(keys.begin(), keys.end());
+    for (const auto& [k, number] : keys) {
+      const auto value =
+          std::find_if(values.begin(), values.end(),
+                       [&](const auto& v) { return v.second == number; });
+      if (value == values.end()) return "K and V caches do not pair";
+      if (!layers_.empty() && layers_.back().k == k) {
+        return "two layers' K caches hold the same";
+      }
+      Layer layer;
+      layer.k = k;
+      layer.v = value->first;
+      layers_.push_back(layer);
+    }
+    return std::nullopt;
+  }
+
+  void FindOutputs() {
+    for (Layer& layer : layers_) {
+      const OpSet behind = ProductsBehindOp(layer.v);
+      if (behind.size() == 1) layer.o = *behind.begin();
+      if (layer.k == layer.v) {
+        layer.q = layer.k;
+        attention_.insert(layer.k);
+        continue;
+      }
+      for (const int32_t op : linear_) {
+        if (op == layer.k || op == layer.v ||
+            InputRoot(op) != InputRoot(layer.k) || layer.o < 0 ||
+            ProductsBehindOp(op) != behind) {
+          continue;
+        }
+        layer.q = layer.q < 0 ? op : -2;  // -2: several
+      }
+      attention_.insert({layer.k, layer.v});
+      if (layer.q >= 0) attention_.insert(layer.q);
+    }
+    for (const Layer& layer : layers_) {
+      if (layer.o >= 0) outputs_.insert(layer.o);
+    }
+  }
+
+  // down is what no attention's output leads to other than through a product.
+  void FindMlps() {
+    for (const int32_t op : linear_) {
+      if (Contains(attention_, op) || Contains(outputs_, op)) continue;
+      const OpSet before = ProductsBefore(graph_.ops[op].inputs[0]);
+      const bool is_down =
+          !before.empty() && before.size() <= 2 &&
+          std::none_of(before.begin(), before.end(), [&](int32_t b) {
+            return Contains(outputs_, b) || Contains(attention_, b) ||
+                   Contains(downs_, b);
+          });
+      Layer* layer = LayerAt(op);
+      if (!is_down || layer == nullptr || layer->down >= 0) continue;
+      layer->down = op;
+      layer->gate_up = before;
+      downs_.insert(op);
+      if (before.size() == 2) OrderGateUp(*layer);
+    }
+  }
+
+  // The activation stands between gate and down only.
+  void OrderGateUp(Layer& layer) const {
+    const int32_t a = *layer.gate_up.begin(), b = *layer.gate_up.rbegin();
+    size_t behind_a = 0, behind_b = 0;
+    ProductsBehindOp(a, &behind_a);
+    ProductsBehindOp(b, &behind_b);
+    if (behind_a == behind_b) return;
+    layer.gate = behind_a > behind_b ? a : b;
+    layer.up = behind_a > behind_b ? b : a;
+  }
+
+  Layer* LayerAt(int32_t op) {
+    Layer* found = nullptr;
+    for (Layer& layer : layers_) {
+      const int32_t first = layer.q >= 0 ? std::min(layer.q, layer.k) : layer.k;
+      if (first < op) found = &layer;
+    }
+    return found;
+  }
+
+  void FindHead() {
+    for (const auto& [name, tensor] : graph_.outputs) {
+      if (!std::string_view(name).starts_with(kLogits)) continue;
+      const OpSet before = ProductsBefore(tensor);
+      if (before.size() == 1 && !Contains(attention_, *before.begin()) &&
+          !Contains(downs_, *before.begin())) {
+        head_ = *before.begin();
+      }
+    }
+  }
+
+  void NameProducts() {
+    OpSet named;
+    const auto name = [&](int32_t op, Part part, int32_t layer) {
+      if (op < 0) return;
+      named.insert(op);
+      AddProduct(op, {part, layer, false});
+    };
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      const Layer& l = layers_[i];
+      const auto number = static_cast<int32_t>(i);
+      if (l.k == l.v) {
+        name(l.k, Part::kQkv, number);
+      } else {
+        name(l.k, Part::kK, number);
+        name(l.v, Part::kV, number);
+        name(l.q, Part::kQ, number);
+      }
+      name(l.o, Part::kO, number);
+      name(l.down, Part::kDown, number);
+      if (l.gate_up.size() == 1) {
+        const int32_t op = *l.gate_up.begin();
+        // One product of both is twice as wide as what down reads.
+        const auto& shape = TensorAt(InputRoot(l.down)).shape;
+        const bool both = !shape.empty() && OutputWidth(op) == 2 * shape.back();
+        name(op, both ? Part::kGateUp : Part::kUp, number);
+      } else {
+        name(l.gate, Part::kGate, number);
+        name(l.up, Part::kUp, number);
+      }
+    }
+    name(head_, Part::kHead, -1);
+    for (const int32_t op : linear_) {
+      if (!Contains(named, op)) roles_->unknown.push_back(WeightOf(op));
+    }
+  }
+
+  void AddProduct(int32_t index, Role role) {
+    const AuditedOp& op = graph_.ops[index];
+    Add(WeightOf(index), role, op.code == kOpBatchMatmul && !op.adjoint_y);
+    roles_->uses.back().operand = true;
+    role.bias = true;
+    if (op.inputs.size() > 2 && AddVector(op.inputs[2], role, false)) {
+      roles_->uses.back().operand = true;
+    }
+    // Some add it by an operator of its own.
+    CountVisits(graph_.ops.size());
+    for (const AuditedOp& add : graph_.ops) {
+      if (add.code != kOpAdd || add.inputs.size() != 2) continue;
+      for (const int32_t side : {0, 1}) {
+        const int32_t other = add.inputs[1 - side];
+        if (other >= 0 && !op.outputs.empty() && Root(other) == op.outputs[0]) {
+          AddVector(add.inputs[side], role, false);
+        }
+      }
+    }
+  }
+
+  bool AddVector(int32_t tensor, const Role& role, bool composite) {
+    const int32_t constant = ConstantOf(tensor);
+    if (constant < 0 || TensorAt(Root(tensor)).shape.empty()) return false;
+    Add(constant, role, false, composite);
+    return true;
+  }
+
+  // Norms: vectors that scale, or are added to, what products gave.
+  void NameVectors() {
+    for (size_t i = 0; i < graph_.ops.size(); ++i) {
+      const AuditedOp& op = graph_.ops[i];
+      const bool composite = op.code == kOpComposite &&
+                             op.composite.find("norm") != std::string::npos;
+      if ((op.code != kOpMul && op.code != kOpAdd && !composite) ||
+          op.inputs.size() < 2 || op.outputs.empty()) {
+        continue;
+      }
+      for (size_t side = 0; side < op.inputs.size(); ++side) {
+        const int32_t constant = ConstantOf(op.inputs[side]);
+        if (constant < 0) continue;
+        const int32_t other = op.inputs[side == 0 ? 1 : 0];
+        const bool bias = op.code == kOpAdd || (composite && side == 2);
+        const auto role = NormAt(other, op.outputs[0], bias);
+        if (role && IsVector(op.inputs[side], other)) {
+          AddVector(op.inputs[side], *role, composite && !OnlyScales(op, side));
+        }
+      }
+    }
+  }
+
+  // Whether the composite's body does nothing but multiply with that input.
+  bool OnlyScales(const AuditedOp& op, size_t input) const {
+    if (op.body < 0 || static_cast<size_t>(op.body) >= file_.graphs.size()) {
+      return false;
+    }
+    const AuditedGraph& body = file_.graphs[op.body];
+    if (input >= body.input_tensors.size() || body.input_tensors[input] < 0) {
+      return false;
+    }
+    std::set<int32_t> seen;
+    std::vector<int32_t> open = {body.input_tensors[input]};
+    while (!open.empty()) {
+      const int32_t t = open.back();
+      open.pop_back();
+      CountVisits();
+      if (t < 0 || !seen.insert(t).second) continue;
+      for (const int32_t consumer : body.tensors[t].consumers) {
+        const AuditedOp& next = body.ops[consumer];
+        if (next.code == kOpMul) continue;
+        if (!PassesOn(next) && next.code != kOpBroadcastTo) return false;
+        open.insert(open.end(), next.outputs.begin(), next.outputs.end());
+      }
+    }
+    return true;
+  }
+
+  // As wide as what it scales.
+  bool IsVector(int32_t vector, int32_t values) const {
+    const auto& a = TensorAt(vector).shape;
+    if (values < 0 || a.empty()) return false;
+    const auto& b = TensorAt(values).shape;
+    if (b.empty() || a.back() != b.back() || a.back() <= 1) return false;
+    return std::all_of(a.begin(), a.end() - 1,
+                       [](int32_t s) { return s == 1; });
+  }
+
+  bool FromEmbedding(int32_t tensor) const {
+    std::set<int32_t> seen;
+    std::vector<int32_t> open = {tensor};
+    while (!open.empty()) {
+      const int32_t t = open.back();
+      open.pop_back();
+      CountVisits();
+      if (t < 0 || !seen.insert(t).second) continue;
+      for (const auto& [name, input] : graph_.inputs) {
+        if (input == t && std::string_view(name).starts_with("embeddings")) {
+          return true;
+        }
+      }
+      const int32_t producer = TensorAt(t).producer;
+      if (producer < 0) continue;
+      if (Contains(embeddings_, producer)) return true;
+      if (Contains(linear_, producer)) continue;
+      for (const int32_t source : graph_.ops[producer].inputs) {
+        open.push_back(source);
+      }
+    }
+    return false;
+  }
+
+  std::optional<Role> NormAt(int32_t before, int32_t after, bool bias) const {
+    if (before < 0) return std::nullopt;
+    const OpSet sources = ProductsBefore(before);
+    const bool from_embedding = FromEmbedding(before);
+    if (sources.empty() && !from_embedding) return std::nullopt;
+    if (sources.size() == 1 && !from_embedding) {
+      const int32_t source = *sources.begin();
+      for (size_t i = 0; i < layers_.size(); ++i) {
+        const Layer& l = layers_[i];
+        const auto number = static_cast<int32_t>(i);
+        if (l.k != l.v && source == l.q)
+          return Role{Part::kQNorm, number, bias};
+        if (l.k != l.v && source == l.k)
+          return Role{Part::kKNorm, number, bias};
+        // Sandwich norms: nothing of the residual stream comes in.
+        if (source == l.o) return Role{Part::kAttentionNorm, number, bias};
+        if (source == l.down) return Role{Part::kOutputNorm, number, bias};
+      }
+      if (Contains(linear_, source) && Contains(attention_, source)) {
+        return std::nullopt;  // norms of heads of a fused product
+      }
+    }
+    const OpSet targets = ProductsBehind(after);
+    if (targets.empty()) return std::nullopt;
+    if (targets == OpSet{head_}) return Role{Part::kFinalNorm, -1, bias};
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      const Layer& l = layers_[i];
+      const auto number = static_cast<int32_t>(i);
+      OpSet inputs = {l.k, l.v, l.q};
+      OpSet all = inputs;
+      all.insert(l.gate_up.begin(), l.gate_up.end());
+      if (Contains(targets, l.k) && IsSubset(targets, all)) {
+        return Role{Part::kInputNorm, number, bias};
+      }
+      if (!l.gate_up.empty() && IsSubset(targets, l.gate_up)) {
+        return Role{Part::kMlpNorm, number, bias};
+      }
+    }
+    return std::nullopt;
+  }
+
+  // Neighbours that turn are put on an axis of their own.
+  void NoteRope() {
+    for (const AuditedTensor& t : graph_.tensors) {
+      const size_t rank = t.shape.size();
+      if (t.producer < 0 || rank < 3 || t.shape[rank - 1] != 2 ||
+          t.shape[rank - 2] != head_dim_ / 2) {
+        continue;
+      }
+      roles_->interleaved_rope = true;
+    }
+  }
+
+  void Add(int32_t constant, const Role& role, bool transposed = false,
+           bool composite = false) {
+    if (constant < 0) return;
+    roles_->uses.push_back(
+        {constant, role, graph_.signature, transposed, composite});
+  }
+
+  const AuditedFile& file_;
+  const AuditedGraph& graph_;
+  int64_t head_dim_;
+  Roles* roles_ = nullptr;
+  OpSet linear_, embeddings_, attention_, outputs_, downs_;
+  std::vector<Layer> layers_;
+  int32_t head_ = -1;
+  mutable int64_t visits_left_ = kMostVisits;
+};
+
+bool HasCaches(const AuditedGraph& graph) {
+  return std::any_of(graph.outputs.begin(), graph.outputs.end(),
+                     [](const NamedTensor& output) {
+                       return StartsWithOneOf(output.first, kKeyCaches);
+                     });
+}
+
+}  // namespace
+
+std::string_view NameOf(Part part) {
+  switch (part) {
+    case Part::kEmbedding:
+      return "embedding";
+    case Part::kHead:
+      return "LM head";
+    case Part::kFinalNorm:
+      return "final norm";
+    case Part::kInputNorm:
+      return "norm before attention";
+    case Part::kAttentionNorm:
+      return "norm behind attention";
+    case Part::kMlpNorm:
+      return "norm before the MLP";
+    case Part::kOutputNorm:
+      return "norm behind the MLP";
+    case Part::kQNorm:
+      return "norm of q";
+    case Part::kKNorm:
+      return "norm of k";
+    case Part::kQ:
+      return "q";
+    case Part::kK:
+      return "k";
+    case Part::kV:
+      return "v";
+    case Part::kQkv:
+      return "q, k and v";
+    case Part::kO:
+      return "o";
+    case Part::kGate:
+      return "gate";
+    case Part::kUp:
+      return "up";
+    case Part::kGateUp:
+      return "gate and up";
+    case Part::kDown:
+      return "down";
+  }
+  return "";
+}
+
+std::string Describe(const Role& role) {
+  std::string text;
+  if (role.bias) text += "bias of ";
+  text += NameOf(role.part);
+  if (role.layer >= 0) text += fmt::format(" of layer {}", role.layer);
+  return text;
+}
+
+Roles FindRoles(const AuditedFile& file, int64_t num_layers, int64_t head_dim) {
+  Roles roles;
+  for (const AuditedGraph& graph : file.graphs) {
+    if (graph.signature.empty()) continue;
+    GraphRoles finder(file, graph, head_dim);
+    if (!HasCaches(graph)) {
+      finder.set_roles(roles);
+      finder.FindEmbedding();
+      finder.Collect(roles.unknown);
+      continue;
+    }
+    for (const auto& [name, tensor] : graph.inputs) {
+      roles.embeddings_input |=
+          std::string_view(name).starts_with("embeddings");
+    }
+    if (const auto reason = finder.Find(num_layers, roles)) {
+      finder.Collect(roles.unknown);
+      roles.not_understood.push_back(graph.signature + ": " + *reason);
+    }
+  }
+  return roles;
+}
+
+}  // namespace verify_tflite

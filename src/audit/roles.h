@@ -1,0 +1,78 @@
+// What a constant is for, found by what the graph computes with it.
+#ifndef VERIFY_TFLITE_AUDIT_ROLES_H_
+#define VERIFY_TFLITE_AUDIT_ROLES_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "audit/graph.h"
+
+namespace verify_tflite {
+
+enum class Part {
+  kEmbedding,
+  kHead,
+  kFinalNorm,
+  kInputNorm,      // before attention
+  kAttentionNorm,  // of attention's output (Gemma 2 and 3)
+  kMlpNorm,        // before the MLP
+  kOutputNorm,     // of the MLP's output (Gemma 2 and 3)
+  kQNorm,
+  kKNorm,
+  kQ,
+  kK,
+  kV,
+  kQkv,  // one product for all three
+  kO,
+  kGate,
+  kUp,  // also the first of an MLP without gate
+  kGateUp,
+  kDown,
+};
+std::string_view NameOf(Part part);  // "q", "gate", "norm before the MLP", …
+
+struct Role {
+  Part part = Part::kEmbedding;
+  int32_t layer = -1;  // -1: of no layer
+  bool bias = false;
+  auto operator<=>(const Role&) const = default;
+};
+std::string Describe(const Role& role);  // "layer 2 gate", "LM head"
+
+// One use of a constant. A norm's composite counts as plain where its body
+// multiplies with the constant and nothing else.
+struct RoleUse {
+  int32_t constant = 0;
+  Role role;
+  std::string signature;
+  bool transposed = false;  // [in, out] instead of [out, in]
+  bool composite = false;   // read by a composite that may do more than scale
+  bool operand = false;     // of a product: its matrix or its bias
+  bool operator==(const RoleUse&) const = default;
+};
+
+struct Roles {
+  std::vector<RoleUse> uses;
+  // Operators that multiply with weights or look them up and whose role is not
+  // known, as constants of `uses`' kind.
+  std::vector<int32_t> unknown;
+  // Why a signature's graph was not understood: "prefill_8: …".
+  std::vector<std::string> not_understood;
+  // RoPE turns neighbours, not halves: rows of q and k may be in Meta's order.
+  bool interleaved_rope = false;
+  bool embeddings_input = false;  // the embedding is not part of the file
+};
+
+// The order in which an LLM's graph computes is fixed by the data that flows
+// between its operators, whatever the converter: a layer's K and V caches are
+// outputs, the product that feeds the one is k (or q, k and v in one), what
+// shares its input and leads to the same product as v is q, that product is o,
+// and so on. No name of a tensor is read; of the signature, which outputs are
+// caches and logits. A graph that is not of this form gives no roles and a
+// reason, never a guess. Throws Error for a graph too large to follow.
+Roles FindRoles(const AuditedFile& file, int64_t num_layers, int64_t head_dim);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_AUDIT_ROLES_H_

@@ -1,0 +1,365 @@
+#include "audit/weight_audit.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <utility>
+
+#include "audit/compare.h"
+#include "audit/graph.h"
+
+namespace verify_tflite {
+namespace {
+
+// A constant without a role and without a counterpart is a weight, not a table,
+// if it is read by a product or a lookup.
+using Status = WeightMatch::Status;
+
+constexpr double kMuchNearer = 0.25;  // of squares
+
+// One use of one constant, or one constant without a use.
+struct Job {
+  const StoredConstant* constant = nullptr;
+  std::optional<RoleUse> use;
+  std::vector<std::string> signatures;
+};
+
+std::vector<std::string> TensorsOf(const Original& original) {
+  std::vector<std::string> names;
+  for (const Rows& rows : original.rows) {
+    if (std::find(names.begin(), names.end(), rows.name) == names.end()) {
+      names.push_back(rows.name);
+    }
+  }
+  if (original.column_factor != nullptr) {
+    names.push_back(original.column_factor->name);
+  }
+  return names;
+}
+
+bool IsVector(const StoredConstant& constant) { return constant.cols() == 1; }
+
+std::string LayoutOf(const Original& original, bool transposed) {
+  if (!transposed) return original.layout;
+  return original.layout.empty() ? "transposed"
+                                 : original.layout + ", transposed";
+}
+
+class Auditor {
+ public:
+  explicit Auditor(const Checkpoint& checkpoint) : originals_(checkpoint) {}
+
+  WeightAudit Audit(std::span<const AuditInput> inputs, int num_threads) {
+    const ModelConfig& config = originals_.checkpoint().config();
+    audit_.layers = config.num_layers;
+    audit_.own_head = originals_.has_head();
+    audit_.logit_softcap = config.logit_softcap;
+    for (const AuditInput& input : inputs) {
+      files_.push_back(ReadAuditedFile(input.bytes, input.what));
+    }
+    for (size_t i = 0; i < files_.size(); ++i) {
+      const Roles roles =
+          FindRoles(files_[i], config.num_layers, config.head_dim);
+      interleaved_rope_ |= roles.interleaved_rope;
+      for (const std::string& reason : roles.not_understood) {
+        audit_.not_understood.push_back(reason);
+      }
+      const size_t first = jobs_.size();
+      MakeJobs(files_[i], roles);
+      Run(first, inputs[i].is_mapping, num_threads);
+    }
+    FindMissing();
+    Count();
+    return std::move(audit_);
+  }
+
+ private:
+  void MakeJobs(const AuditedFile& file, const Roles& roles) {
+    std::map<std::pair<int32_t, Role>, size_t> known;
+    std::set<int32_t> named;
+    for (const RoleUse& use : roles.uses) {
+      // A vector that the model multiplies or adds, where this family has none:
+      // part of the computation, nothing to compare with.
+      if (IsVector(file.constants[use.constant]) &&
+          originals_.Of(use.role).empty() && !use.operand) {
+        continue;
+      }
+      named.insert(use.constant);
+      const auto [entry, is_new] =
+          known.try_emplace({use.constant, use.role}, jobs_.size());
+      if (is_new) {
+        jobs_.push_back({&file.constants[use.constant], use, {}});
+      }
+      auto& signatures = jobs_[entry->second].signatures;
+      if (std::find(signatures.begin(), signatures.end(), use.signature) ==
+          signatures.end()) {
+        signatures.push_back(use.signature);
+      }
+    }
+    const std::set<int32_t> unknown(roles.unknown.begin(), roles.unknown.end());
+    for (size_t i = 0; i < file.constants.size(); ++i) {
+      const auto index = static_cast<int32_t>(i);
+      const StoredConstant& constant = file.constants[i];
+      if (named.count(index) > 0) continue;
+      if (unknown.count(index) > 0) {
+        jobs_.push_back({&constant, std::nullopt, {}});
+        continue;
+      }
+      ++audit_.other_constants;
+      audit_.other_bytes += static_cast<int64_t>(constant.data.size());
+    }
+  }
+
+  // Each job fills the match of its number.
+  void Run(size_t first, bool drop, int num_threads) {
+    audit_.matches.resize(jobs_.size());
+    std::vector<size_t> order;
+    for (size_t i = first; i < jobs_.size(); ++i) order.push_back(i);
+    // The largest first, so that no thread is left with it at the end.
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+      return jobs_[a].constant->data.size() > jobs_[b].constant->data.size();
+    });
+    std::atomic<size_t> next = 0;
+    std::exception_ptr error;
+    std::mutex error_mutex;
+    const auto work = [&] {
+      try {
+        for (size_t i = next++; i < order.size(); i = next++) {
+          audit_.matches[order[i]] = Match(jobs_[order[i]], drop);
+        }
+      } catch (...) {
+        const std::scoped_lock lock(error_mutex);
+        error = std::current_exception();
+      }
+    };
+    std::vector<std::thread> threads;
+    for (int i = 1; i < num_threads; ++i) threads.emplace_back(work);
+    work();
+    for (std::thread& thread : threads) thread.join();
+    if (error) std::rethrow_exception(error);
+  }
+
+  WeightMatch Match(const Job& job, bool drop) const {
+    WeightMatch match;
+    match.name = job.constant->name;
+    match.type = job.constant->type_name;
+    match.shape = job.constant->shape;
+    match.bytes = static_cast<int64_t>(job.constant->data.size());
+    match.elements = job.constant->elements();
+    match.signatures = job.signatures;
+    if (job.use) {
+      match.role = job.use->role;
+      MatchUse(job, drop, match);
+    } else {
+      MatchContent(*job.constant, match);
+    }
+    if (drop) DropPages(job.constant->data);
+    return match;
+  }
+
+  void MatchUse(const Job& job, bool drop, WeightMatch& match) const {
+    const StoredConstant& constant = *job.constant;
+    const RoleUse& use = *job.use;
+    const std::vector<Original> ways = originals_.Of(use.role);
+    if (constant.type == StoredType::kOther) {
+      match.reason = "stored as " + constant.type_name;
+      return;
+    }
+    if (ways.empty()) {
+      NoOriginal(constant, use, match);
+      return;
+    }
+    const Original* nearest = nullptr;
+    Comparison best;
+    double distance = 0;
+    for (const Original& way : ways) {
+      if (!SameShape(constant, way, use.transposed)) continue;
+      if (MayBe(constant, way, use.transposed)) {
+        best = Compare(constant, way, use.transposed, drop);
+        nearest = best.ok() ? &way : nullptr;
+        if (best.ok()) break;
+      }
+    }
+    for (const Original& way : ways) {
+      if (best.ok() || !SameShape(constant, way, use.transposed)) continue;
+      const double other = Distance(constant, way, use.transposed);
+      // What a fault leaves may be a little nearer to a rarer way by luck.
+      if (nearest == nullptr || other < kMuchNearer * distance) {
+        distance = other;
+        nearest = &way;
+      }
+    }
+    if (nearest != nullptr && !best.ok()) {
+      best = Compare(constant, *nearest, use.transposed, drop);
+    }
+    if (nearest == nullptr) {
+      match.reason = fmt::format("has the shape {}, the checkpoint's {}",
+                                 ShapeToString(constant.shape),
+                                 ShapeToString(ways[0].rows[0].tensor->shape));
+      match.tensors = TensorsOf(ways[0]);
+      return;
+    }
+    match.tensors = TensorsOf(*nearest);
+    match.layout = LayoutOf(*nearest, use.transposed);
+    match.worst = best.worst;
+    match.bad = best.bad;
+    if (best.ok()) {
+      match.status = Status::kVerified;
+    } else {
+      match.difference = Diagnose(constant, use, *nearest, best, originals_);
+      Settle(use, match);
+    }
+    for (const Rows& rows : nearest->rows) {
+      if (rows.tensor->file != nullptr) DropPages(rows.tensor->data);
+    }
+  }
+
+  // What may be right after all, by a part of the graph that is not known here.
+  void Settle(const RoleUse& use, WeightMatch& match) const {
+    const Fault fault = match.difference->fault;
+    match.status = Status::kDiffers;
+    if (fault == Fault::kInterleaved && interleaved_rope_) {
+      match.status = Status::kVerified;
+      match.layout = "rows for RoPE of neighbours";
+      match.difference.reset();
+    } else if (fault == Fault::kNormOffset && use.composite) {
+      match.status = Status::kNotCovered;
+      match.reason =
+          match.difference->text +
+          "; whether the composite that reads it adds 1 is not known";
+      match.difference.reset();
+    }
+  }
+
+  // A bias of zeros is none; else the checkpoint has nothing to compare with.
+  void NoOriginal(const StoredConstant& constant, const RoleUse& use,
+                  WeightMatch& match) const {
+    if (use.role.bias && constant.type == StoredType::kFloat32) {
+      const StoredReader reader(constant);
+      std::vector<float> row(constant.cols());
+      bool zero = true;
+      for (int64_t r = 0; r < constant.rows() && zero; ++r) {
+        reader.Read(r, row.data());
+        zero = std::all_of(row.begin(), row.end(),
+                           [](float value) { return value == 0; });
+      }
+      if (zero) {
+        match.status = Status::kVerified;
+        match.layout = "zeros; the checkpoint has none";
+        return;
+      }
+    }
+    match.reason = "the checkpoint has no such tensor";
+  }
+
+  void MatchContent(const StoredConstant& constant, WeightMatch& match) const {
+    if (constant.type == StoredType::kOther) {
+      match.reason = "stored as " + constant.type_name;
+      return;
+    }
+    bool transposed = false;
+    const auto role = FindByContent(constant, originals_, &transposed);
+    if (!role) {
+      match.reason = "what it is for is not known, and no tensor equals it";
+      return;
+    }
+    match.status = Status::kByContent;
+    match.role = *role;
+    const std::vector<Original> ways = originals_.Plain(*role);
+    match.tensors = TensorsOf(ways[0]);
+    match.layout = transposed ? "transposed" : "";
+    match.worst = Compare(constant, ways[0], transposed).worst;
+  }
+
+  static bool IsZero(const TensorView& tensor) {
+    return std::all_of(tensor.data.begin(), tensor.data.end(),
+                       [](std::byte b) { return b == std::byte{0}; });
+  }
+
+  void FindMissing() {
+    std::set<std::string> used;
+    bool has_embedding = false, covered = audit_.not_understood.empty();
+    for (const WeightMatch& match : audit_.matches) {
+      used.insert(match.tensors.begin(), match.tensors.end());
+      has_embedding |= match.role.part == Part::kEmbedding;
+      covered &= match.status != Status::kNotCovered;
+    }
+    std::set<std::string> known;
+    for (const auto& [role, rows] : originals_.all()) {
+      if (used.count(rows.name) > 0 || !known.insert(rows.name).second) {
+        continue;
+      }
+      MissingTensor missing{rows.name, "", true};
+      if (role.part == Part::kEmbedding && !has_embedding) {
+        missing.reason = "the embedding is a file of its own";
+      } else if (rows.tensor->shape.size() == 1 && IsZero(*rows.tensor)) {
+        missing.reason = "zeros, which change nothing";
+      } else if (!covered) {
+        missing.reason = "may be among what was not covered";
+      } else {
+        missing.reason = "is nowhere in the file";
+        missing.explained = false;
+      }
+      audit_.missing.push_back(std::move(missing));
+    }
+    for (const std::string& name : originals_.others()) {
+      audit_.missing.push_back(
+          {name, "no part of the text model that is known here", true});
+    }
+  }
+
+  void Count() {
+    // The worst of a constant's uses.
+    std::map<const StoredConstant*, Status> constants;
+    for (size_t i = 0; i < jobs_.size(); ++i) {
+      const WeightMatch& match = audit_.matches[i];
+      const bool bad = match.status == Status::kDiffers ||
+                       match.status == Status::kNotCovered;
+      const auto [entry, is_new] =
+          constants.try_emplace(jobs_[i].constant, match.status);
+      if (bad) entry->second = match.status;
+      if (!bad) audit_.worst = std::max(audit_.worst, match.worst);
+    }
+    for (const auto& [constant, status] : constants) {
+      const auto bytes = static_cast<int64_t>(constant->data.size());
+      audit_.weight_bytes += bytes;
+      if (status == Status::kVerified) audit_.verified_bytes += bytes;
+      if (status == Status::kByContent) audit_.by_content_bytes += bytes;
+    }
+  }
+
+  Originals originals_;
+  std::vector<AuditedFile> files_;
+  std::vector<Job> jobs_;
+  bool interleaved_rope_ = false;
+  WeightAudit audit_;
+};
+
+}  // namespace
+
+std::string_view NameOf(WeightMatch::Status status) {
+  switch (status) {
+    case Status::kVerified:
+      return "verified";
+    case Status::kDiffers:
+      return "differs";
+    case Status::kByContent:
+      return "by content";
+    case Status::kNotCovered:
+      break;
+  }
+  return "not covered";
+}
+
+WeightAudit AuditWeights(std::span<const AuditInput> inputs,
+                         const Checkpoint& checkpoint, int num_threads) {
+  return Auditor(checkpoint).Audit(inputs, num_threads);
+}
+
+}  // namespace verify_tflite

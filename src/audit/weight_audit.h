@@ -1,0 +1,87 @@
+// Are a model file's weights the checkpoint's? Nothing runs: every constant is
+// compared, element by element, with the checkpoint's tensor in its place.
+// docs/weights.md explains the method.
+#ifndef VERIFY_TFLITE_AUDIT_WEIGHT_AUDIT_H_
+#define VERIFY_TFLITE_AUDIT_WEIGHT_AUDIT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "audit/diagnose.h"
+#include "audit/roles.h"
+#include "checkpoint/checkpoint.h"
+
+namespace verify_tflite {
+
+// A constant in one role.
+struct WeightMatch {
+  enum class Status {
+    kVerified,   // it is the rounding of the checkpoint's tensor
+    kDiffers,    // it is not: `difference`
+    kByContent,  // it is that of `role`, found by content; its use is not known
+    kNotCovered,  // a weight that could not be compared: `reason`
+  };
+  Status status = Status::kNotCovered;
+  Role role;                   // but for kNotCovered
+  std::string name;            // in the file; for the reader alone
+  std::string type;            // "INT8 per channel", …
+  std::vector<int64_t> shape;  // as stored
+  std::string layout;          // "", "transposed", "1 + w", "q, k, v", …
+  std::vector<std::string> tensors;  // of the checkpoint
+  std::vector<std::string> signatures;
+  int64_t bytes = 0;
+  double worst = 0;  // largest |dequantised - original| in steps of rounding
+  int64_t bad = 0;   // elements beyond half a step
+  int64_t elements = 0;
+  std::optional<Difference> difference;
+  std::string reason;
+};
+std::string_view NameOf(WeightMatch::Status status);  // "verified", …
+
+// A tensor of the checkpoint that is in no place of the file.
+struct MissingTensor {
+  std::string name;
+  std::string reason;  // why that is as it should be, or what it means
+  bool explained = false;
+};
+
+struct WeightAudit {
+  std::vector<WeightMatch> matches;  // in the order of use
+  std::vector<MissingTensor> missing;
+  // Constants that are no weights: tables, masks, shapes, scalars.
+  int64_t other_constants = 0;
+  int64_t other_bytes = 0;
+  // Signatures whose graph was not understood, and why.
+  std::vector<std::string> not_understood;
+  // Bytes of weights, what several roles share once; verified: those whose
+  // every use is verified.
+  int64_t weight_bytes = 0;
+  int64_t verified_bytes = 0;
+  int64_t by_content_bytes = 0;  // are the checkpoint's, but where is unknown
+  double worst = 0;              // of what is verified, in steps
+  int64_t layers = 0;
+  bool own_head = false;  // the checkpoint has an LM head beside the embedding
+  std::optional<double> logit_softcap;  // of the checkpoint's config.json
+};
+
+// One .tflite or one TFLite section of a bundle.
+struct AuditInput {
+  std::span<const std::byte> bytes;
+  std::string what;  // names it in messages
+  // `bytes` are pages of a file, mapped and unchanged: they are dropped from
+  // memory when they were read.
+  bool is_mapping = false;
+};
+
+// `inputs` are the model and, where it has one, its embedder. Throws Error when
+// a file is damaged. At most two threads.
+WeightAudit AuditWeights(std::span<const AuditInput> inputs,
+                         const Checkpoint& checkpoint, int num_threads);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_AUDIT_WEIGHT_AUDIT_H_

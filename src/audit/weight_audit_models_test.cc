@@ -1,0 +1,404 @@
+// Every sound conversion at hand, and what is found when their constants are
+// changed. The faults are made here, by writing into the file's bytes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <functional>
+
+#include "audit/findings.h"
+#include "audit/weight_audit.h"
+#include "base/error.h"
+#include "base/testing.h"
+#include "candidate/bundle.h"
+
+namespace verify_tflite {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+std::vector<std::string> Ids(const WeightAudit& audit) {
+  std::vector<std::string> ids;
+  for (const Finding& finding : FindingsOf(audit)) ids.push_back(finding.id);
+  return ids;
+}
+
+WeightAudit Audit(const std::string& bytes, const std::string& checkpoint) {
+  const Checkpoint original = Checkpoint::Open(ModelPath(checkpoint));
+  const AuditInput input{std::as_bytes(std::span(bytes)), "a.tflite"};
+  return AuditWeights({&input, 1}, original, 1);
+}
+
+WeightAudit AuditFile(const std::string& model, const std::string& checkpoint) {
+  const MappedFile file(ModelPath(model));
+  const Checkpoint original = Checkpoint::Open(ModelPath(checkpoint));
+  AuditInput input{file.bytes(), file.path(), true};
+  if (Bundle::IsBundle(file.bytes())) {
+    input.bytes = Bundle::Read(file.bytes(), model).PrefillDecode().bytes;
+  }
+  return AuditWeights({&input, 1}, original, 2);
+}
+
+struct Pair {
+  const char* model;
+  const char* checkpoint;
+};
+
+class SoundFile : public ::testing::TestWithParam<Pair> {};
+
+TEST_P(SoundFile, IsVerifiedWhole) {
+  const WeightAudit audit = AuditFile(GetParam().model, GetParam().checkpoint);
+  EXPECT_THAT(Ids(audit), IsEmpty());
+  EXPECT_GT(audit.weight_bytes, 0);
+  EXPECT_EQ(audit.verified_bytes, audit.weight_bytes);
+  for (const WeightMatch& match : audit.matches) {
+    EXPECT_EQ(match.status, WeightMatch::Status::kVerified)
+        << Describe(match.role) << " " << match.reason;
+  }
+  for (const MissingTensor& tensor : audit.missing) {
+    EXPECT_TRUE(tensor.explained) << tensor.name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, SoundFile,
+    ::testing::Values(
+        Pair{"tiny_f32.tflite", "tiny"}, Pair{"tiny_single.tflite", "tiny"},
+        Pair{"tiny_prefill_logits.tflite", "tiny"},
+        Pair{"tiny_mask_transposed.tflite", "tiny"},
+        Pair{"tiny_batch.tflite", "tiny"}, Pair{"tiny_q8.tflite", "tiny"},
+        Pair{"tiny_kv_float16.tflite", "tiny"},
+        Pair{"tiny_kv_int8.tflite", "tiny"},
+        Pair{"tiny_export_hf.tflite", "tiny"},
+        Pair{"tiny_hf_logits.tflite", "tiny"},
+        Pair{"tiny_hf_gpu.tflite", "tiny"},
+        Pair{"tiny_hf_caches.tflite", "tiny"},
+        Pair{"tiny_hf_embedder/model.tflite", "tiny"},
+        Pair{"tiny_hf_embedder_q8/model_quantized.tflite", "tiny"},
+        Pair{"tiny_q8_embedding_q4.tflite", "tiny"},
+        Pair{"tiny_bundle.litertlm", "tiny"},
+        Pair{"tiny_wrong_weights.tflite", "tiny_other"},
+        Pair{"small_ring.tflite", "small_sliding"},
+        Pair{"small_lora.tflite", "small_mqa"},
+        Pair{"ref_gemma.tflite", "ref_gemma"},
+        Pair{"ref_gemma2.tflite", "ref_gemma2"},
+        Pair{"ref_gemma3.tflite", "ref_gemma3"},
+        Pair{"ref_mistral.tflite", "ref_mistral"},
+        Pair{"ref_phi.tflite", "ref_phi"},
+        Pair{"ref_qwen2.tflite", "ref_qwen2"},
+        Pair{"ref_qwen3.tflite", "ref_qwen3"},
+        Pair{"ref_smollm3.tflite", "ref_smollm3"},
+        Pair{"smollm2_f32.tflite", "smollm2"},
+        Pair{"smollm2_fp16.tflite", "smollm2"},
+        Pair{"smollm2_q8.tflite", "smollm2"},
+        Pair{"smollm2_q8_wo.tflite", "smollm2"},
+        Pair{"smollm2_q4_block32.tflite", "smollm2"}));
+
+// A file whose constants can be written to.
+class Patched {
+ public:
+  explicit Patched(const std::string& model)
+      : bytes(ReadFile(ModelPath(model))),
+        file_(ReadAuditedFile(std::as_bytes(std::span(bytes)), model)) {}
+
+  // The constant of a part, the first signature's.
+  const StoredConstant& At(Part part, int32_t layer, bool bias = false) const {
+    // Of checkpoints.tiny and tiny_qwen2 alike: as many layers as caches.
+    for (int64_t layers = 2; layers <= 4; ++layers) {
+      for (const RoleUse& use : FindRoles(file_, layers, 16).uses) {
+        if (use.role == Role{part, layer, bias}) {
+          return file_.constants[use.constant];
+        }
+      }
+    }
+    throw Error("no {} of layer {}", NameOf(part), layer);
+  }
+
+  template <typename T>
+  std::span<T> Values(const StoredConstant& constant) {
+    char* data =
+        bytes.data() +
+        (reinterpret_cast<const char*>(constant.data.data()) - bytes.data());
+    return {reinterpret_cast<T*>(data), constant.data.size() / sizeof(T)};
+  }
+  std::span<float> Floats(Part part, int32_t layer, bool bias = false) {
+    return Values<float>(At(part, layer, bias));
+  }
+
+  void Swap(Part part, int32_t a, int32_t b) {
+    auto x = Floats(part, a), y = Floats(part, b);
+    std::swap_ranges(x.begin(), x.end(), y.begin());
+  }
+
+  std::string bytes;
+
+ private:
+  AuditedFile file_;
+};
+
+constexpr Part kLayerParts[] = {Part::kQkv,    Part::kO,    Part::kGate,
+                                Part::kUp,     Part::kDown, Part::kInputNorm,
+                                Part::kMlpNorm};
+
+TEST(WeightFaults, LayersSwapped) {
+  Patched file("tiny_f32.tflite");
+  for (const Part part : kLayerParts) file.Swap(part, 1, 2);
+  const WeightAudit audit = Audit(file.bytes, "tiny");
+  const auto findings = FindingsOf(audit);
+  ASSERT_THAT(findings, SizeIs(1));
+  EXPECT_EQ(findings[0].id, "layer-order");
+  EXPECT_EQ(findings[0].severity, Outcome::kBroken);
+  EXPECT_THAT(findings[0].evidence,
+              HasSubstr("gate of layer 1 (prefill_8, prefill_64, decode): "
+                        "holds gate of layer 2"));
+  EXPECT_LT(audit.verified_bytes, audit.weight_bytes);
+}
+
+struct Fault {
+  const char* name;
+  std::function<void(Patched&)> make;
+  const char* id;
+};
+
+void TestFaults(const std::string& model, const std::string& checkpoint,
+                const std::vector<Fault>& faults) {
+  for (const Fault& fault : faults) {
+    Patched file(model);
+    fault.make(file);
+    const WeightAudit audit = Audit(file.bytes, checkpoint);
+    std::string evidence;
+    for (const Finding& f : FindingsOf(audit)) evidence += f.evidence + "\n";
+    EXPECT_THAT(Ids(audit), ElementsAre(fault.id)) << fault.name << "\n"
+                                                   << evidence;
+  }
+}
+
+// Rows of one head of the fused product; checkpoints.tiny has head_dim 16, and
+// two KV heads with two query heads each: [q, q, k, v] twice.
+std::span<float> Head(Patched& file, int layer, int block) {
+  constexpr size_t kHead = 16 * 64;
+  return file.Floats(Part::kQkv, layer).subspan(block * kHead, kHead);
+}
+void SwapHeads(Patched& file, int a, int b) {
+  for (int layer = 0; layer < 4; ++layer) {
+    auto x = Head(file, layer, a), y = Head(file, layer, b);
+    std::swap_ranges(x.begin(), x.end(), y.begin());
+  }
+}
+
+TEST(WeightFaults, OfFloatFiles) {
+  const auto all_floats = [](Patched& file, auto change) {
+    for (int layer = 0; layer < 4; ++layer) {
+      for (const Part part : kLayerParts) {
+        for (float& value : file.Floats(part, layer)) value = change(value);
+      }
+    }
+  };
+  TestFaults(
+      "tiny_f32.tflite", "tiny",
+      {
+          {"q and k swapped", [](Patched& f) { SwapHeads(f, 1, 2); },
+           "qk-swapped"},
+          {"k and v swapped", [](Patched& f) { SwapHeads(f, 2, 3); },
+           "kv-swapped"},
+          {"KV heads swapped", [](Patched& f) { SwapHeads(f, 2, 6); },
+           "kv-layout"},
+          {"gate and up",
+           [](Patched& f) {
+             auto a = f.Floats(Part::kGate, 1), b = f.Floats(Part::kUp, 1);
+             std::swap_ranges(a.begin(), a.end(), b.begin());
+           },
+           "gate-up-swapped"},
+          {"transposed",
+           [](Patched& f) {
+             auto o = f.Floats(Part::kO, 1);
+             for (int i = 0; i < 64; ++i) {
+               for (int j = 0; j < i; ++j)
+                 std::swap(o[i * 64 + j], o[j * 64 + i]);
+             }
+           },
+           "transposed-weight"},
+          {"NaN", [](Patched& f) { f.Floats(Part::kDown, 1)[195] = NAN; },
+           "nan"},
+          {"infinity",
+           [](Patched& f) { f.Floats(Part::kDown, 1)[195] = INFINITY; }, "nan"},
+          {"zero",
+           [](Patched& f) { std::ranges::fill(f.Floats(Part::kDown, 2), 0); },
+           "weight-differs"},
+          {"skipped",
+           [](Patched& f) {
+             std::ranges::fill(f.Floats(Part::kDown, 2), 0);
+             std::ranges::fill(f.Floats(Part::kO, 2), 0);
+           },
+           "layer-skipped"},
+          {"one number, by 1e-6",
+           [](Patched& f) { f.Floats(Part::kGate, 3)[77] *= 1.000001f; },
+           "weight-differs"},
+          {"a row",
+           [](Patched& f) {
+             std::ranges::fill(f.Floats(Part::kGate, 1).subspan(320, 64), 0);
+           },
+           "weight-differs"},
+          {"one row of the embedding",
+           [](Patched& f) {
+             std::ranges::fill(f.Floats(Part::kEmbedding, -1).subspan(64, 64),
+                               0);
+           },
+           // Table and head are one constant.
+           "embedding"},
+          {"norms swapped",
+           [](Patched& f) {
+             auto a = f.Floats(Part::kInputNorm, 1),
+                  b = f.Floats(Part::kMlpNorm, 1);
+             std::swap_ranges(a.begin(), a.end(), b.begin());
+           },
+           "norm-weights"},
+          {"1 + w",
+           [](Patched& f) {
+             for (float& w : f.Floats(Part::kFinalNorm, -1)) w += 1;
+           },
+           "norm-weights"},
+          {"bfloat16",
+           [&](Patched& f) {
+             all_floats(f, [](float value) {
+               const auto bits = std::bit_cast<uint32_t>(value);
+               return std::bit_cast<float>((bits + 0x7fff + (bits >> 16 & 1)) &
+                                           0xffff0000u);
+             });
+           },
+           "precision-loss"},
+          {"5 % larger",
+           [](Patched& f) {
+             for (float& w : f.Floats(Part::kUp, 0)) w *= 1.05f;
+           },
+           "scale"},
+      });
+}
+
+TEST(WeightFaults, OfInt8Files) {
+  const auto all = [](Patched& file, auto change) {
+    for (int layer = 0; layer < 4; ++layer) {
+      for (const Part part :
+           {Part::kQkv, Part::kO, Part::kGate, Part::kUp, Part::kDown}) {
+        for (int8_t& value : file.Values<int8_t>(file.At(part, layer))) {
+          value = static_cast<int8_t>(change(int{value}));
+        }
+      }
+    }
+  };
+  TestFaults(
+      "tiny_q8.tflite", "tiny",
+      {{"clipped",
+        [&](Patched& f) {
+          all(f, [](int q) { return std::clamp(q, -24, 24); });
+        },
+        "quantisation-collapse"},
+       {"four values",
+        [&](Patched& f) {
+          all(f, [](int q) {
+            return std::clamp((q + (q < 0 ? -32 : 32)) / 64, -2, 1) * 64;
+          });
+        },
+        "quantisation-collapse"},
+       {"one number, by a step",
+        [](Patched& f) { f.Values<int8_t>(f.At(Part::kGate, 1))[5] ^= 1; },
+        "weight-differs"},
+       {"zero",
+        [](Patched& f) {
+          std::ranges::fill(f.Values<int8_t>(f.At(Part::kUp, 1)), 0);
+        },
+        "weight-differs"}});
+}
+
+TEST(WeightFaults, OfOtherFamilies) {
+  TestFaults(
+      "ref_mistral.tflite", "ref_mistral",
+      {{"head tied",
+        [](Patched& f) {
+          std::ranges::copy(f.Floats(Part::kEmbedding, -1),
+                            f.Floats(Part::kHead, -1).begin());
+        },
+        "tied-head"},
+       {"head off by a row",
+        [](Patched& f) {
+          auto head = f.Floats(Part::kHead, -1);
+          std::rotate(head.begin(), head.end() - 72, head.end());
+        },
+        "lm-head"},
+       {"head of zeros",
+        [](Patched& f) { std::ranges::fill(f.Floats(Part::kHead, -1), 0); },
+        "constant-logits"}});
+  TestFaults("ref_qwen2.tflite", "ref_qwen2",
+             {{"no bias",
+               [](Patched& f) {
+                 for (const Part part : {Part::kQ, Part::kK, Part::kV}) {
+                   std::ranges::fill(f.Floats(part, 1, true), 0);
+                 }
+               },
+               "attention-bias-missing"}});
+  TestFaults("ref_gemma3.tflite", "ref_gemma3",
+             {{"w for 1 + w",
+               [](Patched& f) {
+                 for (float& w : f.Floats(Part::kFinalNorm, -1)) w -= 1;
+               },
+               "norm-weights"}});
+}
+
+TEST(WeightFaults, AnotherCheckpoint) {
+  EXPECT_THAT(Ids(AuditFile("tiny_wrong_weights.tflite", "tiny")),
+              ElementsAre("wrong-checkpoint"));
+  EXPECT_THAT(Ids(AuditFile("tiny_wrong_layers.tflite", "tiny")),
+              ElementsAre("layer-order"));
+  // Faults of other kinds are none of the weights'.
+  EXPECT_THAT(Ids(AuditFile("tiny_wrong_eps.tflite", "tiny")), IsEmpty());
+  EXPECT_THAT(Ids(AuditFile("tiny_wrong_rope.tflite", "tiny")), IsEmpty());
+}
+
+// An adapter on q and v of every layer, as a difference of rank 3; and another
+// model's difference, of full rank.
+TEST(WeightFaults, AdapterAndFineTune) {
+  for (const bool low_rank : {true, false}) {
+    Patched file("tiny_export_hf.tflite");
+    uint32_t state = 1;
+    const auto random = [&] {
+      state = state * 1664525u + 1013904223u;
+      return static_cast<float>(state >> 8) / (1 << 23) - 1;
+    };
+    for (int layer = 0; layer < 4; ++layer) {
+      for (const Part part : {Part::kQ, Part::kV, Part::kO, Part::kGate,
+                              Part::kUp, Part::kDown}) {
+        if (low_rank && part != Part::kQ && part != Part::kV) continue;
+        const auto values = file.Floats(part, layer);
+        const size_t cols = part == Part::kDown ? 160 : 64;
+        const size_t rows = values.size() / cols;
+        std::vector<float> a(rows * 3), b(3 * cols);
+        for (float& x : a) x = random() * 0.02f;
+        for (float& x : b) x = random();
+        for (size_t i = 0; i < values.size(); ++i) {
+          float d = low_rank ? 0 : 0.02f * random();
+          for (size_t k = 0; low_rank && k < 3; ++k) {
+            d += a[i / cols * 3 + k] * b[k * cols + i % cols];
+          }
+          values[i] += d;
+        }
+      }
+    }
+    const auto findings = FindingsOf(Audit(file.bytes, "tiny"));
+    ASSERT_THAT(findings, SizeIs(1));
+    EXPECT_EQ(findings[0].id,
+              low_rank ? "lora-not-merged" : "wrong-checkpoint");
+    if (low_rank) {
+      EXPECT_THAT(findings[0].evidence, HasSubstr("rank 3"));
+    } else {
+      EXPECT_THAT(findings[0].sentence, HasSubstr("relative"));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace verify_tflite

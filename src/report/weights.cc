@@ -1,0 +1,255 @@
+#include "report/weights.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <tuple>
+
+#include "base/utf8.h"
+
+namespace verify_tflite {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Status = WeightMatch::Status;
+
+constexpr size_t kMostListed = 12;
+
+// Layers alike are one line.
+struct Group {
+  int64_t constants = 0;
+  int64_t bytes = 0;
+  double worst = 0;
+};
+
+std::string PartName(const WeightMatch& match) {
+  if (match.status == Status::kNotCovered && match.tensors.empty()) {
+    return "unknown";
+  }
+  return std::string(match.role.bias ? "bias of " : "") +
+         std::string(NameOf(match.role.part));
+}
+
+double Share(int64_t part, int64_t all) {
+  // Rounded down: 100 % is all.
+  return all == 0 ? 0 : static_cast<double>(part * 10000 / all) / 100;
+}
+
+void Table(const WeightAudit& audit, std::string& out) {
+  using Key = std::tuple<int, std::string, std::string, std::string, Status>;
+  std::map<Key, Group> groups;
+  std::vector<Key> order;
+  for (const WeightMatch& match : audit.matches) {
+    const Key key = {match.role.layer >= 0 ? 1 : 0, PartName(match), match.type,
+                     match.layout, match.status};
+    const auto [entry, is_new] = groups.try_emplace(key);
+    if (is_new) order.push_back(key);
+    ++entry->second.constants;
+    entry->second.bytes += match.bytes;
+    entry->second.worst = std::max(entry->second.worst, match.worst);
+  }
+  out += fmt::format("  {:<22} {:<24} {:>5} {:>12} {:>9}  {}\n", "weight",
+                     "stored as", "count", "bytes", "worst", "");
+  for (const Key& key : order) {
+    const auto& [in_layer, part, type, layout, status] = key;
+    const Group& group = groups.at(key);
+    const std::string worst = status == Status::kNotCovered
+                                  ? "-"
+                                  : fmt::format("{:.4f}", group.worst);
+    out += fmt::format("  {:<22} {:<24} {:>5} {:>12} {:>9}  {}{}\n", part, type,
+                       group.constants, group.bytes, worst, NameOf(status),
+                       layout.empty() ? "" : "; " + layout);
+  }
+  out +=
+      "  (worst: largest |dequantised - original| in steps of rounding; "
+      "0.5 is rounding itself)\n";
+}
+
+void Uncovered(const WeightAudit& audit, std::string& out) {
+  size_t shown = 0;
+  for (const WeightMatch& match : audit.matches) {
+    if (match.status != Status::kNotCovered) continue;
+    if (shown++ == 0) out += "\nNot covered:\n";
+    if (shown > kMostListed) continue;
+    out += fmt::format("  {} {}: {}\n", Quote(match.name),
+                       fmt::join(match.shape, "x"), match.reason);
+  }
+  if (shown > kMostListed) {
+    out += fmt::format("  and {} more\n", shown - kMostListed);
+  }
+  for (const std::string& reason : audit.not_understood) {
+    out +=
+        fmt::format("  signature {}: its weights are found by content alone\n",
+                    ReplaceInvalidUtf8(reason));
+  }
+}
+
+void MissingTensors(const WeightAudit& audit, std::string& out) {
+  std::map<std::string, std::vector<std::string>> by_reason;
+  for (const MissingTensor& tensor : audit.missing) {
+    by_reason[tensor.reason].push_back(tensor.name);
+  }
+  if (by_reason.empty()) return;
+  out += "\nTensors of the checkpoint that are not in the file:\n";
+  for (auto& [reason, names] : by_reason) {
+    const size_t count = names.size();
+    if (count > 3) names.resize(3);
+    out += fmt::format("  {}{}: {}\n", fmt::join(names, ", "),
+                       count > 3 ? fmt::format(" and {} more", count - 3) : "",
+                       reason);
+  }
+}
+
+void Findings(const std::vector<Finding>& findings, std::string& out) {
+  for (const Finding& finding : findings) {
+    out += fmt::format("\n{} [{}] {}\n", NameOf(finding.severity), finding.id,
+                       finding.sentence);
+    std::string_view rest = finding.evidence;
+    while (!rest.empty()) {
+      const size_t end = std::min(rest.find('\n'), rest.size());
+      out += fmt::format("    {}\n", ReplaceInvalidUtf8(rest.substr(0, end)));
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+    if (!finding.cause.empty())
+      out += fmt::format("  cause: {}\n", finding.cause);
+    if (!finding.remedy.empty()) {
+      out += fmt::format("  what to do: {}\n", finding.remedy);
+    }
+  }
+}
+
+std::string Verdict(const WeightReport& report) {
+  const WeightAudit& audit = report.audit;
+  const double share = Share(audit.verified_bytes, audit.weight_bytes);
+  switch (OutcomeOf(report)) {
+    case Outcome::kPass:
+      return fmt::format(
+          "PASS: all {} bytes of weights are the checkpoint's "
+          "(worst {:.4f} steps)",
+          audit.weight_bytes, audit.worst);
+    case Outcome::kNotChecked:
+      return fmt::format(
+          "NOT CHECKED: {:g} % of the weights' bytes are the checkpoint's, in "
+          "their place; {:g} % are the checkpoint's, but what for is not "
+          "known; the rest was not covered",
+          share, Share(audit.by_content_bytes, audit.weight_bytes));
+    default:
+      return fmt::format(
+          "FAIL: {} ({:g} % of the weights' bytes are the "
+          "checkpoint's)",
+          report.findings.front().sentence, share);
+  }
+}
+
+Json ToJson(const WeightMatch& match) {
+  Json json = {{"status", NameOf(match.status)},
+               {"part", PartName(match)},
+               {"layer", nullptr},
+               {"name", ReplaceInvalidUtf8(match.name)},
+               {"type", match.type},
+               {"shape", match.shape},
+               {"bytes", match.bytes},
+               {"layout", match.layout},
+               {"tensors", Json::array()},
+               {"signatures", Json::array()},
+               {"worst_steps", nullptr},
+               {"bad_elements", match.bad},
+               {"elements", match.elements},
+               {"difference", nullptr},
+               {"reason", match.reason}};
+  if (match.role.layer >= 0) json["layer"] = match.role.layer;
+  for (const auto& name : match.tensors) {
+    json["tensors"].push_back(ReplaceInvalidUtf8(name));
+  }
+  for (const auto& name : match.signatures) {
+    json["signatures"].push_back(ReplaceInvalidUtf8(name));
+  }
+  // Infinity is no number of JSON's.
+  if (match.worst < 1e300) json["worst_steps"] = match.worst;
+  if (match.difference) {
+    json["difference"] = {{"text", match.difference->text},
+                          {"correlation", match.difference->correlation},
+                          {"relative_size", match.difference->size},
+                          {"rank", nullptr}};
+    if (match.difference->low_rank) {
+      json["difference"]["rank"] = match.difference->rank;
+    }
+  }
+  return json;
+}
+
+}  // namespace
+
+Outcome OutcomeOf(const WeightReport& report) {
+  if (!report.findings.empty()) return report.findings.front().severity;
+  const bool all = report.audit.weight_bytes > 0 &&
+                   report.audit.verified_bytes == report.audit.weight_bytes;
+  return all ? Outcome::kPass : Outcome::kNotChecked;
+}
+
+std::string WeightsText(const WeightReport& report) {
+  const WeightAudit& audit = report.audit;
+  std::string out = fmt::format("Weights of {}\nagainst    {}\n\n",
+                                report.tflite_path, report.checkpoint_path);
+  Table(audit, out);
+  out += fmt::format(
+      "  {} other constants (tables, masks, shapes, scalars), {} "
+      "bytes\n",
+      audit.other_constants, audit.other_bytes);
+  Uncovered(audit, out);
+  MissingTensors(audit, out);
+  Findings(report.findings, out);
+  out += fmt::format(
+      "\nverified: {} of {} bytes ({:g} %); {:.1f} s, {} MB\n{}\n",
+      audit.verified_bytes, audit.weight_bytes,
+      Share(audit.verified_bytes, audit.weight_bytes), report.seconds,
+      report.peak_memory_bytes / 1000000, Verdict(report));
+  return out;
+}
+
+std::string WeightsJson(const WeightReport& report) {
+  const WeightAudit& audit = report.audit;
+  Json json = {{"schema_version", kWeightsSchemaVersion},
+               {"tflite_path", ReplaceInvalidUtf8(report.tflite_path)},
+               {"checkpoint_path", ReplaceInvalidUtf8(report.checkpoint_path)},
+               {"outcome", NameOf(OutcomeOf(report))},
+               {"reason", Verdict(report)},
+               {"weight_bytes", audit.weight_bytes},
+               {"verified_bytes", audit.verified_bytes},
+               {"by_content_bytes", audit.by_content_bytes},
+               {"worst_steps", audit.worst},
+               {"other_constants", audit.other_constants},
+               {"other_bytes", audit.other_bytes},
+               {"not_understood", Json::array()},
+               {"findings", Json::array()},
+               {"matches", Json::array()},
+               {"missing", Json::array()},
+               {"seconds", report.seconds},
+               {"peak_memory_bytes", report.peak_memory_bytes}};
+  for (const std::string& reason : audit.not_understood) {
+    json["not_understood"].push_back(ReplaceInvalidUtf8(reason));
+  }
+  for (const Finding& f : report.findings) {
+    json["findings"].push_back({{"id", f.id},
+                                {"severity", NameOf(f.severity)},
+                                {"sentence", f.sentence},
+                                {"evidence", ReplaceInvalidUtf8(f.evidence)},
+                                {"cause", f.cause},
+                                {"remedy", f.remedy}});
+  }
+  for (const WeightMatch& match : audit.matches) {
+    json["matches"].push_back(ToJson(match));
+  }
+  for (const MissingTensor& tensor : audit.missing) {
+    json["missing"].push_back({{"name", ReplaceInvalidUtf8(tensor.name)},
+                               {"explained", tensor.explained},
+                               {"reason", tensor.reason}});
+  }
+  return json.dump(2) + "\n";
+}
+
+}  // namespace verify_tflite

@@ -1,0 +1,37 @@
+// The audit of a model file's weights, as text for people and as JSON.
+#ifndef VERIFY_TFLITE_REPORT_WEIGHTS_H_
+#define VERIFY_TFLITE_REPORT_WEIGHTS_H_
+
+#include <string>
+#include <vector>
+
+#include "audit/weight_audit.h"
+#include "verify/verification.h"
+
+namespace verify_tflite {
+
+struct WeightReport {
+  std::string tflite_path;
+  std::string checkpoint_path;
+  WeightAudit audit;
+  std::vector<Finding> findings;
+  double seconds = 0;
+  int64_t peak_memory_bytes = 0;
+};
+
+// Raised when a field changes its meaning or goes; new fields do not raise it.
+inline constexpr int kWeightsSchemaVersion = 1;
+
+// Pass: every weight is the checkpoint's, in its place. Not checked: some were
+// not covered or found by content alone, and nothing was found. Else the
+// gravest finding's severity.
+Outcome OutcomeOf(const WeightReport& report);
+
+// Tables of at most 100 columns, but for names longer than that.
+std::string WeightsText(const WeightReport& report);
+// Format: docs/weights.md. Pretty-printed, ending in a newline.
+std::string WeightsJson(const WeightReport& report);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_REPORT_WEIGHTS_H_
