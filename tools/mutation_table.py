@@ -337,7 +337,7 @@ def _table() -> list[Mutation]:
       "decode_weight",
       f32,
       "decode has one weight of another checkpoint; prefill is right",
-      "decode-differs tensor-differs",
+      "decode-differs weight-differs",
       m.weight_of,
       inputs={"other": "tiny_wrong_weights.tflite"},
       role="1.down",
@@ -347,7 +347,7 @@ def _table() -> list[Mutation]:
       "prefill_weight",
       f32,
       "prefill_64 has one weight of another checkpoint; the rest is right",
-      "prefill-differs tensor-differs",
+      "prefill-differs weight-differs",
       m.weight_of,
       inputs={"other": "tiny_wrong_weights.tflite"},
       role="1.down",
@@ -381,7 +381,7 @@ def _table() -> list[Mutation]:
       "final_norm",
       f32,
       "weights of the final norm replaced by their mean",
-      "norm-weights tensor-differs",
+      "norm-weights weight-differs",
       m.norm_weights,
       fault="final_lost",
   )
@@ -389,7 +389,7 @@ def _table() -> list[Mutation]:
       "norms_swapped",
       f32,
       "the two norms of layer 1 swapped",
-      "norm-weights tensor-differs",
+      "norm-weights weight-differs",
       m.norm_weights,
       fault="swapped",
   )
@@ -397,7 +397,7 @@ def _table() -> list[Mutation]:
       "norms_bfloat16",
       f32,
       "norm weights rounded to bfloat16",
-      "precision-loss tensor-differs",
+      "precision-loss weight-differs",
       m.norm_weights,
       _SUBTLE,
       fault="bfloat16",
@@ -434,7 +434,7 @@ def _table() -> list[Mutation]:
       "embedding_lost",
       f32,
       "embedding of the token <|im_start|> is zero",
-      "embedding tensor-differs",
+      "embedding weight-differs",
       m.embedding_lost,
       token=1,
   )
@@ -518,7 +518,7 @@ def _table() -> list[Mutation]:
       m.layer_skipped,
       layer=2,
   )
-  one = "tensor-differs"
+  one = "weight-differs"
   add(
       "weight_transposed",
       f32,

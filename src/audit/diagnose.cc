@@ -146,7 +146,7 @@ class Diagnosis {
     if (sums_.stored2 == 0) return false;
     // The same part of other layers first: of equals the likeliest.
     const int64_t layers = originals_.checkpoint().config().num_layers;
-    Role role = use_.role;
+    WeightRole role = use_.role;
     for (int32_t layer = 0; role.layer >= 0 && layer < layers; ++layer) {
       role.layer = layer;
       if (layer != use_.role.layer && IsRole(role)) return true;
@@ -157,7 +157,7 @@ class Diagnosis {
     return false;
   }
 
-  bool IsRole(const Role& role) {
+  bool IsRole(const WeightRole& role) {
     for (const Original& way : originals_.Plain(role)) {
       if (!Equals(way, use_.transposed)) continue;
       difference_.other = role;
@@ -593,18 +593,18 @@ Difference Diagnose(const StoredConstant& constant, const RoleUse& use,
   return Diagnosis(constant, use, original, comparison, originals).Find();
 }
 
-std::optional<Role> FindByContent(const StoredConstant& constant,
-                                  const Originals& originals,
-                                  bool* transposed) {
+std::optional<WeightRole> FindByContent(const StoredConstant& constant,
+                                        const Originals& originals,
+                                        bool* transposed) {
   const int64_t layers = originals.checkpoint().config().num_layers;
-  std::vector<Role> roles;
+  std::vector<WeightRole> roles;
   for (const auto& [role, rows] : originals.all()) roles.push_back(role);
   for (int32_t layer = 0; layer < layers; ++layer) {
     roles.push_back({Part::kQkv, layer, false});
     roles.push_back({Part::kQkv, layer, true});
     roles.push_back({Part::kGateUp, layer, false});
   }
-  for (const Role& role : roles) {
+  for (const WeightRole& role : roles) {
     for (const Original& way : originals.Plain(role)) {
       for (const bool turned : {false, true}) {
         if (!SameShape(constant, way, turned) ||

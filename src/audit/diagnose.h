@@ -32,12 +32,12 @@ enum class Fault {
 
 struct Difference {
   Fault fault = Fault::kDiffers;
-  std::string text;           // what was found, with figures
-  std::optional<Role> other;  // kOtherTensor
-  double factor = 1;          // kScale; 0: one for each channel
-  double correlation = 0;     // with the original
-  double size = 0;            // of the difference, relative to the original
-  int64_t rank = 0;           // of the difference, where that is low
+  std::string text;                 // what was found, with figures
+  std::optional<WeightRole> other;  // kOtherTensor
+  double factor = 1;                // kScale; 0: one for each channel
+  double correlation = 0;           // with the original
+  double size = 0;   // of the difference, relative to the original
+  int64_t rank = 0;  // of the difference, where that is low
   bool low_rank = false;
 };
 
@@ -47,8 +47,9 @@ Difference Diagnose(const StoredConstant& constant, const RoleUse& use,
                     const Originals& originals);
 
 // The tensor of the checkpoint that the constant is, whatever its place.
-std::optional<Role> FindByContent(const StoredConstant& constant,
-                                  const Originals& originals, bool* transposed);
+std::optional<WeightRole> FindByContent(const StoredConstant& constant,
+                                        const Originals& originals,
+                                        bool* transposed);
 
 }  // namespace verify_tflite
 

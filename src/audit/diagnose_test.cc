@@ -74,9 +74,11 @@ class DiagnoseTest : public ::testing::Test {
         }()),
         originals_(checkpoint_) {}
 
-  Original Of(const Role& role) const { return originals_.Of(role).at(0); }
+  Original Of(const WeightRole& role) const {
+    return originals_.Of(role).at(0);
+  }
 
-  std::vector<float> Values(const Role& role) const {
+  std::vector<float> Values(const WeightRole& role) const {
     const Original original = Of(role);
     const int64_t cols = original.cols();
     std::vector<float> values(original.num_rows() * cols);
@@ -86,7 +88,7 @@ class DiagnoseTest : public ::testing::Test {
     return values;
   }
 
-  StoredConstant Constant(StoredType type, const Role& role) const {
+  StoredConstant Constant(StoredType type, const WeightRole& role) const {
     StoredConstant constant;
     constant.type = type;
     constant.type_name = "INT8 per channel";
@@ -95,13 +97,13 @@ class DiagnoseTest : public ::testing::Test {
   }
 
   // Of a float32 constant with `values`.
-  std::optional<Difference> Find(const Role& role,
+  std::optional<Difference> Find(const WeightRole& role,
                                  const std::vector<float>& values) const {
     StoredConstant constant = Constant(StoredType::kFloat32, role);
     constant.data = std::as_bytes(std::span(values));
     return Find(role, constant);
   }
-  std::optional<Difference> Find(const Role& role,
+  std::optional<Difference> Find(const WeightRole& role,
                                  const StoredConstant& constant) const {
     const Original original = Of(role);
     const Comparison comparison = Compare(constant, original, false);
@@ -112,7 +114,7 @@ class DiagnoseTest : public ::testing::Test {
 
   // Symmetric, per row, as converters quantise; `change` of each q.
   template <typename Change>
-  std::optional<Difference> FindInt8(const Role& role, float scale,
+  std::optional<Difference> FindInt8(const WeightRole& role, float scale,
                                      const Change& change) const {
     const std::vector<float> values = Values(role);
     StoredConstant constant = Constant(StoredType::kInt8, role);
@@ -137,12 +139,13 @@ class DiagnoseTest : public ::testing::Test {
   Originals originals_;
 };
 
-constexpr Role kGate0{Part::kGate, 0, false}, kGate1{Part::kGate, 1, false},
-    kO0{Part::kO, 0, false}, kQkv0{Part::kQkv, 0, false},
-    kNorm{Part::kFinalNorm, -1, false}, kTable{Part::kEmbedding, -1, false};
+constexpr WeightRole kGate0{Part::kGate, 0, false},
+    kGate1{Part::kGate, 1, false}, kO0{Part::kO, 0, false},
+    kQkv0{Part::kQkv, 0, false}, kNorm{Part::kFinalNorm, -1, false},
+    kTable{Part::kEmbedding, -1, false};
 
 TEST_F(DiagnoseTest, NothingIsWrong) {
-  for (const Role& role : {kGate0, kO0, kQkv0, kNorm, kTable}) {
+  for (const WeightRole& role : {kGate0, kO0, kQkv0, kNorm, kTable}) {
     EXPECT_FALSE(Find(role, Values(role))) << Describe(role);
   }
   EXPECT_FALSE(FindInt8(kGate0, 1, [](float q) { return std::nearbyint(q); }));

@@ -268,7 +268,7 @@ class Judgement {
     }
     Matches skipped, bias, head, rest;
     for (const WeightMatch* match : zeros) {
-      const Role& role = match->role;
+      const WeightRole& role = match->role;
       const bool skips = !role.bias &&
                          (role.part == Part::kO || role.part == Part::kDown) &&
                          o.count(role.layer) > 0 && down.count(role.layer) > 0;
@@ -337,7 +337,7 @@ class Judgement {
 
   // What is left: tensors that differ one by one.
   void Single() {
-    const auto take = [&](const std::function<bool(const Role&)>& what) {
+    const auto take = [&](const std::function<bool(const WeightRole&)>& what) {
       return Take([&](const WeightMatch& match) { return what(match.role); });
     };
     // One table may be both.
@@ -355,11 +355,11 @@ class Judgement {
         }),
         "", "check the vocabulary and added tokens of the conversion");
     Add("lm-head", Outcome::kBroken, "The LM head is not the checkpoint's.",
-        take([](const Role& role) { return role.part == Part::kHead; }), "",
-        "check which tensor the conversion uses as head");
+        take([](const WeightRole& role) { return role.part == Part::kHead; }),
+        "", "check which tensor the conversion uses as head");
     Add("norm-weights", Outcome::kBroken,
         "Weights of norms are not the checkpoint's.",
-        take([](const Role& role) { return IsNorm(role.part); }), "",
+        take([](const WeightRole& role) { return IsNorm(role.part); }), "",
         "convert again");
     Matches few, many;
     for (const WeightMatch* match : Take([](const auto&) { return true; })) {

@@ -144,7 +144,7 @@ void Originals::Add(const std::string& name, const TensorView& tensor) {
   others_.push_back(name);
 }
 
-void Originals::AddPart(const Role& role, const std::string& name,
+void Originals::AddPart(const WeightRole& role, const std::string& name,
                         const TensorView& tensor, int64_t first,
                         int64_t count) {
   Rows rows{&tensor, name, first, count, 1};
@@ -153,19 +153,20 @@ void Originals::AddPart(const Role& role, const std::string& name,
   if (role.part == Part::kHead && !role.bias) has_head_ = true;
 }
 
-const Rows* Originals::Find(const Role& role) const {
+const Rows* Originals::Find(const WeightRole& role) const {
   const auto found = parts_.find(role);
   return found == parts_.end() ? nullptr : &found->second;
 }
 
-std::vector<Original> Originals::Of(const Role& role) const {
+std::vector<Original> Originals::Of(const WeightRole& role) const {
   std::vector<Original> ways = Plain(role);
   AddScaled(role, ways);
   AddNormFolded(role, ways);
   return ways;
 }
 
-void Originals::AddScaled(const Role& role, std::vector<Original>& ways) const {
+void Originals::AddScaled(const WeightRole& role,
+                          std::vector<Original>& ways) const {
   const ModelConfig& config = checkpoint_.config();
   const size_t plain = ways.size();
   const auto add = [&](double factor, const char* why) {
@@ -190,10 +191,10 @@ void Originals::AddScaled(const Role& role, std::vector<Original>& ways) const {
   }
 }
 
-void Originals::AddNormFolded(const Role& role,
+void Originals::AddNormFolded(const WeightRole& role,
                               std::vector<Original>& ways) const {
   const ModelConfig& config = checkpoint_.config();
-  Role norm{Part::kInputNorm, role.layer, false};
+  WeightRole norm{Part::kInputNorm, role.layer, false};
   switch (role.part) {
     case Part::kQ:
     case Part::kK:
@@ -256,7 +257,7 @@ void Originals::AddNormFolded(const Role& role,
   }
 }
 
-std::vector<Original> Originals::Plain(const Role& role) const {
+std::vector<Original> Originals::Plain(const WeightRole& role) const {
   const ModelConfig& config = checkpoint_.config();
   const auto part = [&](Part p) -> const Rows* {
     const auto found = parts_.find({p, role.layer, role.bias});

@@ -51,12 +51,12 @@ class Originals {
   // converters fold into it: the scale of attention into q (its root into q and
   // k), that of soft-capping into the head, the weights of a norm into the
   // product behind it.
-  std::vector<Original> Of(const Role& role) const;
+  std::vector<Original> Of(const WeightRole& role) const;
   // Without what is folded in, which takes time to work out.
-  std::vector<Original> Plain(const Role& role) const;
+  std::vector<Original> Plain(const WeightRole& role) const;
 
   // Everything there is, for searches by content.
-  const std::map<Role, Rows>& all() const { return parts_; }
+  const std::map<WeightRole, Rows>& all() const { return parts_; }
   // Names of tensors that are no part of the text model, or that are not known.
   const std::vector<std::string>& others() const { return others_; }
   const Checkpoint& checkpoint() const { return checkpoint_; }
@@ -68,16 +68,16 @@ class Originals {
                    int64_t count, float* out);
 
  private:
-  void AddScaled(const Role& role, std::vector<Original>& ways) const;
-  void AddNormFolded(const Role& role, std::vector<Original>& ways) const;
-  const Rows* Find(const Role& role) const;
+  void AddScaled(const WeightRole& role, std::vector<Original>& ways) const;
+  void AddNormFolded(const WeightRole& role, std::vector<Original>& ways) const;
+  const Rows* Find(const WeightRole& role) const;
 
   void Add(const std::string& name, const TensorView& tensor);
-  void AddPart(const Role& role, const std::string& name,
+  void AddPart(const WeightRole& role, const std::string& name,
                const TensorView& tensor, int64_t first, int64_t count);
 
   const Checkpoint& checkpoint_;
-  std::map<Role, Rows> parts_;
+  std::map<WeightRole, Rows> parts_;
   std::vector<std::string> others_;
   bool has_head_ = false;
 };

@@ -364,7 +364,7 @@ class GraphRoles {
     }
   }
 
-  void AddProduct(int32_t index, Role role) {
+  void AddProduct(int32_t index, WeightRole role) {
     const AuditedOp& op = graph_.ops[index];
     Add(WeightOf(index), role, op.code == kOpBatchMatmul && !op.adjoint_y);
     roles_->uses.back().operand = true;
@@ -385,7 +385,7 @@ class GraphRoles {
     }
   }
 
-  bool AddVector(int32_t tensor, const Role& role, bool composite) {
+  bool AddVector(int32_t tensor, const WeightRole& role, bool composite) {
     const int32_t constant = ConstantOf(tensor);
     if (constant < 0 || TensorAt(Root(tensor)).shape.empty()) return false;
     Add(constant, role, false, composite);
@@ -475,7 +475,8 @@ class GraphRoles {
     return false;
   }
 
-  std::optional<Role> NormAt(int32_t before, int32_t after, bool bias) const {
+  std::optional<WeightRole> NormAt(int32_t before, int32_t after,
+                                   bool bias) const {
     if (before < 0) return std::nullopt;
     const OpSet sources = ProductsBefore(before);
     const bool from_embedding = FromEmbedding(before);
@@ -486,12 +487,14 @@ class GraphRoles {
         const Layer& l = layers_[i];
         const auto number = static_cast<int32_t>(i);
         if (l.k != l.v && source == l.q)
-          return Role{Part::kQNorm, number, bias};
+          return WeightRole{Part::kQNorm, number, bias};
         if (l.k != l.v && source == l.k)
-          return Role{Part::kKNorm, number, bias};
+          return WeightRole{Part::kKNorm, number, bias};
         // Sandwich norms: nothing of the residual stream comes in.
-        if (source == l.o) return Role{Part::kAttentionNorm, number, bias};
-        if (source == l.down) return Role{Part::kOutputNorm, number, bias};
+        if (source == l.o)
+          return WeightRole{Part::kAttentionNorm, number, bias};
+        if (source == l.down)
+          return WeightRole{Part::kOutputNorm, number, bias};
       }
       if (Contains(linear_, source) && Contains(attention_, source)) {
         return std::nullopt;  // norms of heads of a fused product
@@ -499,7 +502,7 @@ class GraphRoles {
     }
     const OpSet targets = ProductsBehind(after);
     if (targets.empty()) return std::nullopt;
-    if (targets == OpSet{head_}) return Role{Part::kFinalNorm, -1, bias};
+    if (targets == OpSet{head_}) return WeightRole{Part::kFinalNorm, -1, bias};
     for (size_t i = 0; i < layers_.size(); ++i) {
       const Layer& l = layers_[i];
       const auto number = static_cast<int32_t>(i);
@@ -507,10 +510,10 @@ class GraphRoles {
       OpSet all = inputs;
       all.insert(l.gate_up.begin(), l.gate_up.end());
       if (Contains(targets, l.k) && IsSubset(targets, all)) {
-        return Role{Part::kInputNorm, number, bias};
+        return WeightRole{Part::kInputNorm, number, bias};
       }
       if (!l.gate_up.empty() && IsSubset(targets, l.gate_up)) {
-        return Role{Part::kMlpNorm, number, bias};
+        return WeightRole{Part::kMlpNorm, number, bias};
       }
     }
     return std::nullopt;
@@ -528,7 +531,7 @@ class GraphRoles {
     }
   }
 
-  void Add(int32_t constant, const Role& role, bool transposed = false,
+  void Add(int32_t constant, const WeightRole& role, bool transposed = false,
            bool composite = false) {
     if (constant < 0) return;
     roles_->uses.push_back(
@@ -596,7 +599,7 @@ std::string_view NameOf(Part part) {
   return "";
 }
 
-std::string Describe(const Role& role) {
+std::string Describe(const WeightRole& role) {
   std::string text;
   if (role.bias) text += "bias of ";
   text += NameOf(role.part);

@@ -32,19 +32,19 @@ enum class Part {
 };
 std::string_view NameOf(Part part);  // "q", "gate", "norm before the MLP", …
 
-struct Role {
+struct WeightRole {
   Part part = Part::kEmbedding;
   int32_t layer = -1;  // -1: of no layer
   bool bias = false;
-  auto operator<=>(const Role&) const = default;
+  auto operator<=>(const WeightRole&) const = default;
 };
-std::string Describe(const Role& role);  // "layer 2 gate", "LM head"
+std::string Describe(const WeightRole& role);  // "layer 2 gate", "LM head"
 
 // One use of a constant. A norm's composite counts as plain where its body
 // multiplies with the constant and nothing else.
 struct RoleUse {
   int32_t constant = 0;
-  Role role;
+  WeightRole role;
   std::string signature;
   bool transposed = false;  // [in, out] instead of [out, in]
   bool composite = false;   // read by a composite that may do more than scale

@@ -81,7 +81,7 @@ class Auditor {
 
  private:
   void MakeJobs(const AuditedFile& file, const Roles& roles) {
-    std::map<std::pair<int32_t, Role>, size_t> known;
+    std::map<std::pair<int32_t, WeightRole>, size_t> known;
     std::set<int32_t> named;
     for (const RoleUse& use : roles.uses) {
       // A vector that the model multiplies or adds, where this family has none:

@@ -26,7 +26,7 @@ struct WeightMatch {
     kNotCovered,  // a weight that could not be compared: `reason`
   };
   Status status = Status::kNotCovered;
-  Role role;                   // but for kNotCovered
+  WeightRole role;             // but for kNotCovered
   std::string name;            // in the file; for the reader alone
   std::string type;            // "INT8 per channel", …
   std::vector<int64_t> shape;  // as stored

@@ -111,7 +111,7 @@ class Patched {
     // Of checkpoints.tiny and tiny_qwen2 alike: as many layers as caches.
     for (int64_t layers = 2; layers <= 4; ++layers) {
       for (const RoleUse& use : FindRoles(file_, layers, 16).uses) {
-        if (use.role == Role{part, layer, bias}) {
+        if (use.role == WeightRole{part, layer, bias}) {
           return file_.constants[use.constant];
         }
       }

@@ -3,67 +3,18 @@
 #include <sys/resource.h>
 
 #include <chrono>
-#include <deque>
-#include <filesystem>
 #include <string_view>
-#include <vector>
 
+#include "audit/audit_file.h"
 #include "audit/findings.h"
 #include "base/error.h"
-#include "base/mapped_file.h"
 #include "base/utf8.h"
-#include "candidate/bundle.h"
-#include "candidate/tflite_file.h"
 #include "checkpoint/checkpoint.h"
 
 namespace verify_tflite {
 namespace {
 
 constexpr int kThreads = 2;
-
-// The files of one model, and the parts of them to audit.
-struct Inputs {
-  std::deque<MappedFile> files;
-  std::vector<AuditInput> parts;
-};
-
-// "dir/embedder.tflite" of "dir/model.tflite", as the converter names them.
-std::string EmbedderBeside(const std::string& path) {
-  constexpr std::string_view kModel = "model";
-  const std::filesystem::path file(path);
-  std::string name = file.filename();
-  if (!name.starts_with(kModel)) return "";
-  name.replace(0, kModel.size(), "embedder");
-  return file.parent_path() / name;
-}
-
-Inputs OpenInputs(const std::string& path) {
-  Inputs inputs;
-  const auto& file = inputs.files.emplace_back(path);
-  if (Bundle::IsBundle(file.bytes())) {
-    const Bundle bundle = Bundle::Read(file.bytes(), path);
-    inputs.parts.push_back(
-        {bundle.PrefillDecode().bytes, path + ": the model's section", true});
-    for (const char* type : {"embedder", "per_layer_embedder"}) {
-      if (const BundleSection* embedder = bundle.Embedder(type)) {
-        inputs.parts.push_back(
-            {embedder->bytes, path + ": the embedder's section", true});
-      }
-    }
-    return inputs;
-  }
-  if (!IsTflite(file.bytes())) {
-    throw Error("{}: is neither a .tflite nor a .litertlm file", path);
-  }
-  inputs.parts.push_back({file.bytes(), path, true});
-  const std::string beside = EmbedderBeside(path);
-  std::error_code ignored;
-  if (!beside.empty() && std::filesystem::exists(beside, ignored)) {
-    const auto& embedder = inputs.files.emplace_back(beside);
-    inputs.parts.push_back({embedder.bytes(), beside, true});
-  }
-  return inputs;
-}
 
 // "--flag=value" or "--flag value"; moves `i` to the last argument taken.
 bool Take(std::string_view flag, int argc, const char* const* argv, int& i,
@@ -135,10 +86,8 @@ WeightReport RunWeights(const WeightsFlags& flags, const StageFn& stage) {
   report.checkpoint_path = flags.checkpoint_path;
   stage("opening checkpoint " + flags.checkpoint_path);
   const Checkpoint checkpoint = Checkpoint::Open(flags.checkpoint_path);
-  stage("opening " + flags.tflite_path);
-  const Inputs inputs = OpenInputs(flags.tflite_path);
   stage("comparing the weights of " + flags.tflite_path);
-  report.audit = AuditWeights(inputs.parts, checkpoint, kThreads);
+  report.audit = AuditFile(flags.tflite_path, checkpoint, kThreads);
   report.findings = FindingsOf(report.audit);
   report.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start)

@@ -330,6 +330,7 @@ std::string ConsoleReport(const Verification& v) {
   }
   AppendEvaluation(v, out);
   AppendChecks("Checks", v.checks, out);
+  AppendChecks("Weights", v.weight_checks, out);
   AppendChecks("The TFLite model against itself", v.self_checks, out);
   AppendFindings(v, out);
   AppendSummary(v, out);

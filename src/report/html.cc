@@ -292,6 +292,7 @@ void AddChecks(const Verification& v, std::string& out) {
       "<th class=\"n\">95 % interval</th><th class=\"n\">limit</th><th></th>"
       "</tr></thead><tbody>\n";
   AddCheckRows("Against PyTorch", v.checks, out);
+  AddCheckRows("The weights against the checkpoint", v.weight_checks, out);
   AddCheckRows("The TFLite model against itself", v.self_checks, out);
   AddCheckRows("The bundle against the checkpoint", v.bundle_checks, out);
   out += "</tbody></table></div>\n</section>\n";

@@ -406,6 +406,7 @@ Timing ReadTiming(const Node& node) {
   t.prefill = node["prefill"].Number();
   t.decode = node["decode"].Number();
   t.reference = node["reference"].Number();
+  t.weights = node["weights"].Number();
   t.self_check = node["self_check"].Number();
   t.locate = node["locate"].Number();
   t.prefill_tokens = node["prefill_tokens"].Whole();
@@ -469,6 +470,7 @@ Verification ReadJsonReport(std::string_view text, const std::string& origin) {
   v.all = ReadAggregate(root["all"]);
   v.buckets = List<Bucket>(root["buckets"], ReadBucket);
   v.checks = ReadChecks(root["checks"]);
+  v.weight_checks = ReadChecks(root["weight_checks"]);
   v.self_checks = ReadChecks(root["self_checks"]);
   v.bundle_checks = ReadChecks(root["bundle_checks"]);
   v.findings = List<Finding>(root["findings"], ReadFinding);

@@ -90,6 +90,7 @@ std::vector<Suite> SuitesOf(const Verification& v) {
       {"verdict", {{"verdict", verdict, v.reason, ""}}},
       OfFindings(v.findings),
       OfChecks("checks", v.checks),
+      OfChecks("weights", v.weight_checks),
       OfChecks("self checks", v.self_checks),
       OfChecks("bundle", v.bundle_checks),
   };

@@ -111,6 +111,7 @@ void AppendChecks(const Verification& v, std::string& out) {
   };
   std::vector<Row> rows;
   for (const Check& c : v.checks) rows.push_back({"", &c});
+  for (const Check& c : v.weight_checks) rows.push_back({"", &c});
   for (const Check& c : v.self_checks) rows.push_back({"self: ", &c});
   for (const Check& c : v.bundle_checks) rows.push_back({"bundle: ", &c});
   if (rows.empty()) return;

@@ -184,6 +184,8 @@ Verification SampleVerification() {
   v.limits = LimitsFor(v.model.recipe, v.settings);
   v.prompts = {WithATie(), WithDifferences()};
   v.evaluation = GrowingWorse();
+  v.weight_checks = {{"weights", Outcome::kPass, 1, 1,
+                      "134620416 of 134620416 bytes are the checkpoint's"}};
   v.self_checks = {{"state", Outcome::kPass, 0, 0, "prompt A, B, A: equal"},
                    {"chunking", Outcome::kDegraded, 0.5, 0.01,
                     "prefill in parts of 8 differs from decode"},

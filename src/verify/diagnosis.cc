@@ -670,6 +670,15 @@ void Diagnostician::ReportPlace() {
     Find("decode-differs", "Decode is wrong where prefill is right.", evidence,
          "The decode signature has other weights, positions or another mask.",
          remedy);
+  } else if (input_.weights_verified && (d || kld_ > input_.limits.kld.pass)) {
+    Find("computation-differs",
+         "The converted graph computes something else from the checkpoint's "
+         "own weights.",
+         evidence,
+         "An operator, a constant or a setting of the conversion that none of "
+         "the changes tried here stands for.",
+         "Compare the layer named above with the checkpoint's definition; "
+         "convert again with another option or converter version.");
   } else if (!d && kld_ > input_.limits.kld.pass) {
     Find("lm-head",
          "All layers are right, the logits are not: the fault is in the last "
@@ -707,6 +716,8 @@ Diagnosis Diagnostician::Run() {
   const bool wrong = prefill_.FirstWrong() || decode_.FirstWrong() ||
                      input_.suspicious || !(kld_ <= input_.limits.kld.broken);
   if (reach || !wrong) return std::move(result_);
+  // What is downstream of wrong weights is wrong.
+  if (input_.weights_differ) return std::move(result_);
   if (LookAtRope(decode_) || LookAtRope(prefill_) || LookAtPlaces(decode_) ||
       LookAtPlaces(prefill_)) {
     return std::move(result_);

@@ -35,6 +35,10 @@ struct DiagnosisInput {
   const Reference& reference;  // of the checkpoint as it is
   int num_threads = 1;
   ProgressFn progress = nullptr;
+  // What the audit of the weights says: that some are not the checkpoint's, so
+  // that K and V are wrong for a reason already found; that all are.
+  bool weights_differ = false;
+  bool weights_verified = false;
   // Whether to compute the reference again with changes: seconds to a minute.
   bool recompute = true;
   // Whether the verification so far says that something is wrong: then faults

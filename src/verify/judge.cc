@@ -293,6 +293,7 @@ Outcome Overall(const Verification& v) {
   for (const Check& check : v.self_checks) {
     if (check.outcome != Outcome::kInconclusive) add(check.outcome);
   }
+  for (const Check& check : v.weight_checks) add(check.outcome);
   for (const Check& check : v.bundle_checks) add(check.outcome);
   for (const Finding& finding : v.findings) {
     if (finding.severity != Outcome::kInconclusive) add(finding.severity);
@@ -321,8 +322,10 @@ std::string Figures(const Verification& v) {
   const int64_t differing = v.all.flips + v.all.ties;
   std::string tokens = "every greedy choice agrees";
   if (differing > 0) {
-    tokens = fmt::format("{} of {} greedy choices differ, {} of them ties",
-                         differing, kld.count, v.all.ties);
+    tokens = fmt::format(
+        "{} of {} greedy choices differ, {}", differing, kld.count,
+        v.all.flips == 0 ? "all of them ties"
+                         : fmt::format("{} of them ties", v.all.ties));
   }
   return fmt::format("mean KL divergence {:.3g}{} nats over {} positions, {}",
                      kld.mean, error, kld.count, tokens);
@@ -331,7 +334,8 @@ std::string Figures(const Verification& v) {
 // The checks with `outcome`, by name.
 std::string NamesOf(const Verification& v, Outcome outcome) {
   std::vector<std::string> names;
-  for (const auto* checks : {&v.checks, &v.self_checks, &v.bundle_checks}) {
+  for (const auto* checks :
+       {&v.checks, &v.weight_checks, &v.self_checks, &v.bundle_checks}) {
     for (const Check& check : *checks) {
       if (check.outcome == outcome) names.push_back(check.name);
     }

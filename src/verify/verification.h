@@ -212,6 +212,7 @@ struct Timing {
   double prefill = 0;    // the candidate
   double decode = 0;     // the candidate, drafts included
   double reference = 0;  // PyTorch passes, comparing included
+  double weights = 0;
   double self_check = 0;
   double locate = 0;
   double total = 0;
@@ -250,6 +251,9 @@ struct Verification {
   std::vector<Bucket> buckets;
   // What decides beside the prompts' own: "kld", "kld_p99", "flips", "logits".
   std::vector<Check> checks;
+  // The file's weights against the checkpoint's: "weights", the share of bytes
+  // that are; see audit/weight_audit.h.
+  std::vector<Check> weight_checks;
   // The candidate against itself; see verify/self_check.h.
   std::vector<Check> self_checks;
   // What the file is packed with, compared with the checkpoint's:

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <utility>
 
+#include "audit/audit_file.h"
+#include "audit/findings.h"
 #include "base/error.h"
 #include "base/utf8.h"
 #include "candidate/session.h"
@@ -317,6 +319,37 @@ std::vector<Finding> AddSelfCheck(const VerifyInput& input, Session& session,
   return std::move(result.findings);
 }
 
+// Nothing runs for it.
+void AddWeights(const VerifyInput& input, Verification& v) {
+  const Stopwatch watch(v.timing.weights);
+  if (input.progress) input.progress("weights", 0, 0);
+  const WeightAudit audit = AuditFile(input.model.path(), input.checkpoint,
+                                      input.settings.num_threads);
+  std::vector<Finding> findings = FindingsOf(audit);
+  Check check;
+  check.name = "weights";
+  check.limit = 1;
+  check.value = audit.weight_bytes == 0
+                    ? 0
+                    : static_cast<double>(audit.verified_bytes) /
+                          static_cast<double>(audit.weight_bytes);
+  check.detail = fmt::format(
+      "{} of {} bytes are the checkpoint's (worst {:.4f} steps of rounding)",
+      audit.verified_bytes, audit.weight_bytes, audit.worst);
+  if (!findings.empty()) {
+    for (const Finding& f : findings) {
+      check.outcome = std::max(check.outcome, f.severity);
+    }
+  } else if (audit.weight_bytes > 0 &&
+             audit.verified_bytes == audit.weight_bytes) {
+    check.outcome = Outcome::kPass;
+  } else {
+    check.detail += "; `verify_tflite weights` lists what was not covered";
+  }
+  v.weight_checks = {check};
+  for (Finding& finding : findings) v.findings.push_back(std::move(finding));
+}
+
 // What the model shows against itself is told by its cause where the comparison
 // with PyTorch names one; what only might be wrong, that comparison decides.
 void AddUnexplained(std::vector<Finding> findings, Verification& v) {
@@ -400,18 +433,23 @@ void LocateFault(const VerifyInput& input, const ProbePlan& plan,
   Stopwatch watch(v.timing.locate);
   const Probes probes = RunProbes(plan, session, reference);
   v.kv_profile = probes.profile;
-  Diagnosis diagnosis =
-      Diagnose({.checkpoint = input.checkpoint,
-                .model = input.model.info(),
-                .limits = v.limits,
-                .reference = reference,
-                .num_threads = input.settings.num_threads,
-                .progress = input.progress,
-                .recompute = input.settings.locate == Locate::kAuto,
-                .suspicious = v.outcome >= Outcome::kDegraded},
-               probes);
+  Diagnosis diagnosis = Diagnose(
+      {.checkpoint = input.checkpoint,
+       .model = input.model.info(),
+       .limits = v.limits,
+       .reference = reference,
+       .num_threads = input.settings.num_threads,
+       .progress = input.progress,
+       .weights_differ = v.weight_checks[0].outcome > Outcome::kPass,
+       .weights_verified = v.weight_checks[0].outcome == Outcome::kPass,
+       .recompute = input.settings.locate == Locate::kAuto,
+       .suspicious = v.outcome >= Outcome::kDegraded},
+      probes);
   for (Finding& finding : diagnosis.findings) {
-    v.findings.push_back(std::move(finding));
+    const auto same = [&](const Finding& f) { return f.id == finding.id; };
+    if (std::none_of(v.findings.begin(), v.findings.end(), same)) {
+      v.findings.push_back(std::move(finding));
+    }
   }
   v.hypotheses = std::move(diagnosis.hypotheses);
 }
@@ -474,6 +512,7 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
   }
   v.evaluation = RunEvaluation(input, plan, *session, *reference, v.timing);
   std::vector<Finding> findings = AddSelfCheck(input, *session, v);
+  AddWeights(input, v);
   Judge(v);
   if (probe_plan.prefill > 0) {
     LocateFault(input, probe_plan, *session, *reference, v);
