@@ -77,6 +77,7 @@ class Diagnostician {
   bool LookAtRope(const RunView& run);
   bool LookAtPlaces(const RunView& run);
   bool LookAtHeads(const RunView& run, size_t layer);
+  bool LogitsWrong() const;
   bool Constant() const;
   bool Recompute();
   void ReportPlace();
@@ -670,7 +671,7 @@ void Diagnostician::ReportPlace() {
     Find("decode-differs", "Decode is wrong where prefill is right.", evidence,
          "The decode signature has other weights, positions or another mask.",
          remedy);
-  } else if (input_.weights_verified && (d || kld_ > input_.limits.kld.pass)) {
+  } else if (input_.weights_verified && (d || LogitsWrong())) {
     Find("computation-differs",
          "The converted graph computes something else from the checkpoint's "
          "own weights.",
@@ -679,7 +680,7 @@ void Diagnostician::ReportPlace() {
          "the changes tried here stands for.",
          "Compare the layer named above with the checkpoint's definition; "
          "convert again with another option or converter version.");
-  } else if (!d && kld_ > input_.limits.kld.pass) {
+  } else if (!d && LogitsWrong()) {
     Find("lm-head",
          "All layers are right, the logits are not: the fault is in the last "
          "layer's output, the final norm, the LM head or soft-capping.",
@@ -696,6 +697,13 @@ void Diagnostician::ReportPlace() {
          evidence, "Weights of another checkpoint, or a damaged tensor.",
          remedy);
   }
+}
+
+// K and V being right. A quantised file is allowed to be far off there: that
+// is the cost of its recipe, which Judge weighs.
+bool Diagnostician::LogitsWrong() const {
+  const Limit& limit = input_.limits.kld;
+  return kld_ > (Quantised() ? limit.broken : limit.pass);
 }
 
 bool Diagnostician::Constant() const {

@@ -23,8 +23,7 @@ namespace verify_tflite {
 enum class Locate {
   kOff,
   kKv,    // compare KV caches, and say where they part
-  kTaps,  // … and the tensors between them
-  kAuto,  // as far as it takes
+  kAuto,  // compute the reference again with changes, too
 };
 
 // What the user asked for.
