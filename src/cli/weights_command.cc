@@ -44,7 +44,7 @@ std::string WeightsHelp() {
 Usage: verify_tflite weights --tflite_path=FILE --checkpoint_path=PATH
                              [--json[=FILE]]
 
-  --tflite_path      a .tflite or .litertlm file
+  --tflite_path      a .tflite, .litertlm or .task file
   --checkpoint_path  a directory with config.json, or a weight file in one
   --json             print JSON (format: docs/weights.md); to FILE if named
 
