@@ -41,20 +41,19 @@ CLASSIC = {
 # What --quantization_recipe of export_hf takes: the functions and aliases of
 # ai_edge_quantizer.recipe, and the recipes of export_lib's own. A dictionary of
 # recipes by part (gemma4_mixed48) and static ones, which want calibration, are
-# tried too: what becomes of them is part of the answer.
+# tried too: what becomes of them is part of the answer. dynamic_wi8c_afp32 and
+# dynamic_wi4c_afp32 are dynamic_wi8_afp32 and dynamic_wi4_afp32 by other names.
 EXPORT_HF = (
     "none",
     "weight_only_wi8_afp32",
     "dynamic_wi8_afp32",
     "dynamic_legacy_wi8_afp32",
-    "dynamic_wi8c_afp32",
     "dynamic_wi8b32_afp32",
     "dynamic_wi8b64_afp32",
     "dynamic_wi8c_hr_afp32",
     "dynamic_wi8_emb4_afp32",
     "weight_only_wi4_afp32",
     "dynamic_wi4_afp32",
-    "dynamic_wi4c_afp32",
     "dynamic_wi4b32_afp32",
     "dynamic_wi4b64_afp32",
     "dynamic_wi4c_hr_afp32",
@@ -118,8 +117,17 @@ CHECKPOINTS = {
     "gemma3_270m": (recipe_checkpoints.gemma3_270m, {}, {}),
 }
 
+# Random weights, for how far figures depend on the model; the tests make them.
+_TINY = (
+    ("classic", "none", "tiny_f32.tflite"),
+    ("classic", "dynamic_int8", "tiny_q8.tflite"),
+    ("export_hf", "none", "tiny_export_hf.tflite"),
+    ("export_hf", "dynamic_wi8_emb4_afp32", "tiny_q8_embedding_q4.tflite"),
+)
+
 ROWS = [
     *_classic_rows(),
     *_export_hf_rows("SmolLM2-135M", "smollm2", EXPORT_HF),
     *_export_hf_rows("Gemma-3-270M", "gemma3_270m", EXPORT_HF_SECOND),
+    *(Row("tiny (random weights)", *rest, "tiny") for rest in _TINY),
 ]
