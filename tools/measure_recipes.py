@@ -144,7 +144,9 @@ def _row(args, row: recipe_table.Row, kept: pathlib.Path) -> list[str]:
       return without(f"not made: {problem}")
   file = args.models / row.file
   if not file.exists():
-    return without("not made")
+    log = args.models / ".made" / f"{row.file}.log"
+    reason = _last_error(log.read_text()) if log.exists() else "not tried"
+    return without(f"not made: {reason}")
   result = _measure(
       args.program, file, args.models / row.checkpoint, kept, args.eval_tokens
   )

@@ -40,9 +40,10 @@ CLASSIC = {
 
 # What --quantization_recipe of export_hf takes: the functions and aliases of
 # ai_edge_quantizer.recipe, and the recipes of export_lib's own. A dictionary of
-# recipes by part (gemma4_mixed48) and static ones, which want calibration, are
-# tried too: what becomes of them is part of the answer. dynamic_wi8c_afp32 and
-# dynamic_wi4c_afp32 are dynamic_wi8_afp32 and dynamic_wi4_afp32 by other names.
+# recipes by part (gemma4_mixed48, as are its three variants) and static ones,
+# which want calibration, are tried too: what becomes of them is part of the
+# answer. dynamic_wi8c_afp32 and dynamic_wi4c_afp32 are dynamic_wi8_afp32 and
+# dynamic_wi4_afp32 by other names.
 EXPORT_HF = (
     "none",
     "weight_only_wi8_afp32",
@@ -64,9 +65,6 @@ EXPORT_HF = (
     "static_wi8_ai8",
     "static_wi8_ai16",
     "gemma4_mixed48",
-    "gemma4_mixed48_hr",
-    "gemma4_mixed48_b32",
-    "gemma4_mixed48_b64",
 )
 
 # A second real model need not go through those that the first shows to be the
