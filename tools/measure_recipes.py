@@ -175,7 +175,10 @@ def main() -> None:
       "--only", default="", help="regular expression: `model converter recipe`"
   )
   parser.add_argument(
-      "--no-make", dest="make", action="store_false", help="measure what is there"
+      "--no-make",
+      dest="make",
+      action="store_false",
+      help="measure what is there",
   )
   args = parser.parse_args()
   args.results.mkdir(parents=True, exist_ok=True)
