@@ -38,9 +38,8 @@ _HEADER = (
 def _last_error(log: str) -> str:
   """The line that says why, of what a failed process wrote."""
   lines = [line.strip() for line in log.splitlines() if line.strip()]
-  errors = [
-      line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b", line)
-  ]
+  error = re.compile(r"(\w+\.)*\w*(Error|Exception)\b")
+  errors = [line for line in lines if error.match(line)]
   return (errors or lines or ["no output"])[-1].replace("|", "\\|")
 
 
