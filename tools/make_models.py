@@ -18,6 +18,7 @@ import containers
 import conversions
 import mutation_table
 import pickles
+import recipe_table
 import sentencepiece_models
 import work
 
@@ -426,10 +427,26 @@ def _models() -> dict[str, Model]:
   return models
 
 
-MODELS = _models()
+def _recipes() -> dict[str, Model]:
+  """What measure_recipes.py measures and no test needs."""
+  models = {
+      name: Model(make, options, inputs)
+      for name, (make, inputs, options) in recipe_table.CHECKPOINTS.items()
+  }
+  for row in recipe_table.ROWS:
+    if row.make is not None:
+      models[row.file] = Model(row.make, row.options, row.inputs)
+  return models
+
+
+_TESTED = _models()
+MODELS = _TESTED | _recipes()
 GROUPS = {
     "demo": ["smollm2", "smollm2_q8.tflite"],
-    "test": list(MODELS),
+    "test": list(_TESTED),
+    "recipes": recipe_table.group(("smollm2", "tiny")),
+    # Wants a package that setup.sh does not install.
+    "recipes_gemma": recipe_table.group(("gemma3_270m",)),
     "mutations": sorted(mutation_table.needed()),
 }
 PACKAGES = (
