@@ -170,7 +170,9 @@ TEST(RunEvaluation, PrefillLogitsAreMeasuredWhereThereAreSome) {
 TEST(RunEvaluation, AWrongFileDoesNot) {
   EXPECT_EQ(Evaluate("tiny_wrong_rope.tflite", 300).outcome, Outcome::kBroken);
   const Verification eps = Evaluate("tiny_wrong_eps.tflite", 300);
-  EXPECT_EQ(eps.outcome, Outcome::kDegraded);
+  EXPECT_EQ(eps.outcome, Outcome::kBroken);
+  ASSERT_EQ(eps.findings.size(), 1u);
+  EXPECT_EQ(eps.findings[0].id, "norm-eps");
   EXPECT_EQ(eps.all.flips, 0);
 }
 

@@ -273,9 +273,9 @@ TEST(Judge, FlipsCountAndTiesDoNot) {
   Judge(v);
   EXPECT_EQ(v.all.ties, 100);
   EXPECT_EQ(v.outcome, Outcome::kPass);
-  v = Evaluated(Recipe::kInt8, 512, 20, 0);
+  v = Evaluated(Recipe::kInt8, 512, 8, 0);
   Judge(v);
-  EXPECT_EQ(v.all.flips, 20);
+  EXPECT_EQ(v.all.flips, 8);
   EXPECT_EQ(OutcomeOf(v, "flips"), Outcome::kInconclusive);
   v = Evaluated(Recipe::kInt8, 512, 64, 0);
   Judge(v);

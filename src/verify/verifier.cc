@@ -304,10 +304,33 @@ std::optional<int64_t> WindowOf(const ModelConfig& config) {
   return std::nullopt;
 }
 
+constexpr int64_t kMaxUnpackedBytes = int64_t{1} << 30;
+
+// Of weights that are dequantised as a whole, for every signature.
+int64_t UnpackedBytes(const ModelInfo& model) {
+  int64_t elements = 0;
+  for (const WeightGroup& group : model.weights) {
+    if (group.use == WeightGroup::Use::kDequantized) elements += group.elements;
+  }
+  const auto signatures = static_cast<int64_t>(model.prefills.size()) + 1;
+  return elements * static_cast<int64_t>(sizeof(float)) * signatures;
+}
+
 // The candidate against itself, with the evaluation's text.
 std::vector<Finding> AddSelfCheck(const VerifyInput& input, Session& session,
                                   Verification& v) {
   if (!input.settings.self_check) return {};
+  if (const int64_t bytes = UnpackedBytes(input.model.info());
+      bytes > kMaxUnpackedBytes) {
+    Check check;
+    check.name = "self_check";
+    check.detail = fmt::format(
+        "takes about {:.1f} GB of memory: the runtime unpacks weight-only "
+        "weights for each signature; `verify_tflite selfcheck` does it",
+        static_cast<double>(bytes) / 1e9);
+    v.self_checks = {check};
+    return {};
+  }
   const Stopwatch watch(v.timing.self_check);
   SelfCheckResult result =
       RunSelfCheck(input.model, session, v.evaluation.ids,
@@ -496,7 +519,7 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
     for (PrefillPlan& more : ProbePrefills(info, probe_plan)) {
       plans.push_back(std::move(more));
     }
-    if (input.settings.self_check) {
+    if (input.settings.self_check && UnpackedBytes(info) <= kMaxUnpackedBytes) {
       for (PrefillPlan& more : SelfCheckPlans(info)) {
         plans.push_back(std::move(more));
       }
