@@ -40,7 +40,7 @@ Both models are given the same tokens everywhere: PyTorch's own greedy text
 after each prompt, and an evaluation text. What decides (docs/pass_rule.md):
   KLD      mean KL(PyTorch || TFLite) over all positions within --max_kld
            (default: float32 1e-7, float16 1e-4, int8 0.1, int4 0.3 nats), its
-           99th percentile within ten times that
+           99th percentile within a limit of its own
   flips    share of positions with another greedy choice within --max_flips. A
            differing choice is a tie, and does not count, where PyTorch's margin
            between the two is at most 4 x the RMS of the logit differences there
