@@ -246,8 +246,15 @@ class Conversion:
 
 
 def _distinct_frequencies(conversion: Conversion, place: int):
+  """The table that is `place`-th by its frequencies, the slowest first.
+
+  Their order in the graph changes from conversion to conversion.
+  """
   return conversion.once(
-      conversion.frequencies(graph)[place] for graph in conversion.signatures()
+      sorted(conversion.frequencies(graph), key=lambda table: table.sum())[
+          place
+      ]
+      for graph in conversion.signatures()
   )
 
 

@@ -109,11 +109,12 @@ double RopeResidual(const RopeSample& sample,
   return Residual(Multiply(sample, pairs), sample.position, frequencies, shift);
 }
 
-RopeFit FitRopeBase(const RopeSample& sample) {
+RopeFit FitRopeBase(const RopeSample& sample, double factor) {
   const Products products = Multiply(sample, RopePairs::kHalves);
   return Minimize(1e2, 1e9, 4000, [&](double base) {
-    return Residual(products, sample.position,
-                    RopeFrequencies(base, sample.rotary_dim), 0);
+    std::vector<double> frequencies = RopeFrequencies(base, sample.rotary_dim);
+    for (double& f : frequencies) f /= factor;
+    return Residual(products, sample.position, frequencies, 0);
   });
 }
 

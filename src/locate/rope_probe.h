@@ -48,8 +48,9 @@ struct RopeFit {
   double residual = 0;  // at it
 };
 
-// The base whose frequencies explain the keys best, from 100 to 1e9.
-RopeFit FitRopeBase(const RopeSample& sample);
+// The base whose frequencies, divided by `factor` (linear scaling), explain the
+// keys best, from 100 to 1e9.
+RopeFit FitRopeBase(const RopeSample& sample, double factor = 1);
 
 // The factor by which all `frequencies` are divided that explains the keys
 // best, from 1/64 to 64.

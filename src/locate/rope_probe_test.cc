@@ -104,6 +104,18 @@ TEST(FitRopeBase, MeasuresIt) {
   }
 }
 
+TEST(FitRopeBase, UnderLinearScaling) {
+  const Keys keys(20000, 1e-6);
+  // Positions eight times as far apart, as if frequencies were an eighth.
+  std::vector<int64_t> positions = keys.position;
+  for (int64_t& p : positions) p *= 8;
+  RopeSample sample = keys.Sample();
+  sample.position = positions;
+  const RopeFit fit = FitRopeBase(sample, 8);
+  EXPECT_NEAR(fit.value / 20000, 1, 1e-4);
+  EXPECT_LT(fit.residual, 1e-9);
+}
+
 // What int8 does to keys.
 TEST(FitRopeBase, MeasuresItThroughNoise) {
   const RopeFit fit = FitRopeBase(Keys(100000, 0.1).Sample());

@@ -300,7 +300,8 @@ bool Diagnostician::LookAtRope(const RunView& run) {
                    fmt::format("all RoPE frequencies are {:.4g} times those of "
                                "config.json",
                                1 / factor.value)});
-    const RopeFit base = FitRopeBase(sample);
+    const RopeFit base =
+        FitRopeBase(sample, layer.local_rope ? 1 : config_.rope_linear_factor);
     all.push_back(
         {base.residual, "rope-base",
          fmt::format("RoPE's base is {:.6g}, where config.json says {:g}",
