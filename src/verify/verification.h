@@ -36,6 +36,8 @@ struct Settings {
   int64_t eval_tokens = 512;        // of the evaluation text; 0: none
   Locate locate = Locate::kAuto;
   bool self_check = true;
+  bool structure = true;     // local verification
+  bool weights_cost = true;  // PyTorch with the file's weights
   int num_threads = 1;
 };
 
@@ -194,6 +196,69 @@ struct Hypothesis {
   bool explains = false;
 };
 
+// Local verification: what the candidate's graph computes, held stage by stage
+// against the reference's computation of that stage from the candidate's own
+// tensors, with the file's dequantised weights and, where the runtime quantises
+// a product's input, that quantisation. Nothing adds up over layers, so that
+// quantised files are held to float rounding. docs/structure.md.
+
+// All comparisons of one kind of stage in one signature.
+struct StageAgreement {
+  std::string stage;  // NameOf(Stage): "input_norm", "query_projection", …
+  bool linear = false;
+  int64_t rows = 0;    // compared, over all layers and positions
+  double worst = 0;    // |candidate - reference| / |reference| of a row, L2
+  double limit = 0;    // of that
+  int64_t layer = -1;  // where the worst is; -1: of no layer
+  int64_t position = 0;
+};
+
+// A stage that is not what the model says.
+struct StructureFault {
+  std::string signature;
+  std::string stage;
+  int64_t layer = -1;
+  int64_t position = 0;  // the worst one
+  std::string op;        // "FULLY_CONNECTED": what computes the tensor
+  std::string tensor;    // its name; for the reader alone
+  double error = 0;      // as StageAgreement::worst
+  double limit = 0;
+};
+
+struct SignatureStructure {
+  std::string signature;
+  // Operators that what the signature yields depends on, and those that lie
+  // between tensors that were compared and agree.
+  int64_t ops = 0;
+  int64_t verified_ops = 0;
+  std::vector<std::string> not_verified;  // "TANH behind FULLY_CONNECTED …"
+  std::vector<std::pair<int64_t, int64_t>> positions;  // [begin, end) compared
+  std::vector<StageAgreement> stages;  // in the order of computation
+  std::string not_run;                 // why nothing was compared; else empty
+};
+
+struct Structure {
+  std::vector<SignatureStructure> signatures;
+  // In the order of computation: the first is where the fault lies.
+  std::vector<StructureFault> faults;
+  // With taps the model gave the same logits, bit for bit, as without: what was
+  // verified is what runs.
+  bool same_bits = false;
+  std::string not_run;  // why there is nothing at all; else empty
+};
+
+// What the quantisation of weights costs alone: PyTorch's own weights against
+// PyTorch computing with the file's dequantised weights, over the positions of
+// the evaluation. What the candidate differs by beyond it is due to
+// activations.
+struct WeightsCost {
+  Aggregate
+      figures;  // reference: the checkpoint; candidate: the file's weights
+  // The candidate against PyTorch with the file's weights, over the same
+  // positions.
+  Aggregate rest;
+};
+
 // What is wrong, named. docs/findings.md has a page on each id.
 struct Finding {
   std::string id;  // stable: "rope-base", "stop-token-differs", …
@@ -214,6 +279,8 @@ struct Timing {
   double weights = 0;
   double self_check = 0;
   double locate = 0;
+  double structure = 0;
+  double weights_cost = 0;
   double total = 0;
   int64_t prefill_tokens = 0;
   int64_t decode_tokens = 0;
@@ -253,6 +320,11 @@ struct Verification {
   // The file's weights against the checkpoint's: "weights", the share of bytes
   // that are; see audit/weight_audit.h.
   std::vector<Check> weight_checks;
+  // "structure": the share of operators that are verified, of all signatures
+  // that ran; see docs/structure.md.
+  std::vector<Check> structure_checks;
+  std::optional<Structure> structure;
+  std::optional<WeightsCost> weights_cost;
   // The candidate against itself; see verify/self_check.h.
   std::vector<Check> self_checks;
   // What the file is packed with, compared with the checkpoint's:

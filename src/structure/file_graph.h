@@ -1,0 +1,70 @@
+// A model file's graphs, by what the decoder's stages are in them, and its
+// weights by the checkpoint's names.
+#ifndef VERIFY_TFLITE_STRUCTURE_FILE_GRAPH_H_
+#define VERIFY_TFLITE_STRUCTURE_FILE_GRAPH_H_
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "audit/graph.h"
+#include "audit/roles.h"
+#include "audit/weight_audit.h"
+#include "checkpoint/checkpoint.h"
+#include "reference/file_weight.h"
+
+namespace verify_tflite {
+
+// One product with weights in a signature's graph. Tensors are indices in that
+// graph, the same as GraphTensor::index.
+struct Product {
+  WeightRole role;  // never a bias
+  int32_t op = -1;
+  int32_t input = -1;   // what is multiplied, [.., rows, inputs] row-major
+  int32_t output = -1;  // with the bias, also where an ADD of its own adds it
+  // Weights are read as integers by the operator itself, not through
+  // DEQUANTIZE, and its input is float: the runtime quantises that.
+  bool quantised_input = false;
+  // Which of the checkpoint's outputs the file's are, in the file's order.
+  struct Columns {
+    Part part = Part::kQ;  // kQ, kK, kV, kGate, kUp; else role.part
+    int64_t first = 0;     // output of that part
+    int64_t count = 0;
+  };
+  std::vector<Columns> columns;
+  double factor = 1;  // folded into the weights: output = factor * the stage's
+  // A norm's weight (and bias) was folded into this product: the stage's value
+  // is scale * input + offset, [inputs]. Empty: it is the input.
+  std::vector<float> input_scale, input_offset;
+};
+
+struct SignatureGraph {
+  std::string signature;
+  int32_t graph = -1;             // of AuditedFile::graphs
+  std::vector<Product> products;  // in the order of execution
+  int32_t embedding = -1;         // output of the lookup; -1: an input instead
+  // As this signature reads them. Those of the checkpoint's tensors that are
+  // not here could not be told; the checkpoint's stand for them.
+  FileWeights weights;
+  std::string not_understood;  // why there are no products; else empty
+};
+
+struct FileGraph {
+  AuditedFile file;  // of the model, not of its embedder
+  std::vector<SignatureGraph> signatures;
+  // What the views of `weights` read from.
+  std::deque<ReadFn> readers;
+  std::shared_ptr<void> storage;  // the mapped files among it
+};
+
+// `path` as for AuditFile (audit/audit_file.h): with the embedder that belongs
+// to it. `checkpoint` must outlive the result. Nothing runs, and weights are
+// read only as they are asked for. Throws Error when a file is damaged.
+FileGraph OpenFileGraph(const std::string& path, const Checkpoint& checkpoint);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_STRUCTURE_FILE_GRAPH_H_
