@@ -173,7 +173,12 @@ def _inner(
       )
       entering(norm, "after_attention", index)
       output(norm, "mlp_norm", index)
-    output(layer.mlp, "mlp_output", index)
+    mlp = layer.mlp
+    if hasattr(mlp, "gate_proj"):
+      output(mlp.gate_proj, "gate_projection", index)
+    output(getattr(mlp, "up_proj", None) or mlp.fc1, "up_projection", index)
+    entering(getattr(mlp, "down_proj", None) or mlp.fc2, "mlp_inner", index)
+    output(mlp, "mlp_output", index)
     output(layer, "after_mlp", index)
 
   entering(decoder.layers[0], "embedding", -1)
@@ -181,14 +186,16 @@ def _inner(
     hook_layer(layer, index)
   norm = getattr(decoder, "norm", None) or decoder.final_layernorm
   output(norm, "final_norm", -1)
+  output(model.get_output_embeddings(), "head", -1)
   # Where queries and keys have been rotated.
   source = sys.modules[type(decoder.layers[0].self_attn).__module__]
   attend = source.eager_attention_forward
 
-  def attend_and_keep(module, query, key, *args, **kwargs):
+  def attend_and_keep(module, query, key, value, *args, **kwargs):
     keep("query", module.layer_idx, query)
     keep("key", module.layer_idx, key)
-    return attend(module, query, key, *args, **kwargs)
+    keep("value", module.layer_idx, value)
+    return attend(module, query, key, value, *args, **kwargs)
 
   source.eager_attention_forward = attend_and_keep
   with torch.no_grad():

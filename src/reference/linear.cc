@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
+#include <utility>
 #include <vector>
 
 #include "reference/kernels.h"
@@ -120,9 +122,7 @@ void RunBlock(const WeightReader& reader, const LinearInput& input,
   }
 }
 
-}  // namespace
-
-void RunLinear(const WeightReader& reader, const LinearInput& input,
+void RunBlocks(const WeightReader& reader, const LinearInput& input,
                std::span<const LinearTask> tasks, int64_t max_dot_rows) {
   const std::vector<Block> blocks = Split(tasks);
   // Threads take the next block when they are free: cores may differ in speed
@@ -134,6 +134,70 @@ void RunLinear(const WeightReader& reader, const LinearInput& input,
       RunBlock(reader, input, blocks[i], max_dot_rows);
     }
   });
+}
+
+// k and zero point of one row. The zero point is the one of the two ends of the
+// range that is rounded less, as XNNPACK chooses it.
+std::pair<float, float> QuantisationOf(const float* x, int64_t count) {
+  const auto [least, most] = std::minmax_element(x, x + count);
+  const float low = std::min(*least, 0.0f);
+  const float high = std::max(*most, 0.0f);
+  if (low == high) return {1.0f, 0.0f};
+  const float k = 255.0f / (high - low);
+  const float at_low = -128.0f + low * k;
+  const float at_high = 127.0f + high * k;
+  const float zero_point =
+      at_low + at_high > 0 ? -128.0f - low * k : 127.0f - high * k;
+  return {k, std::nearbyint(std::clamp(zero_point, -128.0f, 127.0f))};
+}
+
+// Rows of `task` from sums of integers to what they stand for, and the bias.
+void Rescale(const WeightReader& reader, const LinearTask& task,
+             std::span<const float> k) {
+  const int64_t outputs = task.layer.weight->shape[0];
+  std::vector<float> bias(outputs, 0.0f);
+  if (task.layer.bias != nullptr) {
+    reader.ReadFloats(*task.layer.bias, 0, outputs, bias.data());
+  }
+  for (size_t row = 0; row < k.size(); ++row) {
+    float* out = task.out + static_cast<int64_t>(row) * outputs;
+    for (int64_t i = 0; i < outputs; ++i) out[i] = out[i] / k[row] + bias[i];
+  }
+}
+
+}  // namespace
+
+QuantisedRows QuantiseRows(const LinearInput& input, int64_t inputs) {
+  QuantisedRows result;
+  result.values.resize(input.rows * inputs);
+  for (int64_t row = 0; row < input.rows; ++row) {
+    const float* x = input.x + row * inputs;
+    float* out = result.values.data() + row * inputs;
+    const auto [k, zero_point] = QuantisationOf(x, inputs);
+    for (int64_t i = 0; i < inputs; ++i) {
+      const float q = std::nearbyint(x[i] * k) + zero_point;
+      out[i] = std::clamp(q, -128.0f, 127.0f) - zero_point;
+    }
+    result.k.push_back(k);
+  }
+  return result;
+}
+
+void RunLinear(const WeightReader& reader, const LinearInput& input,
+               std::span<const LinearTask> tasks, int64_t max_dot_rows) {
+  std::vector<LinearTask> plain;
+  std::vector<LinearTask> quantised;
+  for (const LinearTask& task : tasks) {
+    (task.layer.quantised_input ? quantised : plain).push_back(task);
+  }
+  if (!plain.empty()) RunBlocks(reader, input, plain, max_dot_rows);
+  if (quantised.empty()) return;
+  const QuantisedRows rows =
+      QuantiseRows(input, quantised[0].layer.weight->shape[1]);
+  std::vector<LinearTask> sums = quantised;
+  for (LinearTask& task : sums) task.layer.bias = nullptr;
+  RunBlocks(reader, {rows.values.data(), input.rows}, sums, max_dot_rows);
+  for (const LinearTask& task : quantised) Rescale(reader, task, rows.k);
 }
 
 }  // namespace verify_tflite

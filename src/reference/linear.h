@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "checkpoint/tensor.h"
 #include "reference/weight_reader.h"
@@ -14,6 +15,8 @@ namespace verify_tflite {
 struct Linear {
   const TensorView* weight = nullptr;
   const TensorView* bias = nullptr;
+  // Inputs are rounded to int8 first, see QuantiseRows.
+  bool quantised_input = false;
 };
 
 struct LinearTask {
@@ -31,8 +34,23 @@ struct LinearInput {
 // its own cache and multiplies it there, so that bits do not depend on the
 // number of threads. Up to `max_dot_rows` rows by the kernels of kernels.h,
 // beyond by ATen (MKL) from widened weights.
+//
+// Layers with quantised_input are computed as LiteRT's dynamically quantised
+// FULLY_CONNECTED (XNNPACK's qd8 kernels) is: x = (q - zero_point) / k, sums of
+// w (q - zero_point), then the division by k.
 void RunLinear(const WeightReader& reader, const LinearInput& input,
                std::span<const LinearTask> tasks, int64_t max_dot_rows);
+
+// x as int8 numbers and what they stand for: x[r][i] is about values[r][i] /
+// k[r], where values are integers: q - zero_point with q in [-128, 127].
+struct QuantisedRows {
+  std::vector<float> values;  // [rows, inputs]
+  std::vector<float> k;       // [rows]
+};
+
+// Each row on its own, asymmetric, over its range with 0 in it, in float32 as
+// XNNPACK has it (xnn_f32_qd8_asymmetric_quantization_params).
+QuantisedRows QuantiseRows(const LinearInput& input, int64_t inputs);
 
 }  // namespace verify_tflite
 

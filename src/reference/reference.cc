@@ -152,16 +152,17 @@ WeightNames NamesOf(const ModelConfig& config) {
 // Finds the weights of a checkpoint by the names of its family.
 class WeightFinder {
  public:
-  explicit WeightFinder(const Checkpoint& checkpoint)
+  WeightFinder(const Checkpoint& checkpoint, const FileWeights* others)
       : checkpoint_(checkpoint),
+        others_(others),
         config_(checkpoint.config()),
         names_(NamesOf(config_)) {}
 
   Weights Find() {
     const ModelConfig& c = config_;
     const std::string model = Prefix();
-    weights_.embedding = &checkpoint_.Get(model + names_.embedding + ".weight",
-                                          {c.vocab_size, c.hidden_size});
+    weights_.embedding = &Get(model + names_.embedding + ".weight",
+                              {c.vocab_size, c.hidden_size});
     for (size_t i = 0; i < c.layers.size(); ++i) {
       weights_.layers.push_back(FindLayer(
           model + fmt::format(fmt::runtime(names_.layer), i), c.layers[i]));
@@ -172,13 +173,14 @@ class WeightFinder {
     // A head of its own wins over tie_word_embeddings, as in transformers,
     // which ties only when the file has no such tensor or one equal to the
     // embedding.
-    const bool tied =
-        c.tie_word_embeddings && !checkpoint_.Has(head + ".weight");
+    const bool tied = c.tie_word_embeddings &&
+                      !checkpoint_.Has(head + ".weight") &&
+                      Other(head + ".weight") == nullptr;
     weights_.head =
         tied ? Linear{weights_.embedding}
              : FindLinear(head, c.vocab_size, c.hidden_size, c.head_bias);
     if (tied && c.head_bias) {
-      weights_.head.bias = &checkpoint_.Get(head + ".bias", {c.vocab_size});
+      weights_.head.bias = &Get(head + ".bias", {c.vocab_size});
     }
     return std::move(weights_);
   }
@@ -200,16 +202,34 @@ class WeightFinder {
                : "model.language_model.";
   }
 
+  const FileWeight* Other(const std::string& name) const {
+    if (others_ == nullptr) return nullptr;
+    const auto found = others_->find(name);
+    return found == others_->end() ? nullptr : &found->second;
+  }
+
+  const TensorView& Get(const std::string& name,
+                        std::initializer_list<int64_t> shape) const {
+    const FileWeight* other = Other(name);
+    if (other != nullptr &&
+        std::equal(shape.begin(), shape.end(), other->view.shape.begin(),
+                   other->view.shape.end())) {
+      return other->view;
+    }
+    return checkpoint_.Get(name, shape);
+  }
+
   Linear FindLinear(const std::string& name, int64_t outputs, int64_t inputs,
                     bool bias) {
-    return {&checkpoint_.Get(name + ".weight", {outputs, inputs}),
-            bias ? &checkpoint_.Get(name + ".bias", {outputs}) : nullptr};
+    const FileWeight* other = Other(name + ".weight");
+    return {&Get(name + ".weight", {outputs, inputs}),
+            bias ? &Get(name + ".bias", {outputs}) : nullptr,
+            other != nullptr && other->quantised_input};
   }
 
   NormWeights FindNorm(const std::string& name, int64_t size) {
-    return {&checkpoint_.Get(name + ".weight", {size}),
-            config_.layer_norm ? &checkpoint_.Get(name + ".bias", {size})
-                               : nullptr};
+    return {&Get(name + ".weight", {size}),
+            config_.layer_norm ? &Get(name + ".bias", {size}) : nullptr};
   }
 
   // Outputs [begin, begin + count) of a projection without bias.
@@ -219,9 +239,13 @@ class WeightFinder {
         static_cast<size_t>(whole.shape[1]) * SizeOf(whole.dtype);
     TensorView& part = weights_.parts.emplace_back(whole);
     part.shape[0] = count;
-    part.data = whole.data.subspan(static_cast<size_t>(begin) * row,
-                                   static_cast<size_t>(count) * row);
-    return {&part};
+    if (whole.read != nullptr) {
+      part.read_first += begin * whole.shape[1];
+    } else {
+      part.data = whole.data.subspan(static_cast<size_t>(begin) * row,
+                                     static_cast<size_t>(count) * row);
+    }
+    return {&part, nullptr, fused.quantised_input};
   }
 
   void FindAttention(const std::string& prefix, const LayerConfig& sizes,
@@ -287,6 +311,7 @@ class WeightFinder {
   }
 
   const Checkpoint& checkpoint_;
+  const FileWeights* others_;
   const ModelConfig& config_;
   WeightNames names_;
   Weights weights_;
@@ -508,6 +533,30 @@ std::vector<float> Sequence::Impl::Copy(at::Tensor KvCache::*part,
   return {data, data + rows.numel()};
 }
 
+void Sequence::Restore(int64_t layer, int64_t length,
+                       std::span<const float> keys,
+                       std::span<const float> values) {
+  const c10::InferenceMode no_autograd;
+  KvCache& cache = impl_->layers.at(static_cast<size_t>(layer));
+  const int64_t heads = cache.keys.size(0);
+  const int64_t size = cache.keys.size(2);
+  if (length < 0 || std::ssize(keys) != length * heads * size ||
+      keys.size() != values.size()) {
+    throw Error(
+        "layer {}: {} keys and {} values for {} positions of {} heads of {}",
+        layer, keys.size(), values.size(), length, heads, size);
+  }
+  const auto set = [&](at::Tensor& part, std::span<const float> from) {
+    part = at::empty({heads, length, size}, at::kFloat);
+    part.copy_(at::from_blob(const_cast<float*>(from.data()),
+                             {length, heads, size}, at::kFloat)
+                   .transpose(0, 1));
+  };
+  set(cache.keys, keys);
+  set(cache.values, values);
+  impl_->length = length;
+}
+
 std::vector<float> Sequence::Keys(int64_t layer) const {
   return impl_->Copy(&KvCache::keys, layer);
 }
@@ -551,7 +600,7 @@ struct Reference::Impl {
       : checkpoint(from),
         config(from.config()),
         options(std::move(given)),
-        weights(WeightFinder(from).Find()),
+        weights(WeightFinder(from, options.weights).Find()),
         reader(from) {
     if (options.alternative) Apply(*options.alternative, config, weights);
     frequencies = GetFrequencies(config);
@@ -587,7 +636,8 @@ struct Reference::Impl {
 
   static void Capture(const Pass& pass, Stage stage, int64_t layer,
                       const at::Tensor& values);
-  at::Tensor StoredKeys(const Pass& pass, size_t index) const;
+  void CaptureCached(const Pass& pass, Stage stage, size_t index,
+                     at::Tensor KvCache::*part) const;
 
   double* Time(double Times::*part) const {
     return options.times ? &(options.times->*part) : nullptr;
@@ -620,7 +670,8 @@ struct Reference::Impl {
              at::Tensor& queries, const at::Tensor& keys,
              const at::Tensor& values) const;
   const Rotation* RotationOf(const Pass& pass, size_t index) const;
-  at::Tensor Mlp(const at::Tensor& hidden, size_t index) const;
+  at::Tensor Mlp(const Pass& pass, const at::Tensor& hidden,
+                 size_t index) const;
   void Head(const Pass& pass, std::span<const Item> items,
             const LogitsFn& on_logits) const;
   void Run(const at::Tensor& input,
@@ -806,26 +857,33 @@ void Reference::Impl::Capture(const Pass& pass, Stage stage, int64_t layer,
                               const at::Tensor& values) {
   if (pass.capture == nullptr) return;
   const at::Tensor rows = values.contiguous();
-  (*pass.capture)(
-      {stage,
-       layer,
-       rows.size(0),
-       rows.size(1),
-       {rows.const_data_ptr<float>(), static_cast<size_t>(rows.numel())}});
+  (*pass.capture)({stage,
+                   layer,
+                   rows.size(0),
+                   rows.size(1),
+                   {static_cast<float*>(rows.mutable_data_ptr()),
+                    static_cast<size_t>(rows.numel())}});
+  if (!rows.is_same(values)) values.copy_(rows);
 }
 
-// The keys of this pass as the caches have them, [rows, kv_heads * head_dim].
-at::Tensor Reference::Impl::StoredKeys(const Pass& pass, size_t index) const {
+// What the caches have of this pass, [rows, kv_heads * head_dim]; and back.
+void Reference::Impl::CaptureCached(const Pass& pass, Stage stage, size_t index,
+                                    at::Tensor KvCache::*part) const {
+  if (pass.capture == nullptr) return;
   const int64_t heads = config.layers[index].num_kv_heads;
-  at::Tensor keys = Floats(pass.rows, heads * config.head_dim);
-  for (const Span& span : pass.spans) {
-    const at::Tensor cached = span.sequence->layers[index].keys.narrow(
-        1, span.sequence->length, span.count);
-    keys.narrow(0, span.row, span.count)
-        .view({span.count, heads, config.head_dim})
-        .copy_(cached.transpose(0, 1));
-  }
-  return keys;
+  const at::Tensor all = Floats(pass.rows, heads * config.head_dim);
+  const auto each = [&](auto copy) {
+    for (const Span& span : pass.spans) {
+      copy((span.sequence->layers[index].*part)
+               .narrow(1, span.sequence->length, span.count),
+           all.narrow(0, span.row, span.count)
+               .view({span.count, heads, config.head_dim})
+               .transpose(0, 1));
+    }
+  };
+  each([](at::Tensor cached, at::Tensor rows) { rows.copy_(cached); });
+  Capture(pass, stage, static_cast<int64_t>(index), all);
+  each([](at::Tensor cached, at::Tensor rows) { cached.copy_(rows); });
 }
 
 void Reference::Impl::RunLayer(Pass& pass, size_t index) const {
@@ -842,7 +900,7 @@ void Reference::Impl::RunLayer(Pass& pass, size_t index) const {
     const at::Tensor mlp_input =
         shared ? input : Norm(pass.hidden, layer.mlp_norm);
     if (!shared) capture(Stage::kMlpNorm, mlp_input);
-    const at::Tensor output = Mlp(mlp_input, index);
+    const at::Tensor output = Mlp(pass, mlp_input, index);
     capture(Stage::kMlpOutput, output);
     pass.hidden.add_(attention).add_(output);
     capture(Stage::kAfterMlp, pass.hidden);
@@ -854,7 +912,7 @@ void Reference::Impl::RunLayer(Pass& pass, size_t index) const {
   capture(Stage::kAfterAttention, pass.hidden);
   const at::Tensor mlp_input = Norm(pass.hidden, layer.mlp_norm);
   capture(Stage::kMlpNorm, mlp_input);
-  const at::Tensor output = Mlp(mlp_input, index);
+  const at::Tensor output = Mlp(pass, mlp_input, index);
   capture(Stage::kMlpOutput, output);
   const at::Tensor last = Norm(output, layer.output_norm);
   if (config.sandwich_norms) capture(Stage::kOutputNorm, last);
@@ -913,15 +971,17 @@ at::Tensor Reference::Impl::Attention(const Pass& pass,
     for (const Span& span : pass.spans) {
       KvCache& cache = span.sequence->layers[index];
       Store(RotationOf(pass, index), span, cache, queries, keys, values);
-      Attend(span, cache, index, queries.narrow(0, span.row, span.count),
+    }
+    capture(Stage::kQuery, queries);
+    CaptureCached(pass, Stage::kKey, index, &KvCache::keys);
+    CaptureCached(pass, Stage::kValue, index, &KvCache::values);
+    for (const Span& span : pass.spans) {
+      Attend(span, span.sequence->layers[index], index,
+             queries.narrow(0, span.row, span.count),
              mixed.narrow(0, span.row, span.count));
     }
   }
-  if (pass.capture != nullptr) {
-    capture(Stage::kQuery, queries);
-    capture(Stage::kKey, StoredKeys(pass, index));
-    capture(Stage::kAttention, mixed);
-  }
+  capture(Stage::kAttention, mixed);
   at::Tensor output = Floats(pass.rows, config.hidden_size);
   Run(mixed, {{layer.o, output.mutable_data_ptr<float>()}});
   return output;
@@ -1117,7 +1177,11 @@ at::Tensor Reference::Impl::CappedAttention(const at::Tensor& queries,
   return mixed;
 }
 
-at::Tensor Reference::Impl::Mlp(const at::Tensor& hidden, size_t index) const {
+at::Tensor Reference::Impl::Mlp(const Pass& pass, const at::Tensor& hidden,
+                                size_t index) const {
+  const auto capture = [&](Stage stage, const at::Tensor& rows) {
+    Capture(pass, stage, static_cast<int64_t>(index), rows);
+  };
   const Layer& layer = weights.layers[index];
   at::Tensor up =
       Floats(hidden.size(0), config.layers[index].intermediate_size);
@@ -1128,7 +1192,9 @@ at::Tensor Reference::Impl::Mlp(const at::Tensor& hidden, size_t index) const {
     inner = at::empty_like(up);
     Run(hidden, {{layer.gate, inner.mutable_data_ptr<float>()},
                  {layer.up, up.mutable_data_ptr<float>()}});
+    capture(Stage::kGateProjection, inner);
   }
+  capture(Stage::kUpProjection, up);
   switch (config.activation) {
     case Activation::kSilu:
       at::silu_(inner);
@@ -1141,6 +1207,7 @@ at::Tensor Reference::Impl::Mlp(const at::Tensor& hidden, size_t index) const {
       break;
   }
   if (layer.gate.weight != nullptr) inner.mul_(up);
+  capture(Stage::kMlpInner, inner);
   at::Tensor output = Floats(hidden.size(0), config.hidden_size);
   Run(inner, {{layer.down, output.mutable_data_ptr<float>()}});
   return output;
@@ -1176,6 +1243,7 @@ void Reference::Impl::Head(const Pass& pass, std::span<const Item> items,
     Capture(pass, Stage::kFinalNorm, -1, normed);
     const float* out = logits.const_data_ptr<float>();
     Run(normed, {{weights.head, logits.mutable_data_ptr<float>()}});
+    Capture(pass, Stage::kHead, -1, logits.narrow(0, 0, size));
     if (config.logit_softcap) {
       const double cap = *config.logit_softcap;
       logits.narrow(0, 0, size).div_(cap).tanh_().mul_(cap);

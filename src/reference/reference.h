@@ -15,6 +15,7 @@
 #include "base/progress.h"
 #include "checkpoint/checkpoint.h"
 #include "reference/alternative.h"
+#include "reference/file_weight.h"
 #include "reference/stage.h"
 
 namespace verify_tflite {
@@ -37,6 +38,13 @@ class Sequence {
   // layer's sliding window. Throws Error for a layer the model does not have.
   std::vector<float> Keys(int64_t layer) const;
   std::vector<float> Values(int64_t layer) const;
+
+  // Makes one layer's keys (after RoPE) and values of positions [0, length)
+  // those of someone else, [length, num_kv_heads, head_dim] each. Call it for
+  // every layer, with the same length, on a sequence that scored nothing: then
+  // the sequence goes on from there. Throws Error for wrong sizes.
+  void Restore(int64_t layer, int64_t length, std::span<const float> keys,
+               std::span<const float> values);
 
  private:
   friend class Reference;
@@ -64,6 +72,9 @@ class Reference {
     std::optional<int64_t> max_dot_rows = std::nullopt;
     // None: what the checkpoint describes.
     std::optional<Alternative> alternative = std::nullopt;
+    // Weights in place of the checkpoint's, where there are some; must outlive
+    // the Reference.
+    const FileWeights* weights = nullptr;
   };
 
   // Checks that every weight the config implies is there with the right shape;
@@ -112,9 +123,10 @@ class Reference {
   //
   // `capture` receives the activations of every stage as the pass computes
   // them, the rows of all items one after another. kFinalNorm has the rows that
-  // logits are wanted of, and may come in several parts. It does not change
-  // the result. What it throws passes through; the sequences are then of no
-  // more use than to be destroyed.
+  // logits are wanted of, and so has kHead; both may come in several parts. The
+  // result is the same with it, unless it writes to what it is given: then all
+  // that follows is computed from that. What it throws passes through; the
+  // sequences are then of no more use than to be destroyed.
   void Score(std::span<const Item> items, const LogitsFn& on_logits,
              const CaptureFn& capture = nullptr);
 

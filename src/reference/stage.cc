@@ -22,6 +22,8 @@ std::string_view NameOf(Stage stage) {
       return "query";
     case Stage::kKey:
       return "key";
+    case Stage::kValue:
+      return "value";
     case Stage::kAttention:
       return "attention";
     case Stage::kAttentionOutput:
@@ -32,6 +34,12 @@ std::string_view NameOf(Stage stage) {
       return "after_attention";
     case Stage::kMlpNorm:
       return "mlp_norm";
+    case Stage::kGateProjection:
+      return "gate_projection";
+    case Stage::kUpProjection:
+      return "up_projection";
+    case Stage::kMlpInner:
+      return "mlp_inner";
     case Stage::kMlpOutput:
       return "mlp_output";
     case Stage::kOutputNorm:
@@ -40,8 +48,26 @@ std::string_view NameOf(Stage stage) {
       return "after_mlp";
     case Stage::kFinalNorm:
       return "final_norm";
+    case Stage::kHead:
+      return "head";
   }
   return "unknown";
+}
+
+bool IsLinear(Stage stage) {
+  switch (stage) {
+    case Stage::kQueryProjection:
+    case Stage::kKeyProjection:
+    case Stage::kValueProjection:
+    case Stage::kAttentionOutput:
+    case Stage::kGateProjection:
+    case Stage::kUpProjection:
+    case Stage::kMlpOutput:
+    case Stage::kHead:
+      return true;
+    default:
+      return false;
+  }
 }
 
 }  // namespace verify_tflite

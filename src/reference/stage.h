@@ -20,25 +20,35 @@ enum class Stage {
   kKeyNorm,
   kQuery,  // after RoPE, or the same as before in a layer without
   kKey,
+  kValue,            // as the KV cache has it: kValueProjection
   kAttention,        // heads' outputs, enters o_proj
   kAttentionOutput,  // of o_proj
   kAttentionNorm,    // of kAttentionOutput, with sandwich_norms
   kAfterAttention,   // residual stream; not with phi_block
   kMlpNorm,          // enters the MLP; not with phi_block
+  kGateProjection,   // with gated_mlp; before the activation
+  kUpProjection,     // without gate, what the activation applies to
+  kMlpInner,         // enters down_proj
   kMlpOutput,        // of down_proj
   kOutputNorm,       // of kMlpOutput, with sandwich_norms
   kAfterMlp,         // residual stream that leaves the layer
   kFinalNorm,        // enters the LM head
+  kHead,             // logits before soft-capping
 };
 
 std::string_view NameOf(Stage stage);  // "embedding", "input_norm", …
 
+// Of a product with weights, its bias included.
+bool IsLinear(Stage stage);
+
 struct Captured {
   Stage stage;
-  int64_t layer;  // -1 for kEmbedding and kFinalNorm
+  int64_t layer;  // -1 for kEmbedding, kFinalNorm and kHead
   int64_t rows;
   int64_t width;
-  std::span<const float> values;  // [rows, width], valid during the call
+  // [rows, width], valid during the call. What is written to them is what the
+  // pass goes on with.
+  std::span<float> values;
 };
 
 using CaptureFn = std::function<void(const Captured&)>;

@@ -48,6 +48,11 @@ WeightReader::~WeightReader() {
 
 void WeightReader::Read(const TensorView& tensor, int64_t first, int64_t count,
                         std::byte* out) const {
+  if (tensor.read != nullptr) {
+    (*tensor.read)(tensor.read_first + first, count,
+                   reinterpret_cast<float*>(out));
+    return;
+  }
   if (!tensor.file) {
     const size_t size = SizeOf(tensor.dtype);
     std::memcpy(out, tensor.data.data() + first * size, count * size);

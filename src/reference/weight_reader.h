@@ -27,8 +27,8 @@ class WeightReader {
   WeightReader(const WeightReader&) = delete;
   WeightReader& operator=(const WeightReader&) = delete;
 
-  // `count` elements from element `first` on, as they are stored. Throws Error
-  // when they cannot be read.
+  // `count` elements from element `first` on, as they are stored. `out` is
+  // aligned for float32. Throws Error when they cannot be read.
   void Read(const TensorView& tensor, int64_t first, int64_t count,
             std::byte* out) const;
 
