@@ -7,7 +7,9 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <span>
 #include <thread>
+#include <tuple>
 
 #include "audit/audit_file.h"
 #include "audit/stored.h"
@@ -16,6 +18,9 @@
 
 namespace verify_tflite {
 namespace {
+
+using ::testing::ElementsAre;
+using ::testing::SizeIs;
 
 // How matrices are stored, and the embedding: bits of integers, or of the
 // fraction of a float.
@@ -290,6 +295,197 @@ INSTANTIATE_TEST_SUITE_P(
         Sound{"smollm2_q8_wo.tflite", "smollm2", kInt8, kInt8},
         Sound{"smollm2_q4_block32.tflite", "smollm2", Kind::kInt4Block32,
               Kind::kInt4Block32}));
+
+const SignatureGraph& At(const FileGraph& graph, const std::string& signature) {
+  for (const SignatureGraph& found : graph.signatures) {
+    if (found.signature == signature) return found;
+  }
+  throw std::runtime_error("no " + signature);
+}
+
+const Product& At(const SignatureGraph& signature, Part part, int32_t layer) {
+  for (const Product& product : signature.products) {
+    if (product.role == WeightRole{part, layer, false}) return product;
+  }
+  throw std::runtime_error("no such product");
+}
+
+std::vector<float> ReadAll(const TensorView& view) {
+  std::vector<float> values(static_cast<size_t>(Elements(view)));
+  if (view.read != nullptr) {
+    (*view.read)(view.read_first, Elements(view), values.data());
+  } else {
+    ToFloats(view, 0, Elements(view), values.data());
+  }
+  return values;
+}
+
+std::vector<std::tuple<Part, int64_t, int64_t>> ColumnsOf(
+    const Product& product) {
+  std::vector<std::tuple<Part, int64_t, int64_t>> result;
+  for (const Product::Columns& c : product.columns) {
+    result.emplace_back(c.part, c.first, c.count);
+  }
+  return result;
+}
+
+// Four heads and two KV heads of 16.
+TEST(FileGraph, ColumnsOfAFusedProduct) {
+  const Checkpoint checkpoint = Checkpoint::Open(ModelPath("tiny"));
+  const FileGraph graph =
+      OpenFileGraph(ModelPath("tiny_f32.tflite"), checkpoint);
+  EXPECT_THAT(
+      ColumnsOf(At(At(graph, "decode"), Part::kQkv, 1)),
+      ElementsAre(std::tuple(Part::kQ, 0, 32), std::tuple(Part::kK, 0, 16),
+                  std::tuple(Part::kV, 0, 16), std::tuple(Part::kQ, 32, 32),
+                  std::tuple(Part::kK, 16, 16), std::tuple(Part::kV, 16, 16)));
+}
+
+// The checkpoint's tensor is fused, too.
+TEST(FileGraph, ColumnsAreOfTheirPart) {
+  const Checkpoint checkpoint = Checkpoint::Open(ModelPath("ref_phi3_plain"));
+  const FileGraph graph =
+      OpenFileGraph(ModelPath("ref_phi3_plain.tflite"), checkpoint);
+  const SignatureGraph& decode = At(graph, "decode");
+  EXPECT_THAT(
+      ColumnsOf(At(decode, Part::kQkv, 1)),
+      ElementsAre(std::tuple(Part::kQ, 0, 96), std::tuple(Part::kK, 0, 96),
+                  std::tuple(Part::kV, 0, 96)));
+  EXPECT_THAT(ColumnsOf(At(decode, Part::kGateUp, 0)),
+              ElementsAre(std::tuple(Part::kGate, 0, 150),
+                          std::tuple(Part::kUp, 0, 150)));
+}
+
+TEST(FileGraph, FactorOfSoftCapping) {
+  const Checkpoint checkpoint = Checkpoint::Open(ModelPath("ref_gemma2"));
+  const FileGraph graph =
+      OpenFileGraph(ModelPath("ref_gemma2.tflite"), checkpoint);
+  EXPECT_EQ(At(At(graph, "decode"), Part::kHead, -1).factor,
+            1 / *checkpoint.config().logit_softcap);
+}
+
+// LayerNorm's weight and bias are folded into what prefill multiplies with.
+TEST(FileGraph, FoldedNorm) {
+  const Checkpoint checkpoint = Checkpoint::Open(ModelPath("ref_phi"));
+  const FileGraph graph =
+      OpenFileGraph(ModelPath("ref_phi.tflite"), checkpoint);
+  const std::string norm = "model.layers.1.input_layernorm.";
+  const SignatureGraph& prefill = At(graph, "prefill_8");
+  const Product& k = At(prefill, Part::kK, 1);
+  EXPECT_EQ(k.input_scale, ReadAll(checkpoint.tensors().at(norm + "weight")));
+  EXPECT_EQ(k.input_offset, ReadAll(checkpoint.tensors().at(norm + "bias")));
+  EXPECT_FALSE(
+      prefill.weights.contains("model.layers.1.self_attn.k_proj.weight"));
+  EXPECT_FALSE(
+      prefill.weights.contains("model.layers.1.self_attn.k_proj.bias"));
+  EXPECT_TRUE(At(At(graph, "decode"), Part::kK, 1).input_scale.empty());
+}
+
+TEST(FileGraph, EmbedderBesideTheModel) {
+  const Checkpoint checkpoint = Checkpoint::Open(ModelPath("tiny"));
+  for (const char* model :
+       {"tiny_hf_embedder/model.tflite", "tiny_hf_embedder.litertlm"}) {
+    const FileGraph graph = OpenFileGraph(ModelPath(model), checkpoint);
+    const SignatureGraph& decode = At(graph, "decode");
+    EXPECT_EQ(decode.embedding, -1);
+    const std::string name = "model.embed_tokens.weight";
+    ASSERT_TRUE(decode.weights.contains(name));
+    EXPECT_EQ(ReadAll(decode.weights.at(name).view),
+              ReadAll(checkpoint.tensors().at(name)));
+  }
+}
+
+// The file's own weights, whatever the checkpoint's are.
+TEST(FileGraph, OfAnotherCheckpoint) {
+  const Checkpoint checkpoint = Checkpoint::Open(ModelPath("tiny"));
+  const Checkpoint other = Checkpoint::Open(ModelPath("tiny_other"));
+  const FileGraph graph =
+      OpenFileGraph(ModelPath("tiny_wrong_weights.tflite"), checkpoint);
+  const FileWeights& weights = At(graph, "decode").weights;
+  for (const auto& [name, tensor] : other.tensors()) {
+    ASSERT_TRUE(weights.contains(name)) << name;
+    EXPECT_EQ(ReadAll(weights.at(name).view), ReadAll(tensor)) << name;
+  }
+}
+
+// Rows of each head as RoPE of neighbours needs them. No conversion at hand has
+// that: q and k are put in that order in a file's bytes, and one of the graph's
+// tensors is given the shape by which such a RoPE is known.
+TEST(FileGraph, RowsForRopeOfNeighbours) {
+  constexpr int64_t kDim = 16, kCols = 64;
+  const Checkpoint checkpoint = Checkpoint::Open(ModelPath("tiny"));
+  std::string bytes = ReadFile(ModelPath("tiny_export_hf.tflite"));
+  const AuditedFile file =
+      ReadAuditedFile(std::as_bytes(std::span(bytes)), "a");
+  std::set<int32_t> done;
+  for (const RoleUse& use :
+       FindRoles(file, checkpoint.config().num_layers, kDim).uses) {
+    const bool turns = use.role.part == Part::kQ || use.role.part == Part::kK;
+    if (!turns || !done.insert(use.constant).second) continue;
+    const StoredConstant& constant =
+        file.constants[static_cast<size_t>(use.constant)];
+    ASSERT_EQ(constant.cols(), kCols);
+    const std::string copy(reinterpret_cast<const char*>(constant.data.data()),
+                           constant.data.size());
+    char* data =
+        bytes.data() +
+        (reinterpret_cast<const char*>(constant.data.data()) - bytes.data());
+    constexpr size_t kRowBytes = kCols * sizeof(float);
+    for (int64_t row = 0; row < constant.rows(); ++row) {
+      const int64_t i = row % kDim;
+      const int64_t from = row - i + (i % 2 == 0 ? i / 2 : kDim / 2 + i / 2);
+      std::copy_n(copy.data() + from * kRowBytes, kRowBytes,
+                  data + row * kRowBytes);
+    }
+  }
+  for (const AuditedTensor& tensor : file.graphs[0].tensors) {
+    if (tensor.producer < 0 || tensor.shape.size() != 4 ||
+        tensor.shape[3] != kDim) {
+      continue;
+    }
+    std::vector<int32_t> shape = {4};
+    shape.insert(shape.end(), tensor.shape.begin(), tensor.shape.end());
+    const size_t size = shape.size() * sizeof(int32_t);
+    const size_t at =
+        bytes.find(std::string(reinterpret_cast<char*>(shape.data()), size));
+    ASSERT_NE(at, std::string::npos);
+    shape = {4, 1, 1, kDim / 2, 2};
+    bytes.replace(at, size, reinterpret_cast<const char*>(shape.data()), size);
+    break;
+  }
+  const TempDir dir;
+  const FileGraph graph =
+      OpenFileGraph(dir.Write("model.tflite", bytes), checkpoint);
+  const SignatureGraph& decode = At(graph, "decode");
+  const std::string name = "model.layers.2.self_attn.k_proj.weight";
+  EXPECT_EQ(ReadAll(decode.weights.at(name).view),
+            ReadAll(checkpoint.tensors().at(name)));
+  const auto columns = ColumnsOf(At(decode, Part::kK, 2));
+  ASSERT_THAT(columns, SizeIs(32));
+  EXPECT_EQ(columns[0], std::tuple(Part::kK, 0, 1));
+  EXPECT_EQ(columns[1], std::tuple(Part::kK, 8, 1));
+  EXPECT_EQ(columns[18], std::tuple(Part::kK, 17, 1));
+}
+
+TEST(FileGraph, ReadsFromSeveralThreads) {
+  const Checkpoint checkpoint = Checkpoint::Open(ModelPath("tiny"));
+  const FileGraph graph =
+      OpenFileGraph(ModelPath("tiny_hf_gpu.tflite"), checkpoint);
+  const TensorView& view =
+      At(graph, "decode").weights.at("model.layers.0.mlp.up_proj.weight").view;
+  const std::vector<float> whole = ReadAll(view);
+  const auto read = [&](int64_t first) {
+    for (int64_t i = first; i < Elements(view); i += 61) {
+      const int64_t count = std::min<int64_t>(200, Elements(view) - i);
+      std::vector<float> part(static_cast<size_t>(count));
+      (*view.read)(i, count, part.data());
+      EXPECT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + i));
+    }
+  };
+  std::thread other(read, 0);
+  read(7);
+  other.join();
+}
 
 }  // namespace
 }  // namespace verify_tflite
