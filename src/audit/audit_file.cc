@@ -1,23 +1,14 @@
 #include "audit/audit_file.h"
 
-#include <deque>
 #include <filesystem>
 #include <string_view>
-#include <vector>
 
 #include "base/error.h"
-#include "base/mapped_file.h"
 #include "candidate/bundle.h"
 #include "candidate/tflite_file.h"
 
 namespace verify_tflite {
 namespace {
-
-// The files of one model, and the parts of them to audit.
-struct Inputs {
-  std::deque<MappedFile> files;
-  std::vector<AuditInput> parts;
-};
 
 // "dir/embedder.tflite" of "dir/model.tflite", as the converter names them.
 std::string EmbedderBeside(const std::string& path) {
@@ -29,8 +20,10 @@ std::string EmbedderBeside(const std::string& path) {
   return file.parent_path() / name;
 }
 
-Inputs OpenInputs(const std::string& path) {
-  Inputs inputs;
+}  // namespace
+
+AuditInputs OpenAuditInputs(const std::string& path) {
+  AuditInputs inputs;
   const auto& file = inputs.files.emplace_back(path);
   if (const auto bundle = Bundle::Open(file)) {
     inputs.parts.push_back(
@@ -56,11 +49,9 @@ Inputs OpenInputs(const std::string& path) {
   return inputs;
 }
 
-}  // namespace
-
 WeightAudit AuditFile(const std::string& path, const Checkpoint& checkpoint,
                       int num_threads) {
-  const Inputs inputs = OpenInputs(path);
+  const AuditInputs inputs = OpenAuditInputs(path);
   return AuditWeights(inputs.parts, checkpoint, num_threads);
 }
 

@@ -22,13 +22,6 @@ constexpr size_t kMostLines = 12;
 
 using Matches = std::vector<const WeightMatch*>;
 
-bool IsNorm(Part part) {
-  return part == Part::kFinalNorm || part == Part::kInputNorm ||
-         part == Part::kAttentionNorm || part == Part::kMlpNorm ||
-         part == Part::kOutputNorm || part == Part::kQNorm ||
-         part == Part::kKNorm;
-}
-
 bool IsAttention(Part part) {
   return part == Part::kQ || part == Part::kK || part == Part::kV ||
          part == Part::kQkv;

@@ -227,6 +227,7 @@ class Reader {
       buffer_.Damaged(fmt::format("a tensor of {} dimensions", shape.size()));
     }
     result.shape = ToVector(shape);
+    result.type = InfoOf(t.Scalar<int8_t>(tensor::kType, 0)).type;
     const auto data = DataOf(t);
     if (!data.empty()) result.constant = ReadConstant(tensors, t, data, result);
     return result;

@@ -62,6 +62,7 @@ struct AuditedOp {
 struct AuditedTensor {
   int32_t constant = -1;  // of AuditedFile::constants
   int32_t producer = -1;  // operator
+  StoredType type = StoredType::kOther;
   std::vector<int32_t> shape;
   std::vector<int32_t> consumers;  // operators, ascending
 };

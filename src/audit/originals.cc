@@ -50,21 +50,6 @@ bool SplitKind(std::string_view& name, bool& bias) {
   return true;
 }
 
-bool IsNorm(Part part) {
-  switch (part) {
-    case Part::kFinalNorm:
-    case Part::kInputNorm:
-    case Part::kAttentionNorm:
-    case Part::kMlpNorm:
-    case Part::kOutputNorm:
-    case Part::kQNorm:
-    case Part::kKNorm:
-      return true;
-    default:
-      return false;
-  }
-}
-
 Rows Slice(Rows rows, int64_t first, int64_t count) {
   rows.first += first;
   rows.count = count;

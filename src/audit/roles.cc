@@ -51,12 +51,13 @@ struct Layer {
 class GraphRoles {
  public:
   GraphRoles(const AuditedFile& file, const AuditedGraph& graph,
-             int64_t head_dim)
-      : file_(file), graph_(graph), head_dim_(head_dim) {}
+             int64_t head_dim, Roles& roles)
+      : file_(file), graph_(graph), head_dim_(head_dim), roles_(roles) {
+    signature_.signature = graph.signature;
+  }
 
   // Why not, where the graph is not of the form known.
-  std::optional<std::string> Find(int64_t num_layers, Roles& roles) {
-    roles_ = &roles;
+  std::optional<std::string> Find(int64_t num_layers) {
     for (size_t i = 0; i < graph_.ops.size(); ++i) {
       const auto op = static_cast<int32_t>(i);
       if (WeightOf(op) >= 0) linear_.insert(op);
@@ -73,7 +74,8 @@ class GraphRoles {
   }
 
   // Weights of products that have no role, of a graph without caches too.
-  void Collect(std::vector<int32_t>& unknown) const {
+  void Collect() {
+    std::vector<int32_t>& unknown = roles_.unknown;
     for (size_t i = 0; i < graph_.ops.size(); ++i) {
       const int32_t constant = WeightOf(static_cast<int32_t>(i));
       if (constant >= 0) unknown.push_back(constant);
@@ -92,10 +94,14 @@ class GraphRoles {
       }
       if (table < 0) continue;
       embeddings_.insert(static_cast<int32_t>(i));
+      if (!op.outputs.empty()) {
+        signature_.embedding = Dequantised(op.outputs[0]);
+      }
       Add(table, {Part::kEmbedding, -1, false});
     }
   }
-  void set_roles(Roles& roles) { roles_ = &roles; }
+
+  SignatureRoles& signature() { return signature_; }
 
  private:
   const AuditedTensor& TensorAt(int32_t index) const {
@@ -123,6 +129,28 @@ class GraphRoles {
       tensor = next;
     }
     return tensor;
+  }
+
+  // The float tensor that `tensor` is turned into, where that is all it is for.
+  int32_t Dequantised(int32_t tensor) const {
+    while (tensor >= 0 && TensorAt(tensor).type != StoredType::kFloat32 &&
+           TensorAt(tensor).consumers.size() == 1) {
+      const int32_t consumer = TensorAt(tensor).consumers[0];
+      const AuditedOp& op = graph_.ops[consumer];
+      if (!PassesOn(op) || op.outputs.empty() || op.outputs[0] < 0 ||
+          TensorAt(op.outputs[0]).producer != consumer ||
+          op.outputs[0] == tensor) {
+        break;
+      }
+      CountVisits();
+      tensor = op.outputs[0];
+    }
+    return tensor;
+  }
+
+  static bool IsInteger(StoredType type) {
+    return type == StoredType::kInt8 || type == StoredType::kInt4 ||
+           type == StoredType::kInt2;
   }
 
   int32_t ConstantOf(int32_t tensor) const {
@@ -359,27 +387,57 @@ class GraphRoles {
       }
     }
     name(head_, Part::kHead, -1);
+    std::sort(
+        signature_.products.begin(), signature_.products.end(),
+        [](const ProductUse& a, const ProductUse& b) { return a.op < b.op; });
     for (const int32_t op : linear_) {
-      if (!Contains(named, op)) roles_->unknown.push_back(WeightOf(op));
+      if (!Contains(named, op)) roles_.unknown.push_back(WeightOf(op));
     }
   }
 
   void AddProduct(int32_t index, WeightRole role) {
     const AuditedOp& op = graph_.ops[index];
-    Add(WeightOf(index), role, op.code == kOpBatchMatmul && !op.adjoint_y);
-    roles_->uses.back().operand = true;
+    ProductUse product{
+        .role = role,
+        .constant = WeightOf(index),
+        .transposed = op.code == kOpBatchMatmul && !op.adjoint_y,
+        .op = index,
+        .input = op.inputs[0],
+        .output = op.outputs.empty() ? -1 : op.outputs[0],
+        .quantised_input = op.inputs[0] >= 0 &&
+                           IsInteger(TensorAt(op.inputs[1]).type) &&
+                           TensorAt(op.inputs[0]).type == StoredType::kFloat32};
+    Add(product.constant, role, product.transposed);
+    roles_.uses.back().operand = true;
     role.bias = true;
     if (op.inputs.size() > 2 && AddVector(op.inputs[2], role, false)) {
-      roles_->uses.back().operand = true;
+      roles_.uses.back().operand = true;
+      product.bias = ConstantOf(op.inputs[2]);
     }
-    // Some add it by an operator of its own.
+    AddBiasBehind(role, product);
+    if (product.input >= 0 && product.output >= 0) {
+      signature_.products.push_back(product);
+    }
+  }
+
+  // Some add it by an operator of its own.
+  void AddBiasBehind(const WeightRole& role, ProductUse& product) {
+    const int32_t output = product.output;
+    if (output < 0) return;
     CountVisits(graph_.ops.size());
     for (const AuditedOp& add : graph_.ops) {
       if (add.code != kOpAdd || add.inputs.size() != 2) continue;
       for (const int32_t side : {0, 1}) {
-        const int32_t other = add.inputs[1 - side];
-        if (other >= 0 && !op.outputs.empty() && Root(other) == op.outputs[0]) {
-          AddVector(add.inputs[side], role, false);
+        const int32_t bias = add.inputs[side], other = add.inputs[1 - side];
+        if (other < 0 || Root(other) != output ||
+            !AddVector(bias, role, false)) {
+          continue;
+        }
+        // One that is as wide as the product, and the first.
+        if (product.bias < 0 && IsVector(bias, other) && !add.outputs.empty() &&
+            add.outputs[0] >= 0) {
+          product.bias = ConstantOf(bias);
+          product.output = add.outputs[0];
         }
       }
     }
@@ -527,21 +585,22 @@ class GraphRoles {
           t.shape[rank - 2] != head_dim_ / 2) {
         continue;
       }
-      roles_->interleaved_rope = true;
+      roles_.interleaved_rope = true;
     }
   }
 
   void Add(int32_t constant, const WeightRole& role, bool transposed = false,
            bool composite = false) {
     if (constant < 0) return;
-    roles_->uses.push_back(
+    roles_.uses.push_back(
         {constant, role, graph_.signature, transposed, composite});
   }
 
   const AuditedFile& file_;
   const AuditedGraph& graph_;
   int64_t head_dim_;
-  Roles* roles_ = nullptr;
+  Roles& roles_;
+  SignatureRoles signature_;
   OpSet linear_, embeddings_, attention_, outputs_, downs_;
   std::vector<Layer> layers_;
   int32_t head_ = -1;
@@ -599,6 +658,21 @@ std::string_view NameOf(Part part) {
   return "";
 }
 
+bool IsNorm(Part part) {
+  switch (part) {
+    case Part::kFinalNorm:
+    case Part::kInputNorm:
+    case Part::kAttentionNorm:
+    case Part::kMlpNorm:
+    case Part::kOutputNorm:
+    case Part::kQNorm:
+    case Part::kKNorm:
+      return true;
+    default:
+      return false;
+  }
+}
+
 std::string Describe(const WeightRole& role) {
   std::string text;
   if (role.bias) text += "bias of ";
@@ -609,23 +683,29 @@ std::string Describe(const WeightRole& role) {
 
 Roles FindRoles(const AuditedFile& file, int64_t num_layers, int64_t head_dim) {
   Roles roles;
-  for (const AuditedGraph& graph : file.graphs) {
+  for (size_t i = 0; i < file.graphs.size(); ++i) {
+    const AuditedGraph& graph = file.graphs[i];
     if (graph.signature.empty()) continue;
-    GraphRoles finder(file, graph, head_dim);
+    GraphRoles finder(file, graph, head_dim, roles);
+    SignatureRoles& signature = finder.signature();
+    signature.graph = static_cast<int32_t>(i);
     if (!HasCaches(graph)) {
-      finder.set_roles(roles);
       finder.FindEmbedding();
-      finder.Collect(roles.unknown);
+      finder.Collect();
+      signature.not_understood = "it has no KV caches";
+      roles.signatures.push_back(std::move(signature));
       continue;
     }
     for (const auto& [name, tensor] : graph.inputs) {
       roles.embeddings_input |=
           std::string_view(name).starts_with("embeddings");
     }
-    if (const auto reason = finder.Find(num_layers, roles)) {
-      finder.Collect(roles.unknown);
+    if (const auto reason = finder.Find(num_layers)) {
+      finder.Collect();
+      signature.not_understood = *reason;
       roles.not_understood.push_back(graph.signature + ": " + *reason);
     }
+    roles.signatures.push_back(std::move(signature));
   }
   return roles;
 }

@@ -30,6 +30,7 @@ enum class Part {
   kGateUp,
   kDown,
 };
+bool IsNorm(Part part);
 std::string_view NameOf(Part part);  // "q", "gate", "norm before the MLP", …
 
 struct WeightRole {
@@ -52,8 +53,31 @@ struct RoleUse {
   bool operator==(const RoleUse&) const = default;
 };
 
+// A product with weights.
+struct ProductUse {
+  WeightRole role;
+  int32_t constant = -1;
+  bool transposed = false;
+  int32_t bias = -1;  // constant
+  int32_t op = -1;
+  int32_t input = -1;   // tensor
+  int32_t output = -1;  // with the bias, also where an ADD of its own adds it
+  // Of integers that the operator reads as they are, with a float input.
+  bool quantised_input = false;
+};
+
+// What a signature's graph computes with weights.
+struct SignatureRoles {
+  std::string signature;
+  int32_t graph = -1;                // of AuditedFile::graphs
+  std::vector<ProductUse> products;  // in the order of execution
+  int32_t embedding = -1;            // output of the lookup; -1: an input
+  std::string not_understood;        // why there are no products; else empty
+};
+
 struct Roles {
   std::vector<RoleUse> uses;
+  std::vector<SignatureRoles> signatures;
   // Operators that multiply with weights or look them up and whose role is not
   // known, as constants of `uses`' kind.
   std::vector<int32_t> unknown;

@@ -146,61 +146,65 @@ float StoredReader::ScaleAt(int64_t row, int64_t col) const {
   return constant_.scales[AxisIndex(row, col)];
 }
 
-void StoredReader::ReadStored(int64_t row, float* out) const {
+void StoredReader::ReadStored(int64_t row, int64_t first, int64_t count,
+                              float* out) const {
   const std::byte* data = constant_.data.data();
-  const int64_t first = row * cols_;
+  const int64_t begin = row * cols_ + first;
   switch (constant_.type) {
     case StoredType::kFloat32:
-      std::memcpy(out, data + first * 4, cols_ * sizeof(float));
+      std::memcpy(out, data + begin * 4, count * sizeof(float));
       break;
     case StoredType::kFloat16:
-      HalvesToFloats(data + first * 2, cols_, out);
+      HalvesToFloats(data + begin * 2, count, out);
       break;
     case StoredType::kBFloat16:
-      BFloatsToFloats(data + first * 2, cols_, out);
+      BFloatsToFloats(data + begin * 2, count, out);
       break;
     case StoredType::kInt8:
-      for (int64_t i = 0; i < cols_; ++i) {
-        out[i] = static_cast<float>(Load<int8_t>(data, first + i));
+      for (int64_t i = 0; i < count; ++i) {
+        out[i] = static_cast<float>(Load<int8_t>(data, begin + i));
       }
       break;
     case StoredType::kInt4:
-      ReadInt4(data, first, cols_, out);
+      ReadInt4(data, begin, count, out);
       break;
     case StoredType::kInt2:
-      for (int64_t i = 0; i < cols_; ++i) {
-        const int64_t at = first + i;
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t at = begin + i;
         const int pair = Load<uint8_t>(data, at / 4) >> (at % 4 * 2) & 3;
         out[i] = static_cast<float>(pair < 2 ? pair : pair - 4);
       }
       break;
     case StoredType::kOther:
-      std::fill_n(out, cols_, std::nanf(""));
+      std::fill_n(out, count, std::nanf(""));
       break;
   }
 }
 
-void StoredReader::Read(int64_t row, float* out) const {
-  ReadStored(row, out);
+void StoredReader::Read(int64_t row, int64_t first, int64_t count,
+                        float* out) const {
+  ReadStored(row, first, count, out);
   if (!quantised_) return;
   if (!constant_.zero_points.empty()) {
-    for (int64_t i = 0; i < cols_; ++i) {
+    for (int64_t i = 0; i < count; ++i) {
       const size_t index =
-          constant_.zero_points.size() == 1 ? 0 : AxisIndex(row, i);
+          constant_.zero_points.size() == 1 ? 0 : AxisIndex(row, first + i);
       out[i] -= static_cast<float>(constant_.zero_points[index]);
     }
   }
   if (constant_.block_size > 0) {
-    for (int64_t i = 0; i < cols_; i += constant_.block_size) {
-      const float scale = ScaleAt(row, i);
-      const int64_t end = std::min(i + constant_.block_size, cols_);
-      for (int64_t j = i; j < end; ++j) out[j] *= scale;
+    for (int64_t i = 0; i < count;) {
+      const float scale = ScaleAt(row, first + i);
+      const int64_t left = constant_.block_size -
+                           (row * cols_ + first + i) % constant_.block_size;
+      const int64_t end = std::min(i + left, count);
+      for (; i < end; ++i) out[i] *= scale;
     }
   } else if (scale_per_row_) {
     const float scale = ScaleAt(row, 0);
-    for (int64_t i = 0; i < cols_; ++i) out[i] *= scale;
+    for (int64_t i = 0; i < count; ++i) out[i] *= scale;
   } else {
-    for (int64_t i = 0; i < cols_; ++i) out[i] *= ScaleAt(row, i);
+    for (int64_t i = 0; i < count; ++i) out[i] *= ScaleAt(row, first + i);
   }
 }
 

@@ -26,16 +26,20 @@ class StoredReader {
  public:
   explicit StoredReader(const StoredConstant& constant);
 
-  // Row `row` dequantised.
-  void Read(int64_t row, float* out) const;
+  // Row `row` dequantised; of it `count` elements from `first` on.
+  void Read(int64_t row, float* out) const { Read(row, 0, cols_, out); }
+  void Read(int64_t row, int64_t first, int64_t count, float* out) const;
   // The same as stored: q of a quantised constant, else as Read.
-  void ReadStored(int64_t row, float* out) const;
+  void ReadStored(int64_t row, float* out) const {
+    ReadStored(row, 0, cols_, out);
+  }
   // What one unit of rounding is: of a quantised constant the scale; else, at
   // the magnitude of `original`, the spacing of the type's numbers.
   void Steps(int64_t row, const float* original, float* out) const;
   bool quantised() const { return quantised_; }
 
  private:
+  void ReadStored(int64_t row, int64_t first, int64_t count, float* out) const;
   // Scale and zero point of an element.
   float ScaleAt(int64_t row, int64_t col) const;
   int64_t AxisIndex(int64_t row, int64_t col) const;

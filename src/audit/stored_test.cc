@@ -56,6 +56,38 @@ TEST(Stored, Int4LowNibbleFirst) {
   EXPECT_THAT(Row(constant, 1), ElementsAre(-1.0f, -8.0f));
 }
 
+// What Read gives of a part of a row is what it gives of the whole.
+void ExpectPartsEqualWhole(const StoredConstant& constant) {
+  const StoredReader reader(constant);
+  for (int64_t row = 0; row < constant.rows(); ++row) {
+    const std::vector<float> whole = Row(constant, row);
+    for (int64_t first = 0; first < constant.cols(); ++first) {
+      for (int64_t count = 1; first + count <= constant.cols(); ++count) {
+        std::vector<float> part(count);
+        reader.Read(row, first, count, part.data());
+        EXPECT_EQ(part, std::vector<float>(whole.begin() + first,
+                                           whole.begin() + first + count));
+      }
+    }
+  }
+}
+
+TEST(Stored, PartsOfARow) {
+  const std::string bytes = "\x12\x9f\x03\x7e\xc4\x58";
+  StoredConstant constant = Constant(StoredType::kInt4, {2, 6}, bytes);
+  constant.scales = {0.5f, 2.0f};
+  ExpectPartsEqualWhole(constant);
+  constant.axis = 1;
+  constant.scales = {1, 2, 3, 4, 5, 6};
+  constant.zero_points = {1, 2, 3, 4, 5, 6};
+  ExpectPartsEqualWhole(constant);
+  constant = Constant(StoredType::kInt2, {2, 12}, bytes);
+  const std::vector<float> block_scales = {1, 2, 3, 4, 5, 6};
+  constant.block_size = 4;
+  constant.block_scales = std::as_bytes(std::span(block_scales));
+  ExpectPartsEqualWhole(constant);
+}
+
 TEST(Stored, Int2LowBitsFirst) {
   const std::string bytes = {'\xe4'};  // 11 10 01 00
   StoredConstant constant = Constant(StoredType::kInt2, {2, 2}, bytes);

@@ -29,6 +29,8 @@ struct Product {
   // DEQUANTIZE, and its input is float: the runtime quantises that.
   bool quantised_input = false;
   // Which of the checkpoint's outputs the file's are, in the file's order.
+  // Empty: the constant has another size than the checkpoint's tensors, or is
+  // of a type not read here.
   struct Columns {
     Part part = Part::kQ;  // kQ, kK, kV, kGate, kUp; else role.part
     int64_t first = 0;     // output of that part
@@ -46,8 +48,11 @@ struct SignatureGraph {
   int32_t graph = -1;             // of AuditedFile::graphs
   std::vector<Product> products;  // in the order of execution
   int32_t embedding = -1;         // output of the lookup; -1: an input instead
+  // Folded into the table, the embedder's too: lookup = factor * embedding.
+  double embedding_factor = 1;
   // As this signature reads them. Those of the checkpoint's tensors that are
-  // not here could not be told; the checkpoint's stand for them.
+  // not here could not be told; the checkpoint's stand for them. Weights that
+  // two signatures store as one have one `read`.
   FileWeights weights;
   std::string not_understood;  // why there are no products; else empty
 };
@@ -55,7 +60,7 @@ struct SignatureGraph {
 struct FileGraph {
   AuditedFile file;  // of the model, not of its embedder
   std::vector<SignatureGraph> signatures;
-  // What the views of `weights` read from.
+  // What the views of `weights` read from. May be moved, not copied.
   std::deque<ReadFn> readers;
   std::shared_ptr<void> storage;  // the mapped files among it
 };

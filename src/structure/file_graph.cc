@@ -1,0 +1,455 @@
+#include "structure/file_graph.h"
+
+#include <algorithm>
+#include <map>
+#include <string_view>
+#include <tuple>
+#include <utility>
+
+#include "audit/audit_file.h"
+#include "audit/compare.h"
+#include "audit/originals.h"
+#include "audit/stored.h"
+#include "structure/file_tensor.h"
+
+namespace verify_tflite {
+namespace {
+
+// Of squares: as the audit of weights has it.
+constexpr double kMuchNearer = 0.25;
+
+struct Storage {
+  AuditInputs inputs;
+  std::vector<AuditedFile> embedders;
+  std::deque<FileTensor> tensors;
+};
+
+// One range of a product's outputs: where it is in the checkpoint.
+struct Place {
+  Product::Columns columns;
+  Rows rows;
+};
+
+// How a constant holds what it is for.
+struct Way {
+  Original original;
+  std::vector<Place> places;
+  bool fits = false;  // as far as samples show
+};
+
+std::vector<Part> PartsOf(Part part) {
+  if (part == Part::kQkv) return {Part::kQ, Part::kK, Part::kV};
+  if (part == Part::kGateUp) return {Part::kGate, Part::kUp};
+  return {part};
+}
+
+class Opener {
+ public:
+  Opener(const std::string& path, const Checkpoint& checkpoint)
+      : originals_(checkpoint),
+        config_(checkpoint.config()),
+        storage_(std::make_shared<Storage>()) {
+    storage_->inputs = OpenAuditInputs(path);
+  }
+
+  FileGraph Open() {
+    const std::vector<AuditInput>& parts = storage_->inputs.parts;
+    result_.file = ReadAuditedFile(parts[0].bytes, parts[0].what);
+    for (size_t i = 1; i < parts.size(); ++i) {
+      storage_->embedders.push_back(
+          ReadAuditedFile(parts[i].bytes, parts[i].what));
+    }
+    roles_ = FindRoles(result_.file, config_.num_layers, config_.head_dim);
+    FindEmbedder();
+    for (const SignatureRoles& roles : roles_.signatures) {
+      result_.signatures.push_back(MakeSignature(roles));
+    }
+    result_.storage = storage_;
+    return std::move(result_);
+  }
+
+ private:
+  using PieceMap = std::map<std::string, std::vector<FilePiece>>;
+
+  // What is gathered for one signature, by the checkpoint's names.
+  struct Gathered {
+    PieceMap pieces;
+    std::map<std::string, const TensorView*> tensors;
+    std::map<std::string, bool> quantised;
+  };
+
+  const Rows* Find(const WeightRole& role) const {
+    const auto found = originals_.all().find(role);
+    return found == originals_.all().end() ? nullptr : &found->second;
+  }
+
+  // What the rows of an original are of `role`'s outputs.
+  std::vector<Place> PlacesOf(const Original& original,
+                              const WeightRole& role) const {
+    std::vector<Place> places;
+    for (const Rows& rows : original.rows) {
+      bool found = false;
+      for (const Part part : PartsOf(role.part)) {
+        const Rows* whole = Find({part, role.layer, role.bias});
+        if (whole == nullptr && part == Part::kHead) {
+          whole = Find({Part::kEmbedding, -1, false});
+        }
+        if (whole == nullptr || whole->tensor != rows.tensor ||
+            rows.first < whole->first ||
+            rows.first + rows.count > whole->first + whole->count) {
+          continue;
+        }
+        places.push_back({{part, rows.first - whole->first, rows.count}, rows});
+        found = true;
+        break;
+      }
+      if (!found) return {};
+    }
+    return places;
+  }
+
+  // Rows of each head of q and k alternate between its two halves: what RoPE
+  // of neighbours needs.
+  std::optional<Original> Interleaved(const Original& original,
+                                      const WeightRole& role) const {
+    const int64_t dim = config_.head_dim;
+    Original result = original;
+    result.rows.clear();
+    for (const Place& place : PlacesOf(original, role)) {
+      if (place.columns.part == Part::kV) {
+        result.rows.push_back(place.rows);
+        continue;
+      }
+      if (place.rows.count % dim != 0) return std::nullopt;
+      for (int64_t i = 0; i < place.rows.count; ++i) {
+        const int64_t in_head = i % dim;
+        Rows row = place.rows;
+        row.first += i - in_head + in_head / 2 + in_head % 2 * (dim / 2);
+        row.count = 1;
+        result.rows.push_back(std::move(row));
+      }
+    }
+    return result;
+  }
+
+  std::vector<Original> WaysOf(const WeightRole& role, bool composite) const {
+    std::vector<Original> ways = originals_.Of(role);
+    if (composite && IsNorm(role.part)) {
+      // The composite may add the 1.
+      for (Original way : originals_.Plain(role)) {
+        if (way.offset == 0) continue;
+        way.offset = 0;
+        ways.push_back(std::move(way));
+      }
+    }
+    const bool rotated = role.part == Part::kQ || role.part == Part::kK ||
+                         role.part == Part::kQkv;
+    if (!roles_.interleaved_rope || !rotated) return ways;
+    const size_t usual = ways.size();
+    for (size_t i = 0; i < usual; ++i) {
+      auto way = Interleaved(ways[i], role);
+      if (way) ways.push_back(*std::move(way));
+    }
+    return ways;
+  }
+
+  // The first way that the constant may be stored in, else the nearest;
+  // nothing where no way has its shape. Of matrices and norms.
+  const Way* WayOf(const StoredConstant& constant, const WeightRole& role,
+                   bool transposed, bool composite = false) {
+    const auto key = std::make_tuple(&constant, role, transposed, composite);
+    const auto [entry, is_new] = ways_.try_emplace(key);
+    std::optional<Way>& way = entry->second;
+    if (is_new) {
+      way = Choose(constant, role, transposed, WaysOf(role, composite));
+    }
+    return way ? &*way : nullptr;
+  }
+
+  std::optional<Way> Choose(const StoredConstant& constant,
+                            const WeightRole& role, bool transposed,
+                            std::vector<Original> ways) const {
+    std::erase_if(ways, [&](const Original& way) {
+      return !SameShape(constant, way, transposed);
+    });
+    Original* chosen = nullptr;
+    bool fits = false;
+    double distance = 0;
+    for (Original& way : ways) {
+      if (!MayBe(constant, way, transposed)) continue;
+      chosen = &way;
+      fits = true;
+      break;
+    }
+    for (Original& way : ways) {
+      if (fits) break;
+      const double other = Distance(constant, way, transposed);
+      if (chosen == nullptr || other < kMuchNearer * distance) {
+        distance = other;
+        chosen = &way;
+      }
+    }
+    if (chosen == nullptr) return std::nullopt;
+    Way way{std::move(*chosen), {}, fits};
+    way.places = PlacesOf(way.original, role);
+    // Computed biases have none where the checkpoint has no bias.
+    if (way.places.empty() && way.original.computed.empty()) {
+      return std::nullopt;
+    }
+    return way;
+  }
+
+  std::string HeadName() const {
+    const Rows* embedding = Find({Part::kEmbedding, -1, false});
+    const bool old_multimodal =
+        embedding != nullptr &&
+        embedding->name.starts_with("language_model.model.");
+    return old_multimodal ? "language_model.lm_head.weight" : "lm_head.weight";
+  }
+
+  // The constant's rows, under the names of what they are.
+  void Gather(const Way& way, const StoredConstant& constant, bool transposed,
+              bool quantised, Gathered& gathered) const {
+    int64_t stored = 0;
+    for (const Place& place : way.places) {
+      const bool tied =
+          place.columns.part == Part::kHead && !originals_.has_head();
+      AddPiece(tied ? HeadName() : place.rows.name, place.rows,
+               {.first = 0,
+                .count = place.rows.count,
+                .constant = &constant,
+                .stored = stored,
+                .transposed = transposed,
+                .factor = way.original.factor,
+                .offset = way.original.offset},
+               quantised, gathered);
+      stored += place.rows.count;
+    }
+  }
+
+  static void AddPiece(const std::string& name, const Rows& rows,
+                       FilePiece piece, bool quantised, Gathered& gathered) {
+    piece.first = rows.first;
+    std::vector<FilePiece>& pieces = gathered.pieces[name];
+    if (!pieces.empty()) {
+      FilePiece& last = pieces.back();
+      const bool continues = last.first + last.count == piece.first &&
+                             last.constant == piece.constant &&
+                             last.stored + last.count == piece.stored;
+      if (continues) {
+        last.count += piece.count;
+        return;
+      }
+    }
+    pieces.push_back(piece);
+    gathered.tensors[name] = rows.tensor;
+    gathered.quantised[name] |= quantised;
+  }
+
+  Product MakeProduct(const ProductUse& use, Gathered& gathered) {
+    Product product;
+    product.role = use.role;
+    product.op = use.op;
+    product.input = use.input;
+    product.output = use.output;
+    product.quantised_input = use.quantised_input;
+    const StoredConstant& constant = Constant(use.constant);
+    const Way* way = WayOf(constant, use.role, use.transposed);
+    if (way == nullptr) return product;
+    for (const Place& place : way->places) {
+      product.columns.push_back(place.columns);
+    }
+    product.factor = way->original.factor;
+    if (way->original.column_factor != nullptr) {
+      SetInput(*way->original.column_factor, way->original.column_offset,
+               product);
+    } else {
+      Gather(*way, constant, use.transposed, use.quantised_input, gathered);
+    }
+    if (use.bias >= 0) GatherBias(use, *way, product, gathered);
+    return product;
+  }
+
+  static std::vector<float> Floats(const Rows& rows) {
+    std::vector<float> values(static_cast<size_t>(rows.count));
+    ToFloats(*rows.tensor, rows.first, rows.count, values.data());
+    return values;
+  }
+
+  // `norm` is folded into the product.
+  void SetInput(const Rows& norm, double adds, Product& product) const {
+    product.input_scale = Floats(norm);
+    for (float& value : product.input_scale) {
+      value = static_cast<float>(value + adds);
+    }
+    product.input_offset.assign(product.input_scale.size(), 0);
+    for (const auto& [role, rows] : originals_.all()) {
+      if (&rows != &norm) continue;
+      const Rows* shift = Find({role.part, role.layer, true});
+      if (shift != nullptr && shift->count == norm.count) {
+        product.input_offset = Floats(*shift);
+      }
+    }
+  }
+
+  // Columns and factor are the matrix's. A bias that the norm's was folded into
+  // says nothing about the checkpoint's.
+  void GatherBias(const ProductUse& use, const Way& way, Product& product,
+                  Gathered& gathered) {
+    const StoredConstant& constant = Constant(use.bias);
+    if (constant.type == StoredType::kOther || constant.cols() != 1 ||
+        constant.rows() != way.original.num_rows() ||
+        !product.input_scale.empty() || FoldsNormBias(use, constant, product)) {
+      return;
+    }
+    int64_t stored = 0;
+    for (const Place& place : way.places) {
+      const Rows* whole = Find({place.columns.part, use.role.layer, true});
+      if (whole != nullptr &&
+          place.columns.first + place.columns.count <= whole->count) {
+        Rows rows = *whole;
+        rows.first += place.columns.first;
+        rows.count = place.columns.count;
+        AddPiece(rows.name, rows,
+                 {.count = rows.count,
+                  .constant = &constant,
+                  .stored = stored,
+                  .factor = way.original.factor},
+                 false, gathered);
+      }
+      stored += place.columns.count;
+    }
+  }
+
+  // A norm whose weight is 1 throughout leaves no trace in the matrix.
+  bool FoldsNormBias(const ProductUse& use, const StoredConstant& constant,
+                     Product& product) {
+    if (!config_.layer_norm) return false;
+    WeightRole role = use.role;
+    role.bias = true;
+    for (const Original& plain : originals_.Plain(role)) {
+      if (SameShape(constant, plain, false) && MayBe(constant, plain, false)) {
+        return false;
+      }
+    }
+    const Way* way = WayOf(constant, role, false);
+    if (way == nullptr || !way->fits || way->original.computed.empty()) {
+      return false;
+    }
+    for (const Original& matrix : originals_.Of(use.role)) {
+      if (matrix.column_factor == nullptr) continue;
+      SetInput(*matrix.column_factor, matrix.column_offset, product);
+      break;
+    }
+    return true;
+  }
+
+  // Norms' weights and biases: where several constants may be one, the first
+  // that is as expected.
+  void GatherNorms(const std::string& signature, Gathered& gathered) {
+    std::map<WeightRole, std::pair<const Way*, const StoredConstant*>> best;
+    for (const RoleUse& use : roles_.uses) {
+      if (use.signature != signature || !IsNorm(use.role.part)) continue;
+      const StoredConstant& constant = Constant(use.constant);
+      const Way* way = WayOf(constant, use.role, false, use.composite);
+      if (way == nullptr) continue;
+      const auto [entry, is_new] = best.try_emplace(use.role, way, &constant);
+      if (!is_new && way->fits && !entry->second.first->fits) {
+        entry->second = {way, &constant};
+      }
+    }
+    for (const auto& [role, found] : best) {
+      Gather(*found.first, *found.second, false, false, gathered);
+    }
+  }
+
+  void FindEmbedder() {
+    for (const AuditedFile& file : storage_->embedders) {
+      const Roles roles = FindRoles(file, config_.num_layers, config_.head_dim);
+      for (const RoleUse& use : roles.uses) {
+        const StoredConstant& constant =
+            file.constants[static_cast<size_t>(use.constant)];
+        if (embedder_ == nullptr && use.role.part == Part::kEmbedding &&
+            WayOf(constant, use.role, false) != nullptr) {
+          embedder_ = &constant;
+        }
+      }
+    }
+  }
+
+  void GatherEmbedding(SignatureGraph& signature, Gathered& gathered) {
+    const WeightRole role{Part::kEmbedding, -1, false};
+    const StoredConstant* table = signature.embedding < 0 ? embedder_ : nullptr;
+    for (const RoleUse& use : roles_.uses) {
+      if (table == nullptr && use.signature == signature.signature &&
+          use.role == role) {
+        table = &Constant(use.constant);
+      }
+    }
+    const Way* way = table == nullptr ? nullptr : WayOf(*table, role, false);
+    if (way == nullptr) return;
+    signature.embedding_factor = way->original.factor;
+    Gather(*way, *table, false, false, gathered);
+  }
+
+  SignatureGraph MakeSignature(const SignatureRoles& roles) {
+    SignatureGraph signature;
+    signature.signature = roles.signature;
+    signature.graph = roles.graph;
+    signature.embedding = roles.embedding;
+    signature.not_understood = roles.not_understood;
+    if (!roles.not_understood.empty()) return signature;
+    Gathered gathered;
+    GatherEmbedding(signature, gathered);
+    for (const ProductUse& use : roles.products) {
+      signature.products.push_back(MakeProduct(use, gathered));
+    }
+    GatherNorms(roles.signature, gathered);
+    for (auto& [name, pieces] : gathered.pieces) {
+      const TensorView& tensor = *gathered.tensors[name];
+      if (!SortPieces(pieces, tensor.shape[0])) continue;
+      TensorView view;
+      view.shape = tensor.shape;
+      view.read = Reader(std::move(pieces),
+                         tensor.shape.size() == 2 ? tensor.shape[1] : 1);
+      signature.weights[name] = {view, gathered.quantised[name]};
+    }
+    return signature;
+  }
+
+  const ReadFn* Reader(std::vector<FilePiece> pieces, int64_t cols) {
+    const ReadFn*& reader = readers_[{pieces, cols}];
+    if (reader == nullptr) {
+      const FileTensor* tensor =
+          &storage_->tensors.emplace_back(std::move(pieces), cols);
+      reader = &result_.readers.emplace_back(
+          [tensor](int64_t first, int64_t count, float* out) {
+            tensor->Read(first, count, out);
+          });
+    }
+    return reader;
+  }
+
+  const StoredConstant& Constant(int32_t index) const {
+    return result_.file.constants[static_cast<size_t>(index)];
+  }
+
+  Originals originals_;
+  const ModelConfig& config_;
+  std::shared_ptr<Storage> storage_;
+  FileGraph result_;
+  Roles roles_;
+  const StoredConstant* embedder_ = nullptr;
+  std::map<std::tuple<const StoredConstant*, WeightRole, bool, bool>,
+           std::optional<Way>>
+      ways_;
+  std::map<std::pair<std::vector<FilePiece>, int64_t>, const ReadFn*> readers_;
+};
+
+}  // namespace
+
+FileGraph OpenFileGraph(const std::string& path, const Checkpoint& checkpoint) {
+  return Opener(path, checkpoint).Open();
+}
+
+}  // namespace verify_tflite
