@@ -273,8 +273,16 @@ const std::vector<GraphTensor>& Model::taps() const { return impl_->taps; }
 
 Model Model::Open(const std::string& path) { return Open(path, {}); }
 
+Model Model::WithTaps(TapFilter taps) const {
+  OpenOptions options = impl_->options;
+  options.taps = std::move(taps);
+  return Open(path(), options);
+}
+
 Model Model::Open(const std::string& path, const OpenOptions& options) {
   auto impl = std::make_unique<Impl>(path);
+  impl->options = options;
+  impl->options.taps = nullptr;
   impl->bytes = ModelBytes(*impl);
   CheckIdentifier(impl->bytes, path);
   impl->handle = LoadModel(path, impl->bytes);

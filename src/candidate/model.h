@@ -133,6 +133,8 @@ class Model {
   // What the signatures' graphs compute; to choose taps. Throws Error when the
   // file is damaged.
   std::vector<GraphTensor> ListTensors() const;
+  // The same file, opened once more as this one was, with these taps.
+  Model WithTaps(TapFilter taps) const;
   // Those that OpenOptions::taps has chosen.
   const std::vector<GraphTensor>& taps() const;
 

@@ -40,6 +40,7 @@ struct Model::Impl {
   MappedFile file;
   std::optional<Bundle> bundle;      // what the file is, if not a .tflite
   std::span<const std::byte> bytes;  // of the .tflite, within `file`
+  Model::OpenOptions options;  // but for taps
   std::vector<GraphTensor> taps;
   std::optional<TapImage> tapped;  // with taps: what is loaded instead
   // Behind the file it lies in, so that it goes first.

@@ -1276,6 +1276,74 @@ std::vector<double> Reference::RopeFrequencies(bool local) const {
   return result;
 }
 
+namespace {
+
+const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index) {
+  if (stage == Stage::kHead) return &weights.head;
+  if (index < 0 || index >= std::ssize(weights.layers)) return nullptr;
+  const Layer& layer = weights.layers[static_cast<size_t>(index)];
+  switch (stage) {
+    case Stage::kQueryProjection:
+      return &layer.q;
+    case Stage::kKeyProjection:
+      return &layer.k;
+    case Stage::kValueProjection:
+      return &layer.v;
+    case Stage::kAttentionOutput:
+      return &layer.o;
+    case Stage::kGateProjection:
+      return &layer.gate;
+    case Stage::kUpProjection:
+      return &layer.up;
+    case Stage::kMlpOutput:
+      return &layer.down;
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace
+
+Reference::PreciseRow Reference::Multiply(Stage stage, int64_t layer,
+                                          std::span<const float> x) const {
+  const Linear* linear = LinearOf(impl_->weights, stage, layer);
+  if (linear == nullptr || linear->weight == nullptr) {
+    throw Error("layer {} has no {} of its own", layer, NameOf(stage));
+  }
+  const int64_t outputs = linear->weight->shape[0];
+  const int64_t inputs = linear->weight->shape[1];
+  if (std::ssize(x) != inputs) {
+    throw Error("{} takes {} numbers, not {}", NameOf(stage), inputs, x.size());
+  }
+  std::vector<float> values(x.begin(), x.end());
+  double scale = 1;
+  if (linear->quantised_input) {
+    QuantisedRows rows = QuantiseRows({x.data(), 1}, inputs);
+    values = std::move(rows.values);
+    scale = 1 / double{rows.k[0]};
+  }
+  PreciseRow result;
+  std::vector<float> row(values.size());
+  std::vector<float> bias(static_cast<size_t>(outputs), 0.0f);
+  if (linear->bias != nullptr) {
+    impl_->reader.ReadFloats(*linear->bias, 0, outputs, bias.data());
+  }
+  for (int64_t i = 0; i < outputs; ++i) {
+    impl_->reader.ReadFloats(*linear->weight, i * inputs, inputs, row.data());
+    double sum = 0;
+    double magnitude = 0;
+    for (size_t j = 0; j < row.size(); ++j) {
+      const double term = double{row[j]} * values[j];
+      sum += term;
+      magnitude += std::fabs(term);
+    }
+    const double offset = bias[static_cast<size_t>(i)];
+    result.values.push_back(sum * scale + offset);
+    result.magnitudes.push_back(magnitude * scale + std::fabs(offset));
+  }
+  return result;
+}
+
 Sequence Reference::NewSequence() const {
   const c10::InferenceMode no_autograd;
   auto sequence = std::make_unique<Sequence::Impl>();

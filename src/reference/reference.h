@@ -99,6 +99,18 @@ class Reference {
     int64_t logit_rows;
   };
 
+  // A product with weights of one row, in float64 and with the sum of the
+  // magnitudes of its terms: what float32 sums may be off by is a share of
+  // that. `x` is the stage's input, [inputs]; the input is quantised where the
+  // layer has quantised_input, and the bias is added. Throws Error for a stage
+  // that is none (IsLinear) or that the model does not have.
+  struct PreciseRow {
+    std::vector<double> values;      // [outputs]
+    std::vector<double> magnitudes;  // [outputs]
+  };
+  PreciseRow Multiply(Stage stage, int64_t layer,
+                      std::span<const float> x) const;
+
   // Receives logits row by row: `item` is an index into the items of the pass,
   // `row` an index into its tokens, `logits` is [vocab_size], valid only during
   // the call. The logits of row i predict the token after tokens[i].

@@ -1,0 +1,61 @@
+// Holds what a candidate computed, stage by stage, against the reference.
+#ifndef VERIFY_TFLITE_STRUCTURE_STAGE_COMPARISON_H_
+#define VERIFY_TFLITE_STRUCTURE_STAGE_COMPARISON_H_
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "reference/reference.h"
+#include "structure/anchors.h"
+#include "structure/recording.h"
+
+namespace verify_tflite {
+
+// |found - expected| / |expected|, L2. Infinite where `found` is not finite or
+// where everything expected is 0 and something else was found.
+double RowError(std::span<const float> expected, std::span<const float> found);
+
+// Of one stage of one layer in one signature.
+struct StageResult {
+  int64_t rows = 0;
+  // Of the row that is furthest beyond its limit, or nearest to it.
+  double error = 0;
+  double limit = 0;
+  int64_t position = 0;
+  int32_t tensor = -1;
+  std::set<int32_t> tensors;  // all that were taken
+  bool ok() const { return error <= limit; }
+};
+
+// What a pass compares: logits, which come after kHead, have a key of their
+// own.
+struct StageOf {
+  const SignatureGraph* graph = nullptr;
+  StageKey key;
+  bool logits = false;
+  auto operator<=>(const StageOf&) const = default;
+};
+
+using StageResults = std::map<StageOf, StageResult>;
+
+struct ComparisonInput {
+  const Recording& recording;
+  std::vector<const Snapshot*> snapshots;
+  const AnchorsBySignature& anchors;
+  const ModelConfig& config;
+  std::string kv_type;  // ModelInfo::kv_type
+};
+
+// One pass of `reference` over all of `snapshots`. At each stage the two are
+// compared and the reference goes on with the candidate's numbers, so that no
+// difference reaches another stage. Throws Error as Reference does.
+StageResults CompareStages(const ComparisonInput& input, Reference& reference);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_STRUCTURE_STAGE_COMPARISON_H_

@@ -1,0 +1,239 @@
+#include "structure/structure_check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <set>
+#include <tuple>
+#include <vector>
+
+#include "base/error.h"
+#include "reference/reference.h"
+
+namespace verify_tflite {
+namespace {
+
+constexpr std::string_view kDecode = "decode";
+constexpr std::string_view kLogits = "logits";
+constexpr size_t kMostNotVerified = 20;
+
+// Tokens that a run takes; 0: production does not run it.
+int64_t RowsOf(const ModelInfo& info, const std::string& signature) {
+  if (signature == kDecode) return 1;
+  for (const PrefillInfo& prefill : info.prefills) {
+    if (prefill.name == signature) return prefill.length;
+  }
+  return std::find(info.ignored_signatures.begin(),
+                   info.ignored_signatures.end(),
+                   signature) == info.ignored_signatures.end() &&
+                 signature.starts_with(kDecode)
+             ? 1
+             : 0;
+}
+
+std::string StageName(const StageOf& stage) {
+  return std::string(stage.logits ? kLogits : NameOf(stage.key.first));
+}
+
+// In the order of computation: layer by layer, stage by stage.
+std::tuple<int64_t, int64_t, bool> OrderOf(const StageOf& stage) {
+  const auto& [kind, layer] = stage.key;
+  const bool last = layer < 0 && kind != Stage::kEmbedding;
+  return {last ? std::numeric_limits<int64_t>::max() : layer,
+          static_cast<int64_t>(kind), stage.logits};
+}
+
+// What all layers have of a stage, as one.
+void Merge(const StageOf& stage, const StageResult& result,
+           StageAgreement& merged) {
+  const int64_t rows = merged.rows + result.rows;
+  if (merged.rows == 0 ||
+      result.error / result.limit > merged.worst / merged.limit) {
+    merged = {.stage = StageName(stage),
+              .linear = !stage.logits && IsLinear(stage.key.first),
+              .worst = result.error,
+              .limit = result.limit,
+              .layer = stage.key.second,
+              .position = result.position};
+  }
+  merged.rows = rows;
+}
+
+// Signatures that store the same weights can share a pass of the reference.
+bool SameWeights(const FileWeights& a, const FileWeights& b) {
+  return std::equal(
+      a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
+        return x.first == y.first && x.second.view.read == y.second.view.read &&
+               x.second.quantised_input == y.second.quantised_input;
+      });
+}
+
+}  // namespace
+
+StructureCheck::StructureCheck(const Input& input)
+    : model_(input.model),
+      checkpoint_(input.checkpoint),
+      file_(input.file),
+      num_threads_(input.num_threads),
+      progress_(input.progress) {
+  for (GraphTensor& tensor : model_.ListTensors()) {
+    const std::pair key(tensor.signature, tensor.index);
+    tensors_.emplace(key, std::move(tensor));
+  }
+  for (const SignatureGraph& graph : file_.signatures) {
+    const int64_t rows = RowsOf(model_.info(), graph.signature);
+    if (rows == 0 || !graph.not_understood.empty()) continue;
+    anchors_[graph.signature] =
+        FindAnchors(file_, graph, checkpoint_.config(), rows);
+  }
+  recording_ = Record({.model = model_,
+                       .plain = input.plain,
+                       .file = file_,
+                       .anchors = anchors_,
+                       .ids = input.ids,
+                       .num_threads = num_threads_,
+                       .progress = progress_});
+}
+
+StageResults StructureCheck::CompareAll(
+    const std::string& only,
+    const std::optional<Alternative>& alternative) const {
+  StageResults all;
+  std::set<const SignatureGraph*> done;
+  for (const SignatureGraph& graph : file_.signatures) {
+    if (done.contains(&graph)) continue;
+    std::vector<const Snapshot*> snapshots;
+    for (const Snapshot& s : recording_.snapshots) {
+      if (s.graph == nullptr || !anchors_.contains(s.graph->signature) ||
+          (!only.empty() && s.graph->signature != only) ||
+          !SameWeights(s.graph->weights, graph.weights)) {
+        continue;
+      }
+      snapshots.push_back(&s);
+      done.insert(s.graph);
+    }
+    if (snapshots.empty()) continue;
+    Reference reference =
+        Reference::Open(checkpoint_, {.num_threads = num_threads_,
+                                      .progress = progress_,
+                                      .alternative = alternative,
+                                      .weights = &graph.weights});
+    all.merge(CompareStages({.recording = recording_,
+                             .snapshots = std::move(snapshots),
+                             .anchors = anchors_,
+                             .config = checkpoint_.config(),
+                             .kv_type = model_.info().kv_type},
+                            reference));
+  }
+  return all;
+}
+
+std::vector<StructureFault> StructureCheck::FaultsOf(
+    const StageResults& results) const {
+  std::vector<const StageResults::value_type*> wrong;
+  for (const auto& entry : results) {
+    if (!entry.second.ok()) wrong.push_back(&entry);
+  }
+  std::sort(wrong.begin(), wrong.end(), [](const auto* a, const auto* b) {
+    return OrderOf(a->first) < OrderOf(b->first);
+  });
+  std::vector<StructureFault> faults;
+  for (const auto* entry : wrong) {
+    const auto& [stage, result] = *entry;
+    StructureFault& fault = faults.emplace_back();
+    fault = {.signature = stage.graph->signature,
+             .stage = StageName(stage),
+             .layer = stage.key.second,
+             .position = result.position,
+             .op = {},
+             .tensor = {},
+             .error = result.error,
+             .limit = result.limit};
+    const auto tensor =
+        tensors_.find(std::pair(stage.graph->signature, result.tensor));
+    if (tensor == tensors_.end()) continue;
+    fault.op = tensor->second.op;
+    fault.tensor = tensor->second.name;
+  }
+  return faults;
+}
+
+SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
+                                            const StageResults& results) const {
+  SignatureStructure description;
+  description.signature = graph.signature;
+  const AuditedGraph& ops = file_.file.graphs[static_cast<size_t>(graph.graph)];
+  std::vector<int32_t> agreeing, differing;
+  std::map<int64_t, StageAgreement> stages;  // in the order of computation
+  for (const auto& [stage, result] : results) {
+    if (stage.graph != &graph) continue;
+    std::vector<int32_t>& tensors = result.ok() ? agreeing : differing;
+    tensors.insert(tensors.end(), result.tensors.begin(), result.tensors.end());
+    if (stage.logits) {
+      for (const auto& [name, tensor] : ops.outputs) {
+        if (name.starts_with(kLogits)) tensors.push_back(tensor);
+      }
+    }
+    Merge(stage, result,
+          stages[2 * static_cast<int64_t>(stage.key.first) + stage.logits]);
+  }
+  for (auto& [order, stage] : stages) description.stages.push_back(stage);
+  const Coverage coverage = FindCoverage(ops, agreeing, differing);
+  description.ops = std::ssize(coverage.needed);
+  description.verified_ops = std::ssize(coverage.verified);
+  std::vector<int32_t> left;
+  std::set_difference(coverage.needed.begin(), coverage.needed.end(),
+                      coverage.verified.begin(), coverage.verified.end(),
+                      std::back_inserter(left));
+  for (const int32_t op : left) {
+    if (description.not_verified.size() == kMostNotVerified) break;
+    for (const int32_t output : ops.ops[static_cast<size_t>(op)].outputs) {
+      const auto tensor = tensors_.find(std::pair(graph.signature, output));
+      if (tensor == tensors_.end()) continue;
+      description.not_verified.push_back(
+          fmt::format("{} ({})", tensor->second.op, tensor->second.name));
+      break;
+    }
+  }
+  for (const Snapshot& s : recording_.snapshots) {
+    if (s.graph != &graph) continue;
+    description.positions.emplace_back(s.begin, s.begin + std::ssize(s.tokens));
+  }
+  return description;
+}
+
+Structure StructureCheck::Compare() const {
+  const StageResults results = CompareAll("", std::nullopt);
+  Structure structure;
+  structure.same_bits = recording_.same_bits;
+  structure.faults = FaultsOf(results);
+  for (const SignatureGraph& graph : file_.signatures) {
+    if (RowsOf(model_.info(), graph.signature) == 0) continue;
+    const bool ran =
+        std::any_of(recording_.snapshots.begin(), recording_.snapshots.end(),
+                    [&](const Snapshot& s) { return s.graph == &graph; });
+    if (ran && graph.not_understood.empty()) {
+      structure.signatures.push_back(Describe(graph, results));
+      continue;
+    }
+    SignatureStructure& missing = structure.signatures.emplace_back();
+    missing.signature = graph.signature;
+    missing.not_run = graph.not_understood.empty() ? "it was not run as a whole"
+                                                   : graph.not_understood;
+  }
+  return structure;
+}
+
+std::vector<StructureFault> StructureCheck::FaultsUnder(
+    const Alternative& alternative) const {
+  for (const SignatureGraph& graph : file_.signatures) {
+    if (!graph.signature.starts_with(kDecode)) continue;
+    if (!anchors_.contains(graph.signature)) continue;
+    const StageResults results = CompareAll(graph.signature, alternative);
+    if (!results.empty()) return FaultsOf(results);
+  }
+  return {};
+}
+
+}  // namespace verify_tflite

@@ -1,0 +1,73 @@
+// Local verification: is what the candidate's graph computes, stage by stage,
+// what the model says?
+//
+// The candidate runs with taps: inputs and outputs of its products with
+// weights, its residual streams and its KV caches are read. The reference then
+// computes each stage from the candidate's own tensors before it, with the
+// file's dequantised weights and the rounding of activations that the runtime
+// does, and the two are held to float rounding. docs/structure.md.
+#ifndef VERIFY_TFLITE_STRUCTURE_STRUCTURE_CHECK_H_
+#define VERIFY_TFLITE_STRUCTURE_STRUCTURE_CHECK_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "base/progress.h"
+#include "candidate/session.h"
+#include "checkpoint/checkpoint.h"
+#include "reference/alternative.h"
+#include "structure/file_graph.h"
+#include "structure/recording.h"
+#include "structure/stage_comparison.h"
+#include "verify/verification.h"
+
+namespace verify_tflite {
+
+class StructureCheck {
+ public:
+  struct Input {
+    const Model& model;
+    Session& plain;  // of `model`, compiled for RecordingPlans
+    const Checkpoint& checkpoint;
+    const FileGraph& file;
+    std::span<const int32_t> ids;  // as RecordingInput::ids
+    int num_threads = 1;
+    ProgressFn progress = nullptr;
+  };
+
+  // Runs the candidate (recording.h). What `input` refers to must outlive this,
+  // but for `plain` and `ids`. Throws Error when the model cannot be run or
+  // opened with taps (files of 2 GB or more).
+  explicit StructureCheck(const Input& input);
+
+  // Compares what the candidate computed with the reference.
+  Structure Compare() const;
+
+  // Stages of decode that do not agree with a reference that computes
+  // `alternative`, in the order of computation.
+  std::vector<StructureFault> FaultsUnder(const Alternative& alternative) const;
+
+ private:
+  StageResults CompareAll(const std::string& only,
+                          const std::optional<Alternative>& alternative) const;
+  SignatureStructure Describe(const SignatureGraph& graph,
+                              const StageResults& results) const;
+  std::vector<StructureFault> FaultsOf(const StageResults& results) const;
+
+  const Model& model_;
+  const Checkpoint& checkpoint_;
+  const FileGraph& file_;
+  int num_threads_;
+  ProgressFn progress_;
+  AnchorsBySignature anchors_;
+  std::map<std::pair<std::string, int32_t>, GraphTensor> tensors_;
+  Recording recording_;
+};
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_STRUCTURE_STRUCTURE_CHECK_H_
