@@ -28,7 +28,8 @@ class Dropper {
     row_bytes_ = static_cast<int64_t>(constant.data.size()) / rows;
     rows_at_once_ = kBytesAtOnce / std::max<int64_t>(row_bytes_, 1);
     // Rows of one tensor in their order, but for fused ones, which are small.
-    if (original.rows.size() == 1 && original.rows[0].tensor->file != nullptr) {
+    if (original.rows.size() == 1 && original.rows[0].run == 0 &&
+        original.rows[0].tensor->file != nullptr) {
       original_ = &original.rows[0];
     }
   }

@@ -181,10 +181,7 @@ class Diagnosis {
       if (ways.empty()) continue;
       const Rows& rows = ways[0].rows[0];
       for (int64_t h = 0; (h + 1) * dim <= rows.count; ++h) {
-        Rows head = rows;
-        head.first += h * dim;
-        head.count = dim;
-        heads.push_back({part, h, {"", {head}}});
+        heads.push_back({part, h, {"", {rows.Slice(h * dim, dim)}}});
       }
     }
     return heads;
@@ -202,7 +199,7 @@ class Diagnosis {
       }
       for (const Head& head : heads) {
         const Rows& rows = head.rows.rows[0];
-        if (rows.tensor == part.tensor && rows.first == part.first + row) {
+        if (rows.tensor == part.tensor && rows.first == part.At(row)) {
           return &head;
         }
       }
@@ -530,9 +527,8 @@ class Diagnosis {
         continue;
       }
       for (const auto& [role, whole] : originals_.all()) {
-        if (role.layer == use_.role.layer && whole.tensor == rows.tensor &&
-            whole.first <= rows.first &&
-            rows.first < whole.first + whole.count) {
+        if (role.layer == use_.role.layer &&
+            whole.IndexOf(rows.Runs()[0]) >= 0) {
           return role.part;
         }
       }

@@ -14,13 +14,12 @@
 namespace verify_tflite {
 namespace {
 
-constexpr std::string_view kEmbedding = "embed_tokens.weight";
-
 struct Suffix {
   std::string_view name;
   Part part;
 };
-// Behind "layers.N.".
+// Behind "layers.N.", as transformers and OpenELM's own code name them;
+// Falcon's behind "h.N.".
 constexpr Suffix kLayerParts[] = {
     {"self_attn.q_proj", Part::kQ},
     {"self_attn.k_proj", Part::kK},
@@ -39,7 +38,31 @@ constexpr Suffix kLayerParts[] = {
     {"input_layernorm", Part::kInputNorm},
     {"pre_feedforward_layernorm", Part::kMlpNorm},
     {"post_feedforward_layernorm", Part::kOutputNorm},
+    {"self_attention.query_key_value", Part::kQkv},
+    {"self_attention.dense", Part::kO},
+    {"mlp.dense_h_to_4h", Part::kUp},
+    {"mlp.dense_4h_to_h", Part::kDown},
+    {"ln_attn", Part::kInputNorm},
+    {"ln_mlp", Part::kMlpNorm},
+    {"attn.qkv_proj", Part::kQkv},
+    {"attn.out_proj", Part::kO},
+    {"attn.q_norm", Part::kQNorm},
+    {"attn.k_norm", Part::kKNorm},
+    {"attn_norm", Part::kInputNorm},
+    {"ffn_norm", Part::kMlpNorm},
+    {"ffn.proj_1", Part::kGateUp},
+    {"ffn.proj_2", Part::kDown},
 };
+constexpr std::string_view kEmbeddings[] = {"embed_tokens", "word_embeddings",
+                                            "token_embeddings"};
+constexpr std::string_view kFinalNorms[] = {".norm", "final_layernorm", "ln_f"};
+
+template <typename Suffixes>
+bool EndsWithOneOf(std::string_view name, const Suffixes& suffixes) {
+  return std::any_of(
+      std::begin(suffixes), std::end(suffixes),
+      [&](std::string_view suffix) { return name.ends_with(suffix); });
+}
 constexpr std::string_view kPostAttention = "post_attention_layernorm";
 
 // Splits "rest.weight"; false for what is neither weight nor bias.
@@ -50,13 +73,38 @@ bool SplitKind(std::string_view& name, bool& bias) {
   return true;
 }
 
-Rows Slice(Rows rows, int64_t first, int64_t count) {
-  rows.first += first;
-  rows.count = count;
-  return rows;
+}  // namespace
+
+int64_t Rows::At(int64_t row) const {
+  return run == 0 ? first + row : first + row / run * stride + row % run;
 }
 
-}  // namespace
+Rows Rows::Slice(int64_t from, int64_t size) const {
+  Rows slice = *this;
+  slice.first = At(from);
+  slice.count = size;
+  if (run != 0 && from % run + size <= run) slice.run = slice.stride = 0;
+  return slice;
+}
+
+std::vector<Rows> Rows::Runs() const {
+  if (run == 0) return {*this};
+  std::vector<Rows> runs;
+  for (int64_t from = 0; from < count; from += run) {
+    runs.push_back(Slice(from, std::min(run, count - from)));
+  }
+  return runs;
+}
+
+int64_t Rows::IndexOf(const Rows& part) const {
+  const int64_t distance = part.first - first;
+  if (tensor != part.tensor || distance < 0 || part.run != 0) return -1;
+  const int64_t within = run == 0 ? distance : distance % stride;
+  const int64_t index =
+      run == 0 ? distance : distance / stride * run + distance % stride;
+  const bool one_run = run == 0 || within + part.count <= run;
+  return one_run && index + part.count <= count ? index : -1;
+}
 
 int64_t Original::num_rows() const {
   int64_t sum = 0;
@@ -84,22 +132,21 @@ void Originals::Add(const std::string& name, const TensorView& tensor) {
   const auto add = [&](Part part, int32_t layer) {
     AddPart({part, layer, bias}, name, tensor, 0, count);
   };
-  constexpr std::string_view kLayers = "layers.";
-  const size_t at = rest.find(kLayers);
+  const ModelConfig& config = checkpoint_.config();
+  const std::string_view layers =
+      config.naming == Naming::kFalcon ? "transformer.h." : "layers.";
+  const size_t at = rest.find(layers);
   if (at == std::string_view::npos) {
-    if (rest.ends_with("embed_tokens")) return add(Part::kEmbedding, -1);
+    if (EndsWithOneOf(rest, kEmbeddings)) return add(Part::kEmbedding, -1);
     if (rest.ends_with("lm_head")) return add(Part::kHead, -1);
-    if (rest.ends_with(".norm") || rest.ends_with("final_layernorm")) {
-      return add(Part::kFinalNorm, -1);
-    }
+    if (EndsWithOneOf(rest, kFinalNorms)) return add(Part::kFinalNorm, -1);
     others_.push_back(name);
     return;
   }
-  rest.remove_prefix(at + kLayers.size());
+  rest.remove_prefix(at + layers.size());
   int32_t layer = -1;
   const auto [end, error] =
       std::from_chars(rest.data(), rest.data() + rest.size(), layer);
-  const ModelConfig& config = checkpoint_.config();
   if (error != std::errc() || layer < 0 || layer >= config.num_layers ||
       end == rest.data() + rest.size() || *end != '.') {
     others_.push_back(name);
@@ -112,9 +159,13 @@ void Originals::Add(const std::string& name, const TensorView& tensor) {
   }
   for (const Suffix& suffix : kLayerParts) {
     if (rest != suffix.name) continue;
-    const int64_t q = config.num_heads * config.head_dim;
-    const int64_t k = config.num_kv_heads * config.head_dim;
-    if (suffix.part == Part::kQkv && count == q + 2 * k) {
+    const LayerConfig& sizes = config.layers[static_cast<size_t>(layer)];
+    const int64_t q = sizes.num_heads * config.head_dim;
+    const int64_t k = sizes.num_kv_heads * config.head_dim;
+    const bool is_qkv = suffix.part == Part::kQkv && count == q + 2 * k;
+    if (is_qkv && config.grouped_qkv) {
+      AddGrouped({Part::kQkv, layer, bias}, name, tensor);
+    } else if (is_qkv) {
       AddPart({Part::kQ, layer, bias}, name, tensor, 0, q);
       AddPart({Part::kK, layer, bias}, name, tensor, q, k);
       AddPart({Part::kV, layer, bias}, name, tensor, q + k, k);
@@ -129,10 +180,26 @@ void Originals::Add(const std::string& name, const TensorView& tensor) {
   others_.push_back(name);
 }
 
+// The queries of each key head, its key and its value lie together.
+void Originals::AddGrouped(const WeightRole& role, const std::string& name,
+                           const TensorView& tensor) {
+  const ModelConfig& config = checkpoint_.config();
+  const LayerConfig& sizes = config.layers[static_cast<size_t>(role.layer)];
+  const int64_t dim = config.head_dim, groups = sizes.num_kv_heads;
+  const int64_t queries = sizes.num_heads / groups * dim;
+  int64_t first = 0;
+  for (const auto& [part, run] :
+       {std::pair{Part::kQ, queries}, {Part::kK, dim}, {Part::kV, dim}}) {
+    AddPart({part, role.layer, role.bias}, name, tensor, first, groups * run,
+            groups > 1 ? run : 0, queries + 2 * dim);
+    first += run;
+  }
+}
+
 void Originals::AddPart(const WeightRole& role, const std::string& name,
-                        const TensorView& tensor, int64_t first,
-                        int64_t count) {
-  Rows rows{&tensor, name, first, count, 1};
+                        const TensorView& tensor, int64_t first, int64_t count,
+                        int64_t run, int64_t stride) {
+  Rows rows{&tensor, name, first, count, 1, run, run == 0 ? 0 : stride};
   if (tensor.shape.size() == 2) rows.cols = tensor.shape[1];
   if (!parts_.try_emplace(role, rows).second) others_.push_back(name);
   if (role.part == Part::kHead && !role.bias) has_head_ = true;
@@ -251,17 +318,19 @@ std::vector<Original> Originals::Plain(const WeightRole& role) const {
   std::vector<Original> ways;
   if (role.part == Part::kQkv) {
     const Rows *q = part(Part::kQ), *k = part(Part::kK), *v = part(Part::kV);
-    const int64_t dim = config.head_dim, groups = config.num_kv_heads;
-    if (!q || !k || !v || q->count != config.num_heads * dim ||
-        k->count != groups * dim || v->count != k->count) {
+    if (!q || !k || !v) return {};
+    const LayerConfig& layer = config.layers[static_cast<size_t>(role.layer)];
+    const int64_t dim = config.head_dim, groups = layer.num_kv_heads;
+    if (q->count != layer.num_heads * dim || k->count != groups * dim ||
+        v->count != k->count) {
       return {};
     }
     const int64_t queries = q->count / groups;
     Original grouped{"q, k and v of each KV head in turn", {}};
     for (int64_t g = 0; g < groups; ++g) {
-      grouped.rows.push_back(Slice(*q, g * queries, queries));
-      grouped.rows.push_back(Slice(*k, g * dim, dim));
-      grouped.rows.push_back(Slice(*v, g * dim, dim));
+      grouped.rows.push_back(q->Slice(g * queries, queries));
+      grouped.rows.push_back(k->Slice(g * dim, dim));
+      grouped.rows.push_back(v->Slice(g * dim, dim));
     }
     ways.push_back(std::move(grouped));
     if (groups > 1) ways.push_back({"q, k, v", {*q, *k, *v}});
@@ -298,7 +367,7 @@ void Originals::Read(const Original& original, int64_t row, int64_t first,
       row -= part.count;
       continue;
     }
-    ToFloats(*part.tensor, (part.first + row) * part.cols + first, count, out);
+    ToFloats(*part.tensor, part.At(row) * part.cols + first, count, out);
     if (original.offset != 0 || original.factor != 1) {
       for (int64_t i = 0; i < count; ++i) {
         out[i] = static_cast<float>(

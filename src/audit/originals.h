@@ -19,6 +19,17 @@ struct Rows {
   int64_t first = 0;
   int64_t count = 0;
   int64_t cols = 1;
+  // Not 0: they lie in runs of so many rows, `stride` rows apart.
+  int64_t run = 0;
+  int64_t stride = 0;
+
+  int64_t At(int64_t row) const;  // row of the tensor
+  // `size` rows from `from` on, which begin a run or lie within one.
+  Rows Slice(int64_t from, int64_t size) const;
+  std::vector<Rows> Runs() const;  // the same, each without a gap
+  // Which row of these the first of `part` is, itself without a gap; -1 where
+  // these do not hold all of it.
+  int64_t IndexOf(const Rows& part) const;
 };
 
 // What a constant should hold: rows one after the other.
@@ -74,7 +85,10 @@ class Originals {
 
   void Add(const std::string& name, const TensorView& tensor);
   void AddPart(const WeightRole& role, const std::string& name,
-               const TensorView& tensor, int64_t first, int64_t count);
+               const TensorView& tensor, int64_t first, int64_t count,
+               int64_t run = 0, int64_t stride = 0);
+  void AddGrouped(const WeightRole& role, const std::string& name,
+                  const TensorView& tensor);
 
   const Checkpoint& checkpoint_;
   std::map<WeightRole, Rows> parts_;

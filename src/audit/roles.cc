@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 #include <string_view>
+#include <tuple>
 
 #include "base/error.h"
 #include "base/utf8.h"
@@ -43,6 +44,7 @@ bool IsSubset(const OpSet& set, const OpSet& of) {
 // One layer's products.
 struct Layer {
   int32_t k = -1, v = -1, q = -1, o = -1, down = -1;
+  int32_t k_cache = -1;  // tensor
   OpSet gate_up;
   int32_t gate = -1, up = -1;  // none where there is one product of both
 };
@@ -240,6 +242,24 @@ class GraphRoles {
     if (between != nullptr) *between = passed.size();
     return found;
   }
+  // Whether `target` depends on `tensor` other than through a product.
+  bool Reaches(int32_t tensor, int32_t target) const {
+    std::set<int32_t> seen;
+    std::vector<int32_t> open = {tensor};
+    while (!open.empty()) {
+      const int32_t t = open.back();
+      open.pop_back();
+      CountVisits();
+      if (t < 0 || !seen.insert(t).second) continue;
+      if (t == target) return true;
+      CountVisits(TensorAt(t).consumers.size());
+      for (const int32_t consumer : TensorAt(t).consumers) {
+        if (Contains(linear_, consumer)) continue;
+        for (const int32_t o : graph_.ops[consumer].outputs) open.push_back(o);
+      }
+    }
+    return false;
+  }
   OpSet ProductsBehindOp(int32_t op, size_t* between = nullptr) const {
     const auto& outputs = graph_.ops[op].outputs;
     return outputs.empty() ? OpSet() : ProductsBehind(outputs[0], between);
@@ -247,7 +267,12 @@ class GraphRoles {
 
   // Layers in the order in which they are computed.
   std::optional<std::string> FindLayers(int64_t num_layers) {
-    std::vector<std::pair<int32_t, std::string>> keys, values;
+    struct Cache {
+      int32_t product;
+      std::string number;
+      int32_t tensor;
+    };
+    std::vector<Cache> keys, values;
     for (const auto& [name, tensor] : graph_.outputs) {
       const bool is_key = StartsWithOneOf(name, kKeyCaches);
       if (!is_key && !StartsWithOneOf(name, kValueCaches)) continue;
@@ -256,25 +281,28 @@ class GraphRoles {
         return fmt::format("{} products lead to {}", before.size(), name);
       }
       (is_key ? keys : values)
-          .emplace_back(*before.begin(), name.substr(name.rfind('_')));
+          .push_back({*before.begin(), name.substr(name.rfind('_')), tensor});
     }
     if (static_cast<int64_t>(keys.size()) != num_layers ||
         values.size() != keys.size()) {
       return fmt::format("{} K and {} V caches for {} layers", keys.size(),
                          values.size(), num_layers);
     }
-    std::sort(keys.begin(), keys.end());
-    for (const auto& [k, number] : keys) {
+    std::sort(keys.begin(), keys.end(), [](const Cache& a, const Cache& b) {
+      return std::tie(a.product, a.number) < std::tie(b.product, b.number);
+    });
+    for (const auto& [k, number, k_cache] : keys) {
       const auto value =
           std::find_if(values.begin(), values.end(),
-                       [&](const auto& v) { return v.second == number; });
+                       [&](const Cache& v) { return v.number == number; });
       if (value == values.end()) return "K and V caches do not pair";
       if (!layers_.empty() && layers_.back().k == k) {
         return "two layers' K caches hold the same";
       }
       Layer layer;
       layer.k = k;
-      layer.v = value->first;
+      layer.v = value->product;
+      layer.k_cache = k_cache;
       layers_.push_back(layer);
     }
     return std::nullopt;
@@ -548,14 +576,17 @@ class GraphRoles {
           return WeightRole{Part::kQNorm, number, bias};
         if (l.k != l.v && source == l.k)
           return WeightRole{Part::kKNorm, number, bias};
+        // Heads of a fused product: those of k go into the cache.
+        if (l.k == l.v && source == l.k) {
+          const Part part =
+              Reaches(after, l.k_cache) ? Part::kKNorm : Part::kQNorm;
+          return WeightRole{part, number, bias};
+        }
         // Sandwich norms: nothing of the residual stream comes in.
         if (source == l.o)
           return WeightRole{Part::kAttentionNorm, number, bias};
         if (source == l.down)
           return WeightRole{Part::kOutputNorm, number, bias};
-      }
-      if (Contains(linear_, source) && Contains(attention_, source)) {
-        return std::nullopt;  // norms of heads of a fused product
       }
     }
     const OpSet targets = ProductsBehind(after);

@@ -85,11 +85,17 @@ INSTANTIATE_TEST_SUITE_P(
         Pair{"tiny_wrong_weights.tflite", "tiny_other"},
         Pair{"small_ring.tflite", "small_sliding"},
         Pair{"small_lora.tflite", "small_mqa"},
+        Pair{"ref_falcon_rw.tflite", "ref_falcon_rw"},
         Pair{"ref_gemma.tflite", "ref_gemma"},
         Pair{"ref_gemma2.tflite", "ref_gemma2"},
         Pair{"ref_gemma3.tflite", "ref_gemma3"},
         Pair{"ref_mistral.tflite", "ref_mistral"},
+        Pair{"ref_openelm.tflite", "ref_openelm"},
         Pair{"ref_phi.tflite", "ref_phi"},
+        Pair{"ref_phi3_plain.tflite", "ref_phi3_plain"},
+        Pair{"ref_phi3_partial.tflite", "ref_phi3_partial"},
+        Pair{"ref_phi35.tflite", "ref_phi35"},
+        Pair{"ref_phi4.tflite", "ref_phi4"},
         Pair{"ref_qwen2.tflite", "ref_qwen2"},
         Pair{"ref_qwen3.tflite", "ref_qwen3"},
         Pair{"ref_smollm3.tflite", "ref_smollm3"},
@@ -98,6 +104,45 @@ INSTANTIATE_TEST_SUITE_P(
         Pair{"smollm2_q8.tflite", "smollm2"},
         Pair{"smollm2_q8_wo.tflite", "smollm2"},
         Pair{"smollm2_q4_block32.tflite", "smollm2"}));
+
+// Six heads of 16 in two groups: three queries, a key and a value in turn.
+TEST(Originals, GroupedQkv) {
+  const Checkpoint checkpoint = Checkpoint::Open(ModelPath("ref_falcon_new"));
+  const int64_t dim = checkpoint.config().head_dim;
+  const Originals originals(checkpoint);
+  const auto rows = [&](Part part) {
+    return originals.all().at({part, 1, false});
+  };
+  EXPECT_EQ(rows(Part::kQ).count, 6 * dim);
+  EXPECT_EQ(rows(Part::kK).count, 2 * dim);
+  EXPECT_EQ(rows(Part::kQ).At(3 * dim - 1), 3 * dim - 1);
+  EXPECT_EQ(rows(Part::kQ).At(3 * dim), 5 * dim);
+  EXPECT_EQ(rows(Part::kK).At(0), 3 * dim);
+  EXPECT_EQ(rows(Part::kK).At(dim + 1), 8 * dim + 1);
+  EXPECT_EQ(rows(Part::kV).At(dim), 9 * dim);
+  // As the checkpoint has them: the tensor as it is.
+  const Original way = originals.Plain({Part::kQkv, 1, false})[0];
+  std::vector<float> row(way.cols()), expected(row);
+  for (int64_t r = 0; r < way.num_rows(); ++r) {
+    Originals::Read(way, r, 0, way.cols(), row.data());
+    ToFloats(*way.rows[0].tensor, r * way.cols(), way.cols(), expected.data());
+    ASSERT_EQ(row, expected) << r;
+  }
+}
+
+TEST(Rows, PartsInRuns) {
+  const TensorView tensor;
+  const Rows rows{&tensor, "", 4, 6, 1, 2, 10};
+  EXPECT_THAT(rows.Runs(), SizeIs(3));
+  EXPECT_EQ(rows.Runs()[2].first, 24);
+  EXPECT_EQ(rows.Slice(3, 1).first, 15);
+  EXPECT_EQ(rows.Slice(2, 4).At(3), 25);
+  EXPECT_EQ(rows.IndexOf({&tensor, "", 15, 1, 1}), 3);
+  EXPECT_EQ(rows.IndexOf({&tensor, "", 15, 2, 1}), -1);
+  EXPECT_EQ(rows.IndexOf({&tensor, "", 16, 1, 1}), -1);
+  EXPECT_EQ(rows.IndexOf({&tensor, "", 34, 1, 1}), -1);
+  EXPECT_EQ(rows.IndexOf({nullptr, "", 15, 1, 1}), -1);
+}
 
 // A file whose constants can be written to.
 class Patched {

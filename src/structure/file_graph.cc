@@ -87,19 +87,20 @@ class Opener {
   std::vector<Place> PlacesOf(const Original& original,
                               const WeightRole& role) const {
     std::vector<Place> places;
+    std::vector<Rows> runs;
     for (const Rows& rows : original.rows) {
+      for (Rows& run : rows.Runs()) runs.push_back(std::move(run));
+    }
+    for (const Rows& rows : runs) {
       bool found = false;
       for (const Part part : PartsOf(role.part)) {
         const Rows* whole = Find({part, role.layer, role.bias});
         if (whole == nullptr && part == Part::kHead) {
           whole = Find({Part::kEmbedding, -1, false});
         }
-        if (whole == nullptr || whole->tensor != rows.tensor ||
-            rows.first < whole->first ||
-            rows.first + rows.count > whole->first + whole->count) {
-          continue;
-        }
-        places.push_back({{part, rows.first - whole->first, rows.count}, rows});
+        const int64_t first = whole == nullptr ? -1 : whole->IndexOf(rows);
+        if (first < 0) continue;
+        places.push_back({{part, first, rows.count}, rows});
         found = true;
         break;
       }
@@ -246,6 +247,20 @@ class Opener {
     gathered.quantised[name] |= quantised;
   }
 
+  static std::vector<Product::Columns> Joined(
+      const std::vector<Place>& places) {
+    std::vector<Product::Columns> columns;
+    for (const auto& [next, rows] : places) {
+      if (!columns.empty() && columns.back().part == next.part &&
+          columns.back().first + columns.back().count == next.first) {
+        columns.back().count += next.count;
+      } else {
+        columns.push_back(next);
+      }
+    }
+    return columns;
+  }
+
   Product MakeProduct(const ProductUse& use, Gathered& gathered) {
     Product product;
     product.role = use.role;
@@ -256,9 +271,7 @@ class Opener {
     const StoredConstant& constant = Constant(use.constant);
     const Way* way = WayOf(constant, use.role, use.transposed);
     if (way == nullptr) return product;
-    for (const Place& place : way->places) {
-      product.columns.push_back(place.columns);
-    }
+    product.columns = Joined(way->places);
     product.factor = way->original.factor;
     if (way->original.column_factor != nullptr) {
       SetInput(*way->original.column_factor, way->original.column_offset,
@@ -307,15 +320,18 @@ class Opener {
       const Rows* whole = Find({place.columns.part, use.role.layer, true});
       if (whole != nullptr &&
           place.columns.first + place.columns.count <= whole->count) {
-        Rows rows = *whole;
-        rows.first += place.columns.first;
-        rows.count = place.columns.count;
-        AddPiece(rows.name, rows,
-                 {.count = rows.count,
-                  .constant = &constant,
-                  .stored = stored,
-                  .factor = way.original.factor},
-                 false, gathered);
+        int64_t at = stored;
+        const Rows slice =
+            whole->Slice(place.columns.first, place.columns.count);
+        for (const Rows& rows : slice.Runs()) {
+          AddPiece(rows.name, rows,
+                   {.count = rows.count,
+                    .constant = &constant,
+                    .stored = at,
+                    .factor = way.original.factor},
+                   false, gathered);
+          at += rows.count;
+        }
       }
       stored += place.columns.count;
     }

@@ -277,10 +277,12 @@ INSTANTIATE_TEST_SUITE_P(
         Sound{"tiny_q8_embedding_q4.tflite", "tiny", kInt8, Kind::kInt4},
         Sound{"small_ring.tflite", "small_sliding"},
         Sound{"small_lora.tflite", "small_mqa"},
+        Sound{"ref_falcon_rw.tflite", "ref_falcon_rw"},
         Sound{"ref_gemma.tflite", "ref_gemma"},
         Sound{"ref_gemma2.tflite", "ref_gemma2"},
         Sound{"ref_gemma3.tflite", "ref_gemma3"},
         Sound{"ref_mistral.tflite", "ref_mistral"},
+        Sound{"ref_openelm.tflite", "ref_openelm"},
         Sound{"ref_phi.tflite", "ref_phi"},
         Sound{"ref_phi3_plain.tflite", "ref_phi3_plain"},
         Sound{"ref_phi3_partial.tflite", "ref_phi3_partial"},
@@ -339,6 +341,33 @@ TEST(FileGraph, ColumnsOfAFusedProduct) {
       ElementsAre(std::tuple(Part::kQ, 0, 32), std::tuple(Part::kK, 0, 16),
                   std::tuple(Part::kV, 0, 16), std::tuple(Part::kQ, 32, 32),
                   std::tuple(Part::kK, 16, 16), std::tuple(Part::kV, 16, 16)));
+}
+
+// The checkpoint's tensor has the queries, the key and the value of each of its
+// eight key heads of 12 together.
+TEST(FileGraph, ColumnsOfFalcon) {
+  const Checkpoint checkpoint = Checkpoint::Open(ModelPath("ref_falcon_rw"));
+  const FileGraph graph =
+      OpenFileGraph(ModelPath("ref_falcon_rw.tflite"), checkpoint);
+  const auto columns = ColumnsOf(At(At(graph, "decode"), Part::kQkv, 1));
+  ASSERT_THAT(columns, SizeIs(24));
+  EXPECT_EQ(columns[0], std::tuple(Part::kQ, 0, 12));
+  EXPECT_EQ(columns[4], std::tuple(Part::kK, 12, 12));
+  EXPECT_EQ(columns[23], std::tuple(Part::kV, 84, 12));
+}
+
+// Layers differ in their heads: three queries to each of one, two, two and
+// three key heads of 16.
+TEST(FileGraph, ColumnsOfOpenElm) {
+  const Checkpoint checkpoint = Checkpoint::Open(ModelPath("ref_openelm"));
+  const FileGraph graph =
+      OpenFileGraph(ModelPath("ref_openelm.tflite"), checkpoint);
+  const SignatureGraph& decode = At(graph, "decode");
+  EXPECT_THAT(
+      ColumnsOf(At(decode, Part::kQkv, 0)),
+      ElementsAre(std::tuple(Part::kQ, 0, 48), std::tuple(Part::kK, 0, 16),
+                  std::tuple(Part::kV, 0, 16)));
+  EXPECT_EQ(std::get<0>(ColumnsOf(At(decode, Part::kQkv, 3)).back()), Part::kV);
 }
 
 // The checkpoint's tensor is fused, too.
@@ -425,6 +454,7 @@ TEST(FileGraph, RowsForRopeOfNeighbours) {
     const StoredConstant& constant =
         file.constants[static_cast<size_t>(use.constant)];
     ASSERT_EQ(constant.cols(), kCols);
+    ASSERT_EQ(constant.type, StoredType::kFloat32);
     const std::string copy(reinterpret_cast<const char*>(constant.data.data()),
                            constant.data.size());
     char* data =
@@ -460,11 +490,14 @@ TEST(FileGraph, RowsForRopeOfNeighbours) {
   const std::string name = "model.layers.2.self_attn.k_proj.weight";
   EXPECT_EQ(ReadAll(decode.weights.at(name).view),
             ReadAll(checkpoint.tensors().at(name)));
-  const auto columns = ColumnsOf(At(decode, Part::kK, 2));
-  ASSERT_THAT(columns, SizeIs(32));
-  EXPECT_EQ(columns[0], std::tuple(Part::kK, 0, 1));
-  EXPECT_EQ(columns[1], std::tuple(Part::kK, 8, 1));
-  EXPECT_EQ(columns[18], std::tuple(Part::kK, 17, 1));
+  std::vector<int64_t> outputs;
+  for (const Product::Columns& c : At(decode, Part::kK, 2).columns) {
+    EXPECT_EQ(c.part, Part::kK);
+    for (int64_t i = 0; i < c.count; ++i) outputs.push_back(c.first + i);
+  }
+  EXPECT_THAT(outputs, ElementsAre(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6,
+                                   14, 7, 15, 16, 24, 17, 25, 18, 26, 19, 27,
+                                   20, 28, 21, 29, 22, 30, 23, 31));
 }
 
 TEST(FileGraph, ReadsFromSeveralThreads) {

@@ -1,0 +1,177 @@
+// A decoder of one layer, put together operator by operator.
+#include "audit/roles.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace verify_tflite {
+namespace {
+
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+constexpr int32_t kWidth = 8, kRelu = 19;  // some activation
+
+class Decoder {
+ public:
+  Decoder() {
+    graph_.signature = "decode";
+    const int32_t ids = Tensor({1, 1});
+    hidden_ = Op(kOpEmbeddingLookup, {ids, Constant({16, kWidth})});
+  }
+
+  int32_t Tensor(std::vector<int32_t> shape,
+                 StoredType type = StoredType::kFloat32) {
+    AuditedTensor tensor;
+    tensor.shape = std::move(shape);
+    tensor.type = type;
+    graph_.tensors.push_back(std::move(tensor));
+    return static_cast<int32_t>(graph_.tensors.size()) - 1;
+  }
+
+  int32_t Constant(std::vector<int32_t> shape,
+                   StoredType type = StoredType::kFloat32) {
+    const int32_t tensor = Tensor(shape, type);
+    StoredConstant constant;
+    constant.type = type;
+    constant.shape.assign(shape.begin(), shape.end());
+    graph_.tensors[static_cast<size_t>(tensor)].constant =
+        static_cast<int32_t>(file_.constants.size());
+    file_.constants.push_back(std::move(constant));
+    return tensor;
+  }
+
+  int32_t Op(int32_t code, std::vector<int32_t> inputs,
+             std::vector<int32_t> shape = {1, 1, kWidth}) {
+    const int32_t output = Tensor(std::move(shape));
+    const auto index = static_cast<int32_t>(graph_.ops.size());
+    for (const int32_t input : inputs) {
+      auto& consumers = graph_.tensors[static_cast<size_t>(input)].consumers;
+      if (consumers.empty() || consumers.back() != index) {
+        consumers.push_back(index);
+      }
+    }
+    graph_.tensors[static_cast<size_t>(output)].producer = index;
+    AuditedOp op;
+    op.code = code;
+    op.inputs = std::move(inputs);
+    op.outputs = {output};
+    graph_.ops.push_back(std::move(op));
+    return output;
+  }
+
+  int32_t Product(int32_t input, int32_t weight) {
+    return Op(kOpFullyConnected, {input, weight});
+  }
+  int32_t Product(int32_t input) {
+    return Product(input, Constant({kWidth, kWidth}));
+  }
+
+  // What follows on q, k and v; `k` is what is kept.
+  Roles Finish(int32_t q, int32_t k, int32_t v) {
+    graph_.outputs = {{"kv_cache_k_0", k}, {"kv_cache_v_0", v}};
+    const int32_t scores = Op(kOpBatchMatmul, {q, k});
+    const int32_t mixed = Op(kOpBatchMatmul, {scores, v});
+    const int32_t after = Op(kOpAdd, {hidden_, Product(mixed)});
+    const int32_t gate = Op(kRelu, {Product(after)});
+    const int32_t down = Product(Op(kOpMul, {gate, Product(after)}));
+    graph_.outputs.emplace_back("logits", Product(Op(kOpAdd, {after, down})));
+    file_.graphs = {graph_};
+    return FindRoles(file_, 1, kWidth);
+  }
+
+  int32_t hidden() const { return hidden_; }
+  const AuditedGraph& graph() const { return graph_; }
+
+ private:
+  AuditedFile file_;
+  AuditedGraph graph_;
+  int32_t hidden_ = -1;
+};
+
+const ProductUse& At(const Roles& roles, Part part) {
+  for (const ProductUse& product : roles.signatures.at(0).products) {
+    if (product.role.part == part) return product;
+  }
+  throw std::runtime_error("no such product");
+}
+
+TEST(Roles, ProductsOfALayer) {
+  Decoder decoder;
+  const int32_t in = decoder.hidden();
+  const int32_t q = decoder.Product(in), k = decoder.Product(in);
+  const Roles roles = decoder.Finish(q, k, decoder.Product(in));
+  EXPECT_THAT(roles.not_understood, IsEmpty());
+  const SignatureRoles& signature = roles.signatures.at(0);
+  EXPECT_EQ(signature.not_understood, "");
+  EXPECT_EQ(signature.embedding, in);
+  EXPECT_THAT(signature.products, SizeIs(8));
+  EXPECT_EQ(At(roles, Part::kK).input, in);
+  EXPECT_EQ(At(roles, Part::kK).output, k);
+  EXPECT_EQ(At(roles, Part::kK).bias, -1);
+}
+
+TEST(Roles, BiasOfAnOperatorOfItsOwn) {
+  Decoder decoder;
+  const int32_t in = decoder.hidden();
+  const int32_t q = decoder.Product(in), k = decoder.Product(in);
+  const int32_t bias = decoder.Constant({kWidth});
+  const int32_t shifted = decoder.Op(kOpAdd, {bias, k});
+  const Roles roles = decoder.Finish(q, shifted, decoder.Product(in));
+  const ProductUse& product = At(roles, Part::kK);
+  EXPECT_EQ(product.output, shifted);
+  EXPECT_EQ(product.bias,
+            decoder.graph().tensors[static_cast<size_t>(bias)].constant);
+  EXPECT_EQ(At(roles, Part::kQ).output, q);
+  EXPECT_EQ(At(roles, Part::kQ).bias, -1);
+}
+
+TEST(Roles, IntegersAsTheyAreOrDequantised) {
+  Decoder decoder;
+  const int32_t in = decoder.hidden();
+  const std::vector<int32_t> square = {kWidth, kWidth};
+  const int32_t direct = decoder.Constant(square, StoredType::kInt4);
+  const int32_t turned = decoder.Op(
+      kOpDequantize, {decoder.Constant(square, StoredType::kInt8)}, square);
+  const int32_t q = decoder.Product(in, direct);
+  const int32_t k = decoder.Product(in, turned);
+  const Roles roles = decoder.Finish(q, k, decoder.Product(in));
+  EXPECT_TRUE(At(roles, Part::kQ).quantised_input);
+  EXPECT_FALSE(At(roles, Part::kK).quantised_input);
+  EXPECT_FALSE(At(roles, Part::kV).quantised_input);
+}
+
+// q and k of one product are normed on the way: only k's goes into the cache.
+TEST(Roles, NormsOfHeadsOfAFusedProduct) {
+  Decoder decoder;
+  const int32_t fused = decoder.Product(decoder.hidden());
+  const int32_t q_norm = decoder.Constant({kWidth});
+  const int32_t k_norm = decoder.Constant({kWidth});
+  const int32_t q = decoder.Op(kOpMul, {fused, q_norm});
+  const int32_t k = decoder.Op(kOpMul, {fused, k_norm});
+  const Roles roles = decoder.Finish(q, k, fused);
+  const auto constant_of = [&](Part part) {
+    for (const RoleUse& use : roles.uses) {
+      if (use.role == WeightRole{part, 0, false}) return use.constant;
+    }
+    return -1;
+  };
+  const auto& tensors = decoder.graph().tensors;
+  EXPECT_EQ(constant_of(Part::kQNorm),
+            tensors[static_cast<size_t>(q_norm)].constant);
+  EXPECT_EQ(constant_of(Part::kKNorm),
+            tensors[static_cast<size_t>(k_norm)].constant);
+}
+
+TEST(Roles, SaysWhyNot) {
+  Decoder decoder;
+  const int32_t in = decoder.hidden();
+  const Roles roles =
+      decoder.Finish(decoder.Product(in), in, decoder.Product(in));
+  EXPECT_EQ(roles.signatures.at(0).not_understood,
+            "0 products lead to kv_cache_k_0");
+  EXPECT_THAT(roles.signatures.at(0).products, IsEmpty());
+}
+
+}  // namespace
+}  // namespace verify_tflite
