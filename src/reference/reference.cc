@@ -1278,6 +1278,9 @@ std::vector<double> Reference::RopeFrequencies(bool local) const {
 
 namespace {
 
+// Weights read at once.
+constexpr int64_t kBlockFloats = 1 << 18;
+
 const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index) {
   if (stage == Stage::kHead) return &weights.head;
   if (index < 0 || index >= std::ssize(weights.layers)) return nullptr;
@@ -1323,23 +1326,30 @@ Reference::PreciseRow Reference::Multiply(Stage stage, int64_t layer,
     scale = 1 / double{rows.k[0]};
   }
   PreciseRow result;
-  std::vector<float> row(values.size());
   std::vector<float> bias(static_cast<size_t>(outputs), 0.0f);
   if (linear->bias != nullptr) {
     impl_->reader.ReadFloats(*linear->bias, 0, outputs, bias.data());
   }
-  for (int64_t i = 0; i < outputs; ++i) {
-    impl_->reader.ReadFloats(*linear->weight, i * inputs, inputs, row.data());
-    double sum = 0;
-    double magnitude = 0;
-    for (size_t j = 0; j < row.size(); ++j) {
-      const double term = double{row[j]} * values[j];
-      sum += term;
-      magnitude += std::fabs(term);
+  const int64_t block = std::max<int64_t>(kBlockFloats / inputs, 1);
+  std::vector<float> weights;
+  for (int64_t begin = 0; begin < outputs; begin += block) {
+    const int64_t count = std::min(block, outputs - begin);
+    weights.resize(static_cast<size_t>(count * inputs));
+    impl_->reader.ReadFloats(*linear->weight, begin * inputs, count * inputs,
+                             weights.data());
+    for (int64_t i = 0; i < count; ++i) {
+      const float* row = weights.data() + i * inputs;
+      double sum = 0;
+      double magnitude = 0;
+      for (int64_t j = 0; j < inputs; ++j) {
+        const double term = double{row[j]} * values[static_cast<size_t>(j)];
+        sum += term;
+        magnitude += std::fabs(term);
+      }
+      const double offset = bias[static_cast<size_t>(begin + i)];
+      result.values.push_back(sum * scale + offset);
+      result.magnitudes.push_back(magnitude * scale + std::fabs(offset));
     }
-    const double offset = bias[static_cast<size_t>(i)];
-    result.values.push_back(sum * scale + offset);
-    result.magnitudes.push_back(magnitude * scale + std::fabs(offset));
   }
   return result;
 }
