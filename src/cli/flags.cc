@@ -144,16 +144,16 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
       "compare the TFLite model with itself too\n(docs/self_check.md)",
       "on|off", "on");
   add("--structure", raw.structure,
-      "verify every operator of the file: recompute each\n"
-      "stage from the file's own tensors. Shows a quantised\n"
-      "file to be faithful. Takes a copy of the model with\n"
-      "taps: its size again in memory and on disk, and a\n"
-      "few passes over short texts",
+      "verify every operator: recompute each stage from the\n"
+      "file's own tensors, by which even int4 is held to\n"
+      "float rounding. Compiles the model once more and runs\n"
+      "short texts through every signature: up to double\n"
+      "the time of a run",
       "on|off", "on");
   add("--weights_cost", raw.weights_cost,
-      "what the quantisation of weights costs alone. Takes\n"
-      "another PyTorch pass over the evaluation text; none\n"
-      "where all weights are exact",
+      "tell what the quantisation of weights costs from what\n"
+      "that of activations does. Takes another PyTorch pass\n"
+      "over the evaluation text, with the file's weights",
       "on|off", "on");
   AddReportFlags(app, flags.reports);
   app.add_flag("--quiet", flags.quiet, "print the verdict line only");

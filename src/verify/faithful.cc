@@ -39,12 +39,17 @@ std::string Place(const std::string& stage, const std::string& op,
   return text;
 }
 
-std::vector<std::string> FaultsOf(const Structure& s) {
+// Of one signature, or of all.
+std::vector<std::string> FaultsOf(const Structure& s,
+                                  const std::string* only = nullptr) {
   std::vector<std::string> faults;
-  for (const StructureFault& fault : s.faults)
+  for (const StructureFault& fault : s.faults) {
+    if (only != nullptr && fault.signature != *only) continue;
     faults.push_back(Describe(fault));
+  }
   if (!faults.empty()) return faults;
   for (const SignatureStructure& signature : s.signatures) {
+    if (only != nullptr && signature.signature != *only) continue;
     for (const StageAgreement& stage : signature.stages) {
       if (!Exceeds(stage)) continue;
       faults.push_back(Describe({.signature = signature.signature,
@@ -60,31 +65,33 @@ std::vector<std::string> FaultsOf(const Structure& s) {
   return faults;
 }
 
-// What stands between this and a proof.
+// What stands between a signature and a proof; empty if nothing does.
+std::string GapOf(const SignatureStructure& s) {
+  if (!s.not_run.empty()) {
+    return fmt::format("{} was not compared: {}", s.signature, s.not_run);
+  }
+  if (s.ops == 0) {
+    return fmt::format("{} has no operators to compare", s.signature);
+  }
+  if (s.verified_ops >= s.ops) return "";
+  std::string gap = fmt::format("not covered: {} operators of {}",
+                                s.ops - s.verified_ops, s.signature);
+  if (s.not_verified.empty()) return gap;
+  return fmt::format("{} ({})", gap, Listed(s.not_verified, ", "));
+}
+
+constexpr const char* kOtherBits =
+    "the model that was looked into gives other logits than the file, so that "
+    "this says nothing about the file";
+
 std::vector<std::string> GapsOf(const Structure& s) {
   std::vector<std::string> gaps;
   for (const SignatureStructure& signature : s.signatures) {
-    if (!signature.not_run.empty()) {
-      gaps.push_back(fmt::format("{} was not compared: {}", signature.signature,
-                                 signature.not_run));
-    } else if (signature.ops == 0) {
-      gaps.push_back(
-          fmt::format("{} has no operators to compare", signature.signature));
-    } else if (signature.verified_ops < signature.ops) {
-      std::string gap = fmt::format("not covered: {} operators of {}",
-                                    signature.ops - signature.verified_ops,
-                                    signature.signature);
-      if (!signature.not_verified.empty()) {
-        gap += fmt::format(" ({})", Listed(signature.not_verified, ", "));
-      }
+    if (std::string gap = GapOf(signature); !gap.empty()) {
       gaps.push_back(std::move(gap));
     }
   }
-  if (!s.same_bits) {
-    gaps.push_back(
-        "the model that was looked into gives other logits than the file, so "
-        "that this says nothing about the file");
-  }
+  if (!s.same_bits) gaps.push_back(kOtherBits);
   return gaps;
 }
 
@@ -203,6 +210,35 @@ Check CheckStructure(const Verification& v, Outcome kld) {
     check.detail += "; " + Listed(gaps, "; ");
   }
   return check;
+}
+
+std::vector<Check> SignatureChecks(const Verification& v) {
+  std::vector<Check> checks;
+  if (!v.structure || !v.structure->not_run.empty()) return checks;
+  const Outcome failed = v.structure_checks.empty()
+                             ? Outcome::kDegraded
+                             : v.structure_checks[0].outcome;
+  for (const SignatureStructure& s : v.structure->signatures) {
+    Check check;
+    check.name = s.signature;
+    check.limit = 1;
+    if (s.not_run.empty() && s.ops > 0) {
+      check.value =
+          static_cast<double>(s.verified_ops) / static_cast<double>(s.ops);
+    }
+    const auto faults = FaultsOf(*v.structure, &s.signature);
+    std::string gap = GapOf(s);
+    if (gap.empty() && !v.structure->same_bits) gap = kOtherBits;
+    if (!faults.empty()) {
+      check.outcome = failed;
+      check.detail = Listed(faults, "; ") + (gap.empty() ? "" : "; ") + gap;
+    } else {
+      check.outcome = gap.empty() ? Outcome::kPass : Outcome::kNotChecked;
+      check.detail = gap;
+    }
+    checks.push_back(std::move(check));
+  }
+  return checks;
 }
 
 namespace {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "verify/verification.h"
 
@@ -43,6 +44,10 @@ std::string Describe(const StructureFault& fault);
 // computes the same bits as the file; else not checked, and says what was not
 // covered.
 Check CheckStructure(const Verification& verification, Outcome kld);
+
+// The same question of each signature, under its name; empty where nothing ran
+// at all. The outcome of those with faults is that of the check.
+std::vector<Check> SignatureChecks(const Verification& verification);
 
 // By the checks, so after Judge.
 bool WeightsProven(const Verification& verification);    // to the last byte

@@ -164,10 +164,11 @@ std::string Choices(const Verification& v) {
       static_cast<double>(std::max<int64_t>(1, v.all.kld.count));
   const std::string percent =
       share < 9.5 ? fmt::format("{:.2g}", share) : fmt::format("{:.0f}", share);
-  std::string ties = "near-ties";
-  if (IsNoisy(v.all.kld.mean, v.limits)) ties = "within this model's own noise";
+  const std::string_view ties = IsNoisy(v.all.kld.mean, v.limits)
+                                    ? " of them within this model's own noise"
+                                    : " of them near-ties";
   return fmt::format(
-      "{} % of greedy choices change, all{} of them {}", percent,
+      "{} % of greedy choices change, all{}{}", percent,
       v.all.flips == 0 ? "" : fmt::format(" but {}", v.all.flips), ties);
 }
 
