@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -100,6 +101,7 @@ text.limit{fill:var(--warn)}text.broken{fill:var(--bad)}
 .share .weights{fill:var(--blue)}.share .rest{fill:var(--orange)}
 .swatch .weights{fill:var(--blue)}.swatch .rest{fill:var(--orange)}
 .parts{margin:10px 0 14px}.parts .key{white-space:normal}
+td.whole{white-space:nowrap}
 td.over{color:var(--bad);font-weight:650}
 .hash{word-break:break-all}
 .soft{color:var(--soft)}.sub{margin:18px 0 8px}.note{font-size:14px;margin:10px 0 0}
@@ -236,12 +238,15 @@ void AddCards(const Verification& v, std::string& out) {
           out);
   AddCard(Figure(a.kld.p99), "nats, 99th percentile", out);
   const int64_t differing = a.flips + a.ties;
-  AddCard(fmt::format("{:.1f} %",
-                      100 * static_cast<double>(a.positions - differing) /
-                          static_cast<double>(a.positions)),
-          fmt::format("of {} greedy choices agree<br>{} ties, {} flips",
-                      a.positions, a.ties, a.flips),
-          out);
+  AddCard(
+      fmt::format("{:.1f} %", 100 *
+                                  static_cast<double>(a.positions - differing) /
+                                  static_cast<double>(a.positions)),
+      fmt::format(
+          "of {} greedy choices agree<br>{} {}, {} flips", a.positions, a.ties,
+          IsNoisy(a.kld.mean, v.limits) ? "within its own noise" : "ties",
+          a.flips),
+      out);
   AddCard(Figure(a.max_abs),
           v.limits.tolerance
               ? fmt::format("largest |logit difference|<br>limit {}",
@@ -327,13 +332,6 @@ void AddHypotheses(const Verification& v, std::string& out) {
 
 // --- is it faithful? ---
 
-void AddCheckTableHead(std::string& out) {
-  out +=
-      "<div class=\"scroll\"><table><thead><tr><th>check</th><th>result</th>"
-      "<th class=\"n\">value</th><th class=\"n\">95 % interval</th>"
-      "<th class=\"n\">limit</th><th></th></tr></thead><tbody>\n";
-}
-
 std::string CoverageOf(const SignatureStructure& s) {
   if (!s.not_run.empty()) return "–";
   return fmt::format("{} of {}", s.verified_ops, s.ops);
@@ -373,24 +371,24 @@ void AddFaults(const std::vector<StructureFault>& faults, std::string& out) {
 // One row a signature: how much of it is verified, and how well it agrees.
 void AddCoverage(const Verification& v, std::string& out) {
   const auto& signatures = v.structure->signatures;
-  if (signatures.empty()) return;
+  const std::vector<Check> checks = SignatureChecks(v);
+  if (checks.empty()) return;
   out +=
       "<h3 class=\"sub\">Operators, signature by signature</h3>\n"
       "<div class=\"scroll\"><table><thead><tr><th>signature</th>"
       "<th>result</th><th class=\"n\">verified</th><th>positions</th>"
       "<th class=\"n\">worst error, products</th><th class=\"n\">the rest"
       "</th><th></th></tr></thead><tbody>\n";
-  const std::vector<Check> checks = SignatureChecks(v);
   const size_t shown = std::min(checks.size(), kMaxSignatures);
   for (size_t i = 0; i < shown; ++i) {
     const SignatureStructure& s = signatures[i];
     Add(out,
         "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td>"
-        "<td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td>"
-        "</tr>\n",
+        "<td class=\"whole\">{}</td><td class=\"n\">{}</td>"
+        "<td class=\"n\">{}</td><td>{}</td></tr>\n",
         Name(s.signature), Pill(checks[i].outcome), CoverageOf(s),
         Ranges(s.positions), WorstOf(s, true), WorstOf(s, false),
-        Foreign(Shorten(checks[i].detail, kMaxDetail)));
+        Foreign(Shorten(GapOf(s), kMaxDetail)));
   }
   out += "</tbody></table></div>\n";
   AddMore(checks.size(), shown, out);
@@ -460,9 +458,19 @@ void AddFaithful(const Verification& v, std::string& out) {
   if (v.weight_checks.empty() && v.structure_checks.empty()) return;
   Add(out, "<section>\n<h2>Is it faithful?</h2>\n<p>{}</p>\n",
       FaithfulSentence(v));
-  AddCheckTableHead(out);
-  AddCheckRows("The weights against the checkpoint", v.weight_checks, out);
-  AddCheckRows("The operators against the model", v.structure_checks, out);
+  out +=
+      "<div class=\"scroll\"><table><thead><tr><th></th><th>result</th>"
+      "<th class=\"n\">shown</th><th></th></tr></thead><tbody>\n";
+  for (const auto* checks : {&v.weight_checks, &v.structure_checks}) {
+    for (const Check& c :
+         std::span(*checks).first(std::min(checks->size(), kMaxRows))) {
+      Add(out,
+          "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td>"
+          "<td>{}</td></tr>\n",
+          Text(c.name), Pill(c.outcome), c.value ? Percent(*c.value) : "–",
+          Foreign(c.detail));
+    }
+  }
   out += "</tbody></table></div>\n";
   if (v.structure) {
     AddFaults(v.structure->faults, out);
@@ -533,8 +541,11 @@ void AddCost(const Verification& v, std::string& out) {
 // --- checks ---
 
 void AddChecks(const Verification& v, std::string& out) {
-  out += "<section>\n<h2>Is it good enough?</h2>\n";
-  AddCheckTableHead(out);
+  out +=
+      "<section>\n<h2>Is it good enough?</h2>\n<div class=\"scroll\"><table>"
+      "<thead><tr><th>check</th><th>result</th><th class=\"n\">value</th>"
+      "<th class=\"n\">95 % interval</th><th class=\"n\">limit</th><th></th>"
+      "</tr></thead><tbody>\n";
   AddCheckRows("Against PyTorch", v.checks, out);
   AddCheckRows("The TFLite model against itself", v.self_checks, out);
   AddCheckRows("The bundle against the checkpoint", v.bundle_checks, out);

@@ -65,21 +65,6 @@ std::vector<std::string> FaultsOf(const Structure& s,
   return faults;
 }
 
-// What stands between a signature and a proof; empty if nothing does.
-std::string GapOf(const SignatureStructure& s) {
-  if (!s.not_run.empty()) {
-    return fmt::format("{} was not compared: {}", s.signature, s.not_run);
-  }
-  if (s.ops == 0) {
-    return fmt::format("{} has no operators to compare", s.signature);
-  }
-  if (s.verified_ops >= s.ops) return "";
-  std::string gap = fmt::format("not covered: {} operators of {}",
-                                s.ops - s.verified_ops, s.signature);
-  if (s.not_verified.empty()) return gap;
-  return fmt::format("{} ({})", gap, Listed(s.not_verified, ", "));
-}
-
 constexpr const char* kOtherBits =
     "the model that was looked into gives other logits than the file, so that "
     "this says nothing about the file";
@@ -114,6 +99,20 @@ Check NotChecked(std::string detail) {
 }
 
 }  // namespace
+
+std::string GapOf(const SignatureStructure& s) {
+  if (!s.not_run.empty()) {
+    return fmt::format("{} was not compared: {}", s.signature, s.not_run);
+  }
+  if (s.ops == 0) {
+    return fmt::format("{} has no operators to compare", s.signature);
+  }
+  if (s.verified_ops >= s.ops) return "";
+  std::string gap = fmt::format("not covered: {} operators of {}",
+                                s.ops - s.verified_ops, s.signature);
+  if (s.not_verified.empty()) return gap;
+  return fmt::format("{} ({})", gap, Listed(s.not_verified, ", "));
+}
 
 OpCoverage CoverageOf(const Structure& structure) {
   OpCoverage coverage;

@@ -33,6 +33,10 @@ std::string DescribeWorst(const Structure& structure);
 std::string Percent(int64_t part, int64_t whole);
 std::string Percent(double share);
 
+// What stands between a signature and a proof, in words: that it did not run,
+// or the operators that are not covered. Empty if nothing does.
+std::string GapOf(const SignatureStructure& signature);
+
 // "query_projection (FULLY_CONNECTED) of layer 3 in decode at position 5: error
 // 0.02, limit 1e-06".
 std::string Describe(const StructureFault& fault);
