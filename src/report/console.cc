@@ -340,12 +340,17 @@ void AppendSummary(const Verification& v, std::string& out) {
   Line(out, "Summary");
   Line(out, "  {} of {} prompts passed",
        static_cast<int64_t>(v.prompts.size()) - NumFailed(v), v.prompts.size());
+  std::string more;
+  if (t.structure > 0) more += fmt::format(", structure {:.1f}", t.structure);
+  if (t.weights_cost > 0) {
+    more += fmt::format(", cost of weights {:.1f}", t.weights_cost);
+  }
   Line(out,
        "  {:.1f} s: open {:.1f}, compile {:.1f}, prefill {:.1f}, decode {:.1f} "
-       "({:.0f} tokens/s), PyTorch {:.1f} ({} passes)",
+       "({:.0f} tokens/s), PyTorch {:.1f} ({} passes){}",
        t.total, t.open, t.compile, t.prefill, t.decode,
        t.decode > 0 ? static_cast<double>(t.decode_tokens) / t.decode : 0.0,
-       t.reference, t.reference_passes);
+       t.reference, t.reference_passes, more);
   Line(out, "  peak memory {}", Megabytes(v.peak_memory_bytes));
   Line(out, "{}", VerdictLine(v));
 }

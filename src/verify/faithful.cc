@@ -94,7 +94,7 @@ std::string DescribeCoverage(const Structure& s) {
 }
 
 Check NotChecked(std::string detail) {
-  return {"structure", Outcome::kNotChecked, std::nullopt, 1,
+  return {"structure", Outcome::kNotChecked, std::nullopt, std::nullopt,
           std::move(detail)};
 }
 
@@ -182,6 +182,7 @@ Check CheckStructure(const Verification& v, Outcome kld) {
   Check check = NotChecked("");
   const OpCoverage coverage = CoverageOf(s);
   if (coverage.ops > 0) {
+    check.limit = 1;
     check.value = static_cast<double>(coverage.verified) /
                   static_cast<double>(coverage.ops);
   }
@@ -220,8 +221,8 @@ std::vector<Check> SignatureChecks(const Verification& v) {
   for (const SignatureStructure& s : v.structure->signatures) {
     Check check;
     check.name = s.signature;
-    check.limit = 1;
     if (s.not_run.empty() && s.ops > 0) {
+      check.limit = 1;
       check.value =
           static_cast<double>(s.verified_ops) / static_cast<double>(s.ops);
     }

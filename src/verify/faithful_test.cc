@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <string>
+#include <vector>
 
 namespace verify_tflite {
 namespace {
@@ -65,6 +66,8 @@ TEST(CheckStructure, NeverPassesWhatWasNotCompared) {
   };
   Verification v;
   EXPECT_EQ(detail_of(v), "operators were not verified");
+  EXPECT_FALSE(CheckOf(v).value.has_value());
+  EXPECT_FALSE(CheckOf(v).limit.has_value());
   v.settings.structure = false;
   EXPECT_THAT(detail_of(v), HasSubstr("--structure=off"));
   v = Compared();
@@ -136,6 +139,36 @@ TEST(CheckStructure, AStageBeyondItsLimitIsAFaultThoughNoneIsListed) {
     EXPECT_THAT(CheckOf(v).detail,
                 HasSubstr("query_projection in prefill_8 at position 0"));
   }
+}
+
+TEST(SignatureChecks, AskEachByItself) {
+  Verification v = Compared();
+  v.structure->signatures.push_back(Signature("prefill_64", 600));
+  v.structure->signatures.push_back(Signature("prefill_256", 600));
+  v.structure->signatures[1].verified_ops = 599;
+  v.structure->signatures[2].not_run = "no memory";
+  v.structure->faults = {{.signature = "prefill_256",
+                          .stage = "query",
+                          .op = "ADD",
+                          .tensor = "",
+                          .error = 1,
+                          .limit = 1e-5}};
+  v.structure_checks = {CheckStructure(v, Outcome::kBroken)};
+  const std::vector<Check> checks = SignatureChecks(v);
+  ASSERT_EQ(checks.size(), 4u);
+  EXPECT_EQ(checks[0].name, "decode");
+  EXPECT_EQ(checks[0].outcome, Outcome::kPass);
+  EXPECT_EQ(checks[1].outcome, Outcome::kNotChecked);
+  EXPECT_THAT(checks[1].detail, HasSubstr("1 operators of prefill_8"));
+  EXPECT_EQ(checks[2].outcome, Outcome::kNotChecked);
+  EXPECT_FALSE(checks[2].value.has_value());
+  EXPECT_EQ(checks[3].outcome, Outcome::kBroken);
+  EXPECT_THAT(checks[3].detail, HasSubstr("query (ADD) in prefill_256"));
+  v.structure->same_bits = false;
+  EXPECT_EQ(SignatureChecks(v)[0].outcome, Outcome::kNotChecked);
+  v.structure->not_run = "no memory";
+  EXPECT_TRUE(SignatureChecks(v).empty());
+  EXPECT_TRUE(SignatureChecks({}).empty());
 }
 
 TEST(Percent, RoundsOnlyDown) {
