@@ -152,9 +152,10 @@ WeightNames NamesOf(const ModelConfig& config) {
 // Finds the weights of a checkpoint by the names of its family.
 class WeightFinder {
  public:
-  WeightFinder(const Checkpoint& checkpoint, const FileWeights* others)
+  WeightFinder(const Checkpoint& checkpoint, const Reference::Options& options)
       : checkpoint_(checkpoint),
-        others_(others),
+        others_(options.weights),
+        quantise_inputs_(options.quantise_inputs),
         config_(checkpoint.config()),
         names_(NamesOf(config_)) {}
 
@@ -224,7 +225,7 @@ class WeightFinder {
     const FileWeight* other = Other(name + ".weight");
     return {&Get(name + ".weight", {outputs, inputs}),
             bias ? &Get(name + ".bias", {outputs}) : nullptr,
-            other != nullptr && other->quantised_input};
+            other != nullptr && other->quantised_input && quantise_inputs_};
   }
 
   NormWeights FindNorm(const std::string& name, int64_t size) {
@@ -312,6 +313,7 @@ class WeightFinder {
 
   const Checkpoint& checkpoint_;
   const FileWeights* others_;
+  bool quantise_inputs_;
   const ModelConfig& config_;
   WeightNames names_;
   Weights weights_;
@@ -600,7 +602,7 @@ struct Reference::Impl {
       : checkpoint(from),
         config(from.config()),
         options(std::move(given)),
-        weights(WeightFinder(from, options.weights).Find()),
+        weights(WeightFinder(from, options).Find()),
         reader(from) {
     if (options.alternative) Apply(*options.alternative, config, weights);
     frequencies = GetFrequencies(config);

@@ -260,13 +260,17 @@ std::vector<RecordingStep> PlanRecording(const ModelInfo& model) {
 }
 
 PlainLogits RunPlain(const ModelInfo& model, Session& session,
+                     std::span<const int64_t> compiled,
                      std::span<const int32_t> ids) {
   if (ids.empty()) throw Error("no tokens to verify the structure with");
   PlainLogits logits;
   std::optional<KvCache> kv;
   int64_t text = -1;
   for (const RecordingStep& step : PlanRecording(model)) {
-    if (!step.keep) break;
+    const bool known =
+        step.prefill == 0 || std::find(compiled.begin(), compiled.end(),
+                                       step.prefill) != compiled.end();
+    if (!step.keep || !known) break;
     if (step.text != text) kv.emplace(session.NewKvCache());
     text = step.text;
     logits.push_back(

@@ -60,10 +60,11 @@ std::vector<RecordingStep> PlanRecording(const ModelInfo& model);
 // of the plan.
 using PlainLogits = std::vector<std::vector<size_t>>;
 
-// The steps of the plan up to the first that is not to be kept. Needs a session
-// with all prefill signatures. `ids`: at least one; taken again from the
-// beginning where they are too few.
+// The steps of the plan up to the first that is not to be kept or whose length
+// is none of `compiled`, those of the session's prefill signatures. `ids`: at
+// least one; taken again from the beginning where they are too few.
 PlainLogits RunPlain(const ModelInfo& model, Session& session,
+                     std::span<const int64_t> compiled,
                      std::span<const int32_t> ids);
 
 struct RecordingInput {

@@ -30,7 +30,7 @@ int main(int argc, char** argv) {
   for (auto& p : m.info().prefills) lengths.push_back(p.length);
   for (auto l : lengths) plans.push_back(PlanPrefill(lengths, m.info().kv_length, 0, l));
   PlainLogits logits;
-  if (argc < 4) { Session plain = Session::Create(m, plans, {2}); logits = RunPlain(m.info(), plain, ids); }
+  if (argc < 4) { Session plain = Session::Create(m, plans, {2}); logits = RunPlain(m.info(), plain, lengths, ids); }
   t1 = now();
   StructureCheck check({m, c, g, ids, logits, 2});
   double t2 = now();
