@@ -57,10 +57,6 @@ std::optional<double> Positive(const char* flag, const std::string& text) {
 
 }  // namespace
 
-bool IsRecheck(int argc, const char* const* argv) {
-  return argc > 1 && std::string_view(argv[1]) == "recheck";
-}
-
 std::string RecheckHelp() {
   RecheckFlags flags;
   RawFlags raw;
@@ -105,7 +101,7 @@ Verification Recheck(const RecheckFlags& flags) {
   if (flags.max_flips) v.settings.max_flips = flags.max_flips;
   if (flags.tolerance) v.settings.tolerance = *flags.tolerance;
   if (flags.match_tokens) v.settings.match_tokens = *flags.match_tokens;
-  v.limits = LimitsFor(v.model.recipe, v.settings);
+  v.limits = LimitsFor(JudgedRecipe(v.model), v.settings);
   Judge(v);
   return v;
 }

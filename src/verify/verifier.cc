@@ -296,14 +296,6 @@ std::vector<PrefillPlan> Plans(const Model& model,
   return plans;
 }
 
-// That of the layers that have one.
-std::optional<int64_t> WindowOf(const ModelConfig& config) {
-  for (const LayerConfig& layer : config.layers) {
-    if (layer.window > 0) return layer.window;
-  }
-  return std::nullopt;
-}
-
 constexpr int64_t kMaxUnpackedBytes = int64_t{1} << 30;
 
 // Of weights that are dequantised as a whole, for every signature.
@@ -335,7 +327,7 @@ std::vector<Finding> AddSelfCheck(const VerifyInput& input, Session& session,
   SelfCheckResult result =
       RunSelfCheck(input.model, session, v.evaluation.ids,
                    {.num_threads = input.settings.num_threads,
-                    .window = WindowOf(input.checkpoint.config()),
+                    .window = SlidingWindowOf(input.checkpoint.config()),
                     .max_steps = BriefSteps(input.model.info()),
                     .progress = input.progress});
   v.self_checks = std::move(result.checks);
