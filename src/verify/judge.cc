@@ -45,7 +45,7 @@ Limits DefaultLimits(Recipe recipe) {
       limits.kld = {0.1, 1};
       limits.kld_p99 = {0.6, 10};
       limits.flips = {0.01, 0.4};
-      limits.differing = 0.2;
+      limits.differing = 0.35;
       break;
     case Recipe::kInt4:
       limits.kld = {0.3, 2};
