@@ -825,6 +825,9 @@ Diagnosis Diagnostician::Run() {
                      input_.suspicious || !input_.faults.empty() ||
                      !(kld_ <= input_.limits.kld.broken);
   if (reach || !wrong) return std::move(result_);
+  if (input_.weights_verified && input_.structure_verified) {
+    return std::move(result_);
+  }
   // What is downstream of wrong weights is wrong.
   if (input_.weights_differ) return std::move(result_);
   if (LookAtRope(decode_) || LookAtRope(prefill_) || LookAtPlaces(decode_) ||

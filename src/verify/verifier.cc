@@ -430,7 +430,9 @@ void LocateFault(const VerifyInput& input, const Probes& probes,
        .structure = structure,
        .faults = structure == nullptr
                      ? std::span<const StructureFault>()
-                     : std::span<const StructureFault>(v.structure->faults)},
+                     : std::span<const StructureFault>(v.structure->faults),
+       .structure_verified = !v.structure_checks.empty() &&
+                             v.structure_checks[0].outcome == Outcome::kPass},
       probes);
   for (Finding& finding : diagnosis.findings) {
     const auto same = [&](const Finding& f) { return f.id == finding.id; };
