@@ -134,8 +134,9 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
   add("--eval_tokens", raw.eval_tokens, "tokens of it; 0: none", "N", "512");
   add("--locate", raw.locate,
       "how far to look for the cause of what is wrong: KV\n"
-      "caches alone, or PyTorch with changes as well",
-      "auto|kv|off", "auto");
+      "caches alone, stages inside layers as well, or PyTorch\n"
+      "with changes, too",
+      "auto|taps|kv|off", "auto");
   add("--chat_template", flags.chat_template,
       "auto: the checkpoint's own if it has one", "auto|none|FILE", "auto");
   add("--num_threads", raw.num_threads, "threads for both models", "N",
@@ -169,8 +170,9 @@ bool ParseSwitch(const char* flag, const std::string& text) {
 Locate ParseLocate(const std::string& text) {
   if (text == "off") return Locate::kOff;
   if (text == "kv") return Locate::kKv;
+  if (text == "taps") return Locate::kTaps;
   if (text.empty() || text == "auto") return Locate::kAuto;
-  throw Error("--locate: expected auto, kv or off, found \"{}\"", text);
+  throw Error("--locate: expected auto, taps, kv or off, found \"{}\"", text);
 }
 
 void ConvertNumbers(const RawFlags& raw, Settings& settings) {

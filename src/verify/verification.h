@@ -23,6 +23,7 @@ namespace verify_tflite {
 enum class Locate {
   kOff,
   kKv,    // compare KV caches, and say where they part
+  kTaps,  // and stages inside layers: name the operator
   kAuto,  // compute the reference again with changes, too
 };
 

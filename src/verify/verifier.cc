@@ -416,6 +416,7 @@ void LocateFault(const VerifyInput& input, const Probes& probes,
                  Verification& v) {
   Stopwatch watch(v.timing.locate);
   v.kv_profile = probes.profile;
+  if (input.settings.locate == Locate::kKv) structure = nullptr;
   Diagnosis diagnosis = Diagnose(
       {.checkpoint = input.checkpoint,
        .model = input.model.info(),

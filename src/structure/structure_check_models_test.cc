@@ -1,0 +1,239 @@
+// Sound conversions of every family and recipe are verified to the last
+// operator; faults are found where they are, in quantised files as in float
+// ones.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cctype>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/testing.h"
+#include "structure/structure_check.h"
+
+namespace verify_tflite {
+namespace {
+
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+// A pair with all that a check refers to.
+class Pair {
+ public:
+  Pair(const std::string& model, const std::string& checkpoint)
+      : checkpoint_(Checkpoint::Open(ModelPath(checkpoint))),
+        model_(Model::Open(ModelPath(model), OptionsFor(checkpoint_))),
+        file_(OpenFileGraph(ModelPath(model), checkpoint_)) {
+    const auto vocab = static_cast<int32_t>(model_.info().vocab_size);
+    for (int32_t i = 0; i < 100; ++i) ids_.push_back(3 + i * 71 % (vocab - 3));
+    std::vector<int64_t> lengths;
+    std::vector<PrefillPlan> plans;
+    for (const PrefillInfo& prefill : model_.info().prefills) {
+      lengths.push_back(prefill.length);
+    }
+    for (const int64_t length : lengths) {
+      plans.push_back(PlanPrefill(lengths, model_.info().kv_length, 0, length));
+    }
+    Session plain = Session::Create(model_, plans, {.num_threads = 2});
+    plain_ = RunPlain(model_.info(), plain, lengths, ids_);
+    check_.emplace(StructureCheck::Input{.model = model_,
+                                         .checkpoint = checkpoint_,
+                                         .file = file_,
+                                         .ids = ids_,
+                                         .plain = plain_,
+                                         .num_threads = 2});
+  }
+
+  const StructureCheck& check() const { return *check_; }
+  const Checkpoint& checkpoint() const { return checkpoint_; }
+
+ private:
+  static Model::OpenOptions OptionsFor(const Checkpoint& checkpoint) {
+    Model::OpenOptions options;
+    options.sliding_window = SlidingWindowOf(checkpoint.config());
+    return options;
+  }
+
+  Checkpoint checkpoint_;
+  Model model_;
+  FileGraph file_;
+  std::vector<int32_t> ids_;
+  PlainLogits plain_;
+  std::optional<StructureCheck> check_;
+};
+
+struct SoundPair {
+  const char* model;
+  const char* checkpoint;
+};
+void PrintTo(const SoundPair& sound, std::ostream* out) { *out << sound.model; }
+
+class SoundStructure : public testing::TestWithParam<SoundPair> {};
+
+TEST_P(SoundStructure, IsVerifiedToTheLastOperator) {
+  const Pair pair(GetParam().model, GetParam().checkpoint);
+  const Structure structure = pair.check().Compare();
+  EXPECT_TRUE(structure.same_bits);
+  EXPECT_THAT(structure.signatures, Not(IsEmpty()));
+  for (const StructureFault& fault : structure.faults) {
+    ADD_FAILURE() << fault.signature << ": " << fault.stage << " of layer "
+                  << fault.layer << " is off by " << fault.error << ", limit "
+                  << fault.limit;
+  }
+  for (const SignatureStructure& signature : structure.signatures) {
+    SCOPED_TRACE(signature.signature);
+    EXPECT_EQ(signature.not_run, "");
+    EXPECT_GT(signature.ops, 40);
+    EXPECT_EQ(signature.verified_ops, signature.ops);
+    EXPECT_THAT(signature.not_verified, IsEmpty());
+    EXPECT_GT(signature.stages.size(), 8u);
+    const auto& last = signature.stages.back().stage;
+    if (signature.signature == "decode") {
+      EXPECT_EQ(last, "logits");
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, SoundStructure,
+    testing::Values(SoundPair{"tiny_f32.tflite", "tiny"},
+                    SoundPair{"tiny_single.tflite", "tiny"},
+                    SoundPair{"tiny_prefill_logits.tflite", "tiny"},
+                    SoundPair{"tiny_mask.tflite", "tiny"},
+                    SoundPair{"tiny_transposed.tflite", "tiny"},
+                    SoundPair{"tiny_mask_transposed.tflite", "tiny"},
+                    SoundPair{"tiny_batch.tflite", "tiny"},
+                    SoundPair{"tiny_q8.tflite", "tiny"},
+                    SoundPair{"tiny_q8_embedding_q4.tflite", "tiny"},
+                    SoundPair{"tiny_kv_float16.tflite", "tiny"},
+                    SoundPair{"tiny_kv_int8.tflite", "tiny"},
+                    SoundPair{"tiny_export_hf.tflite", "tiny"},
+                    SoundPair{"tiny_hf_logits.tflite", "tiny"},
+                    SoundPair{"tiny_hf_gpu.tflite", "tiny"},
+                    SoundPair{"tiny_hf_caches.tflite", "tiny"},
+                    SoundPair{"tiny_hf_embedder/model.tflite", "tiny"},
+                    SoundPair{"tiny_hf_embedder_q8/model_quantized.tflite",
+                              "tiny"},
+                    SoundPair{"tiny_bundle.litertlm", "tiny"},
+                    // Structure does not ask whose weights these are.
+                    SoundPair{"tiny_wrong_weights.tflite", "tiny"},
+                    SoundPair{"small_ring.tflite", "small_sliding"},
+                    SoundPair{"small_lora.tflite", "small_mqa"},
+                    SoundPair{"ref_gemma.tflite", "ref_gemma"},
+                    SoundPair{"ref_gemma2.tflite", "ref_gemma2"},
+                    SoundPair{"ref_gemma3.tflite", "ref_gemma3"},
+                    SoundPair{"ref_mistral.tflite", "ref_mistral"},
+                    SoundPair{"ref_phi.tflite", "ref_phi"},
+                    SoundPair{"ref_phi3_partial.tflite", "ref_phi3_partial"},
+                    SoundPair{"ref_phi3_plain.tflite", "ref_phi3_plain"},
+                    SoundPair{"ref_phi35.tflite", "ref_phi35"},
+                    SoundPair{"ref_phi4.tflite", "ref_phi4"},
+                    SoundPair{"ref_qwen2.tflite", "ref_qwen2"},
+                    SoundPair{"ref_qwen3.tflite", "ref_qwen3"},
+                    SoundPair{"ref_smollm3.tflite", "ref_smollm3"},
+                    SoundPair{"ref_falcon_rw.tflite", "ref_falcon_rw"},
+                    SoundPair{"ref_openelm.tflite", "ref_openelm"},
+                    SoundPair{"smollm2_f32.tflite", "smollm2"},
+                    SoundPair{"smollm2_fp16.tflite", "smollm2"},
+                    SoundPair{"smollm2_q8.tflite", "smollm2"},
+                    SoundPair{"smollm2_q4_block32.tflite", "smollm2"}),
+    [](const auto& info) {
+      std::string name = info.param.model;
+      for (char& c : name) c = std::isalnum(c) != 0 ? c : '_';
+      return name;
+    });
+
+struct Faulty {
+  const char* model;
+  const char* checkpoint;
+  const char* stage;  // the first
+  int64_t layer;
+  // Stages that are wrong in all; nothing else may be, for the reference goes
+  // on with the candidate's own tensors.
+  std::vector<std::string> stages;
+};
+void PrintTo(const Faulty& faulty, std::ostream* out) { *out << faulty.model; }
+
+class FaultyStructure : public testing::TestWithParam<Faulty> {};
+
+TEST_P(FaultyStructure, IsWrongWhereTheFaultIs) {
+  const Faulty& faulty = GetParam();
+  const Pair pair(faulty.model, faulty.checkpoint);
+  const Structure structure = pair.check().Compare();
+  ASSERT_THAT(structure.faults, Not(IsEmpty()));
+  EXPECT_EQ(structure.faults[0].stage, faulty.stage);
+  EXPECT_EQ(structure.faults[0].layer, faulty.layer);
+  for (const StructureFault& fault : structure.faults) {
+    EXPECT_THAT(faulty.stages, testing::Contains(fault.stage));
+    EXPECT_GT(fault.error, fault.limit);
+  }
+  for (const SignatureStructure& signature : structure.signatures) {
+    EXPECT_LE(signature.verified_ops, signature.ops);
+  }
+}
+
+const std::vector<std::string> kNorms = {"input_norm", "mlp_norm",
+                                         "final_norm"};
+// Queries are not looked at themselves: their angles show in what they attend.
+const std::vector<std::string> kRope = {"key", "attention"};
+const std::vector<std::string> kAttention = {"attention"};
+const std::vector<std::string> kInner = {"mlp_inner"};
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, FaultyStructure,
+    testing::Values(
+        Faulty{"tiny_wrong_eps.tflite", "tiny", "input_norm", 0, kNorms},
+        Faulty{"tiny_wrong_rope.tflite", "tiny", "key", 0, kRope},
+        Faulty{"mut_rope_layer_lost.tflite", "tiny", "key", 2, kRope},
+        Faulty{"mut_mask_none.tflite", "tiny", "attention", 0, kAttention},
+        Faulty{"mut_mask_decode.tflite", "tiny", "attention", 0, kAttention},
+        Faulty{"mut_attention_scale.tflite", "tiny", "attention", 0,
+               kAttention},
+        Faulty{"mut_activation.tflite", "tiny", "mlp_inner", 0, kInner},
+        Faulty{"mut_cache_slot.tflite", "tiny", "key", 2, kRope},
+        Faulty{"mut_gemma2_no_final_capping.tflite",
+               "text_gemma2",
+               "logits",
+               -1,
+               {"logits"}},
+        Faulty{"mut_gemma3_window_28.tflite", "text_gemma3", "attention", 0,
+               kAttention},
+        Faulty{"mut_gemma3_gelu_exact.tflite", "text_gemma3", "mlp_inner", 0,
+               kInner},
+        Faulty{"mut_q8_eps.tflite", "tiny", "input_norm", 0, kNorms},
+        Faulty{"mut_q8_rope.tflite", "tiny", "key", 0, kRope},
+        Faulty{"mut_smollm2_q8_eps.tflite", "smollm2", "input_norm", 0,
+               kNorms}),
+    [](const auto& info) {
+      std::string name = info.param.model;
+      for (char& c : name) c = std::isalnum(c) != 0 ? c : '_';
+      return name;
+    });
+
+TEST(StructureCheck, TheChangeThatExplainsAFaultLeavesNone) {
+  const Pair pair("mut_q8_eps.tflite", "tiny");
+  Alternative alternative;
+  alternative.config = pair.checkpoint().config();
+  EXPECT_THAT(pair.check().FaultsUnder(alternative), Not(IsEmpty()));
+  alternative.config->rms_norm_eps = 1e-6;
+  EXPECT_THAT(pair.check().FaultsUnder(alternative), IsEmpty());
+  // Near is not enough: 1.1e-6 is off by 1e-4 of what it divides by.
+  alternative.config->rms_norm_eps = 1.1e-6;
+  EXPECT_THAT(pair.check().FaultsUnder(alternative), Not(IsEmpty()));
+}
+
+TEST(RowError, IsRelativeToWhatIsExpected) {
+  const std::vector<float> expected = {3, 4};
+  EXPECT_EQ(RowError(expected, expected), 0);
+  EXPECT_NEAR(RowError(expected, std::vector<float>{3, 4.05f}), 0.01, 1e-6);
+  const std::vector<float> zeros = {0, 0};
+  EXPECT_EQ(RowError(zeros, zeros), 0);
+  EXPECT_EQ(RowError(zeros, expected), std::numeric_limits<double>::infinity());
+  const std::vector<float> nan = {3, std::numeric_limits<float>::quiet_NaN()};
+  EXPECT_EQ(RowError(expected, nan), std::numeric_limits<double>::infinity());
+}
+
+}  // namespace
+}  // namespace verify_tflite
