@@ -19,12 +19,15 @@ using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
 struct Side {
-  Checkpoint checkpoint = Checkpoint::Open(ModelPath("tiny"));
-  Tokenizer tokenizer = Tokenizer::Open(ModelPath("tiny"));
+  explicit Side(const std::string& name)
+      : checkpoint(Checkpoint::Open(ModelPath(name))),
+        tokenizer(Tokenizer::Open(ModelPath(name))) {}
+  Checkpoint checkpoint;
+  Tokenizer tokenizer;
 };
 
 Side& Tiny() {
-  static Side& side = *new Side;
+  static Side& side = *new Side("tiny");
   return side;
 }
 
@@ -119,11 +122,14 @@ TEST(ReadEvalText, RefusesWhatIsNoText) {
   EXPECT_EQ(ReadEvalText(path).parts[0].text, "Grüße");
 }
 
-Verification Evaluate(const std::string& file, int64_t tokens) {
-  Side& side = Tiny();
+Verification Evaluate(const std::string& file, int64_t tokens,
+                      const std::string& checkpoint = "tiny") {
+  const Side side(checkpoint);
   const Model model = Model::Open(ModelPath(file));
   Settings settings;
   settings.eval_tokens = tokens;
+  settings.structure = false;
+  settings.self_check = false;
   Verification v;
   v.model = model.info();
   v.limits = LimitsFor(JudgedRecipe(v.model), settings);
@@ -165,6 +171,28 @@ TEST(RunEvaluation, PrefillLogitsAreMeasuredWhereThereAreSome) {
     EXPECT_NEAR(prefill.evaluation.positions[i].logits.candidate_logprob,
                 decode.evaluation.positions[i].logits.candidate_logprob, 1e-4);
   }
+}
+
+// An int8 weight-only file has the weights of the dynamic one and float
+// activations: what the runtime makes of it is what PyTorch makes of the
+// dynamic file's weights.
+TEST(RunEvaluation, CostOfWeightsIsThatOfAWeightOnlyFile) {
+  const Verification dynamic = Evaluate("smollm2_q8.tflite", 64, "smollm2");
+  const Verification weights = Evaluate("smollm2_q8_wo.tflite", 64, "smollm2");
+  ASSERT_TRUE(dynamic.weights_cost && weights.weights_cost);
+  const double cost = dynamic.weights_cost->figures.kld.mean;
+  const double total = dynamic.evaluation.figures.kld.mean;
+  EXPECT_EQ(dynamic.weights_cost->figures.kld.count,
+            dynamic.evaluation.figures.kld.count);
+  EXPECT_NEAR(cost, weights.evaluation.figures.kld.mean, 1e-3 * cost);
+  EXPECT_GT(total, 2 * cost);
+  // With activations as they are, nothing is left of the weight-only file's.
+  EXPECT_LT(weights.weights_cost->rest.kld.mean, 1e-9);
+  EXPECT_GT(dynamic.weights_cost->rest.kld.mean, cost);
+}
+
+TEST(RunEvaluation, FloatFilesCostNothingToSplit) {
+  EXPECT_FALSE(Evaluate("tiny_f32.tflite", 20).weights_cost);
 }
 
 TEST(RunEvaluation, AWrongFileDoesNot) {
