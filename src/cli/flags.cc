@@ -36,8 +36,11 @@ constexpr const char* kFooter =
   verify_tflite explain rope-base       (what a finding means)
   verify_tflite selfcheck --tflite_path=model.tflite    (no checkpoint needed)
 
-Both models are given the same tokens everywhere: PyTorch's own greedy text
-after each prompt, and an evaluation text. What decides (docs/pass_rule.md):
+Is it faithful? Every byte of weights must be the checkpoint's, and every
+operator must compute what the model says (--structure): a fault in either is
+never a pass, however little it costs. Is it good enough? Both models are given
+the same tokens everywhere: PyTorch's own greedy text after each prompt, and an
+evaluation text. What decides (docs/pass_rule.md):
   KLD      mean KL(PyTorch || TFLite) over all positions within --max_kld
            (default: float32 1e-7, float16 1e-4, int8 0.1, int4 0.3 nats), its
            99th percentile within a limit of its own
@@ -85,6 +88,7 @@ std::string PromptOfLine(const std::string& line, const std::string& origin) {
 struct RawFlags {
   std::string max_new_tokens, match_tokens, tolerance, max_kld, max_flips;
   std::string eval_tokens, locate, num_threads, self_check;
+  std::string structure, weights_cost;
   std::string prompts_file;
   bool version = false;
 };
@@ -139,9 +143,27 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
   add("--self_check", raw.self_check,
       "compare the TFLite model with itself too\n(docs/self_check.md)",
       "on|off", "on");
+  add("--structure", raw.structure,
+      "verify every operator: recompute each stage from the\n"
+      "file's own tensors, by which even int4 is held to\n"
+      "float rounding. Compiles the model once more and runs\n"
+      "short texts through every signature: up to double\n"
+      "the time of a run",
+      "on|off", "on");
+  add("--weights_cost", raw.weights_cost,
+      "tell what the quantisation of weights costs from what\n"
+      "that of activations does. Takes another PyTorch pass\n"
+      "over the evaluation text, with the file's weights",
+      "on|off", "on");
   AddReportFlags(app, flags.reports);
   app.add_flag("--quiet", flags.quiet, "print the verdict line only");
   app.add_flag("--version", raw.version, "print the version and exit");
+}
+
+bool ParseSwitch(const char* flag, const std::string& text) {
+  if (text.empty() || text == "on") return true;
+  if (text == "off") return false;
+  throw Error("--{}: expected on or off, found {}", flag, Quote(text));
 }
 
 Locate ParseLocate(const std::string& text) {
@@ -177,12 +199,9 @@ void ConvertNumbers(const RawFlags& raw, Settings& settings) {
     settings.eval_tokens = 0;
   }
   settings.locate = ParseLocate(raw.locate);
-  if (!raw.self_check.empty() && raw.self_check != "on" &&
-      raw.self_check != "off") {
-    throw Error("--self_check: expected on or off, found {}",
-                Quote(raw.self_check));
-  }
-  settings.self_check = raw.self_check != "off";
+  settings.self_check = ParseSwitch("self_check", raw.self_check);
+  settings.structure = ParseSwitch("structure", raw.structure);
+  settings.weights_cost = ParseSwitch("weights_cost", raw.weights_cost);
   settings.num_threads =
       raw.num_threads.empty()
           ? DefaultThreads()

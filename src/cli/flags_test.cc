@@ -75,6 +75,21 @@ TEST(ParseFlags, SelfCheckIsOnUnlessTurnedOff) {
   EXPECT_THROW(ParseRun({"--self_check=maybe"}), Error);
 }
 
+TEST(ParseFlags, StructureAndWeightsCostAreOnUnlessTurnedOff) {
+  EXPECT_TRUE(ParseRun({}).settings.structure);
+  EXPECT_TRUE(ParseRun({}).settings.weights_cost);
+  const Settings one = ParseRun({"--structure=off"}).settings;
+  EXPECT_FALSE(one.structure);
+  EXPECT_TRUE(one.weights_cost);
+  EXPECT_TRUE(one.self_check);
+  EXPECT_FALSE(ParseRun({"--weights_cost", "off"}).settings.weights_cost);
+  EXPECT_TRUE(
+      ParseRun({"--structure=off", "--structure=on"}).settings.structure);
+  ExpectRefused({"--structure=yes"},
+                "--structure: expected on or off, found \"yes\"");
+  ExpectRefused({"--weights_cost=1"}, "--weights_cost: expected on or off");
+}
+
 TEST(ParseFlags, RefusesAbsurdValues) {
   ExpectRefused({"--max_new_tokens=0"},
                 "--max_new_tokens: expected a whole "
@@ -130,8 +145,8 @@ TEST(ParseFlags, HelpNamesEveryFlagAndVersionIsOneLine) {
   for (const char* flag :
        {"--tflite_path", "--checkpoint_path", "--prompts", "--prompts_file",
         "--max_new_tokens", "--tolerance", "--match_tokens", "--chat_template",
-        "--num_threads", "--max_kld", "--json", "--quiet", "--version",
-        "--help", "Exit code"}) {
+        "--num_threads", "--max_kld", "--structure", "--weights_cost", "--json",
+        "--quiet", "--version", "--help", "Exit code"}) {
     EXPECT_THAT(help.text, HasSubstr(flag));
   }
   EXPECT_THAT(Parse({"--version"}).text,

@@ -105,7 +105,7 @@ Verification Recheck(const RecheckFlags& flags) {
   if (flags.max_flips) v.settings.max_flips = flags.max_flips;
   if (flags.tolerance) v.settings.tolerance = *flags.tolerance;
   if (flags.match_tokens) v.settings.match_tokens = *flags.match_tokens;
-  v.limits = LimitsFor(v.model.recipe, v.settings);
+  v.limits = LimitsFor(JudgedRecipe(v.model), v.settings);
   Judge(v);
   return v;
 }

@@ -152,9 +152,10 @@ WeightNames NamesOf(const ModelConfig& config) {
 // Finds the weights of a checkpoint by the names of its family.
 class WeightFinder {
  public:
-  WeightFinder(const Checkpoint& checkpoint, const FileWeights* others)
+  WeightFinder(const Checkpoint& checkpoint, const Reference::Options& options)
       : checkpoint_(checkpoint),
-        others_(others),
+        others_(options.weights),
+        quantise_inputs_(options.quantise_inputs),
         config_(checkpoint.config()),
         names_(NamesOf(config_)) {}
 
@@ -224,7 +225,7 @@ class WeightFinder {
     const FileWeight* other = Other(name + ".weight");
     return {&Get(name + ".weight", {outputs, inputs}),
             bias ? &Get(name + ".bias", {outputs}) : nullptr,
-            other != nullptr && other->quantised_input,
+            other != nullptr && other->quantised_input && quantise_inputs_,
             other == nullptr ? nullptr : other->rotation};
   }
 
@@ -313,6 +314,7 @@ class WeightFinder {
 
   const Checkpoint& checkpoint_;
   const FileWeights* others_;
+  bool quantise_inputs_;
   const ModelConfig& config_;
   WeightNames names_;
   Weights weights_;
@@ -601,7 +603,7 @@ struct Reference::Impl {
       : checkpoint(from),
         config(from.config()),
         options(std::move(given)),
-        weights(WeightFinder(from, options.weights).Find()),
+        weights(WeightFinder(from, options).Find()),
         reader(from) {
     if (options.alternative) Apply(*options.alternative, config, weights);
     frequencies = GetFrequencies(config);
@@ -1314,6 +1316,9 @@ std::vector<double> Reference::RopeFrequencies(bool local) const {
 
 namespace {
 
+// Weights read at once.
+constexpr int64_t kBlockFloats = 1 << 18;
+
 const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index) {
   if (stage == Stage::kHead || stage == Stage::kRotatedFinalNorm) {
     return &weights.head;
@@ -1391,23 +1396,30 @@ Reference::PreciseRow Reference::Multiply(Stage stage, int64_t layer,
     scale = 1 / double{rows.k[0]};
   }
   PreciseRow result;
-  std::vector<float> row(values.size());
   std::vector<float> bias(static_cast<size_t>(outputs), 0.0f);
   if (linear->bias != nullptr) {
     impl_->reader.ReadFloats(*linear->bias, 0, outputs, bias.data());
   }
-  for (int64_t i = 0; i < outputs; ++i) {
-    impl_->reader.ReadFloats(*linear->weight, i * inputs, inputs, row.data());
-    double sum = 0;
-    double magnitude = 0;
-    for (size_t j = 0; j < row.size(); ++j) {
-      const double term = double{row[j]} * values[j];
-      sum += term;
-      magnitude += std::fabs(term);
+  const int64_t block = std::max<int64_t>(kBlockFloats / inputs, 1);
+  std::vector<float> weights;
+  for (int64_t begin = 0; begin < outputs; begin += block) {
+    const int64_t count = std::min(block, outputs - begin);
+    weights.resize(static_cast<size_t>(count * inputs));
+    impl_->reader.ReadFloats(*linear->weight, begin * inputs, count * inputs,
+                             weights.data());
+    for (int64_t i = 0; i < count; ++i) {
+      const float* row = weights.data() + i * inputs;
+      double sum = 0;
+      double magnitude = 0;
+      for (int64_t j = 0; j < inputs; ++j) {
+        const double term = double{row[j]} * values[static_cast<size_t>(j)];
+        sum += term;
+        magnitude += std::fabs(term);
+      }
+      const double offset = bias[static_cast<size_t>(begin + i)];
+      result.values.push_back(sum * scale + offset);
+      result.magnitudes.push_back(magnitude * scale + std::fabs(offset));
     }
-    const double offset = bias[static_cast<size_t>(i)];
-    result.values.push_back(sum * scale + offset);
-    result.magnitudes.push_back(magnitude * scale + std::fabs(offset));
   }
   return result;
 }

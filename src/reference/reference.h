@@ -75,6 +75,7 @@ class Reference {
     // Weights in place of the checkpoint's, where there are some; must outlive
     // the Reference.
     const FileWeights* weights = nullptr;
+    bool quantise_inputs = true;  // where FileWeight::quantised_input says so
   };
 
   // Checks that every weight the config implies is there with the right shape;

@@ -9,6 +9,7 @@
 
 #include "base/utf8.h"
 #include "report/format.h"
+#include "verify/faithful.h"
 
 namespace verify_tflite {
 namespace {
@@ -145,7 +146,8 @@ void AppendHeader(const Verification& v, std::string& out) {
   Line(out, "  Limits      {} ({})", rule, NameOf(v.model.recipe));
 }
 
-void AppendDifference(const Position& p, size_t index, std::string& out) {
+void AppendDifference(const Position& p, size_t index, bool noisy,
+                      std::string& out) {
   const LogitDifference& l = p.logits;
   Line(
       out,
@@ -153,7 +155,9 @@ void AppendDifference(const Position& p, size_t index, std::string& out) {
       "noise {:.3g} RMS: {}",
       index + 1, Quote(p.reference_text), l.reference_token,
       Quote(p.candidate_text), l.candidate_token, l.margin, l.rms,
-      p.tie ? "a tie" : "a difference");
+      !p.tie  ? "a difference"
+      : noisy ? "within this model's own noise"
+              : "a tie");
 }
 
 void AppendDifferences(const PromptResult& result, std::string& out) {
@@ -168,7 +172,8 @@ void AppendDifferences(const PromptResult& result, std::string& out) {
        differing.size(), result.positions.size());
   const size_t shown = std::min(differing.size(), kMaxDifferences);
   for (size_t i = 0; i < shown; ++i) {
-    AppendDifference(result.positions[differing[i]], differing[i], out);
+    AppendDifference(result.positions[differing[i]], differing[i],
+                     IsNoisy(result), out);
   }
   if (shown < differing.size()) {
     Line(out, "    … and {} more (--json holds all)", differing.size() - shown);
@@ -182,10 +187,17 @@ void AppendTokenCheck(const Check& check, const PromptResult& result,
   for (size_t i = 0; i < std::min(count, result.positions.size()); ++i) {
     ties += result.positions[i].tie ? 1 : 0;
   }
-  std::string note;
-  if (ties > 0) note = fmt::format(" ({} tie{})", ties, ties == 1 ? "" : "s");
-  Line(out, "  First {} tokens match: {:.0f}/{} {}{}", count,
-       check.value.value_or(0), count, Mark(check.outcome), note);
+  std::string verdict(Mark(check.outcome));
+  if (ties > 0 && IsNoisy(result)) {
+    // What passes by ties as wide as a broken model's noise is no merit.
+    if (check.outcome == Outcome::kPass) verdict = "–";
+    verdict +=
+        fmt::format(" ({} of them only within this model's own noise)", ties);
+  } else if (ties > 0) {
+    verdict += fmt::format(" ({} tie{})", ties, ties == 1 ? "" : "s");
+  }
+  Line(out, "  First {} tokens match: {:.0f}/{} {}", count,
+       check.value.value_or(0), count, verdict);
 }
 
 void AppendFigures(const PromptResult& result, std::string& out) {
@@ -268,13 +280,12 @@ void AppendEvaluation(const Verification& v, std::string& out) {
                     bucket.figures, out);
   }
   AppendAggregate("all", v.all, out);
+  if (v.weights_cost) {
+    AppendAggregate("weights alone", v.weights_cost->figures, out);
+  }
 }
 
-void AppendChecks(std::string_view title, const std::vector<Check>& checks,
-                  std::string& out) {
-  if (checks.empty()) return;
-  Line(out, "");
-  Line(out, "{}", title);
+void AppendChecks(const std::vector<Check>& checks, std::string& out) {
   for (const Check& check : checks) {
     std::string figure;
     if (check.value) figure = fmt::format("{:.3g}", *check.value);
@@ -283,8 +294,43 @@ void AppendChecks(std::string_view title, const std::vector<Check>& checks,
                             check.interval->high);
     }
     if (check.limit) figure += fmt::format(", limit {:g}", *check.limit);
-    Line(out, "  {} {}: {}{}{}", Mark(check.outcome), check.name, figure,
-         figure.empty() ? "" : "; ", check.detail);
+    Line(out, "  {} {}: {}{}{}", Mark(check.outcome), ShowControls(check.name),
+         figure, figure.empty() ? "" : "; ", ShowControls(check.detail));
+  }
+}
+
+void AppendChecks(std::string_view title, const std::vector<Check>& checks,
+                  std::string& out) {
+  if (checks.empty()) return;
+  Line(out, "");
+  Line(out, "{}", title);
+  AppendChecks(checks, out);
+}
+
+void AppendFaithful(const Verification& v, std::string& out) {
+  if (v.weight_checks.empty() && v.structure_checks.empty()) return;
+  AppendChecks("Is it faithful?", v.weight_checks, out);
+  if (v.weight_checks.empty()) Line(out, "\nIs it faithful?");
+  AppendChecks(v.structure_checks, out);
+  if (!v.structure) return;
+  // The check names the first.
+  const auto& faults = v.structure->faults;
+  const size_t shown = std::min(faults.size(), kMaxDifferences);
+  for (size_t i = 1; i < shown; ++i) {
+    Line(out, "      {}", ShowControls(Describe(faults[i])));
+  }
+  if (shown < faults.size()) {
+    Line(out, "      … and {} more (--json holds all)", faults.size() - shown);
+  }
+}
+
+void AppendCost(const Verification& v, std::string& out) {
+  AppendChecks("Is it good enough?", v.checks, out);
+  if (const auto split = SplitCost(v)) {
+    Line(out,
+         "  costs {:.3g} nats over the evaluation text: weights {:.3g}, {} "
+         "{:.3g}",
+         split->total, split->weights, NameOfRest(v.model), split->rest);
   }
 }
 
@@ -294,12 +340,17 @@ void AppendSummary(const Verification& v, std::string& out) {
   Line(out, "Summary");
   Line(out, "  {} of {} prompts passed",
        static_cast<int64_t>(v.prompts.size()) - NumFailed(v), v.prompts.size());
+  std::string more;
+  if (t.structure > 0) more += fmt::format(", structure {:.1f}", t.structure);
+  if (t.weights_cost > 0) {
+    more += fmt::format(", cost of weights {:.1f}", t.weights_cost);
+  }
   Line(out,
        "  {:.1f} s: open {:.1f}, compile {:.1f}, prefill {:.1f}, decode {:.1f} "
-       "({:.0f} tokens/s), PyTorch {:.1f} ({} passes)",
+       "({:.0f} tokens/s), PyTorch {:.1f} ({} passes){}",
        t.total, t.open, t.compile, t.prefill, t.decode,
        t.decode > 0 ? static_cast<double>(t.decode_tokens) / t.decode : 0.0,
-       t.reference, t.reference_passes);
+       t.reference, t.reference_passes, more);
   Line(out, "  peak memory {}", Megabytes(v.peak_memory_bytes));
   Line(out, "{}", VerdictLine(v));
 }
@@ -307,17 +358,18 @@ void AppendSummary(const Verification& v, std::string& out) {
 }  // namespace
 
 std::string VerdictLine(const Verification& v) {
+  const std::string reason = ShowControls(v.reason);
   switch (v.outcome) {
     case Outcome::kPass:
-      return "✓ ALL TESTS PASSED: " + v.reason;
+      return "✓ ALL TESTS PASSED: " + reason;
     case Outcome::kInconclusive:
-      return "? INCONCLUSIVE: " + v.reason;
+      return "? INCONCLUSIVE: " + reason;
     case Outcome::kDegraded:
-      return "✗ DEGRADED: " + v.reason;
+      return "✗ DEGRADED: " + reason;
     case Outcome::kBroken:
-      return "✗ BROKEN: " + v.reason;
+      return "✗ BROKEN: " + reason;
     case Outcome::kNotChecked:
-      return "✗ NOT CHECKED: " + v.reason;
+      return "✗ NOT CHECKED: " + reason;
   }
   return "";
 }
@@ -329,8 +381,8 @@ std::string ConsoleReport(const Verification& v) {
     AppendPrompt(v.prompts[i], i, v.prompts.size(), out);
   }
   AppendEvaluation(v, out);
-  AppendChecks("Checks", v.checks, out);
-  AppendChecks("Weights", v.weight_checks, out);
+  AppendFaithful(v, out);
+  AppendCost(v, out);
   AppendChecks("The TFLite model against itself", v.self_checks, out);
   AppendFindings(v, out);
   AppendSummary(v, out);

@@ -5,10 +5,12 @@
 
 #include "report/approved.h"
 #include "report/sample_verification.h"
+#include "verify/judge.h"
 
 namespace verify_tflite {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -34,6 +36,44 @@ TEST(ConsoleReport, EndsInTheVerdict) {
 
 TEST(VerdictLine, NothingComparedIsNotPassed) {
   EXPECT_THAT(VerdictLine(Verification{}), StartsWith("✗ NOT CHECKED"));
+}
+
+TEST(ConsoleReport, GivesTiesOfABrokenModelNoCredit) {
+  Verification v = SoundVerification(400);
+  PromptResult& prompt = v.prompts[0];
+  for (int i = 0; i < 2; ++i) {
+    LogitDifference& l = prompt.positions[i].logits;
+    l.candidate_token = 41;
+    l.margin = l.rms;
+    prompt.positions[i].tie = true;
+  }
+  Judge(v);
+  EXPECT_THAT(ConsoleReport(v),
+              HasSubstr("First 10 tokens match: 10/10 ✓ (2 ties)"));
+  for (Position& p : prompt.positions) p.logits.kld = 3;
+  Judge(v);
+  EXPECT_THAT(ConsoleReport(v),
+              AllOf(HasSubstr("First 10 tokens match: 10/10 – (2 of them only "
+                              "within this model's own noise)\n"),
+                    HasSubstr(" RMS: within this model's own noise"),
+                    Not(HasSubstr("a tie"))));
+}
+
+// Names from the model file are in details and in the verdict.
+TEST(ConsoleReport, ShowsEscapesOfTheModelFile) {
+  Verification v = SoundVerification(400);
+  v.structure->faults = {{.signature = "decode\x1B[31m",
+                          .stage = "query\x1B[31m",
+                          .op = "",
+                          .tensor = ""},
+                         {.signature = "decode\x1B[31m",
+                          .stage = "key\x1B[31m",
+                          .op = "",
+                          .tensor = ""}};
+  Judge(v);
+  EXPECT_THAT(ConsoleReport(v),
+              AllOf(HasSubstr("query\\u001B[31m in decode"),
+                    HasSubstr("      key\\u001B[31m"), Not(HasSubstr("\x1B"))));
 }
 
 TEST(ConsoleReport, SaysWhenLogitsAreNotFinite) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <vector>
 
 #include "base/utf8.h"
 
@@ -146,6 +147,28 @@ std::string FiguresOf(const Check& check) {
                         Figure(*check.limit));
   }
   return text;
+}
+
+std::string Ranges(std::span<const std::pair<int64_t, int64_t>> ranges) {
+  constexpr size_t kShown = 6;
+  std::vector<std::string> parts;
+  for (const auto& [begin, end] : ranges) {
+    if (parts.size() == kShown) {
+      parts.push_back("…");
+      break;
+    }
+    parts.push_back(end - begin > 1 ? fmt::format("{}–{}", begin, end - 1)
+                                    : std::to_string(begin));
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+bool IsNoisy(const PromptResult& result) {
+  for (const Check& check : result.checks) {
+    if (check.name != "kld" || !check.value || !check.limit) continue;
+    return !(*check.value <= *check.limit);
+  }
+  return false;
 }
 
 std::string Megabytes(int64_t bytes) {

@@ -4,8 +4,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "verify/verification.h"
 
@@ -34,6 +36,13 @@ std::string Figure(double value);
 
 // "0.0183 [0.015, 0.02], limit 0.1"; empty for a check without figures.
 std::string FiguresOf(const Check& check);
+
+// [begin, end) ranges as "0–7, 62–70"; of many, the first.
+std::string Ranges(std::span<const std::pair<int64_t, int64_t>> ranges);
+
+// A check of a prompt's divergence is beyond its limit: the model's noise is
+// then no measure of what may differ, and its ties are not called so.
+bool IsNoisy(const PromptResult& result);
 
 std::string Megabytes(int64_t bytes);
 

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <utility>
+#include <vector>
 
 namespace verify_tflite {
 namespace {
@@ -46,6 +48,13 @@ TEST(FiguresOf, NamesWhatIsThere) {
   check.value = 0.25;
   check.interval = {0.125, 0.375};
   EXPECT_EQ(FiguresOf(check), "0.25 [0.125, 0.375], limit 0.5");
+}
+
+TEST(Ranges, AreOfPositionsAndShort) {
+  using Pairs = std::vector<std::pair<int64_t, int64_t>>;
+  EXPECT_EQ(Ranges(Pairs{}), "");
+  EXPECT_EQ(Ranges(Pairs{{0, 8}, {62, 63}}), "0–7, 62");
+  EXPECT_EQ(Ranges(Pairs(9, {1, 2})), "1, 1, 1, 1, 1, 1, …");
 }
 
 }  // namespace

@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <iterator>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "base/utf8.h"
 #include "report/format.h"
 #include "report/html_plots.h"
+#include "verify/faithful.h"
 
 namespace verify_tflite {
 namespace {
@@ -19,6 +21,11 @@ constexpr size_t kMaxPrompts = 50;
 constexpr size_t kMaxText = 4000;       // bytes of a text
 constexpr size_t kMaxDifferences = 40;  // rows for a prompt
 constexpr size_t kMaxRows = 100;
+constexpr size_t kMaxFaults = 30;
+constexpr size_t kMaxSignatures = 30;
+constexpr size_t kMaxStages = 200;  // rows, of all signatures
+constexpr size_t kMaxDetail = 400;  // bytes of a detail in a long table
+constexpr size_t kMaxName = 120;    // bytes of a tensor's name
 
 // Contrast of text on its background is 4.5 or more in both schemes. Blue and
 // orange are told apart with any colour vision; outcomes have words and signs.
@@ -90,8 +97,14 @@ svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var
 .line.limit{stroke:var(--warn);stroke-dasharray:6 4;stroke-width:1.5}.line.broken{stroke:var(--bad);stroke-dasharray:6 4;stroke-width:1.5}
 text.limit{fill:var(--warn)}text.broken{fill:var(--bad)}
 .k{stroke:var(--blue)}.v{stroke:var(--orange)}.line.dashed{stroke-dasharray:5 4}
+.share{display:block;width:100%;height:26px;border-radius:6px;overflow:hidden}
+.share .weights{fill:var(--blue)}.share .rest{fill:var(--orange)}
+.swatch .weights{fill:var(--blue)}.swatch .rest{fill:var(--orange)}
+.parts{margin:10px 0 14px}.parts .key{white-space:normal}
+td.whole{white-space:nowrap}
+td.over{color:var(--bad);font-weight:650}
 .hash{word-break:break-all}
-.soft{color:var(--soft)}
+.soft{color:var(--soft)}.sub{margin:18px 0 8px}.note{font-size:14px;margin:10px 0 0}
 @media(max-width:640px){.scroll table{min-width:640px}.sides{grid-template-columns:1fr}main{padding:16px 12px 40px}}
 @media print{:root{--bg:#fff;--card:#fff;--ink:#000;--soft:#444}body{font-size:11px}main{max-width:none;padding:0}
 figure,.finding,.prompt,.scroll,.card{break-inside:avoid}details::details-content{content-visibility:visible;display:block}}
@@ -131,10 +144,64 @@ std::string Foreign(std::string_view text) {
   return "<bdi>" + Text(text) + "</bdi>";
 }
 
+// A name from the model file.
+std::string Name(std::string_view text) {
+  return Foreign(Shorten(text, kMaxName));
+}
+
 void AddMore(size_t all, size_t shown, std::string& out) {
   if (all <= shown) return;
   Add(out, "<p class=\"soft\">… and {} more; --json holds all.</p>\n",
       all - shown);
+}
+
+// --- tables ---
+
+void AddCheckRows(const char* group, const std::vector<Check>& checks,
+                  std::string& out) {
+  if (checks.empty()) return;
+  Add(out,
+      "<tr class=\"group\"><th colspan=\"6\" scope=\"rowgroup\">{}</th>"
+      "</tr>\n",
+      group);
+  const size_t shown = std::min(checks.size(), kMaxRows);
+  for (size_t i = 0; i < shown; ++i) {
+    const Check& c = checks[i];
+    std::string interval;
+    if (c.interval) {
+      interval = fmt::format("{} – {}", Figure(c.interval->low),
+                             Figure(c.interval->high));
+    }
+    Add(out,
+        "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td>"
+        "<td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>\n",
+        Text(c.name), Pill(c.outcome), c.value ? Figure(*c.value) : "",
+        interval, c.limit ? Figure(*c.limit) : "", Foreign(c.detail));
+  }
+}
+
+void AddAggregateHead(const char* reference, const char* candidate,
+                      std::string& out) {
+  Add(out,
+      "<thead><tr><th></th><th class=\"n\">positions</th>"
+      "<th class=\"n\">KLD mean</th><th class=\"n\">median</th>"
+      "<th class=\"n\">p99</th><th class=\"n\">max</th>"
+      "<th class=\"n\">flips</th><th class=\"n\">ties</th>"
+      "<th class=\"n\">PPL {}</th><th class=\"n\">PPL {}</th></tr></thead>"
+      "<tbody>\n",
+      reference, candidate);
+}
+
+void AddAggregate(const std::string& name, const Aggregate& a, const char* css,
+                  std::string& out) {
+  Add(out,
+      "<tr class=\"{}\"><th scope=\"row\">{}</th><td class=\"n\">{}</td>"
+      "<td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>"
+      "<td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>"
+      "<td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
+      css, name, a.positions, Figure(a.kld.mean), Figure(a.kld.median),
+      Figure(a.kld.p99), Figure(a.kld.max), a.flips, a.ties,
+      Figure(a.reference_ppl), Figure(a.candidate_ppl));
 }
 
 // --- verdict ---
@@ -171,12 +238,15 @@ void AddCards(const Verification& v, std::string& out) {
           out);
   AddCard(Figure(a.kld.p99), "nats, 99th percentile", out);
   const int64_t differing = a.flips + a.ties;
-  AddCard(fmt::format("{:.1f} %",
-                      100 * static_cast<double>(a.positions - differing) /
-                          static_cast<double>(a.positions)),
-          fmt::format("of {} greedy choices agree<br>{} ties, {} flips",
-                      a.positions, a.ties, a.flips),
-          out);
+  AddCard(
+      fmt::format("{:.1f} %", 100 *
+                                  static_cast<double>(a.positions - differing) /
+                                  static_cast<double>(a.positions)),
+      fmt::format(
+          "of {} greedy choices agree<br>{} {}, {} flips", a.positions, a.ties,
+          IsNoisy(a.kld.mean, v.limits) ? "within its own noise" : "ties",
+          a.flips),
+      out);
   AddCard(Figure(a.max_abs),
           v.limits.tolerance
               ? fmt::format("largest |logit difference|<br>limit {}",
@@ -260,39 +330,223 @@ void AddHypotheses(const Verification& v, std::string& out) {
   out += "</section>\n";
 }
 
-// --- checks ---
+// --- is it faithful? ---
 
-void AddCheckRows(const char* group, const std::vector<Check>& checks,
-                  std::string& out) {
-  if (checks.empty()) return;
-  Add(out,
-      "<tr class=\"group\"><th colspan=\"6\" scope=\"rowgroup\">{}</th>"
-      "</tr>\n",
-      group);
-  const size_t shown = std::min(checks.size(), kMaxRows);
+std::string CoverageOf(const SignatureStructure& s) {
+  if (!s.not_run.empty()) return "–";
+  return fmt::format("{} of {}", s.verified_ops, s.ops);
+}
+
+std::string WorstOf(const SignatureStructure& s, bool linear) {
+  const auto worst =
+      WorstError({.signatures = {s}, .faults = {}, .not_run = ""}, linear);
+  return worst ? Figure(*worst) : "–";
+}
+
+void AddFaults(const std::vector<StructureFault>& faults, std::string& out) {
+  if (faults.empty()) return;
+  out +=
+      "<h3 class=\"sub\">What is not what the model says</h3>\n<p>In the order "
+      "of computation: the first is where the fault lies.</p>\n"
+      "<div class=\"scroll\"><table><thead><tr><th>stage</th>"
+      "<th class=\"n\">layer</th><th>signature</th><th class=\"n\">position"
+      "</th><th class=\"n\">error</th><th class=\"n\">limit</th>"
+      "<th>computed by</th></tr></thead><tbody>\n";
+  const size_t shown = std::min(faults.size(), kMaxFaults);
   for (size_t i = 0; i < shown; ++i) {
-    const Check& c = checks[i];
-    std::string interval;
-    if (c.interval) {
-      interval = fmt::format("{} – {}", Figure(c.interval->low),
-                             Figure(c.interval->high));
-    }
+    const StructureFault& f = faults[i];
+    Add(out,
+        "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td><td>{}</td>"
+        "<td class=\"n\">{}</td><td class=\"n over\">{}</td>"
+        "<td class=\"n\">{}</td><td>{} <span class=\"soft\">{}</span></td>"
+        "</tr>\n",
+        Name(f.stage), f.layer < 0 ? "–" : std::to_string(f.layer),
+        Name(f.signature), f.position, Figure(f.error), Figure(f.limit),
+        Name(f.op), Name(f.tensor));
+  }
+  out += "</tbody></table></div>\n";
+  AddMore(faults.size(), shown, out);
+}
+
+// One row a signature: how much of it is verified, and how well it agrees.
+void AddCoverage(const Verification& v, std::string& out) {
+  const auto& signatures = v.structure->signatures;
+  const std::vector<Check> checks = SignatureChecks(v);
+  if (checks.empty()) return;
+  out +=
+      "<h3 class=\"sub\">Operators, signature by signature</h3>\n"
+      "<div class=\"scroll\"><table><thead><tr><th>signature</th>"
+      "<th>result</th><th class=\"n\">verified</th><th>positions</th>"
+      "<th class=\"n\">worst error, products</th><th class=\"n\">the rest"
+      "</th><th></th></tr></thead><tbody>\n";
+  const size_t shown = std::min(checks.size(), kMaxSignatures);
+  for (size_t i = 0; i < shown; ++i) {
+    const SignatureStructure& s = signatures[i];
     Add(out,
         "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td>"
-        "<td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>\n",
-        Text(c.name), Pill(c.outcome), c.value ? Figure(*c.value) : "",
-        interval, c.limit ? Figure(*c.limit) : "", Foreign(c.detail));
+        "<td class=\"whole\">{}</td><td class=\"n\">{}</td>"
+        "<td class=\"n\">{}</td><td>{}</td></tr>\n",
+        Name(s.signature), Pill(checks[i].outcome), CoverageOf(s),
+        Ranges(s.positions), WorstOf(s, true), WorstOf(s, false),
+        Foreign(Shorten(GapOf(s), kMaxDetail)));
   }
+  out += "</tbody></table></div>\n";
+  AddMore(checks.size(), shown, out);
 }
+
+void AddStageRow(const StageAgreement& a, std::string& out) {
+  const bool over = a.rows > 0 && !(a.worst <= a.limit);
+  std::string place = fmt::format("position {}", a.position);
+  if (a.layer >= 0) place = fmt::format("layer {}, {}", a.layer, place);
+  Add(out,
+      "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td>"
+      "<td class=\"n{}\">{}{}</td><td class=\"n\">{}</td><td>{}</td></tr>\n",
+      Name(a.stage), a.linear ? "product with weights" : "", a.rows,
+      over ? " over" : "", over ? "✗ " : "", Figure(a.worst), Figure(a.limit),
+      a.rows > 0 ? place : "");
+}
+
+// Every kind of stage of every signature, as many as the page can hold.
+void AddStages(const Structure& structure, std::string& out) {
+  size_t all = 0;
+  for (const SignatureStructure& s : structure.signatures) {
+    all += s.stages.size();
+  }
+  if (all == 0) return;
+  Add(out,
+      "<details{}><summary>Stage by stage</summary><div class=\"scroll\">"
+      "<table><thead><tr><th>stage</th><th></th><th class=\"n\">rows compared"
+      "</th><th class=\"n\">worst error</th><th class=\"n\">limit</th>"
+      "<th>at</th></tr></thead><tbody>\n",
+      structure.faults.empty() ? "" : " open");
+  size_t shown = 0;
+  for (const SignatureStructure& s : structure.signatures) {
+    if (s.stages.empty() || shown == kMaxStages) continue;
+    Add(out,
+        "<tr class=\"group\"><th colspan=\"6\" scope=\"rowgroup\">{}</th>"
+        "</tr>\n",
+        Name(s.signature));
+    for (const StageAgreement& stage : s.stages) {
+      if (shown == kMaxStages) break;
+      AddStageRow(stage, out);
+      ++shown;
+    }
+  }
+  out += "</tbody></table></div>\n";
+  AddMore(all, shown, out);
+  out += "</details>\n";
+}
+
+std::string_view FaithfulSentence(const Verification& v) {
+  if (IsFaithful(v)) {
+    return "Yes: every byte of its weights is this checkpoint's, and every "
+           "operator computes what the model says.";
+  }
+  for (const auto* checks : {&v.weight_checks, &v.structure_checks}) {
+    for (const Check& check : *checks) {
+      if (check.outcome >= Outcome::kDegraded) {
+        return "No: something in the file is not this checkpoint's model.";
+      }
+    }
+  }
+  return "Not shown: nothing was found that is not this checkpoint's model, "
+         "but "
+         "not everything was compared.";
+}
+
+void AddFaithful(const Verification& v, std::string& out) {
+  if (v.weight_checks.empty() && v.structure_checks.empty()) return;
+  Add(out, "<section>\n<h2>Is it faithful?</h2>\n<p>{}</p>\n",
+      FaithfulSentence(v));
+  out +=
+      "<div class=\"scroll\"><table><thead><tr><th></th><th>result</th>"
+      "<th class=\"n\">shown</th><th></th></tr></thead><tbody>\n";
+  for (const auto* checks : {&v.weight_checks, &v.structure_checks}) {
+    for (const Check& c :
+         std::span(*checks).first(std::min(checks->size(), kMaxRows))) {
+      Add(out,
+          "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td>"
+          "<td>{}</td></tr>\n",
+          Text(c.name), Pill(c.outcome), c.value ? Percent(*c.value) : "–",
+          Foreign(c.detail));
+    }
+  }
+  out += "</tbody></table></div>\n";
+  if (v.structure) {
+    AddFaults(v.structure->faults, out);
+    AddCoverage(v, out);
+    AddStages(*v.structure, out);
+    out +=
+        "<p class=\"soft note\">Each stage is recomputed by PyTorch from the "
+        "file's own tensors with the file's own weights, quantised as the "
+        "runtime does it: an error is |TFLite − PyTorch| / |PyTorch| of a row, "
+        "and float rounding is all that may be left.</p>\n";
+  }
+  out += "</section>\n";
+}
+
+// --- what does it cost? ---
+
+std::string PartKey(const char* css, const std::string& text) {
+  return fmt::format(
+      "<span class=\"key\"><svg class=\"swatch\" viewBox=\"0 0 22 10\" "
+      "aria-hidden=\"true\"><rect class=\"{}\" width=\"22\" height=\"10\" "
+      "rx=\"2\"/></svg>{}</span> ",
+      css, text);
+}
+
+void AddBar(const CostSplit& split, const std::string& rest_name,
+            std::string& out) {
+  // Where the weights alone cost more than both together, they are all of it.
+  const double whole = split.weights + split.rest;
+  const double share = whole > 0 ? split.weights / whole : 0;
+  const std::string weights =
+      fmt::format("weights: {} nats", Figure(split.weights));
+  const std::string rest =
+      fmt::format("{}: {} nats", rest_name, Figure(split.rest));
+  Add(out,
+      "<svg class=\"share\" viewBox=\"0 0 1000 26\" "
+      "preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}; {}\">"
+      "<rect class=\"weights\" width=\"{:.1f}\" height=\"26\"/>"
+      "<rect class=\"rest\" x=\"{:.1f}\" width=\"{:.1f}\" height=\"26\"/>"
+      "</svg>\n<p class=\"legend parts\">{}{}</p>\n",
+      weights, rest, 1000 * share, 1000 * share, 1000 * (1 - share),
+      PartKey("weights", weights), PartKey("rest", rest));
+}
+
+void AddCost(const Verification& v, std::string& out) {
+  if (!v.weights_cost) return;
+  const auto split = SplitCost(v);
+  out += "<section>\n<h2>What does it cost?</h2>\n";
+  if (split) {
+    Add(out,
+        "<p>{} nats of mean KL divergence over the evaluation text. The limit "
+        "for everything together is {}.</p>\n",
+        Figure(split->total), Figure(v.limits.kld.pass));
+    AddBar(*split, NameOfRest(v.model), out);
+  }
+  out += "<div class=\"scroll\"><table>";
+  AddAggregateHead("before", "after", out);
+  AddAggregate("PyTorch → PyTorch with the file's weights",
+               v.weights_cost->figures, "", out);
+  AddAggregate("PyTorch with the file's weights → TFLite", v.weights_cost->rest,
+               "", out);
+  AddAggregate("PyTorch → TFLite", v.evaluation.figures, "total", out);
+  out +=
+      "</tbody></table></div>\n<p class=\"soft note\">Divergences do not add "
+      "up exactly: the bar's second part is what the weights leave of the "
+      "total.</p>\n</section>\n";
+}
+
+// --- checks ---
 
 void AddChecks(const Verification& v, std::string& out) {
   out +=
-      "<section>\n<h2>Checks</h2>\n<div class=\"scroll\"><table><thead><tr>"
-      "<th>check</th><th>result</th><th class=\"n\">value</th>"
+      "<section>\n<h2>Is it good enough?</h2>\n<div class=\"scroll\"><table>"
+      "<thead><tr><th>check</th><th>result</th><th class=\"n\">value</th>"
       "<th class=\"n\">95 % interval</th><th class=\"n\">limit</th><th></th>"
       "</tr></thead><tbody>\n";
   AddCheckRows("Against PyTorch", v.checks, out);
-  AddCheckRows("The weights against the checkpoint", v.weight_checks, out);
   AddCheckRows("The TFLite model against itself", v.self_checks, out);
   AddCheckRows("The bundle against the checkpoint", v.bundle_checks, out);
   out += "</tbody></table></div>\n</section>\n";
@@ -361,7 +615,10 @@ void AddDifferences(const PromptResult& r, std::string& out) {
         "<td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>\n",
         differing[i] + 1, Foreign(Quote(p.reference_text)), l.reference_token,
         Foreign(Quote(p.candidate_text)), l.candidate_token, Figure(l.margin),
-        Figure(l.rms), Figure(l.kld), p.tie ? "a tie" : "a difference");
+        Figure(l.rms), Figure(l.kld),
+        !p.tie       ? "a difference"
+        : IsNoisy(r) ? "within this model's own noise"
+                     : "a tie");
   }
   out += "</tbody></table></div>";
   AddMore(differing.size(), shown, out);
@@ -435,31 +692,15 @@ void AddPlots(const Verification& v, std::string& out) {
   add("Margin against error", MarginPlot(v));
 }
 
-void AddAggregate(const std::string& name, const Aggregate& a, const char* css,
-                  std::string& out) {
-  Add(out,
-      "<tr class=\"{}\"><th scope=\"row\">{}</th><td class=\"n\">{}</td>"
-      "<td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>"
-      "<td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>"
-      "<td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
-      css, name, a.positions, Figure(a.kld.mean), Figure(a.kld.median),
-      Figure(a.kld.p99), Figure(a.kld.max), a.flips, a.ties,
-      Figure(a.reference_ppl), Figure(a.candidate_ppl));
-}
-
 void AddEvaluation(const Verification& v, std::string& out) {
   if (v.all.positions == 0) return;
   Add(out,
       "<section>\n<h2>Evaluation</h2>\n<p>Both models are given the same text "
       "({}, {} positions through {}) and the prompts' texts, and predict each "
-      "next token.</p>\n<div class=\"scroll\"><table><thead><tr><th></th>"
-      "<th class=\"n\">positions</th><th class=\"n\">KLD mean</th>"
-      "<th class=\"n\">median</th><th class=\"n\">p99</th>"
-      "<th class=\"n\">max</th><th class=\"n\">flips</th>"
-      "<th class=\"n\">ties</th><th class=\"n\">PPL PyTorch</th>"
-      "<th class=\"n\">PPL TFLite</th></tr></thead><tbody>\n",
+      "next token.</p>\n<div class=\"scroll\"><table>",
       Foreign(v.evaluation.source), v.evaluation.positions.size(),
       v.evaluation.through_prefill ? "prefill" : "decode");
+  AddAggregateHead("PyTorch", "TFLite", out);
   const size_t shown = std::min(v.evaluation.passages.size(), kMaxRows);
   const auto group = [&](const char* title) {
     Add(out,
@@ -556,9 +797,9 @@ void AddReproduction(const Verification& v, std::string& out) {
   add("Time",
       fmt::format("{:.1f} s: open {:.1f}, compile {:.1f}, prefill {:.1f}, "
                   "decode {:.1f}, PyTorch {:.1f}, self checks {:.1f}, "
-                  "locating {:.1f}",
+                  "locating {:.1f}, structure {:.1f}, cost of weights {:.1f}",
                   t.total, t.open, t.compile, t.prefill, t.decode, t.reference,
-                  t.self_check, t.locate));
+                  t.self_check, t.locate, t.structure, t.weights_cost));
   out += "</dl>\n";
   if (!e.hashes.empty()) {
     out +=
@@ -593,6 +834,8 @@ std::string HtmlReport(const Verification& v) {
   AddVerdict(v, out);
   AddFindings(v, out);
   AddHypotheses(v, out);
+  AddFaithful(v, out);
+  AddCost(v, out);
   AddChecks(v, out);
   AddPrompts(v, out);
   AddPlots(v, out);

@@ -75,8 +75,41 @@ TEST(HtmlReport, IsWellFormed) {
   }
 }
 
+TEST(HtmlReport, AnswersWhetherItIsFaithful) {
+  const auto says = [](const Verification& v, const char* what) {
+    EXPECT_THAT(HtmlReport(v), HasSubstr(what));
+  };
+  Verification v = SoundVerification(400);
+  says(v, "<p>Yes: every byte");
+  v.structure_checks[0].outcome = Outcome::kNotChecked;
+  says(v, "<p>Not shown: ");
+  v.structure_checks[0].outcome = Outcome::kDegraded;
+  says(v, "<p>No: ");
+  v = SoundVerification(400);
+  v.weight_checks.clear();
+  says(v, "<p>Not shown: ");
+}
+
+TEST(HtmlReport, TheBarHoldsBothParts) {
+  EXPECT_THAT(HtmlReport(SoundVerification(400)),
+              HasSubstr("<rect class=\"weights\" width=\"250.0\" "
+                        "height=\"26\"/><rect class=\"rest\" x=\"250.0\" "
+                        "width=\"750.0\""));
+  Verification v = SoundVerification(400);
+  v.weights_cost->figures.kld.mean = 1;  // more than the whole
+  EXPECT_THAT(HtmlReport(v),
+              HasSubstr("x=\"1000.0\" width=\"0.0\" height=\"26\"/>"));
+  v.weights_cost->figures.kld.count = 1;
+  EXPECT_THAT(HtmlReport(v), Not(HasSubstr("class=\"share\"")));
+}
+
 TEST(HtmlReport, StaysSmall) {
   Verification v = SoundVerification(200'000);
+  v.structure->signatures.assign(3000, v.structure->signatures[0]);
+  v.structure->faults.assign(3000, {.signature = std::string(50'000, '<'),
+                                    .stage = "query",
+                                    .op = "MUL",
+                                    .tensor = std::string(50'000, '<')});
   v.prompts.assign(500, v.prompts[0]);
   for (PromptResult& r : v.prompts) {
     r.reference_text = std::string(50'000, 'x');

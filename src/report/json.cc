@@ -76,6 +76,9 @@ Json ToJson(const PromptResult& r);
 Json ToJson(const Finding& f);
 Json ToJson(const LayerKv& l);
 Json ToJson(const Hypothesis& h);
+Json ToJson(const StageAgreement& a);
+Json ToJson(const StructureFault& f);
+Json ToJson(const SignatureStructure& s);
 
 template <typename T>
 Json ToJson(const std::vector<T>& values) {
@@ -186,6 +189,52 @@ Json ToJson(const Hypothesis& h) {
           {"explains", h.explains}};
 }
 
+Json ToJson(const StageAgreement& a) {
+  return {{"stage", Text(a.stage)},   {"linear", a.linear},
+          {"rows", a.rows},           {"worst", Number(a.worst)},
+          {"limit", Number(a.limit)}, {"layer", a.layer},
+          {"position", a.position}};
+}
+
+Json ToJson(const StructureFault& f) {
+  return {{"signature", Text(f.signature)},
+          {"stage", Text(f.stage)},
+          {"layer", f.layer},
+          {"position", f.position},
+          {"op", Text(f.op)},
+          {"tensor", Text(f.tensor)},
+          {"error", Number(f.error)},
+          {"limit", Number(f.limit)}};
+}
+
+Json ToJson(const SignatureStructure& s) {
+  Json not_verified = Json::array();
+  for (const std::string& what : s.not_verified) {
+    not_verified.push_back(Text(what));
+  }
+  Json positions = Json::array();
+  for (const auto& [begin, end] : s.positions)
+    positions.push_back({begin, end});
+  return {{"signature", Text(s.signature)},
+          {"not_run", Text(s.not_run)},
+          {"ops", s.ops},
+          {"verified_ops", s.verified_ops},
+          {"not_verified", not_verified},
+          {"positions", positions},
+          {"stages", ToJson(s.stages)}};
+}
+
+Json ToJson(const Structure& s) {
+  return {{"not_run", Text(s.not_run)},
+          {"same_bits", s.same_bits},
+          {"signatures", ToJson(s.signatures)},
+          {"faults", ToJson(s.faults)}};
+}
+
+Json ToJson(const WeightsCost& c) {
+  return {{"figures", ToJson(c.figures)}, {"rest", ToJson(c.rest)}};
+}
+
 Json ToJson(const Limit& l) { return {{"pass", l.pass}, {"broken", l.broken}}; }
 
 Json ToJson(const Environment& e) {
@@ -250,6 +299,8 @@ Json ToJson(const Timing& t) {
           {"weights", t.weights},
           {"self_check", t.self_check},
           {"locate", t.locate},
+          {"structure", t.structure},
+          {"weights_cost", t.weights_cost},
           {"prefill_tokens", t.prefill_tokens},
           {"decode_tokens", t.decode_tokens},
           {"reference_passes", t.reference_passes},
@@ -277,6 +328,8 @@ std::string JsonReport(const Verification& v) {
         {"max_kld", OrNull(v.settings.max_kld)},
         {"max_flips", OrNull(v.settings.max_flips)},
         {"eval_tokens", v.settings.eval_tokens},
+        {"structure", v.settings.structure},
+        {"weights_cost", v.settings.weights_cost},
         {"num_threads", v.settings.num_threads}}},
       {"limits",
        {{"match_tokens", v.limits.match_tokens},
@@ -291,9 +344,13 @@ std::string JsonReport(const Verification& v) {
       {"buckets", ToJson(v.buckets)},
       {"checks", ToJson(v.checks)},
       {"weight_checks", ToJson(v.weight_checks)},
+      {"structure_checks", ToJson(v.structure_checks)},
       {"self_checks", ToJson(v.self_checks)},
       {"bundle_checks", ToJson(v.bundle_checks)},
       {"findings", ToJson(v.findings)},
+      {"structure", v.structure ? ToJson(*v.structure) : Json(nullptr)},
+      {"weights_cost",
+       v.weights_cost ? ToJson(*v.weights_cost) : Json(nullptr)},
       {"kv_profile", v.kv_profile ? ToJson(*v.kv_profile) : Json(nullptr)},
       {"hypotheses", ToJson(v.hypotheses)},
       {"timing_seconds", ToJson(v.timing)},

@@ -323,6 +323,78 @@ std::optional<KvProfile> ReadProfile(const Node& node) {
                    List<LayerKv>(node["layers"], ReadLayer)};
 }
 
+// Those of no layer have -1.
+int64_t ReadLayerIndex(const Node& node) { return node.Whole(-1, kMaxIndex); }
+
+StageAgreement ReadStage(const Node& node) {
+  StageAgreement a;
+  a.stage = node["stage"].Text();
+  a.linear = node["linear"].Bool();
+  a.rows = node["rows"].Whole();
+  a.worst = ReadSize(node["worst"]);
+  a.limit = ReadSize(node["limit"]);
+  a.layer = ReadLayerIndex(node["layer"]);
+  a.position = node["position"].Whole(0, kMaxIndex);
+  return a;
+}
+
+StructureFault ReadFault(const Node& node) {
+  StructureFault f;
+  f.signature = node["signature"].Text();
+  f.stage = node["stage"].Text();
+  f.layer = ReadLayerIndex(node["layer"]);
+  f.position = node["position"].Whole(0, kMaxIndex);
+  f.op = node["op"].Text();
+  f.tensor = node["tensor"].Text();
+  f.error = ReadSize(node["error"]);
+  f.limit = ReadSize(node["limit"]);
+  return f;
+}
+
+std::pair<int64_t, int64_t> ReadRange(const Node& node) {
+  const std::vector<Node> ends = node.Items();
+  if (ends.size() != 2) node.Refuse("a list of two numbers");
+  const int64_t begin = ends[0].Whole(0, kMaxIndex);
+  return {begin, ends[1].Whole(begin, kMaxIndex)};
+}
+
+SignatureStructure ReadSignature(const Node& node) {
+  SignatureStructure s;
+  s.signature = node["signature"].Text();
+  s.not_run = node["not_run"].Text();
+  s.ops = node["ops"].Whole(0, kMaxIndex);
+  s.verified_ops = node["verified_ops"].Whole(0, s.ops);
+  s.not_verified = List<std::string>(node["not_verified"], ReadText);
+  s.positions = List<std::pair<int64_t, int64_t>>(node["positions"], ReadRange);
+  s.stages = List<StageAgreement>(node["stages"], ReadStage);
+  return s;
+}
+
+Structure ReadStructure(const Node& node) {
+  Structure s;
+  s.not_run = node["not_run"].Text();
+  s.same_bits = node["same_bits"].Bool();
+  s.signatures = List<SignatureStructure>(node["signatures"], ReadSignature);
+  s.faults = List<StructureFault>(node["faults"], ReadFault);
+  return s;
+}
+
+WeightsCost ReadWeightsCost(const Node& node) {
+  return {ReadAggregate(node["figures"]), ReadAggregate(node["rest"])};
+}
+
+// What versions before did not write, or what was not measured.
+template <typename Read>
+auto ReadNewer(const Node& parent, const char* key, const Read& read)
+    -> std::optional<decltype(read(parent))> {
+  const auto node = parent.Find(key);
+  if (!node || node->IsNull()) return std::nullopt;
+  return read(*node);
+}
+
+bool ReadBool(const Node& node) { return node.Bool(); }
+double ReadNumber(const Node& node) { return node.Number(); }
+
 Hypothesis ReadHypothesis(const Node& node) {
   return {node["finding"].Text(), node["change"].Text(),
           node["kld"].NumberOrNan(), node["unchanged_kld"].NumberOrNan(),
@@ -384,6 +456,8 @@ Settings ReadSettings(const Node& node) {
   s.max_kld = ReadOptionalPositive(node["max_kld"]);
   s.max_flips = ReadOptionalPositive(node["max_flips"]);
   s.eval_tokens = node["eval_tokens"].Whole();
+  s.structure = ReadNewer(node, "structure", ReadBool).value_or(true);
+  s.weights_cost = ReadNewer(node, "weights_cost", ReadBool).value_or(true);
   s.num_threads = static_cast<int>(node["num_threads"].Whole(0, INT32_MAX));
   return s;
 }
@@ -409,6 +483,8 @@ Timing ReadTiming(const Node& node) {
   t.weights = node["weights"].Number();
   t.self_check = node["self_check"].Number();
   t.locate = node["locate"].Number();
+  t.structure = ReadNewer(node, "structure", ReadNumber).value_or(0);
+  t.weights_cost = ReadNewer(node, "weights_cost", ReadNumber).value_or(0);
   t.prefill_tokens = node["prefill_tokens"].Whole();
   t.decode_tokens = node["decode_tokens"].Whole();
   t.reference_passes = node["reference_passes"].Whole();
@@ -471,9 +547,14 @@ Verification ReadJsonReport(std::string_view text, const std::string& origin) {
   v.buckets = List<Bucket>(root["buckets"], ReadBucket);
   v.checks = ReadChecks(root["checks"]);
   v.weight_checks = ReadChecks(root["weight_checks"]);
+  if (const auto checks = ReadNewer(root, "structure_checks", ReadChecks)) {
+    v.structure_checks = *checks;
+  }
   v.self_checks = ReadChecks(root["self_checks"]);
   v.bundle_checks = ReadChecks(root["bundle_checks"]);
   v.findings = List<Finding>(root["findings"], ReadFinding);
+  v.structure = ReadNewer(root, "structure", ReadStructure);
+  v.weights_cost = ReadNewer(root, "weights_cost", ReadWeightsCost);
   v.kv_profile = ReadProfile(root["kv_profile"]);
   v.hypotheses = List<Hypothesis>(root["hypotheses"], ReadHypothesis);
   v.timing = ReadTiming(root["timing_seconds"]);

@@ -86,6 +86,50 @@ TEST(ReadJsonReport, PassesOverNewFields) {
             JsonReport(SampleVerification()));
 }
 
+// A result of a version that did not look into the structure.
+TEST(ReadJsonReport, TakesOlderResults) {
+  Json json = Json::parse(JsonReport(SoundVerification(400)));
+  for (const char* key : {"structure", "structure_checks", "weights_cost"}) {
+    json.erase(key);
+  }
+  for (const char* key : {"structure", "weights_cost"}) {
+    json["settings"].erase(key);
+    json["timing_seconds"].erase(key);
+  }
+  Verification v = ReadJsonReport(json.dump(), "r.json");
+  EXPECT_FALSE(v.structure.has_value());
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kPass);
+  EXPECT_THAT(v.reason, HasSubstr("no operator verified."));
+}
+
+TEST(ReadJsonReport, GivesBackStructureAndCosts) {
+  const Verification v =
+      ReadJsonReport(JsonReport(SampleVerification()), "r.json");
+  ASSERT_TRUE(v.structure.has_value());
+  EXPECT_EQ(v.structure->signatures.size(), 3u);
+  EXPECT_EQ(v.structure->signatures[0].positions[1].second, 12);
+  EXPECT_EQ(v.structure->faults[2].layer, 1);
+  const Verification sound =
+      ReadJsonReport(JsonReport(SoundVerification(400)), "r.json");
+  ASSERT_TRUE(sound.weights_cost.has_value());
+  EXPECT_EQ(sound.weights_cost->figures.kld.count, 400);
+  Verification off = SoundVerification(40);
+  off.settings.structure = off.settings.weights_cost = false;
+  off.structure.reset();
+  ExpectRoundTrip(off);
+}
+
+// An error that is no number is null in the file, and no pass.
+TEST(ReadJsonReport, NullErrorsNeverPass) {
+  Verification v = SoundVerification(400);
+  v.structure->signatures[2].stages[4].worst =
+      std::numeric_limits<double>::quiet_NaN();
+  Verification again = ReadJsonReport(JsonReport(v), "r.json");
+  Judge(again);
+  EXPECT_EQ(again.outcome, Outcome::kDegraded);
+}
+
 TEST(ReadJsonReport, RefusesOtherVersions) {
   ExpectRefused(With("/schema_version", 1), "schema_version is 1");
   ExpectRefused(With("/schema_version", 3), "verify the model again");
@@ -111,6 +155,16 @@ TEST(ReadJsonReport, RefusesWrongValuesByPlace) {
   ExpectRefused(With("/evaluation/passages/1/begin", 41), "from 0 to 40");
   ExpectRefused(With("/evaluation/passages/1/end", 3), "from 20 to 40");
   ExpectRefused(With("/checks/0/interval", {1, 2, 3}), "a list of two numbers");
+  ExpectRefused(With("/structure/signatures/0/verified_ops", 695),
+                "from 0 to 694");
+  ExpectRefused(With("/structure/signatures/0/positions/0", {5, 3}),
+                "from 5 to");
+  ExpectRefused(With("/structure/signatures/0/stages/0/worst", -1),
+                "not negative");
+  ExpectRefused(With("/structure/faults/0/layer", -2), "from -1 to");
+  ExpectRefused(With("/structure/same_bits", 1), "true or false");
+  ExpectRefused(With("/settings/structure", "on"), "true or false");
+  ExpectRefused(With("/weights_cost", 1), "an object");
   ExpectRefused(With("/settings/max_kld", -1), "a positive number");
   ExpectRefused(With("/settings/tolerance", nullptr), "a number");
   ExpectRefused(With("/prompts/0/positions", Json::array()),
@@ -125,12 +179,21 @@ TEST(ReadJsonReport, RefusesMissingFields) {
   // Written for readers of the file, computed anew here.
   const std::set<std::string> derived = {"/passed", "/num_prompts",
                                          "/num_failed"};
+  // Versions before did not write these.
+  const std::set<std::string> newer = {"/structure",
+                                       "/weights_cost",
+                                       "/structure_checks",
+                                       "/settings/structure",
+                                       "/settings/weights_cost",
+                                       "/timing_seconds/structure",
+                                       "/timing_seconds/weights_cost"};
   int removed = 0;
   const auto remove_each = [&](const std::string& pointer) {
     const Json object = sample.at(Json::json_pointer(pointer));
     for (const auto& [key, value] : object.items()) {
       Json json = sample;
-      if (derived.count(pointer + "/" + key) > 0 || key == "interval" ||
+      if (derived.count(pointer + "/" + key) > 0 ||
+          newer.count(pointer + "/" + key) > 0 || key == "interval" ||
           key == "broken_limit" || key == "first_difference") {
         continue;
       }
@@ -156,6 +219,10 @@ TEST(ReadJsonReport, RefusesMissingFields) {
                               "/kv_profile",
                               "/kv_profile/layers/0",
                               "/kv_profile/layers/0/decode_v",
+                              "/structure",
+                              "/structure/signatures/0",
+                              "/structure/signatures/0/stages/0",
+                              "/structure/faults/0",
                               "/hypotheses/0",
                               "/timing_seconds",
                               "/environment",

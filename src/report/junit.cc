@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <utility>
 #include <vector>
 
 #include "report/format.h"
+#include "verify/faithful.h"
 
 namespace verify_tflite {
 namespace {
@@ -54,6 +56,13 @@ Suite OfChecks(std::string name, const std::vector<Check>& checks) {
   return suite;
 }
 
+// The check, and each signature by itself.
+Suite OfStructure(const Verification& v) {
+  std::vector<Check> checks = v.structure_checks;
+  for (Check& check : SignatureChecks(v)) checks.push_back(std::move(check));
+  return OfChecks("structure", checks);
+}
+
 Suite OfPrompt(const PromptResult& result, size_t index) {
   Suite suite = OfChecks(fmt::format("prompt {}: {}", index + 1,
                                      Shorten(result.prompt.text, kMaxName)),
@@ -91,6 +100,7 @@ std::vector<Suite> SuitesOf(const Verification& v) {
       OfFindings(v.findings),
       OfChecks("checks", v.checks),
       OfChecks("weights", v.weight_checks),
+      OfStructure(v),
       OfChecks("self checks", v.self_checks),
       OfChecks("bundle", v.bundle_checks),
   };

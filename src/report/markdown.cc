@@ -7,6 +7,7 @@
 
 #include "base/utf8.h"
 #include "report/format.h"
+#include "verify/faithful.h"
 
 namespace verify_tflite {
 namespace {
@@ -112,6 +113,7 @@ void AppendChecks(const Verification& v, std::string& out) {
   std::vector<Row> rows;
   for (const Check& c : v.checks) rows.push_back({"", &c});
   for (const Check& c : v.weight_checks) rows.push_back({"", &c});
+  for (const Check& c : v.structure_checks) rows.push_back({"", &c});
   for (const Check& c : v.self_checks) rows.push_back({"self: ", &c});
   for (const Check& c : v.bundle_checks) rows.push_back({"bundle: ", &c});
   if (rows.empty()) return;
@@ -128,6 +130,51 @@ void Open(std::string_view summary, std::string& out) {
 }
 
 void Close(std::string& out) { out += "\n</details>\n"; }
+
+std::string Coverage(const SignatureStructure& s) {
+  if (!s.not_run.empty()) return "–";
+  return fmt::format("{} of {}", s.verified_ops, s.ops);
+}
+
+std::string Worst(const SignatureStructure& s, bool linear) {
+  const auto worst =
+      WorstError({.signatures = {s}, .faults = {}, .not_run = ""}, linear);
+  return worst ? Figure(*worst) : "";
+}
+
+void AppendStructure(const Verification& v, std::string& out) {
+  if (!v.structure || v.structure->signatures.empty()) return;
+  const OpCoverage coverage = CoverageOf(*v.structure);
+  Open(fmt::format("Is it faithful? {} of {} operators verified",
+                   coverage.verified, coverage.ops),
+       out);
+  out +=
+      "| signature | result | operators | positions | worst error, products | "
+      "the rest | |\n|---|---|--:|---|--:|--:|---|\n";
+  const auto& signatures = v.structure->signatures;
+  const std::vector<Check> checks = SignatureChecks(v);
+  const size_t shown = std::min(checks.size(), kMaxItems);
+  for (size_t i = 0; i < shown; ++i) {
+    const SignatureStructure& s = signatures[i];
+    out += fmt::format("| {} | {} | {} | {} | {} | {} | {} |\n",
+                       Code(Shorten(s.signature, kMaxText), true),
+                       Status(checks[i].outcome), Coverage(s),
+                       Ranges(s.positions), Worst(s, true), Worst(s, false),
+                       Sentence(Shorten(checks[i].detail, kMaxEvidence)));
+  }
+  AppendMore(checks.size(), out);
+  Close(out);
+}
+
+void AppendCost(const Verification& v, std::string& out) {
+  const auto split = SplitCost(v);
+  if (!split) return;
+  out += fmt::format(
+      "\n**Cost**, mean KL divergence over the evaluation text: {} nats, of "
+      "which the weights {} and {} {}\n",
+      Figure(split->total), Figure(split->weights), NameOfRest(v.model),
+      Figure(split->rest));
+}
 
 void AppendPrompts(const Verification& v, std::string& out) {
   if (v.prompts.empty()) return;
@@ -169,6 +216,9 @@ void AppendEvaluation(const Verification& v, std::string& out) {
               out);
   }
   AppendRow("**all**", v.all, out);
+  if (v.weights_cost) {
+    AppendRow("weights alone", v.weights_cost->figures, out);
+  }
   Close(out);
 }
 
@@ -204,8 +254,9 @@ std::string MarkdownReport(const Verification& v) {
                   Code(Shorten(v.tflite_path, kMaxText)),
                   Code(Shorten(v.checkpoint_path, kMaxText)),
                   Sentence(Shorten(v.model.recipe_detail, kMaxText)));
-  for (const auto& append : {AppendFindings, AppendChecks, AppendReproduction,
-                             AppendEvaluation, AppendPrompts}) {
+  for (const auto& append :
+       {AppendFindings, AppendChecks, AppendCost, AppendStructure,
+        AppendReproduction, AppendEvaluation, AppendPrompts}) {
     std::string section;
     append(v, section);
     if (out.size() + section.size() > kMaxBytes) {

@@ -106,6 +106,103 @@ KvProfile SteppingAt3() {
   return p;
 }
 
+StageAgreement Stage(std::string_view name, bool linear, double worst,
+                     int64_t layer) {
+  return {.stage = std::string(name),
+          .linear = linear,
+          .rows = layer < 0 ? 10 : 300,
+          .worst = worst,
+          .limit = linear ? 1e-6 : 1e-5,
+          .layer = layer,
+          .position = 7};
+}
+
+// Local verification of one signature of a model of 30 layers.
+SignatureStructure WholeSignature(std::string_view name, int64_t ops,
+                                  int64_t end) {
+  SignatureStructure s;
+  s.signature = std::string(name);
+  s.ops = s.verified_ops = ops;
+  s.positions = {{0, 8}};
+  if (end > 8) s.positions.emplace_back(end - 2, end);
+  s.stages = {Stage("embedding", false, 0, -1),
+              Stage("input_norm", false, 1.7e-7, 4),
+              Stage("query_projection", true, 4.1e-8, 11),
+              Stage("key_projection", true, 3.7e-8, 2),
+              Stage("value_projection", true, 3.8e-8, 29),
+              Stage("query", false, 1.2e-7, 0),
+              Stage("key", false, 1.1e-7, 8),
+              Stage("attention", false, 2.9e-6, 21),
+              Stage("attention_output", true, 3.9e-8, 17),
+              Stage("after_attention", false, 5.2e-8, 1),
+              Stage("mlp_norm", false, 1.6e-7, 3),
+              Stage("mlp_output", true, 4.3e-8, 22),
+              Stage("after_mlp", false, 5.1e-8, 6),
+              Stage("final_norm", false, 1.9e-7, -1)};
+  return s;
+}
+
+Structure WholeStructure() {
+  Structure s;
+  s.same_bits = true;
+  s.signatures = {WholeSignature("decode", 694, 12),
+                  WholeSignature("prefill_64", 701, 64),
+                  WholeSignature("prefill_8", 701, 8)};
+  return s;
+}
+
+// Turned by wrong angles from layer 0 on; a part that was not covered, and a
+// signature that did not run.
+Structure WrongAngles() {
+  Structure s;
+  s.same_bits = true;
+  s.signatures = {WholeSignature("decode", 694, 12),
+                  WholeSignature("prefill_64", 701, 64),
+                  WholeSignature("prefill_8", 701, 8)};
+  SignatureStructure& decode = s.signatures[0];
+  decode.verified_ops = 511;
+  decode.not_verified = {"COS behind MUL of \"a\x1B[31m/rope\"",
+                         "SIN behind MUL of \"<b>/rope\""};
+  decode.stages[5].worst = 0.25;
+  decode.stages[6].worst = 0.21;
+  SignatureStructure& skipped = s.signatures[2];
+  skipped = {.signature = "prefill_8",
+             .not_verified = {},
+             .positions = {},
+             .stages = {},
+             .not_run = "it takes no tokens"};
+  for (const int64_t layer : {0, 1}) {
+    for (const std::string_view stage : {"query", "key"}) {
+      s.faults.push_back({.signature = "decode",
+                          .stage = std::string(stage),
+                          .layer = layer,
+                          .position = 7,
+                          .op = "ADD",
+                          .tensor = "<rope>;\x1B[31m",
+                          .error = stage == "query" ? 0.25 : 0.21,
+                          .limit = 1e-5});
+    }
+  }
+  return s;
+}
+
+// What these shares of the evaluation's divergence come to.
+WeightsCost CostsOf(const Evaluation& evaluation, double weights, double rest) {
+  const auto scaled = [&](double share) {
+    std::vector<Position> positions = evaluation.positions;
+    std::vector<const Position*> pointers;
+    for (size_t i = 0; i < positions.size(); ++i) {
+      LogitDifference& l = positions[i].logits;
+      l.kld *= share;
+      l.candidate_logprob = l.reference_logprob - l.kld;
+      if (i % 2 == 0) l.candidate_token = l.reference_token;
+      pointers.push_back(&positions[i]);
+    }
+    return Summarize(pointers);
+  };
+  return {scaled(weights), scaled(rest)};
+}
+
 ModelConfig SmallLlama() {
   ModelConfig c;
   c.model_type = "llama";
@@ -148,7 +245,9 @@ Verification Common() {
               .reference = 1.5,
               .self_check = 0.75,
               .locate = 1.25,
-              .total = 6.5,
+              .structure = 2.25,
+              .weights_cost = 0.75,
+              .total = 9.5,
               .prefill_tokens = 5,
               .decode_tokens = 100,
               .reference_passes = 3,
@@ -186,6 +285,7 @@ Verification SampleVerification() {
   v.evaluation = GrowingWorse();
   v.weight_checks = {{"weights", Outcome::kPass, 1, 1,
                       "134620416 of 134620416 bytes are the checkpoint's"}};
+  v.structure = WrongAngles();
   v.self_checks = {{"state", Outcome::kPass, 0, 0, "prompt A, B, A: equal"},
                    {"chunking", Outcome::kDegraded, 0.5, 0.01,
                     "prefill in parts of 8 differs from decode"},
@@ -257,6 +357,11 @@ Verification SoundVerification(int64_t positions) {
   }
   v.evaluation.passages = {{"prose", 0, half, {}},
                            {"code", half, positions, {}}};
+  v.weight_checks = {{"weights", Outcome::kPass, 1, 1,
+                      "134620416 of 134620416 bytes are the checkpoint's "
+                      "(worst 0.5000 steps of rounding)"}};
+  v.structure = WholeStructure();
+  v.weights_cost = CostsOf(v.evaluation, 0.25, 0.8);
   KvProfile profile;
   profile.prefill_positions = 128;
   profile.decode_positions = 32;

@@ -1,9 +1,10 @@
 #include "structure/recording.h"
 
 #include <algorithm>
-#include <cstring>
+#include <functional>
 #include <optional>
 #include <set>
+#include <string_view>
 #include <utility>
 
 #include "base/error.h"
@@ -13,8 +14,10 @@ namespace {
 
 // Rows of a prefill that are kept: so many at either end.
 constexpr int64_t kEndRows = 16;
-// Tokens fed for nothing but to reach the end of the KV cache.
-constexpr int64_t kMostFill = 2048;
+// KV caches of more positions are not filled up to their end.
+constexpr int64_t kMostPositions = 2304;
+// Steps of decode that lead to the last position.
+constexpr int64_t kMostSteps = 64;
 
 std::vector<int64_t> LengthsOf(const ModelInfo& info) {
   std::vector<int64_t> lengths;
@@ -25,8 +28,8 @@ std::vector<int64_t> LengthsOf(const ModelInfo& info) {
 }
 
 // Begin and end.
-std::vector<std::pair<int64_t, int64_t>> RowsToKeep(int64_t count) {
-  if (count <= 2 * kEndRows) return {{0, count}};
+std::vector<std::pair<int64_t, int64_t>> RowsToKeep(int64_t count, bool whole) {
+  if (whole || count <= 2 * kEndRows) return {{0, count}};
   return {{0, kEndRows}, {count - kEndRows, count}};
 }
 
@@ -51,8 +54,10 @@ Rows Feed(Session& session, KvCache& kv, std::span<const int32_t> tokens,
           bool decode) {
   Rows rows(tokens.size());
   if (decode) {
-    const std::span<const float> logits = session.Decode(kv, tokens[0]);
-    rows[0].assign(logits.begin(), logits.end());
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      const std::span<const float> logits = session.Decode(kv, tokens[i]);
+      rows[i].assign(logits.begin(), logits.end());
+    }
     return rows;
   }
   session.Prefill(kv, tokens, [&](size_t row, std::span<const float> logits) {
@@ -61,36 +66,87 @@ Rows Feed(Session& session, KvCache& kv, std::span<const int32_t> tokens,
   return rows;
 }
 
-bool SameBits(const Rows& a, const Rows& b) {
-  return std::equal(
-      a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
-        return x.size() == y.size() &&
-               std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0;
-      });
+std::vector<size_t> HashesOf(const Rows& rows) {
+  std::vector<size_t> hashes;
+  for (const std::vector<float>& row : rows) {
+    hashes.push_back(std::hash<std::string_view>()(
+        {reinterpret_cast<const char*>(row.data()),
+         row.size() * sizeof(float)}));
+  }
+  return hashes;
 }
+
+std::vector<int32_t> TokensOf(const RecordingStep& step,
+                              std::span<const int32_t> ids) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = step.begin; i < step.begin + step.count; ++i) {
+    tokens.push_back(ids[static_cast<size_t>(i % std::ssize(ids))]);
+  }
+  return tokens;
+}
+
+class Planner {
+ public:
+  explicit Planner(const ModelInfo& info)
+      : lengths_(LengthsOf(info)), kv_length_(info.kv_length) {
+    to_end_ = info.ring_length == 0 && kv_length_ <= kMostPositions;
+  }
+
+  std::vector<RecordingStep> Plan() {
+    steps_.push_back({.count = 1});
+    // One length: once more, past the boundary of a chunk.
+    if (lengths_.size() == 1) lengths_.push_back(lengths_[0]);
+    int64_t rest = 1;  // what the shorter ones need
+    for (const int64_t length : lengths_) rest += length + 1;
+    for (const int64_t length : lengths_) {
+      rest -= length + 1;
+      Add(length, length, true);
+      Add(1, 0, true);
+      if (!to_end_) continue;
+      const int64_t chunks = (kv_length_ - position_ - rest) / length;
+      if (chunks > 0) Add(chunks * length, length, false);
+    }
+    const int64_t left = kv_length_ - 1 - position_;
+    if (!to_end_ || left < 0 || left > kMostSteps) return std::move(steps_);
+    if (left > 0) Add(left, 0, false);
+    Add(1, 0, true);
+    return std::move(steps_);
+  }
+
+ private:
+  void Add(int64_t count, int64_t prefill, bool keep) {
+    if (position_ + count > kv_length_) return;
+    steps_.push_back({1, position_, count, prefill, keep});
+    position_ += count;
+  }
+
+  std::vector<int64_t> lengths_;
+  int64_t kv_length_;
+  bool to_end_;
+  int64_t position_ = 0;
+  std::vector<RecordingStep> steps_;
+};
 
 class Recorder {
  public:
   explicit Recorder(const RecordingInput& input)
       : input_(input),
         info_(input.model.info()),
-        tapped_model_(OpenTapped(input.model, input.anchors)),
-        tapped_(Session::Create(tapped_model_, RecordingPlans(info_),
-                                {input.num_threads})) {}
+        tapped_(OpenTapped(input.model, input.anchors)) {}
 
   Recording Run() {
-    Begin();
-    Step(1, true);
-    Finish();
-    Begin();
-    const std::vector<int64_t> lengths = LengthsOf(info_);
-    for (const int64_t length : lengths) {
-      Step(length, false);
-      Step(1, true);
+    const std::vector<RecordingStep> steps = PlanRecording(info_);
+    recording_.same_bits = !input_.plain.empty();
+    int64_t text = -1;
+    for (size_t i = 0; i < steps.size(); ++i) {
+      UseSession(steps[i].prefill);
+      if (steps[i].text != text) Begin();
+      text = steps[i].text;
+      const Rows logits = RunStep(steps[i]);
+      if (i < input_.plain.size() && input_.plain[i] != HashesOf(logits)) {
+        recording_.same_bits = false;
+      }
     }
-    // Past the boundary of a chunk.
-    if (lengths.size() == 1) Step(lengths[0], false);
-    GoToEnd();
     Finish();
     return std::move(recording_);
   }
@@ -98,9 +154,22 @@ class Recorder {
  private:
   bool rings() const { return info_.ring_length > 0; }
 
+  // Sessions of one model share KV caches.
+  void UseSession(int64_t prefill) {
+    if (session_ && (prefill == 0 || prefill == compiled_)) return;
+    std::vector<PrefillPlan> plans;
+    const std::vector<int64_t> lengths = LengthsOf(info_);
+    if (prefill == 0) prefill = lengths[0];
+    plans.push_back(PlanPrefill(lengths, info_.kv_length, 0, prefill));
+    session_.reset();
+    session_.emplace(
+        Session::Create(tapped_, plans, {.num_threads = input_.num_threads}));
+    compiled_ = prefill;
+  }
+
   void Begin() {
-    plain_kv_.emplace(input_.plain.NewKvCache());
-    kv_.emplace(tapped_.NewKvCache());
+    if (kv_) Finish();
+    kv_.emplace(session_->NewKvCache());
     first_ = recording_.snapshots.size();
   }
 
@@ -117,54 +186,36 @@ class Recorder {
 
   std::vector<KvRows> ReadCaches() {
     std::vector<KvRows> layers;
-    for (int64_t i = 0; i < tapped_.num_layers(); ++i) {
-      layers.push_back(tapped_.ReadKv(*kv_, i));
+    for (int64_t i = 0; i < session_->num_layers(); ++i) {
+      layers.push_back(session_->ReadKv(*kv_, i));
     }
     return layers;
   }
 
-  std::vector<int32_t> Next(int64_t count) const {
-    std::vector<int32_t> tokens;
-    for (int64_t i = kv_->length(); i < kv_->length() + count; ++i) {
-      tokens.push_back(
-          input_.ids[static_cast<size_t>(i % std::ssize(input_.ids))]);
-    }
-    return tokens;
-  }
-
-  void GoToEnd() {
-    const int64_t left = info_.kv_length - 1 - kv_->length();
-    if (left < 1 || left > kMostFill || rings()) return;
-    tapped_.Prefill(*kv_, Next(left));
-    plain_kv_.reset();
-    Step(1, true);
-  }
-
-  void Step(int64_t count, bool decode) {
-    const int64_t begin = kv_->length();
-    if (begin + count > info_.kv_length) return;
+  Rows RunStep(const RecordingStep& step) {
     if (input_.progress) {
-      input_.progress("structure: position", begin, info_.kv_length);
+      input_.progress("structure: position", step.begin, info_.kv_length);
     }
-    const std::vector<int32_t> tokens = Next(count);
+    const std::vector<int32_t> tokens = TokensOf(step, input_.ids);
     const size_t before = recording_.caches.size();
     if (rings()) recording_.caches.push_back(ReadCaches());
-    const Rows logits = Feed(tapped_, *kv_, tokens, decode);
-    if (plain_kv_) {
-      const Rows plain = Feed(input_.plain, *plain_kv_, tokens, decode);
-      recording_.same_bits = recording_.same_bits && SameBits(plain, logits);
-    }
+    Rows logits = Feed(*session_, *kv_, tokens, step.prefill == 0);
+    if (!step.keep) return logits;
     const size_t after = recording_.caches.size();
     if (rings()) recording_.caches.push_back(ReadCaches());
-    const TapValues taps = tapped_.Taps();
+    const TapValues taps = session_->Taps();
     // Of several runs, which rings may make it take, the last one's values are
     // left.
-    if (taps.begin != begin || taps.count != count) return;
-    for (const auto& rows : RowsToKeep(count)) {
-      Keep(taps, tokens, begin, rows, logits);
+    if (taps.begin != step.begin || taps.count != step.count) return logits;
+    // What is in the middle of a run is in no ring before and after it, and
+    // caches of fewer bits have it rounded.
+    const bool whole = rings() || info_.kv_type != "FLOAT32";
+    for (const auto& rows : RowsToKeep(step.count, whole)) {
+      Keep(taps, tokens, rows, logits);
       recording_.snapshots.back().before = before;
       recording_.snapshots.back().after = after;
     }
+    return logits;
   }
 
   // Tokens that a run of the signature takes, pads included, of all sequences.
@@ -176,13 +227,12 @@ class Recorder {
   }
 
   void Keep(const TapValues& taps, std::span<const int32_t> tokens,
-            int64_t begin, const std::pair<int64_t, int64_t>& rows,
-            const Rows& logits) {
+            const std::pair<int64_t, int64_t>& rows, const Rows& logits) {
     Snapshot& s = recording_.snapshots.emplace_back();
     for (const SignatureGraph& graph : input_.file.signatures) {
       if (graph.signature == taps.signature) s.graph = &graph;
     }
-    s.begin = begin + rows.first;
+    s.begin = taps.begin + rows.first;
     const auto count = rows.second - rows.first;
     s.tokens.assign(tokens.begin() + rows.first, tokens.begin() + rows.second);
     s.logits.assign(logits.begin() + rows.first, logits.begin() + rows.second);
@@ -195,23 +245,38 @@ class Recorder {
 
   const RecordingInput& input_;
   const ModelInfo& info_;
-  Model tapped_model_;
-  Session tapped_;
+  Model tapped_;
+  std::optional<Session> session_;
+  int64_t compiled_ = 0;  // its prefill
   std::optional<KvCache> kv_;
-  std::optional<KvCache> plain_kv_;  // none: not compared any more
-  size_t first_ = 0;                 // snapshot of this text
+  size_t first_ = 0;  // snapshot of this text
   Recording recording_;
 };
 
 }  // namespace
 
-std::vector<PrefillPlan> RecordingPlans(const ModelInfo& model) {
-  const std::vector<int64_t> lengths = LengthsOf(model);
-  std::vector<PrefillPlan> plans;
-  for (const int64_t length : lengths) {
-    plans.push_back(PlanPrefill(lengths, model.kv_length, 0, length));
+std::vector<RecordingStep> PlanRecording(const ModelInfo& model) {
+  return Planner(model).Plan();
+}
+
+PlainLogits RunPlain(const ModelInfo& model, Session& session,
+                     std::span<const int64_t> compiled,
+                     std::span<const int32_t> ids) {
+  if (ids.empty()) throw Error("no tokens to verify the structure with");
+  PlainLogits logits;
+  std::optional<KvCache> kv;
+  int64_t text = -1;
+  for (const RecordingStep& step : PlanRecording(model)) {
+    const bool known =
+        step.prefill == 0 || std::find(compiled.begin(), compiled.end(),
+                                       step.prefill) != compiled.end();
+    if (!step.keep || !known) break;
+    if (step.text != text) kv.emplace(session.NewKvCache());
+    text = step.text;
+    logits.push_back(
+        HashesOf(Feed(session, *kv, TokensOf(step, ids), step.prefill == 0)));
   }
-  return plans;
+  return logits;
 }
 
 Recording Record(const RecordingInput& input) {

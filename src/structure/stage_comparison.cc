@@ -13,10 +13,11 @@ namespace {
 // reach.
 constexpr double kLinearLimit = 1e-6;
 constexpr double kOtherLimit = 1e-5;
-// Beyond kLinearLimit: of the sum of its terms' magnitudes. A sum of n terms in
-// float32 is off by at most n 2^-24 of that (Higham, Accuracy and Stability of
-// Numerical Algorithms, 2002, section 4.2), and usually by sqrt(n) of it less.
-constexpr double kSumLimit = 3e-7;
+// Beyond kLinearLimit: of the sum of its terms' magnitudes, times the root of
+// their number. So much rounding adds up to in a sum of float32 but for a
+// vanishing probability (Higham and Mary, A new approach to probabilistic
+// rounding error analysis, SIAM J. Sci. Comput. 41(5), 2019, with lambda 2).
+constexpr double kSumLimit = 2 * 0x1p-24;
 // An angle is a product of a position and a frequency, both in float32.
 constexpr double kAngleLimit = 1.2e-7;
 // Beyond kOtherLimit: a score is off by so much of |q| |k|, and a probability
@@ -284,7 +285,8 @@ class StageComparer {
       magnitude += precise.magnitudes[i] * precise.magnitudes[i];
     }
     error = std::min(error, std::sqrt(difference / size));
-    limit = std::max(limit, kSumLimit * std::sqrt(magnitude / size));
+    limit = std::max(limit, kSumLimit * std::sqrt(static_cast<double>(width) *
+                                                  magnitude / size));
   }
 
   // How far rounding of scores may take a row of attention.

@@ -90,10 +90,10 @@ StructureCheck::StructureCheck(const Input& input)
         FindAnchors(file_, graph, checkpoint_.config(), rows);
   }
   recording_ = Record({.model = model_,
-                       .plain = input.plain,
                        .file = file_,
                        .anchors = anchors_,
                        .ids = input.ids,
+                       .plain = input.plain,
                        .num_threads = num_threads_,
                        .progress = progress_});
 }

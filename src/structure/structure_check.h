@@ -31,16 +31,16 @@ class StructureCheck {
  public:
   struct Input {
     const Model& model;
-    Session& plain;  // of `model`, compiled for RecordingPlans
     const Checkpoint& checkpoint;
     const FileGraph& file;
-    std::span<const int32_t> ids;  // as RecordingInput::ids
+    std::span<const int32_t> ids;  // as for RunPlain
+    const PlainLogits& plain;      // as RecordingInput::plain
     int num_threads = 1;
     ProgressFn progress = nullptr;
   };
 
   // Runs the candidate (recording.h). What `input` refers to must outlive this,
-  // but for `plain` and `ids`. Throws Error when the model cannot be run or
+  // but for `ids` and `plain`. Throws Error when the model cannot be run or
   // opened with taps (files of 2 GB or more).
   explicit StructureCheck(const Input& input);
 

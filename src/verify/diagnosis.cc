@@ -8,6 +8,7 @@
 #include <cmath>
 #include <functional>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -80,7 +81,11 @@ class Diagnostician {
   bool LogitsWrong() const;
   bool Constant() const;
   bool Recompute();
+  bool RecomputeStructure();
   void ReportPlace();
+  void ReportStructure();
+  void WeighByCost();
+  std::string DescribeFaults() const;
   std::string DescribePlace(const RunView& run) const;
 
   struct Change {
@@ -634,6 +639,93 @@ bool Diagnostician::Recompute() {
   return true;
 }
 
+// --- local verification with one thing changed ---
+
+// Where faults lie, all signatures together: "input_norm of 30 layers, …".
+std::string Diagnostician::DescribeFaults() const {
+  std::vector<std::pair<std::string, std::set<int64_t>>> stages;
+  for (const StructureFault& fault : input_.faults) {
+    const auto same = [&](const auto& entry) {
+      return entry.first == fault.stage;
+    };
+    auto found = std::find_if(stages.begin(), stages.end(), same);
+    if (found == stages.end()) {
+      found = stages.insert(stages.end(), {fault.stage, {}});
+    }
+    found->second.insert(fault.layer);
+  }
+  std::vector<std::string> texts;
+  for (const auto& [stage, layers] : stages) {
+    texts.push_back(layers.size() == 1 && *layers.begin() < 0
+                        ? stage
+                        : fmt::format("{} of layer{} {}", stage,
+                                      layers.size() == 1 ? "" : "s",
+                                      fmt::join(layers, ", ")));
+  }
+  const StructureFault& first = input_.faults.front();
+  return fmt::format(
+      "Computed from the TFLite model's own tensors, these stages are "
+      "something else than the checkpoint's model: {}.\nThe first, in {} at "
+      "position {}{}: off by {:.2g} of its size; float rounding allows {:.2g}.",
+      fmt::join(texts, "; "), first.signature, first.position,
+      first.op.empty()
+          ? std::string()
+          : fmt::format(", computed by {} ({})", first.op, first.tensor),
+      first.error, first.limit);
+}
+
+// What explains all faults of decode explains the file, however small they are.
+bool Diagnostician::RecomputeStructure() {
+  const auto in_decode = [](const StructureFault& fault) {
+    return fault.signature.starts_with("decode");
+  };
+  if (std::none_of(input_.faults.begin(), input_.faults.end(), in_decode)) {
+    return false;
+  }
+  const std::vector<Change> changes = Changes();
+  for (size_t i = 0; i < changes.size(); ++i) {
+    // Weights are taken by the place they have in the file.
+    if (!changes[i].alternative.layers.empty()) continue;
+    if (input_.progress) {
+      input_.progress("looking for the cause", static_cast<int64_t>(i + 1),
+                      static_cast<int64_t>(changes.size()));
+    }
+    if (!input_.structure->FaultsUnder(changes[i].alternative).empty()) {
+      continue;
+    }
+    Find(changes[i].id,
+         fmt::format("The TFLite model computes something else: {}.",
+                     changes[i].text),
+         DescribeFaults() +
+             "\nWith this change every stage of decode agrees "
+             "with it to float rounding.",
+         CauseOf(changes[i].id),
+         "Check this setting in the conversion script, and that the checkpoint "
+         "is the one that was converted.");
+    WeighByCost();
+    return true;
+  }
+  return false;
+}
+
+// A fault in what is computed is one whatever it costs.
+void Diagnostician::WeighByCost() {
+  if (kld_ > input_.limits.kld.broken) return;
+  result_.findings.back().severity = Outcome::kDegraded;
+}
+
+void Diagnostician::ReportStructure() {
+  Find("computation-differs",
+       "The converted graph computes something else than the checkpoint's "
+       "model.",
+       DescribeFaults(),
+       "An operator, a constant or a setting of the conversion that none of "
+       "the changes tried here stands for.",
+       "Compare the stage named above with the checkpoint's definition; "
+       "convert again with another option or converter version.");
+  WeighByCost();
+}
+
 // --- by its place ---
 
 std::string Diagnostician::DescribePlace(const RunView& run) const {
@@ -659,9 +751,12 @@ std::string Diagnostician::DescribePlace(const RunView& run) const {
 void Diagnostician::ReportPlace() {
   const auto p = prefill_.FirstWrong();
   const auto d = decode_.FirstWrong();
+  const bool faulty = !input_.faults.empty();
+  if (!p && !d && faulty) return ReportStructure();
   const std::string evidence =
       DescribePlace(prefill_) + "\n" + DescribePlace(decode_) +
-      fmt::format("\nlogits of decode: mean KL divergence {:.3g} nats", kld_);
+      fmt::format("\nlogits of decode: mean KL divergence {:.3g} nats", kld_) +
+      (faulty ? fmt::format("\n{}", DescribeFaults()) : "");
   const std::string remedy =
       "Run `verify_tflite weights` on the pair: it tells which weights are not "
       "the checkpoint's.";
@@ -723,7 +818,8 @@ Diagnosis Diagnostician::Run() {
   if (!std::isfinite(kld_) || Constant()) return {};
   const bool reach = LookAtReach();
   const bool wrong = prefill_.FirstWrong() || decode_.FirstWrong() ||
-                     input_.suspicious || !(kld_ <= input_.limits.kld.broken);
+                     input_.suspicious || !input_.faults.empty() ||
+                     !(kld_ <= input_.limits.kld.broken);
   if (reach || !wrong) return std::move(result_);
   // What is downstream of wrong weights is wrong.
   if (input_.weights_differ) return std::move(result_);
@@ -734,7 +830,9 @@ Diagnosis Diagnostician::Run() {
   // Decode's logits say nothing of what is wrong in prefill alone.
   const bool decode_right =
       !decode_.FirstWrong() && kld_ <= input_.limits.kld.pass;
-  if (decode_right || !input_.recompute || !Recompute()) ReportPlace();
+  const bool explained = input_.recompute && ((!decode_right && Recompute()) ||
+                                              RecomputeStructure());
+  if (!explained) ReportPlace();
   return std::move(result_);
 }
 

@@ -10,11 +10,13 @@
 #ifndef VERIFY_TFLITE_VERIFY_DIAGNOSIS_H_
 #define VERIFY_TFLITE_VERIFY_DIAGNOSIS_H_
 
+#include <span>
 #include <vector>
 
 #include "base/progress.h"
 #include "checkpoint/checkpoint.h"
 #include "reference/reference.h"
+#include "structure/structure_check.h"
 #include "verify/probes.h"
 #include "verify/verification.h"
 
@@ -44,6 +46,9 @@ struct DiagnosisInput {
   // Whether the verification so far says that something is wrong: then faults
   // that leave K and V alone are looked for, too.
   bool suspicious = false;
+  // Local verification, null where there is none, and what it found.
+  const StructureCheck* structure = nullptr;
+  std::span<const StructureFault> faults = {};
 };
 
 struct Diagnosis {

@@ -34,28 +34,37 @@ std::vector<int64_t> LengthsOf(const ModelInfo& model) {
 class Run {
  public:
   Run(const VerifyInput& input, Session& session, Reference& reference,
-      Timing& timing)
+      Reference* file_reference, Timing& timing)
       : input_(input),
         session_(session),
         reference_(reference),
+        file_reference_(file_reference),
         timing_(timing),
         vocab_(static_cast<size_t>(input.model.info().vocab_size)),
         through_prefill_(ThroughPrefill(input.model.info())) {}
 
   void Predict(std::span<const int32_t> ids, std::vector<Position>& positions);
+  WeightsCost Cost() const;
 
  private:
   void RunCandidate(KvCache& kv, std::span<const int32_t> ids);
   Position Measure(int64_t index, std::span<const float> reference,
                    std::span<const float> candidate, int32_t next) const;
+  void RunFileReference(Sequence& sequence, std::span<const int32_t> ids);
+  void MeasureCost(size_t row, std::span<const float> reference,
+                   std::span<const float> candidate, int32_t next);
 
   const VerifyInput& input_;
   Session& session_;
   Reference& reference_;
+  Reference* file_reference_;  // or null
   Timing& timing_;
   size_t vocab_;
   bool through_prefill_;
   std::vector<float> logits_;  // [tokens of the part, vocab], the candidate's
+  std::vector<float> file_logits_;  // the same of `file_reference_`
+  std::vector<Position> cost_;      // what the file's weights alone change
+  std::vector<Position> rest_;      // and what the candidate changes beyond it
 };
 
 void Run::RunCandidate(KvCache& kv, std::span<const int32_t> ids) {
@@ -97,30 +106,73 @@ Position Run::Measure(int64_t index, std::span<const float> reference,
   return position;
 }
 
+void Run::RunFileReference(Sequence& sequence, std::span<const int32_t> ids) {
+  Stopwatch watch(timing_.weights_cost);
+  file_logits_.resize(ids.size() * vocab_);
+  const std::vector<Reference::Item> items = {
+      {&sequence, ids, static_cast<int64_t>(ids.size())}};
+  file_reference_->Score(
+      items, [&](size_t, int64_t row, std::span<const float> logits) {
+        std::copy(logits.begin(), logits.end(),
+                  &file_logits_[static_cast<size_t>(row) * vocab_]);
+      });
+}
+
+void Run::MeasureCost(size_t row, std::span<const float> reference,
+                      std::span<const float> candidate, int32_t next) {
+  Stopwatch watch(timing_.weights_cost);
+  const std::span<const float> file(&file_logits_[row * vocab_], vocab_);
+  const auto measure = [&](std::span<const float> from,
+                           std::span<const float> to) {
+    Position position;
+    position.logits = Compare(from, to, next);
+    position.tie = IsTie(position.logits);
+    return position;
+  };
+  cost_.push_back(measure(reference, file));
+  rest_.push_back(measure(file, candidate));
+}
+
+WeightsCost Run::Cost() const {
+  const auto summarize = [](const std::vector<Position>& positions) {
+    std::vector<const Position*> pointers;
+    for (const Position& position : positions) pointers.push_back(&position);
+    return Summarize(pointers);
+  };
+  return {summarize(cost_), summarize(rest_)};
+}
+
 void Run::Predict(std::span<const int32_t> ids,
                   std::vector<Position>& positions) {
   KvCache kv = session_.NewKvCache();
   Sequence sequence = reference_.NewSequence();
-  const auto part_size = std::max<size_t>(
-      1, static_cast<size_t>(kLogitBytes) / (vocab_ * sizeof(float)));
+  const auto part_size = std::max<size_t>(1, static_cast<size_t>(kLogitBytes) /
+                                                 (file_reference_ ? 2 : 1) /
+                                                 (vocab_ * sizeof(float)));
   // The last token is only predicted.
+  std::optional<Sequence> file_sequence;
+  if (file_reference_) file_sequence.emplace(file_reference_->NewSequence());
   for (size_t begin = 0; begin + 1 < ids.size(); begin += part_size) {
     const auto part =
         ids.subspan(begin, std::min(part_size, ids.size() - 1 - begin));
     RunCandidate(kv, part);
+    if (file_reference_) RunFileReference(*file_sequence, part);
     Stopwatch watch(timing_.reference);
     ++timing_.reference_passes;
     timing_.reference_tokens += static_cast<int64_t>(part.size());
     const std::vector<Reference::Item> items = {
         {&sequence, part, static_cast<int64_t>(part.size())}};
-    reference_.Score(
-        items, [&](size_t, int64_t row, std::span<const float> logits) {
-          const auto at = begin + static_cast<size_t>(row);
-          const std::span<const float> candidate(
-              &logits_[static_cast<size_t>(row) * vocab_], vocab_);
-          positions.push_back(Measure(static_cast<int64_t>(at) + 1, logits,
-                                      candidate, ids[at + 1]));
-        });
+    reference_.Score(items, [&](size_t, int64_t row,
+                                std::span<const float> logits) {
+      const auto at = begin + static_cast<size_t>(row);
+      const std::span<const float> candidate(
+          &logits_[static_cast<size_t>(row) * vocab_], vocab_);
+      positions.push_back(Measure(static_cast<int64_t>(at) + 1, logits,
+                                  candidate, ids[at + 1]));
+      if (file_reference_) {
+        MeasureCost(static_cast<size_t>(row), logits, candidate, ids[at + 1]);
+      }
+    });
   }
 }
 
@@ -214,17 +266,19 @@ std::vector<PrefillPlan> EvaluationPlans(const ModelInfo& model,
 
 Evaluation RunEvaluation(const VerifyInput& input, const EvalPlan& plan,
                          Session& session, Reference& reference,
-                         Timing& timing) {
+                         Reference* file_reference, Timing& timing,
+                         std::optional<WeightsCost>& cost) {
   Evaluation evaluation;
   evaluation.source = plan.source;
   evaluation.passages = plan.passages;
   evaluation.through_prefill = ThroughPrefill(input.model.info());
-  Run run(input, session, reference, timing);
+  Run run(input, session, reference, file_reference, timing);
   for (const std::vector<int32_t>& sequence : plan.sequences) {
     run.Predict(sequence, evaluation.positions);
     evaluation.ids.insert(evaluation.ids.end(), sequence.begin(),
                           sequence.end());
   }
+  if (file_reference != nullptr) cost = run.Cost();
   return evaluation;
 }
 

@@ -41,9 +41,12 @@ int64_t MaxSequence(const ModelInfo& model, const ModelConfig& config);
 // row a token, else decode's, token by token; the reference runs in as few
 // passes as keep the logits within 256 MB. `session` needs the signatures of
 // EvaluationPlans. Throws Error as RunVerification does.
+// `file_reference`, which may be null, is PyTorch with the file's weights: then
+// `cost` is filled, too.
 Evaluation RunEvaluation(const VerifyInput& input, const EvalPlan& plan,
                          Session& session, Reference& reference,
-                         Timing& timing);
+                         Reference* file_reference, Timing& timing,
+                         std::optional<WeightsCost>& cost);
 
 // What Session::Create must compile for it.
 std::vector<PrefillPlan> EvaluationPlans(const ModelInfo& model,

@@ -10,6 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "verify/faithful.h"
+#include "verify/verdict.h"
+
 namespace verify_tflite {
 namespace {
 
@@ -88,7 +91,8 @@ std::vector<const Position*> AllPositions(const Verification& v) {
 
 // --- a prompt ---
 
-Check CheckTokens(const Limits& limits, const PromptResult& result) {
+Check CheckTokens(const Limits& limits, const PromptResult& result,
+                  double mean_kld) {
   const auto count =
       std::min<size_t>(limits.match_tokens, result.positions.size());
   size_t matching = 0;
@@ -105,8 +109,11 @@ Check CheckTokens(const Limits& limits, const PromptResult& result) {
       count > 0 && matching == count ? Outcome::kPass : Outcome::kDegraded;
   check.value = static_cast<double>(matching);
   check.limit = static_cast<double>(count);
-  check.detail = fmt::format("{} of the first {} tokens match, {} of them ties",
-                             matching, count, ties);
+  check.detail = fmt::format("{} of the first {} tokens match, {} of them {}",
+                             matching, count, ties,
+                             ties > 0 && IsNoisy(mean_kld, limits)
+                                 ? "only within this model's own noise"
+                                 : "ties");
   return check;
 }
 
@@ -295,6 +302,7 @@ Outcome Overall(const Verification& v) {
     if (check.outcome != Outcome::kInconclusive) add(check.outcome);
   }
   for (const Check& check : v.weight_checks) add(check.outcome);
+  for (const Check& check : v.structure_checks) add(check.outcome);
   for (const Check& check : v.bundle_checks) add(check.outcome);
   for (const Finding& finding : v.findings) {
     if (finding.severity != Outcome::kInconclusive) add(finding.severity);
@@ -310,105 +318,6 @@ Outcome Overall(const Verification& v) {
   const bool judged =
       kld != v.checks.end() && kld->outcome != Outcome::kNotChecked;
   return worst == Outcome::kPass && !judged ? Outcome::kNotChecked : worst;
-}
-
-// --- in words ---
-
-std::string Figures(const Verification& v) {
-  const Distribution& kld = v.all.kld;
-  std::string error;
-  if (std::isfinite(kld.standard_error)) {
-    error = fmt::format(" ± {:.2g}", kld.standard_error);
-  }
-  const int64_t differing = v.all.flips + v.all.ties;
-  std::string tokens = "every greedy choice agrees";
-  if (differing > 0) {
-    tokens = fmt::format(
-        "{} of {} greedy choices differ, {}", differing, kld.count,
-        v.all.flips == 0 ? "all of them ties"
-                         : fmt::format("{} of them ties", v.all.ties));
-  }
-  return fmt::format("mean KL divergence {:.3g}{} nats over {} positions, {}",
-                     kld.mean, error, kld.count, tokens);
-}
-
-// The checks with `outcome`, by name.
-std::string NamesOf(const Verification& v, Outcome outcome) {
-  std::vector<std::string> names;
-  for (const auto* checks :
-       {&v.checks, &v.weight_checks, &v.self_checks, &v.bundle_checks}) {
-    for (const Check& check : *checks) {
-      if (check.outcome == outcome) names.push_back(check.name);
-    }
-  }
-  for (size_t i = 0; i < v.prompts.size(); ++i) {
-    if (v.prompts[i].outcome == outcome) {
-      names.push_back(fmt::format("prompt {}", i + 1));
-    }
-  }
-  return fmt::format("{}", fmt::join(names, ", "));
-}
-
-const Finding* WorstFinding(const Verification& v) {
-  const auto worst = std::max_element(v.findings.begin(), v.findings.end(),
-                                      [](const Finding& a, const Finding& b) {
-                                        return a.severity < b.severity;
-                                      });
-  return worst == v.findings.end() ? nullptr : &*worst;
-}
-
-bool WeightsPass(const Verification& v) {
-  return !v.weight_checks.empty() &&
-         std::all_of(
-             v.weight_checks.begin(), v.weight_checks.end(),
-             [](const Check& c) { return c.outcome == Outcome::kPass; });
-}
-
-// A sound file of a coarse recipe can be as far off as another checkpoint's.
-std::string TooLossy(const Verification& v) {
-  return fmt::format(
-      "The weights are this checkpoint's, but their quantisation ({}) costs "
-      "more than it should ({}): {}.",
-      v.model.recipe_detail, NamesOf(v, v.outcome), Figures(v));
-}
-
-std::string Reason(const Verification& v) {
-  const std::string recipe(NameOf(JudgedRecipe(v.model)));
-  const Finding* finding = WorstFinding(v);
-  const bool named = finding != nullptr && finding->severity == v.outcome;
-  switch (v.outcome) {
-    case Outcome::kNotChecked:
-      return "Nothing was compared.";
-    case Outcome::kPass:
-      if (JudgedRecipe(v.model) == Recipe::kFloat32) {
-        return fmt::format("The TFLite model is the PyTorch checkpoint: {}.",
-                           Figures(v));
-      }
-      return fmt::format(
-          "The TFLite model is the PyTorch checkpoint, but for what {} costs: "
-          "{}.",
-          recipe, Figures(v));
-    case Outcome::kInconclusive:
-      return fmt::format(
-          "Too little evidence ({}): {}. Raise --eval_tokens or "
-          "--max_new_tokens, or add prompts.",
-          NamesOf(v, Outcome::kInconclusive), Figures(v));
-    case Outcome::kDegraded:
-      if (named) return fmt::format("{} ({})", finding->sentence, Figures(v));
-      if (WeightsPass(v)) return TooLossy(v);
-      return fmt::format(
-          "The TFLite model works, but is further from PyTorch than {} should "
-          "be ({}): {}.",
-          recipe, NamesOf(v, Outcome::kDegraded), Figures(v));
-    case Outcome::kBroken:
-      if (named) return fmt::format("{} ({})", finding->sentence, Figures(v));
-      if (WeightsPass(v) && v.model.recipe > Recipe::kFloat16) {
-        return TooLossy(v);
-      }
-      return fmt::format("The TFLite model is not this checkpoint ({}): {}.",
-                         NamesOf(v, Outcome::kBroken), Figures(v));
-  }
-  return "";
 }
 
 }  // namespace
@@ -455,9 +364,10 @@ void JudgePrompt(const Limits& limits, PromptResult& result) {
                       "logits"}};
   } else {
     const Aggregate figures = Summarize(Pointers(result.positions));
-    result.checks = {
-        CheckTokens(limits, result), CheckPromptKld(limits, figures),
-        CheckLogits(limits, figures), CheckPrefillLogits(limits, result)};
+    result.checks = {CheckTokens(limits, result, figures.kld.mean),
+                     CheckPromptKld(limits, figures),
+                     CheckLogits(limits, figures),
+                     CheckPrefillLogits(limits, result)};
   }
   result.outcome = Outcome::kNotChecked;
   for (const Check& check : result.checks) {
@@ -475,11 +385,13 @@ void Judge(Verification& v) {
   FindNonFinite(v, all);
   FindConstant(v, all);
   v.checks.push_back(CheckKld(v));
+  const Outcome kld = v.checks.back().outcome;
   v.checks.push_back(CheckKldP99(v));
   v.checks.push_back(CheckFlips(v));
   v.checks.push_back(CheckLogits(v.limits, v.all));
+  v.structure_checks = {CheckStructure(v, kld)};
   v.outcome = Overall(v);
-  v.reason = Reason(v);
+  v.reason = ReasonFor(v);
 }
 
 }  // namespace verify_tflite

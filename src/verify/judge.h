@@ -26,10 +26,10 @@ Outcome HoldAgainst(const Interval& interval, const Limit& limit);
 
 // Judges everything that was measured, and nothing else: fills `checks` and
 // `outcome` of every prompt, and `all`, `buckets`, the passages' figures,
-// `checks`, `outcome` and `reason` of `v`; adds the findings "nan" and
-// "constant-logits" where they hold. What cannot be computed (no positions,
-// NaN) never passes. Calling it again gives the same: a saved result can be
-// judged anew by other limits.
+// `checks`, `structure_checks`, `outcome` and `reason` of `v`; adds the
+// findings "nan" and "constant-logits" where they hold. What cannot be computed
+// (no positions, NaN) never passes. Calling it again gives the same: a saved
+// result can be judged anew by other limits.
 void Judge(Verification& v);
 
 // One prompt alone, by v.limits; part of Judge.

@@ -105,6 +105,19 @@ TEST(JudgePrompt, TiesDoNotCountAgainstThePrompt) {
   EXPECT_EQ(result.checks[0].limit, 10);
 }
 
+TEST(JudgePrompt, TiesGetNoCreditWhereTheNoiseIsABrokenModels) {
+  PromptResult result;
+  result.positions.assign(30, Agreeing(0.05));
+  result.positions[1] = Differing(3.9);
+  JudgePrompt(kInt8, result);
+  EXPECT_THAT(result.checks[0].detail, HasSubstr("1 of them ties"));
+  for (Position& p : result.positions) p.logits.kld = 0.2;
+  JudgePrompt(kInt8, result);
+  EXPECT_EQ(result.checks[0].detail,
+            "10 of the first 10 tokens match, 1 of them only within this "
+            "model's own noise");
+}
+
 TEST(JudgePrompt, ADifferenceAmongTheFirstTokensFails) {
   PromptResult result;
   result.positions.assign(30, Agreeing());
@@ -306,6 +319,28 @@ TEST(Judge, AFindingDecides) {
   Judge(v);
   EXPECT_EQ(v.outcome, Outcome::kBroken);
   EXPECT_THAT(v.reason, HasSubstr("Texts end elsewhere."));
+}
+
+TEST(Judge, AFaultOfTheStructureDecides) {
+  Verification v = Evaluated(Recipe::kInt8, 512);
+  v.structure.emplace().faults = {
+      {.signature = "decode", .stage = "input_norm", .op = "", .tensor = ""}};
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kDegraded);
+  ASSERT_EQ(v.structure_checks.size(), 1u);
+  for (Position& p : v.evaluation.positions) p.logits.kld = 3;
+  Judge(v);  // again, as recheck does
+  EXPECT_EQ(v.outcome, Outcome::kBroken);
+  ASSERT_EQ(v.structure_checks.size(), 1u);
+  EXPECT_EQ(v.structure_checks[0].outcome, Outcome::kBroken);
+}
+
+TEST(Judge, AStructureThatWasNotCheckedFailsNothingAndPassesNothing) {
+  Verification v = Evaluated(Recipe::kInt8, 512);
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kPass);
+  ASSERT_EQ(v.structure_checks.size(), 1u);
+  EXPECT_EQ(v.structure_checks[0].outcome, Outcome::kNotChecked);
 }
 
 TEST(Judge, ASelfCheckDecides) {

@@ -69,6 +69,8 @@ Aggregate Summarize(std::span<const Position* const> positions) {
     result.max_rank = std::max(result.max_rank, l.rank);
   }
   result.kld = Summarize(klds);
+  // A divergence is never below 0, whatever a short run's deviation says.
+  if (result.kld.mean_interval.low < 0) result.kld.mean_interval.low = 0;
   result.logprob = Summarize(logprobs);
   if (klds.empty()) return result;
   const auto count = static_cast<double>(klds.size());

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
 #include <optional>
+#include <vector>
 
 namespace verify_tflite {
 namespace {
@@ -27,6 +30,23 @@ TEST(NumFailed, CountsPrompts) {
   verification.prompts[1].outcome = Outcome::kDegraded;
   verification.prompts[2].outcome = Outcome::kBroken;
   EXPECT_EQ(NumFailed(verification), 2);
+}
+
+// A short run whose positions differ much has a wide interval.
+TEST(Summarize, ADivergenceIsNeverBelowZero) {
+  std::vector<Position> positions(2 * kBlock);
+  for (size_t i = 0; i < kBlock; ++i) {
+    positions[i].logits.kld = 1;
+    positions[i].logits.candidate_logprob = -1;
+  }
+  std::vector<const Position*> pointers;
+  for (const Position& p : positions) pointers.push_back(&p);
+  const Aggregate figures = Summarize(pointers);
+  EXPECT_EQ(figures.kld.mean_interval.low, 0);
+  EXPECT_GT(figures.kld.mean_interval.high, 1);
+  EXPECT_LT(figures.logprob.mean_interval.low, -1);  // may well be
+  positions[0].logits.kld = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_TRUE(std::isnan(Summarize(pointers).kld.mean_interval.low));
 }
 
 }  // namespace

@@ -6,8 +6,6 @@
 #include <string_view>
 #include <utility>
 
-#include "audit/audit_file.h"
-#include "audit/findings.h"
 #include "base/error.h"
 #include "base/utf8.h"
 #include "candidate/session.h"
@@ -16,6 +14,7 @@
 #include "verify/evaluation.h"
 #include "verify/judge.h"
 #include "verify/probes.h"
+#include "verify/proofs.h"
 #include "verify/self_check.h"
 #include "verify/stopwatch.h"
 
@@ -304,18 +303,6 @@ std::optional<int64_t> WindowOf(const ModelConfig& config) {
   return std::nullopt;
 }
 
-constexpr int64_t kMaxUnpackedBytes = int64_t{1} << 30;
-
-// Of weights that are dequantised as a whole, for every signature.
-int64_t UnpackedBytes(const ModelInfo& model) {
-  int64_t elements = 0;
-  for (const WeightGroup& group : model.weights) {
-    if (group.use == WeightGroup::Use::kDequantized) elements += group.elements;
-  }
-  const auto signatures = static_cast<int64_t>(model.prefills.size()) + 1;
-  return elements * static_cast<int64_t>(sizeof(float)) * signatures;
-}
-
 // The candidate against itself, with the evaluation's text.
 std::vector<Finding> AddSelfCheck(const VerifyInput& input, Session& session,
                                   Verification& v) {
@@ -340,37 +327,6 @@ std::vector<Finding> AddSelfCheck(const VerifyInput& input, Session& session,
                     .progress = input.progress});
   v.self_checks = std::move(result.checks);
   return std::move(result.findings);
-}
-
-// Nothing runs for it.
-void AddWeights(const VerifyInput& input, Verification& v) {
-  const Stopwatch watch(v.timing.weights);
-  if (input.progress) input.progress("weights", 0, 0);
-  const WeightAudit audit = AuditFile(input.model.path(), input.checkpoint,
-                                      input.settings.num_threads);
-  std::vector<Finding> findings = FindingsOf(audit);
-  Check check;
-  check.name = "weights";
-  check.limit = 1;
-  check.value = audit.weight_bytes == 0
-                    ? 0
-                    : static_cast<double>(audit.verified_bytes) /
-                          static_cast<double>(audit.weight_bytes);
-  check.detail = fmt::format(
-      "{} of {} bytes are the checkpoint's (worst {:.4f} steps of rounding)",
-      audit.verified_bytes, audit.weight_bytes, audit.worst);
-  if (!findings.empty()) {
-    for (const Finding& f : findings) {
-      check.outcome = std::max(check.outcome, f.severity);
-    }
-  } else if (audit.weight_bytes > 0 &&
-             audit.verified_bytes == audit.weight_bytes) {
-    check.outcome = Outcome::kPass;
-  } else {
-    check.detail += "; `verify_tflite weights` lists what was not covered";
-  }
-  v.weight_checks = {check};
-  for (Finding& finding : findings) v.findings.push_back(std::move(finding));
 }
 
 // What the model shows against itself is told by its cause where the comparison
@@ -440,6 +396,18 @@ void CheckPromptsFit(const Model& model, std::span<const Prompt> prompts,
 
 namespace {
 
+// Of the prefill signatures that the plans use.
+std::vector<int64_t> LengthsOf(const ModelInfo& info,
+                               std::span<const PrefillPlan> plans) {
+  std::vector<int64_t> lengths;
+  for (const PrefillPlan& plan : plans) {
+    for (const PrefillChunk& chunk : plan.chunks) {
+      lengths.push_back(info.prefills[chunk.prefill].length);
+    }
+  }
+  return lengths;
+}
+
 // The evaluation text, or the longest prompt where there is none.
 std::span<const int32_t> TextToProbe(const EvalPlan& plan,
                                      std::span<const Prompt> prompts) {
@@ -451,10 +419,10 @@ std::span<const int32_t> TextToProbe(const EvalPlan& plan,
   return longest;
 }
 
-void LocateFault(const VerifyInput& input, const ProbePlan& plan,
-                 Session& session, Reference& reference, Verification& v) {
+void LocateFault(const VerifyInput& input, const Probes& probes,
+                 const StructureCheck* structure, const Reference& reference,
+                 Verification& v) {
   Stopwatch watch(v.timing.locate);
-  const Probes probes = RunProbes(plan, session, reference);
   v.kv_profile = probes.profile;
   Diagnosis diagnosis = Diagnose(
       {.checkpoint = input.checkpoint,
@@ -466,7 +434,11 @@ void LocateFault(const VerifyInput& input, const ProbePlan& plan,
        .weights_differ = v.weight_checks[0].outcome > Outcome::kPass,
        .weights_verified = v.weight_checks[0].outcome == Outcome::kPass,
        .recompute = input.settings.locate == Locate::kAuto,
-       .suspicious = v.outcome >= Outcome::kDegraded},
+       .suspicious = v.outcome >= Outcome::kDegraded,
+       .structure = structure,
+       .faults = structure == nullptr
+                     ? std::span<const StructureFault>()
+                     : std::span<const StructureFault>(v.structure->faults)},
       probes);
   for (Finding& finding : diagnosis.findings) {
     const auto same = [&](const Finding& f) { return f.id == finding.id; };
@@ -475,6 +447,26 @@ void LocateFault(const VerifyInput& input, const ProbePlan& plan,
     }
   }
   v.hypotheses = std::move(diagnosis.hypotheses);
+}
+
+// PyTorch with the weights that decode has, where they are not the checkpoint's
+// own numbers.
+std::optional<Reference> WithFileWeights(const VerifyInput& input,
+                                         const std::optional<FileGraph>& file) {
+  if (!file || !input.settings.weights_cost ||
+      input.model.info().recipe == Recipe::kFloat32) {
+    return std::nullopt;
+  }
+  for (const SignatureGraph& graph : file->signatures) {
+    if (graph.signature.starts_with("decode") && graph.not_understood.empty()) {
+      return Reference::Open(input.checkpoint,
+                             {.num_threads = input.settings.num_threads,
+                              .progress = input.progress,
+                              .weights = &graph.weights,
+                              .quantise_inputs = false});
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -508,6 +500,7 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
                        input.checkpoint.config());
   std::optional<Reference> reference;
   std::optional<Session> session;
+  std::vector<int64_t> compiled;
   {
     Stopwatch watch(v.timing.compile);
     reference = Reference::Open(input.checkpoint,
@@ -519,11 +512,13 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
     for (PrefillPlan& more : ProbePrefills(info, probe_plan)) {
       plans.push_back(std::move(more));
     }
-    if (input.settings.self_check && UnpackedBytes(info) <= kMaxUnpackedBytes) {
+    if ((input.settings.self_check || input.settings.structure) &&
+        UnpackedBytes(info) <= kMaxUnpackedBytes) {
       for (PrefillPlan& more : SelfCheckPlans(info)) {
         plans.push_back(std::move(more));
       }
     }
+    compiled = LengthsOf(info, plans);
     session = Session::Create(input.model, plans,
                               {input.settings.num_threads, input.progress});
   }
@@ -533,13 +528,28 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
     const auto rest = prompts.subspan(v.prompts.size());
     verifier.RunGroup(rest.first(GroupSize(input, rest)), v.prompts);
   }
-  v.evaluation = RunEvaluation(input, plan, *session, *reference, v.timing);
-  std::vector<Finding> findings = AddSelfCheck(input, *session, v);
-  AddWeights(input, v);
-  Judge(v);
-  if (probe_plan.prefill > 0) {
-    LocateFault(input, probe_plan, *session, *reference, v);
+  std::optional<FileGraph> graph;
+  if (input.settings.structure || input.settings.weights_cost) {
+    graph = OpenFileGraph(input.model.path(), input.checkpoint);
   }
+  std::optional<Reference> file_reference = WithFileWeights(input, graph);
+  v.evaluation = RunEvaluation(input, plan, *session, *reference,
+                               file_reference ? &*file_reference : nullptr,
+                               v.timing, v.weights_cost);
+  std::vector<Finding> findings = AddSelfCheck(input, *session, v);
+  ProveWeights(input, v);
+  std::optional<Probes> probes;
+  if (probe_plan.prefill > 0) {
+    Stopwatch watch(v.timing.locate);
+    probes = RunProbes(probe_plan, *session, *reference);
+  }
+  std::unique_ptr<StructureCheck> structure;
+  if (input.settings.structure) {
+    structure = ProveStructure(input, *graph, TextToProbe(plan, prompts),
+                               std::move(session), compiled, v);
+  }
+  Judge(v);
+  if (probes) LocateFault(input, *probes, structure.get(), *reference, v);
   AddUnexplained(std::move(findings), v);
   Judge(v);
 }

@@ -1,0 +1,82 @@
+// The two questions that a verification answers apart from each other: is the
+// file faithful (its weights are the checkpoint's, its operators compute what
+// the model says), and what does its recipe cost? docs/pass_rule.md.
+#ifndef VERIFY_TFLITE_VERIFY_FAITHFUL_H_
+#define VERIFY_TFLITE_VERIFY_FAITHFUL_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "verify/verification.h"
+
+namespace verify_tflite {
+
+// Operators of the signatures that ran; all zero where none did.
+struct OpCoverage {
+  int64_t ops = 0;
+  int64_t verified = 0;
+  int64_t signatures = 0;
+};
+OpCoverage CoverageOf(const Structure& structure);
+
+// The largest error of what was compared: in products with weights (`linear`)
+// or in all other stages. None if there are no such stages; NaN if any is.
+std::optional<double> WorstError(const Structure& structure, bool linear);
+
+// "worst error 4.1e-08 in products with weights, 3e-06 in the rest"; empty
+// where nothing was compared.
+std::string DescribeWorst(const Structure& structure);
+
+// "100 %" only of all; of less, rounded down: "99.9 %".
+std::string Percent(int64_t part, int64_t whole);
+std::string Percent(double share);
+
+// What stands between a signature and a proof, in words: that it did not run,
+// or the operators that are not covered. Empty if nothing does.
+std::string GapOf(const SignatureStructure& signature);
+
+// "query_projection (FULLY_CONNECTED) of layer 3 in decode at position 5: error
+// 0.02, limit 1e-06".
+std::string Describe(const StructureFault& fault);
+
+// "structure", as the judge makes it: the share of operators that are verified.
+// `kld` is the outcome of the check of that name. Degraded where a stage is
+// beyond its limit, broken where the divergence is, too; passes only where
+// every signature ran and every operator of it is verified, in a model that
+// computes the same bits as the file; else not checked, and says what was not
+// covered.
+Check CheckStructure(const Verification& verification, Outcome kld);
+
+// The same question of each signature, under its name; empty where nothing ran
+// at all. The outcome of those with faults is that of the check.
+std::vector<Check> SignatureChecks(const Verification& verification);
+
+// By the checks, so after Judge.
+bool WeightsProven(const Verification& verification);    // to the last byte
+bool StructureProven(const Verification& verification);  // "structure" passes
+bool IsFaithful(const Verification& verification);       // both
+
+// Mean KL divergences in nats over the positions of the evaluation.
+struct CostSplit {
+  double total = 0;    // of the candidate from PyTorch
+  double weights = 0;  // of the file's weights in PyTorch from the checkpoint's
+  double rest = 0;     // what is left of the total, at least 0
+  // Less than 1 % of the total is left: no word of it.
+  bool all_weights = false;
+};
+// None where it was not measured, not at the same positions, or is no number.
+std::optional<CostSplit> SplitCost(const Verification& verification);
+
+// What the rest is due to: "activations", "KV caches", … by what the file
+// quantises.
+std::string NameOfRest(const ModelInfo& model);
+
+// Mean divergence is beyond what the recipe may cost: ties, which are as wide
+// as the noise, then excuse nothing.
+bool IsNoisy(double mean_kld, const Limits& limits);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_VERIFY_FAITHFUL_H_

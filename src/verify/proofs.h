@@ -1,0 +1,37 @@
+// Whether the file is faithful: its weights, and what its graph computes.
+#ifndef VERIFY_TFLITE_VERIFY_PROOFS_H_
+#define VERIFY_TFLITE_VERIFY_PROOFS_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "candidate/session.h"
+#include "structure/structure_check.h"
+#include "verify/verifier.h"
+
+namespace verify_tflite {
+
+// Weights that the runtime dequantises as a whole take memory for every
+// signature that is compiled: files beyond this are not compiled for checks
+// that need all signatures at once.
+inline constexpr int64_t kMaxUnpackedBytes = int64_t{1} << 30;
+int64_t UnpackedBytes(const ModelInfo& model);
+
+// Audits the weights: fills v.weight_checks and adds to v.findings. Nothing
+// runs. Throws Error when the file is damaged.
+void ProveWeights(const VerifyInput& input, Verification& v);
+
+// Verifies the structure: fills v.structure. `session` is used up: two copies
+// of a large model need not be in memory; `compiled` are the lengths of the
+// prefill signatures that it has. The result, none where the model cannot be
+// run with taps, refers to `graph`.
+std::unique_ptr<StructureCheck> ProveStructure(
+    const VerifyInput& input, const FileGraph& graph,
+    std::span<const int32_t> ids, std::optional<Session> session,
+    std::span<const int64_t> compiled, Verification& v);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_VERIFY_PROOFS_H_

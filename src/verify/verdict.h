@@ -1,0 +1,18 @@
+// What was judged, in a sentence or two for a newcomer.
+#ifndef VERIFY_TFLITE_VERIFY_VERDICT_H_
+#define VERIFY_TFLITE_VERIFY_VERDICT_H_
+
+#include <string>
+
+#include "verify/verification.h"
+
+namespace verify_tflite {
+
+// Verification::reason: first whether the file is faithful, then what its
+// recipe costs; but a named fault that decides comes before everything. Needs
+// all that Judge fills but the reason.
+std::string ReasonFor(const Verification& verification);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_VERIFY_VERDICT_H_
