@@ -81,6 +81,8 @@ INSTANTIATE_TEST_SUITE_P(
         Pair{"tiny_hf_embedder/model.tflite", "tiny"},
         Pair{"tiny_hf_embedder_q8/model_quantized.tflite", "tiny"},
         Pair{"tiny_q8_embedding_q4.tflite", "tiny"},
+        Pair{"tiny_hf_hadamard.tflite", "tiny"},
+        Pair{"tiny_hf_hadamard_q4.tflite", "tiny"},
         Pair{"tiny_bundle.litertlm", "tiny"},
         Pair{"tiny_wrong_weights.tflite", "tiny_other"},
         Pair{"small_ring.tflite", "small_sliding"},
@@ -170,6 +172,26 @@ class Patched {
         bytes.data() +
         (reinterpret_cast<const char*>(constant.data.data()) - bytes.data());
     return {reinterpret_cast<T*>(data), constant.data.size() / sizeof(T)};
+  }
+  // The square matrix of that size, the first.
+  std::span<float> Rotation(int64_t size) {
+    for (const StoredConstant& constant : file_.constants) {
+      if (constant.type == StoredType::kFloat32 &&
+          constant.shape == std::vector<int64_t>{size, size}) {
+        return Values<float>(constant);
+      }
+    }
+    throw Error("no matrix of {} rows", size);
+  }
+  // Of a constant per channel. The schema's vectors are where these are read.
+  std::span<float> Scales(const StoredConstant& constant) {
+    const std::string scales(
+        reinterpret_cast<const char*>(constant.scales.data()),
+        constant.scales.size() * sizeof(float));
+    const size_t at = bytes.find(scales);
+    if (at == std::string::npos) throw Error("no scales");
+    return {reinterpret_cast<float*>(bytes.data() + at),
+            constant.scales.size()};
   }
   std::span<float> Floats(Part part, int32_t layer, bool bias = false) {
     return Values<float>(At(part, layer, bias));
@@ -358,6 +380,57 @@ TEST(WeightFaults, OfInt8Files) {
           std::ranges::fill(f.Values<int8_t>(f.At(Part::kUp, 1)), 0);
         },
         "weight-differs"}});
+}
+
+// Both clip by OCTAV.
+TEST(WeightFaults, OfRotatedWeights) {
+  const auto one = [](Part part, int32_t layer) {
+    return [=](Patched& f) { f.Values<int8_t>(f.At(part, layer))[5] ^= 1; };
+  };
+  for (const char* model :
+       {"tiny_hf_hadamard.tflite", "tiny_hf_hadamard_q4.tflite"}) {
+    TestFaults(
+        model, "tiny",
+        {{"one number, by a step", one(Part::kQ, 1), "weight-differs"},
+         {"one of down", one(Part::kDown, 1), "weight-differs"},
+         {"one of the embedding", one(Part::kEmbedding, -1), "embedding"},
+         {"zero",
+          [](Patched& f) {
+            std::ranges::fill(f.Values<int8_t>(f.At(Part::kUp, 1)), 0);
+          },
+          "weight-differs"},
+         // Its sign changes in half of the products of each block.
+         {"a row of the matrix",
+          [](Patched& f) {
+            for (float& c : f.Rotation(32).subspan(32, 32)) c *= -1;
+          },
+          "weight-differs"}});
+  }
+}
+
+// Scales that are too small: largest numbers are cut off, but by far too much.
+TEST(WeightFaults, CutOffTooMuch) {
+  Patched file("tiny_hf_hadamard.tflite");
+  for (const Part part : {Part::kQ, Part::kGate, Part::kDown}) {
+    for (float& scale : file.Scales(file.At(part, 1))) scale *= 0.7f;
+    for (int8_t& q : file.Values<int8_t>(file.At(part, 1))) {
+      q = static_cast<int8_t>(
+          std::clamp(std::nearbyint(q / 0.7), -127.0, 127.0));
+    }
+  }
+  const WeightAudit audit = Audit(file.bytes, "tiny");
+  EXPECT_THAT(Ids(audit), ElementsAre("quantisation-collapse"));
+}
+
+TEST(CutOff, IsCounted) {
+  const WeightAudit audit = AuditFile("tiny_hf_hadamard_q4.tflite", "tiny");
+  int64_t cut_off = 0;
+  for (const WeightMatch& match : audit.matches) {
+    cut_off += match.cut_off;
+    EXPECT_LT(match.cut_off, match.elements / 20);
+    EXPECT_LE(match.worst, kStepLimit);
+  }
+  EXPECT_GT(cut_off, 0);
 }
 
 TEST(WeightFaults, OfOtherFamilies) {
