@@ -101,6 +101,7 @@ class GraphRoles {
       if (op.outputs.empty()) continue;
       const Rotated back = RotatedBack(Dequantised(op.outputs[0]));
       signature_.embedding = back.tensor;
+      if (back.op >= 0) lookup_rotations_.insert(back.op);
       roles_.uses.back().rotation = back.rotation;
     }
   }
@@ -229,19 +230,22 @@ class GraphRoles {
   struct Rotated {
     int32_t tensor = -1;
     int32_t rotation = -1;
+    int32_t op = -1;  // that rotates
   };
 
   // What is rotated, block by block of its rows, to give `tensor`.
   Rotated BeforeRotation(int32_t tensor) const {
-    const Rotated none = {tensor, -1};
+    const Rotated none = {tensor, -1, -1};
     if (tensor < 0) return none;
-    int32_t rotation = -1;
+    int32_t rotation = -1, op = -1;
     int32_t t = tensor;
     while (true) {
       CountVisits();
       const int32_t producer = TensorAt(t).producer;
       if (producer < 0 || graph_.ops[producer].inputs.empty()) return none;
-      if (rotation < 0 && RotationOf(producer) >= 0) {
+      if (op < 0 && RotationOf(producer) >= 0 &&
+          !Contains(lookup_rotations_, producer)) {
+        op = producer;
         rotation = RotationOf(producer);
       } else if (!Reshapes(graph_.ops[producer])) {
         return none;
@@ -249,21 +253,24 @@ class GraphRoles {
       const int32_t next = graph_.ops[producer].inputs[0];
       if (next < 0 || TensorAt(next).producer >= producer) return none;
       t = next;
-      if (rotation >= 0 && AreBlocks(tensor, t, rotation)) return {t, rotation};
+      if (rotation >= 0 && AreBlocks(tensor, t, rotation)) {
+        return {t, rotation, op};
+      }
     }
   }
 
   // What `tensor` gives where it is for nothing but to be rotated.
   Rotated RotatedBack(int32_t tensor) const {
-    const Rotated none = {tensor, -1};
+    const Rotated none = {tensor, -1, -1};
     if (tensor < 0) return none;
-    int32_t rotation = -1;
+    int32_t rotation = -1, rotated_by = -1;
     int32_t t = tensor;
     while (TensorAt(t).consumers.size() == 1) {
       CountVisits();
       const int32_t consumer = TensorAt(t).consumers[0];
       const AuditedOp& op = graph_.ops[consumer];
-      if (rotation < 0 && RotationOf(consumer) >= 0) {
+      if (rotated_by < 0 && RotationOf(consumer) >= 0) {
+        rotated_by = consumer;
         rotation = RotationOf(consumer);
       } else if (!Reshapes(op)) {
         return none;
@@ -274,7 +281,9 @@ class GraphRoles {
         return none;
       }
       t = op.outputs[0];
-      if (rotation >= 0 && AreBlocks(tensor, t, rotation)) return {t, rotation};
+      if (rotation >= 0 && AreBlocks(tensor, t, rotation)) {
+        return {t, rotation, rotated_by};
+      }
     }
     return none;
   }
@@ -743,6 +752,7 @@ class GraphRoles {
   Roles& roles_;
   SignatureRoles signature_;
   OpSet linear_, embeddings_, attention_, outputs_, downs_;
+  OpSet lookup_rotations_;  // part of a lookup, not of the product behind
   std::vector<Layer> layers_;
   int32_t head_ = -1;
   mutable int64_t visits_left_ = kMostVisits;

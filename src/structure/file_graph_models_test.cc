@@ -80,23 +80,21 @@ void ExpectRow(Kind kind, std::span<const float> file,
   }
 }
 
-// Rotations change no L2 norm, but spread what one number is off by. A clip as
-// OCTAV chooses it makes the sum of squares less, or little more.
+// Rotations change no L2 norm, but spread what one number is off by. Rounding
+// of numbers that are normally distributed, the largest 4.5 of their
+// deviations, is off by 0.0102 (int8) and 0.19 (int4) of their size.
 void ExpectRotatedRow(Kind kind, std::span<const float> file,
                       std::span<const float> original,
                       const std::string& name) {
   double squares = 0, size = 0;
-  float largest = 0;
   for (size_t i = 0; i < file.size(); ++i) {
     const double error = double{file[i]} - original[i];
     squares += error * error;
     size += double{original[i]} * original[i];
-    largest = std::max(largest, std::fabs(original[i]));
   }
-  const double step = largest / (kind == Kind::kInt8 ? 127 : 7);
-  const auto count = static_cast<double>(file.size());
-  ASSERT_LE(squares, 2.5 * count * step * step / 12) << name;
-  ASSERT_GT(squares, 1e-8 * size) << name << " is not quantised";
+  const double limit = kind == Kind::kInt8 ? 0.02 : 0.3;
+  ASSERT_LE(squares, limit * limit * size) << name;
+  ASSERT_GT(squares, 0.01 * limit * limit * size) << name << ": not quantised";
 }
 
 class SoundFile : public ::testing::TestWithParam<Sound> {
