@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Proves that broken conversions have the very fault that they are named for.
 
@@ -7,14 +6,11 @@ that knows nothing of the .tflite file: float conversions must then agree as
 well as sound ones do. Prints a Markdown table and exits 1 if one does not.
 """
 
-import argparse
 import pathlib
-import sys
 import tempfile
 from typing import Callable
 
 import mutated_checkpoints
-import mutation_suite
 import mutation_table
 import work
 
@@ -304,48 +300,31 @@ PROOFS = {
 }
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--only", default="")
-  parser.add_argument(
-      "--build",
-      type=pathlib.Path,
-      default=pathlib.Path(__file__).resolve().parent.parent / "build",
-  )
-  parser.add_argument(
-      "--models", type=pathlib.Path, default=work.cache_dir() / "models"
-  )
-  args = parser.parse_args()
-  print("| file | mean KLD against the checkpoint changed alike | same token |")
-  print("|---|---|---|")
-  wrong = 0
-  for row in mutation_table.MUTATIONS:
-    change = PROOFS.get(row.file.removesuffix(".tflite"))
-    if change is None or args.only not in row.file:
-      continue
-    with tempfile.TemporaryDirectory() as directory:
-      checkpoint = pathlib.Path(directory) / "checkpoint"
-      mutated_checkpoints.patched_checkpoint(
-          checkpoint,
-          args.models / row.checkpoint,
-          change,
-      )
-      run = mutation_suite.verify(
-          args.build / "verify_tflite",
-          args.models / row.file,
-          checkpoint,
-          ("--max_new_tokens=16", *row.flags),
-      )
-    limit = LIMIT_INT8 if "_q8_" in row.file else LIMIT
-    right = run.mean_kld <= limit
-    wrong += not right
-    print(
-        f"| {row.file} | {run.mean_kld:.1e} {'' if right else '**no**'}"
-        f" {run.detail} | {run.same_tokens}/{run.positions} |",
-        flush=True,
+def prove(
+    row: mutation_table.Mutation, build: pathlib.Path, models: pathlib.Path
+) -> tuple[str, bool]:
+  """How near a file comes to a checkpoint with its fault; is that near enough?
+
+  Nothing, and no fault of the file, where no checkpoint can have it.
+  """
+  # It imports this module.
+  import mutation_suite
+
+  change = PROOFS.get(row.file.removesuffix(".tflite"))
+  if change is None or row.fault == "none":
+    return "", True
+  with tempfile.TemporaryDirectory() as directory:
+    checkpoint = pathlib.Path(directory) / "checkpoint"
+    mutated_checkpoints.patched_checkpoint(
+        checkpoint, models / row.checkpoint, change
     )
-  sys.exit(1 if wrong else 0)
-
-
-if __name__ == "__main__":
-  main()
+    run = mutation_suite.verify(
+        build / "verify_tflite",
+        models / row.file,
+        checkpoint,
+        ("--max_new_tokens=16", *row.flags),
+    )
+  limit = LIMIT_INT8 if "_q8_" in row.file else LIMIT
+  if run.mean_kld <= limit:
+    return f"{run.mean_kld:.1e}", True
+  return f"**no**: {run.mean_kld:.1e} {run.detail}".strip(), False

@@ -3,8 +3,10 @@
 """Holds verify_tflite to the table of conversions broken on purpose.
 
 Runs the program on every row of mutation_table.py and on every sound
-conversion, and prints a Markdown table: fault, verdict, finding, correct?
-Exits 1 if any verdict is not the one it must be. `make_models.py mutations`
+conversion, and prints the Markdown table of docs/mutations.md: fault,
+strength, verdict, finding, correct? With --proofs also, where a checkpoint can
+have the same fault, how near the file comes to one that has (mutation_proof.py).
+Exits 1 if any verdict or proof is not the one it must be. `make_models.py mutations`
 makes what it reads.
 """
 
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 
+import mutation_proof
 import mutation_table
 import work
 
@@ -35,6 +38,7 @@ class Run:
   same_tokens: int
   positions: int
   detail: str = ""
+  over_limit: bool = False  # the mean over all positions, of its recipe's
 
 
 def _figures(result: dict) -> tuple[float, int, int]:
@@ -87,12 +91,15 @@ def verify(
       )
     result = json.loads(path.read_text())
   mean, same, positions = _figures(result)
+  # NaN is null, and over any limit.
+  overall = result["all"]["kld"]["mean"]
   return Run(
       result.get("outcome", "no outcome"),
       [finding["id"] for finding in result.get("findings", [])],
       mean,
       same,
       positions,
+      over_limit=overall is None or overall > result["limits"]["kld"]["pass"],
   )
 
 
@@ -138,6 +145,7 @@ def _cell(row: mutation_table.Mutation, run: Run) -> list[str]:
       f"`{row.file}`",
       f"{run.mean_kld:.1e}",
       f"{run.same_tokens}/{run.positions}",
+      "over" if run.over_limit else "under",
       verdict,
       findings,
       right,
@@ -161,6 +169,11 @@ def main() -> None:
       "--models", type=pathlib.Path, default=work.cache_dir() / "models"
   )
   parser.add_argument("--jobs", type=int, default=work.default_jobs())
+  parser.add_argument(
+      "--proofs",
+      action="store_true",
+      help="also verify the files against checkpoints with the same fault",
+  )
   args = parser.parse_args()
   rows = [
       row
@@ -176,25 +189,41 @@ def main() -> None:
             f"mutation_suite.py: {args.models / name} is missing; run"
             " tools/make_models.py mutations"
         )
-  print(
-      "| fault | file | mean KLD | same token | verdict | findings |"
-      " correct? |",
-  )
-  print("|---|---|---|---|---|---|---|", flush=True)
+  header = [
+      "fault",
+      "file",
+      "mean KLD",
+      "same token",
+      "limit",
+      "verdict",
+      "findings",
+      "correct?",
+  ]
+  if args.proofs:
+    header.append("proof")
+  print("| " + " | ".join(header) + " |")
+  print("|" + "---|" * len(header), flush=True)
+
+  def run_row(row):
+    run = verify(
+        args.build / "verify_tflite",
+        args.models / row.file,
+        args.models / row.checkpoint,
+        row.flags,
+    )
+    cells = _cell(row, run)
+    right = correct(row, run)
+    if args.proofs:
+      proof, holds = mutation_proof.prove(row, args.build, args.models)
+      cells.append(proof)
+      right = right and holds
+    return cells, right
+
   wrong = 0
   with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-    runs = pool.map(
-        lambda row: verify(
-            args.build / "verify_tflite",
-            args.models / row.file,
-            args.models / row.checkpoint,
-            row.flags,
-        ),
-        rows,
-    )
-    for row, run in zip(rows, runs):
-      wrong += not correct(row, run)
-      print("| " + " | ".join(_cell(row, run)) + " |", flush=True)
+    for cells, right in pool.map(run_row, rows):
+      wrong += not right
+      print("| " + " | ".join(cells) + " |", flush=True)
   print(f"\n{len(rows) - wrong} of {len(rows)} verdicts are right.")
   sys.exit(1 if wrong else 0)
 

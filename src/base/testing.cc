@@ -1,11 +1,14 @@
 #include "base/testing.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <stdlib.h>
 
 #include <bit>
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <random>
 
 #include "base/error.h"
 
@@ -58,6 +61,36 @@ void WriteFile(const std::string& path, std::string_view content) {
   out << content;
   out.close();
   if (!out) throw Error("{}: cannot write", path);
+}
+
+void ExpectTruncationsRefused(const std::string& good, std::string_view message,
+                              const ReadContentFn& read) {
+  for (size_t size = 0; size < good.size(); ++size) {
+    try {
+      read(good.substr(0, size));
+      EXPECT_GT(size + 8, good.size());
+    } catch (const Error& e) {
+      EXPECT_THAT(e.what(), ::testing::HasSubstr(std::string(message)));
+    }
+  }
+}
+
+int CountRefusedDamage(const std::string& good, int rounds,
+                       const ReadContentFn& read) {
+  std::mt19937 random(1);
+  int refused = 0;
+  for (int i = 0; i < rounds; ++i) {
+    std::string content = good;
+    for (size_t n = 1 + random() % 4; n > 0; --n) {
+      content[random() % content.size()] = static_cast<char>(random());
+    }
+    try {
+      read(content);
+    } catch (const Error&) {
+      ++refused;
+    }
+  }
+  return refused;
 }
 
 TempDir::TempDir() {

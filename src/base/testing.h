@@ -3,6 +3,7 @@
 #define VERIFY_TFLITE_BASE_TESTING_H_
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,18 @@ std::string BuiltPath(std::string_view name);
 std::string ReadFile(const std::string& path);
 std::vector<float> ReadFloats(const std::string& path);
 void WriteFile(const std::string& path, std::string_view content);
+
+// Hostile input for a reader of files: `read` is given damaged copies of
+// `good`.
+using ReadContentFn = std::function<void(const std::string& content)>;
+// Each of its beginnings must be an Error that says `message`; but up to the
+// last eight bytes may be missing, as nothing may point to them.
+void ExpectTruncationsRefused(const std::string& good, std::string_view message,
+                              const ReadContentFn& read);
+// One to four bytes changed at random, `rounds` times; the same on each run.
+// How often `read` threw Error; it must not fail in another way.
+int CountRefusedDamage(const std::string& good, int rounds,
+                       const ReadContentFn& read);
 
 // A directory of its own for one test, removed with it.
 class TempDir {

@@ -246,10 +246,14 @@ std::string_view NameOf(Recipe recipe) {
       return "float32";
     case Recipe::kFloat16:
       return "float16";
+    case Recipe::kInt8WeightOnly:
+      return "int8 weight-only";
     case Recipe::kInt8:
       return "int8";
     case Recipe::kInt4:
       return "int4";
+    case Recipe::kInt4PerChannel:
+      return "int4 per channel";
   }
   return "unknown";
 }

@@ -17,8 +17,19 @@ namespace verify_tflite {
 class Bundle;
 
 // How the weights are stored: what decides how near to PyTorch the file can be.
-enum class Recipe { kFloat32, kFloat16, kInt8, kInt4 };
-std::string_view NameOf(Recipe recipe);  // "float32", …
+// By what they cost: of two, the larger is the coarser (docs/recipes.md).
+enum class Recipe {
+  kFloat32,
+  kFloat16,
+  kInt8WeightOnly,  // int8 that no product takes as it is: dequantised first
+  kInt8,            // products with quantised activations, dynamic or static
+  kInt4,            // int4 or int2 in blocks, or of embeddings alone
+  kInt4PerChannel,  // int4 or int2 in products, one scale a channel or tensor
+};
+inline constexpr Recipe kAllRecipes[] = {
+    Recipe::kFloat32, Recipe::kFloat16, Recipe::kInt8WeightOnly,
+    Recipe::kInt8,    Recipe::kInt4,    Recipe::kInt4PerChannel};
+std::string_view NameOf(Recipe recipe);  // "float32", "int8 weight-only", …
 
 // Constants of one kind, all over the file.
 struct WeightGroup {
@@ -47,8 +58,8 @@ struct WeightGroup {
 // 80 % int8 per channel, dynamic; 20 % int4 per channel, lookup". Pure.
 std::string DescribeWeights(const std::vector<WeightGroup>& groups);
 
-// The coarsest type that a relevant share of the weights has. Norms, biases and
-// tables are small, and stay float32 in every recipe. Pure.
+// The coarsest recipe that a relevant share of the weights has. Norms, biases
+// and tables are small, and stay float32 in every recipe. Pure.
 Recipe RecipeOf(const std::vector<WeightGroup>& groups);
 
 // One `prefill` or `prefill_N` signature.

@@ -79,7 +79,7 @@ TEST(ModelTest, TellsTheRecipeFromTheWeights) {
   EXPECT_EQ(recipe("smollm2_f32.tflite"), "float32");
   EXPECT_EQ(recipe("smollm2_fp16.tflite"), "float16");
   EXPECT_EQ(recipe("smollm2_q8.tflite"), "int8");
-  EXPECT_EQ(recipe("smollm2_q8_wo.tflite"), "int8");
+  EXPECT_EQ(recipe("smollm2_q8_wo.tflite"), "int8 weight-only");
   EXPECT_EQ(recipe("smollm2_q4_block32.tflite"), "int4");
   EXPECT_EQ(recipe("tiny_q8.tflite"), "int8");
 }

@@ -23,9 +23,19 @@ double Elements(const std::vector<WeightGroup>& groups) {
   return total;
 }
 
-Recipe RecipeOfType(std::string_view type) {
-  if (type == "INT2" || type == "INT4" || type == "UINT4") return Recipe::kInt4;
-  if (type == "INT8" || type == "UINT8") return Recipe::kInt8;
+Recipe RecipeOfGroup(const WeightGroup& group) {
+  using Use = WeightGroup::Use;
+  const std::string& type = group.type;
+  const bool lookup = group.use == Use::kLookup;
+  if (type == "INT2" || type == "INT4" || type == "UINT4") {
+    const bool blocks = group.scales == WeightGroup::Scales::kPerBlock;
+    return blocks || lookup ? Recipe::kInt4 : Recipe::kInt4PerChannel;
+  }
+  if (type == "INT8" || type == "UINT8") {
+    // Of integers in a product that is not known, the coarser is assumed.
+    const bool float_product = lookup || group.use == Use::kDequantized;
+    return float_product ? Recipe::kInt8WeightOnly : Recipe::kInt8;
+  }
   if (type == "FLOAT16" || type == "BFLOAT16") return Recipe::kFloat16;
   return Recipe::kFloat32;
 }
@@ -119,16 +129,17 @@ std::string DescribeWeights(const std::vector<WeightGroup>& all) {
 
 Recipe RecipeOf(const std::vector<WeightGroup>& groups) {
   const double total = Elements(groups);
-  for (const Recipe recipe : {Recipe::kInt4, Recipe::kInt8, Recipe::kFloat16}) {
+  Recipe coarsest = Recipe::kFloat32;
+  for (const Recipe recipe : kAllRecipes) {
     double count = 0;
     for (const WeightGroup& group : groups) {
-      if (RecipeOfType(group.type) == recipe) {
+      if (RecipeOfGroup(group) == recipe) {
         count += static_cast<double>(group.elements);
       }
     }
-    if (count > kRelevantShare * total) return recipe;
+    if (count > kRelevantShare * total) coarsest = recipe;
   }
-  return Recipe::kFloat32;
+  return coarsest;
 }
 
 }  // namespace verify_tflite

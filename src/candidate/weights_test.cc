@@ -24,8 +24,45 @@ TEST(RecipeOfTest, TheCoarsestRelevantTypeDecides) {
   EXPECT_EQ(RecipeOf({Group("FLOAT16", 125), Group("FLOAT32", 2)}),
             Recipe::kFloat16);
   EXPECT_EQ(RecipeOf({Group("INT8", 130), Group("FLOAT32", 2)}), Recipe::kInt8);
-  // int8 with an int4 embedding.
-  EXPECT_EQ(RecipeOf({Group("INT8", 100), Group("INT4", 26)}), Recipe::kInt4);
+}
+
+WeightGroup Int8(int64_t elements, Use use) {
+  return Group("INT8", elements, Scales::kPerChannel, use);
+}
+
+WeightGroup Int4(int64_t elements, Scales scales, Use use) {
+  return Group("INT4", elements, scales, use, 32);
+}
+
+TEST(RecipeOfTest, WeightOnlyIsWhereNoProductTakesIntegers) {
+  EXPECT_EQ(RecipeOf({Int8(100, Use::kDequantized), Int8(30, Use::kLookup)}),
+            Recipe::kInt8WeightOnly);
+  EXPECT_EQ(RecipeOf({Int8(100, Use::kDynamic), Int8(30, Use::kLookup)}),
+            Recipe::kInt8);
+  EXPECT_EQ(RecipeOf({Int8(100, Use::kStatic)}), Recipe::kInt8);
+  // A tenth of the products is dynamic.
+  EXPECT_EQ(RecipeOf({Int8(90, Use::kDequantized), Int8(10, Use::kDynamic)}),
+            Recipe::kInt8);
+  EXPECT_EQ(RecipeOf({Int8(30, Use::kLookup), Group("FLOAT32", 100)}),
+            Recipe::kInt8WeightOnly);
+}
+
+TEST(RecipeOfTest, Int4IsInBlocksOrPerChannel) {
+  EXPECT_EQ(RecipeOf({Int4(100, Scales::kPerBlock, Use::kDynamic)}),
+            Recipe::kInt4);
+  EXPECT_EQ(RecipeOf({Int4(100, Scales::kPerChannel, Use::kDynamic)}),
+            Recipe::kInt4PerChannel);
+  EXPECT_EQ(RecipeOf({Int4(100, Scales::kPerTensor, Use::kDequantized)}),
+            Recipe::kInt4PerChannel);
+  EXPECT_EQ(RecipeOf({Group("INT2", 100, Scales::kPerChannel, Use::kDynamic)}),
+            Recipe::kInt4PerChannel);
+  // int8 with an int4 embedding; int4 in blocks with a coarser embedding.
+  EXPECT_EQ(RecipeOf({Int8(100, Use::kDynamic),
+                      Int4(26, Scales::kPerChannel, Use::kLookup)}),
+            Recipe::kInt4);
+  EXPECT_EQ(RecipeOf({Int4(100, Scales::kPerBlock, Use::kDynamic),
+                      Int4(26, Scales::kPerChannel, Use::kLookup)}),
+            Recipe::kInt4);
 }
 
 TEST(RecipeOfTest, SmallConstantsDoNotDecide) {

@@ -1055,6 +1055,13 @@ ModelConfig ParseOpenElm(const Fields& fields) {
 
 }  // namespace
 
+std::optional<int64_t> SlidingWindowOf(const ModelConfig& config) {
+  for (const LayerConfig& layer : config.layers) {
+    if (layer.window > 0) return layer.window;
+  }
+  return std::nullopt;
+}
+
 ModelConfig ParseModelConfig(const json& config, const std::string& origin) {
   const Fields fields(config, origin);
   const std::string model_type = fields.Text("model_type", "");

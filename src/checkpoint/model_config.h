@@ -107,6 +107,10 @@ struct ModelConfig {
   bool multimodal = false;  // weights lie under "language_model"
 };
 
+// The sliding window of the layers that have one; no model of a supported
+// family has two. None if no layer has one.
+std::optional<int64_t> SlidingWindowOf(const ModelConfig& config);
+
 // Reads a parsed config.json; `origin` names it in messages. Accepts RoPE both
 // as top-level `rope_theta` + `rope_scaling` and as transformers 5's
 // `rope_parameters`. Throws Error for a missing, mistyped or absurd value, for

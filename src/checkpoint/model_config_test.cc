@@ -226,6 +226,14 @@ TEST(ModelConfig, WindowsOfMistralAndPhi3AreOfEveryLayer) {
   EXPECT_THAT(Windows(ParseFamily("llama")), ElementsAre(0, 0, 0));
 }
 
+TEST(SlidingWindowOf, IsThatOfAnyLayer) {
+  EXPECT_EQ(SlidingWindowOf(ParseFamily("llama")), std::nullopt);
+  EXPECT_EQ(SlidingWindowOf(ParseFamily("mistral")), 4096);
+  ModelConfig config = ParseFamily("llama");
+  config.layers.back().window = 5;
+  EXPECT_EQ(SlidingWindowOf(config), 5);
+}
+
 TEST(ModelConfig, WindowsOfQwenStartAtALayer) {
   for (const char* family : {"qwen2", "qwen3"}) {
     EXPECT_THAT(Windows(ParseFamily(family, R"({"sliding_window": 9})")),

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/utf8.h"
+#include "cli/arguments.h"
 
 namespace verify_tflite {
 namespace {
@@ -97,16 +98,17 @@ std::vector<FindingPage> ReadFindingPages(std::string_view document) {
   return pages;
 }
 
-bool IsExplain(int argc, const char* const* argv) {
-  return argc > 1 && std::string_view(argv[1]) == "explain";
-}
-
 std::string Explain(int argc, const char* const* argv) {
-  if (argc > 3) throw Error("explain: expected one id, found {}", argc - 2);
+  const Arguments arguments = ParseArguments(
+      {.command = "explain", .flags = {}, .paths = true}, argc, argv);
+  if (arguments.help) return std::string(kHelp);
+  const std::vector<std::string>& ids = arguments.paths;
+  if (ids.size() > 1) {
+    throw Error("explain: expected one id, found {}", ids.size());
+  }
   const std::vector<FindingPage> pages = ReadFindingPages(kFindingsDocument);
-  if (argc < 3) return List(pages);
-  const std::string_view id = argv[2];
-  if (id == "--help" || id == "-h") return std::string(kHelp);
+  if (ids.empty()) return List(pages);
+  const std::string& id = ids.front();
   for (const FindingPage& page : pages) {
     if (page.id == id) return page.text;
   }

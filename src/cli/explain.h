@@ -21,9 +21,6 @@ extern const std::string_view kFindingsDocument;
 // Pages begin with "## id".
 std::vector<FindingPage> ReadFindingPages(std::string_view document);
 
-// Whether the command line asks for this command.
-bool IsExplain(int argc, const char* const* argv);
-
 // What to print: the page of the id, or without one, all ids with their
 // summaries. Throws Error for an id that has no page, with the nearest ones,
 // and for other arguments.

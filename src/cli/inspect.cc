@@ -14,6 +14,7 @@
 #include "base/mapped_file.h"
 #include "base/utf8.h"
 #include "checkpoint/checkpoint.h"
+#include "cli/arguments.h"
 #include "text/chat_template.h"
 #include "text/eos.h"
 #include "text/tokenizer.h"
@@ -202,10 +203,6 @@ void InspectCheckpoint(const std::string& directory, Inspection& result) {
 
 }  // namespace
 
-bool IsInspect(int argc, const char* const* argv) {
-  return argc > 1 && std::string_view(argv[1]) == "inspect";
-}
-
 std::string InspectHelp() {
   return R"(What is in a converted model, a bundle or a checkpoint?
 
@@ -222,27 +219,18 @@ Exit code: 0 read, 2 could not be read.
 
 std::optional<InspectFlags> ParseInspectFlags(int argc,
                                               const char* const* argv) {
-  InspectFlags flags;
-  for (int i = 2; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    constexpr std::string_view kJsonFile = "--json=";
-    if (argument == "--help" || argument == "-h") return std::nullopt;
-    if (argument == "--json") {
-      flags.json = true;
-    } else if (argument.starts_with(kJsonFile)) {
-      flags.json = true;
-      flags.json_path = argument.substr(kJsonFile.size());
-      if (flags.json_path.empty()) throw Error("--json=: the value is empty");
-    } else if (argument.starts_with("--")) {
-      throw Error("{}: unknown (verify_tflite inspect --help explains it)",
-                  Quote(argument));
-    } else if (!flags.path.empty()) {
-      throw Error("inspect: expected one path, found {} and {}",
-                  Quote(flags.path), Quote(argument));
-    } else {
-      flags.path = argument;
-    }
+  const Arguments arguments = ParseArguments(
+      {.command = "inspect", .flags = {}, .json = true, .paths = true}, argc,
+      argv);
+  if (arguments.help) return std::nullopt;
+  if (arguments.paths.size() > 1) {
+    throw Error("inspect: expected one path, found {} and {}",
+                Quote(arguments.paths[0]), Quote(arguments.paths[1]));
   }
+  InspectFlags flags;
+  if (!arguments.paths.empty()) flags.path = arguments.paths[0];
+  flags.json = arguments.json;
+  flags.json_path = arguments.json_path;
   if (flags.path.empty()) {
     throw Error(
         "inspect: name a file or directory (verify_tflite inspect --help)");

@@ -16,9 +16,6 @@ struct InspectFlags {
   std::string json_path;  // empty with `json`: standard output
 };
 
-// Whether the command line asks for this command.
-bool IsInspect(int argc, const char* const* argv);
-
 // No value for --help. Throws Error for an unknown flag or other than one path.
 std::optional<InspectFlags> ParseInspectFlags(int argc,
                                               const char* const* argv);

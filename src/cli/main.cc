@@ -18,6 +18,7 @@
 #include "base/progress.h"
 #include "candidate/model.h"
 #include "checkpoint/checkpoint.h"
+#include "cli/arguments.h"
 #include "cli/environment.h"
 #include "cli/explain.h"
 #include "cli/flags.h"
@@ -88,14 +89,6 @@ std::vector<Prompt> MakePrompts(
   return prompts;
 }
 
-// That of the layers that have one; no model of a supported family has two.
-std::optional<int64_t> SlidingWindow(const ModelConfig& config) {
-  for (const LayerConfig& layer : config.layers) {
-    if (layer.window > 0) return layer.window;
-  }
-  return std::nullopt;
-}
-
 Verification Verify(const Flags& flags, const StageFn& stage,
                     ProgressBar& bar) {
   const auto start = std::chrono::steady_clock::now();
@@ -118,7 +111,7 @@ Verification Verify(const Flags& flags, const StageFn& stage,
                                  : ReadEvalText(flags.eval_text_path);
   enter("opening", flags.tflite_path);
   Model::OpenOptions options;
-  options.sliding_window = SlidingWindow(checkpoint.config());
+  options.sliding_window = SlidingWindowOf(checkpoint.config());
   const Model model = Model::Open(flags.tflite_path, options);
 
   Verification v;
@@ -275,51 +268,43 @@ void StartWithPassiveWaiting(char** argv) {
   // Where that is not possible, it is only slower.
 }
 
+// No flags: help is asked for.
+template <typename Flags, typename Run>
+int RunSubcommand(const std::optional<Flags>& flags, std::string (*help)(),
+                  const Run& run) {
+  if (!flags) {
+    Print(help());
+    return kPassed;
+  }
+  return RunSupervised([&](const StageFn& stage) {
+    return Guarded([&] { return run(*flags, stage); });
+  });
+}
+
 int Main(int argc, char** argv) {
   return Guarded([&] {
-    if (IsInspect(argc, argv)) {
-      const auto flags = ParseInspectFlags(argc, argv);
-      if (!flags) {
-        Print(InspectHelp());
-        return kPassed;
-      }
-      return RunSupervised([&](const StageFn& stage) {
-        return Guarded([&] { return RunInspect(*flags, stage); });
-      });
+    const auto is = [&](const char* name) {
+      return IsCommand(argc, argv, name);
+    };
+    if (is("inspect")) {
+      return RunSubcommand(ParseInspectFlags(argc, argv), InspectHelp,
+                           RunInspect);
     }
-    if (IsRecheck(argc, argv)) {
-      const auto flags = ParseRecheckFlags(argc, argv);
-      if (!flags) {
-        Print(RecheckHelp());
-        return kPassed;
-      }
-      return RunSupervised([&](const StageFn& stage) {
-        return Guarded([&] { return RunRecheck(*flags, stage); });
-      });
+    if (is("recheck")) {
+      return RunSubcommand(ParseRecheckFlags(argc, argv), RecheckHelp,
+                           RunRecheck);
     }
-    if (IsExplain(argc, argv)) {
+    if (is("explain")) {
       Print(Explain(argc, argv));
       return kPassed;
     }
-    if (IsSelfCheck(argc, argv)) {
-      const auto flags = ParseSelfCheckFlags(argc, argv);
-      if (!flags) {
-        Print(SelfCheckHelp());
-        return kPassed;
-      }
-      return RunSupervised([&](const StageFn& stage) {
-        return Guarded([&] { return RunSelfCheckCommand(*flags, stage); });
-      });
+    if (is("selfcheck")) {
+      return RunSubcommand(ParseSelfCheckFlags(argc, argv), SelfCheckHelp,
+                           RunSelfCheckCommand);
     }
-    if (IsWeights(argc, argv)) {
-      const auto flags = ParseWeightsFlags(argc, argv);
-      if (!flags) {
-        Print(WeightsHelp());
-        return kPassed;
-      }
-      return RunSupervised([&](const StageFn& stage) {
-        return Guarded([&] { return RunWeightsCommand(*flags, stage); });
-      });
+    if (is("weights")) {
+      return RunSubcommand(ParseWeightsFlags(argc, argv), WeightsHelp,
+                           RunWeightsCommand);
     }
     const ParsedFlags parsed = ParseFlags(argc, argv);
     if (!parsed.flags) {

@@ -57,10 +57,6 @@ std::optional<double> Positive(const char* flag, const std::string& text) {
 
 }  // namespace
 
-bool IsRecheck(int argc, const char* const* argv) {
-  return argc > 1 && std::string_view(argv[1]) == "recheck";
-}
-
 std::string RecheckHelp() {
   RecheckFlags flags;
   RawFlags raw;

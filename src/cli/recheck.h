@@ -22,9 +22,6 @@ struct RecheckFlags {
   bool quiet = false;
 };
 
-// Whether the command line asks for this command.
-bool IsRecheck(int argc, const char* const* argv);
-
 // No value for --help. Throws Error for an unknown flag, a bad value, other
 // than one path.
 std::optional<RecheckFlags> ParseRecheckFlags(int argc,

@@ -20,9 +20,6 @@ struct SelfCheckFlags {
   std::string json_path;  // empty with `json`: standard output
 };
 
-// Whether the command line asks for this command.
-bool IsSelfCheck(int argc, const char* const* argv);
-
 // No value for --help. Throws Error for an unknown flag or a bad value.
 std::optional<SelfCheckFlags> ParseSelfCheckFlags(int argc,
                                                   const char* const* argv);

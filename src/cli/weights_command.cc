@@ -3,40 +3,19 @@
 #include <sys/resource.h>
 
 #include <chrono>
-#include <string_view>
 
 #include "audit/audit_file.h"
 #include "audit/findings.h"
 #include "base/error.h"
-#include "base/utf8.h"
 #include "checkpoint/checkpoint.h"
+#include "cli/arguments.h"
 
 namespace verify_tflite {
 namespace {
 
 constexpr int kThreads = 2;
 
-// "--flag=value" or "--flag value"; moves `i` to the last argument taken.
-bool Take(std::string_view flag, int argc, const char* const* argv, int& i,
-          std::string& value) {
-  const std::string_view argument = argv[i];
-  if (argument == flag) {
-    if (i + 1 == argc) throw Error("{}: the value is missing", flag);
-    value = argv[++i];
-  } else if (argument.starts_with(flag) && argument[flag.size()] == '=') {
-    value = argument.substr(flag.size() + 1);
-  } else {
-    return false;
-  }
-  if (value.empty()) throw Error("{}: the value is empty", flag);
-  return true;
-}
-
 }  // namespace
-
-bool IsWeights(int argc, const char* const* argv) {
-  return argc > 1 && std::string_view(argv[1]) == "weights";
-}
 
 std::string WeightsHelp() {
   return R"(Are the weights of a converted model those of a checkpoint?
@@ -56,21 +35,17 @@ Exit code: 0 all are, 1 some are not, 2 could not be checked.
 
 std::optional<WeightsFlags> ParseWeightsFlags(int argc,
                                               const char* const* argv) {
+  const Arguments arguments =
+      ParseArguments({.command = "weights",
+                      .flags = {"--tflite_path", "--checkpoint_path"},
+                      .json = true},
+                     argc, argv);
+  if (arguments.help) return std::nullopt;
   WeightsFlags flags;
-  for (int i = 2; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument == "--help" || argument == "-h") return std::nullopt;
-    if (argument == "--json") {
-      flags.json = true;
-    } else if (Take("--json", argc, argv, i, flags.json_path)) {
-      flags.json = true;
-    } else if (!Take("--tflite_path", argc, argv, i, flags.tflite_path) &&
-               !Take("--checkpoint_path", argc, argv, i,
-                     flags.checkpoint_path)) {
-      throw Error("{}: unknown (verify_tflite weights --help explains it)",
-                  Quote(argument));
-    }
-  }
+  flags.tflite_path = arguments.Value("--tflite_path");
+  flags.checkpoint_path = arguments.Value("--checkpoint_path");
+  flags.json = arguments.json;
+  flags.json_path = arguments.json_path;
   if (flags.tflite_path.empty() || flags.checkpoint_path.empty()) {
     throw Error(
         "weights: --tflite_path=FILE and --checkpoint_path=PATH are needed "

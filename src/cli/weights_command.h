@@ -17,9 +17,6 @@ struct WeightsFlags {
   std::string json_path;  // empty with `json`: standard output
 };
 
-// Whether the command line asks for this command.
-bool IsWeights(int argc, const char* const* argv);
-
 // No value for --help. Throws Error for an unknown flag or a missing one.
 std::optional<WeightsFlags> ParseWeightsFlags(int argc,
                                               const char* const* argv);

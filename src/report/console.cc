@@ -10,6 +10,7 @@
 #include "base/utf8.h"
 #include "report/format.h"
 #include "verify/faithful.h"
+#include "verify/judge.h"
 
 namespace verify_tflite {
 namespace {
@@ -140,10 +141,13 @@ void AppendHeader(const Verification& v, std::string& out) {
       "mean KL divergence <= {:g} nats (99th percentile <= {:g}), flips <= "
       "{:g} %",
       v.limits.kld.pass, v.limits.kld_p99.pass, 100 * v.limits.flips.pass);
+  if (v.limits.differing) {
+    rule += fmt::format(", {:g} % with ties", 100 * *v.limits.differing);
+  }
   if (v.limits.tolerance) {
     rule += fmt::format(", |logit difference| <= {:g}", *v.limits.tolerance);
   }
-  Line(out, "  Limits      {} ({})", rule, NameOf(v.model.recipe));
+  Line(out, "  Limits      {} ({})", rule, NameOf(JudgedRecipe(v.model)));
 }
 
 void AppendDifference(const Position& p, size_t index, bool noisy,

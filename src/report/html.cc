@@ -742,6 +742,12 @@ void AddLimits(const Verification& v, std::string& out) {
   add("mean KL divergence, nats", v.limits.kld);
   add("99th percentile, nats", v.limits.kld_p99);
   add("share of flips, ties aside", v.limits.flips);
+  if (v.limits.differing) {
+    Add(out,
+        "<tr><th scope=\"row\">share of differing greedy choices, ties "
+        "included</th><td class=\"n\">{}</td><td class=\"n\"></td></tr>\n",
+        Figure(*v.limits.differing));
+  }
   if (v.limits.tolerance) {
     Add(out,
         "<tr><th scope=\"row\">largest |logit difference|</th>"

@@ -336,6 +336,7 @@ std::string JsonReport(const Verification& v) {
         {"kld", ToJson(v.limits.kld)},
         {"kld_p99", ToJson(v.limits.kld_p99)},
         {"flips", ToJson(v.limits.flips)},
+        {"differing", OrNull(v.limits.differing)},
         {"tolerance", OrNull(v.limits.tolerance)}}},
       {"eos_ids", v.eos_ids},
       {"num_prompts", v.prompts.size()},

@@ -148,8 +148,7 @@ Outcome ReadOutcome(const Node& node) {
 
 Recipe ReadRecipe(const Node& node) {
   const std::string name = node.Text();
-  for (const Recipe recipe :
-       {Recipe::kFloat32, Recipe::kFloat16, Recipe::kInt8, Recipe::kInt4}) {
+  for (const Recipe recipe : kAllRecipes) {
     if (name == NameOf(recipe)) return recipe;
   }
   node.Refuse("a recipe");
@@ -467,9 +466,14 @@ Limit ReadLimit(const Node& node) {
 }
 
 Limits ReadLimits(const Node& node) {
-  return {node["match_tokens"].Whole(), ReadLimit(node["kld"]),
-          ReadLimit(node["kld_p99"]), ReadLimit(node["flips"]),
-          node["tolerance"].OptionalNumber()};
+  Limits limits;
+  limits.match_tokens = node["match_tokens"].Whole();
+  limits.kld = ReadLimit(node["kld"]);
+  limits.kld_p99 = ReadLimit(node["kld_p99"]);
+  limits.flips = ReadLimit(node["flips"]);
+  limits.differing = node["differing"].OptionalNumber();
+  limits.tolerance = node["tolerance"].OptionalNumber();
+  return limits;
 }
 
 Timing ReadTiming(const Node& node) {

@@ -359,10 +359,14 @@ void BundleChecker::CheckParts(const ChatTemplate& own,
     parts_->outcome = Outcome::kNotChecked;
     parts_->detail = fmt::format(
         "LiteRT-LM 0.18.1 gives templates a message's content as a list of "
-        "parts; of that, the bundle's makes {} for {}. It was compared by "
-        "what it makes of plain text.",
+        "parts; of that, the bundle's makes {} for {}: that version {}. "
+        "Others may give plain text, by which it was compared. A template that "
+        "takes both serves everywhere: message.content where that is a string, "
+        "else message.content[0].text.",
         found.error.empty() ? "another prompt, or none," : "no prompt",
-        chat.name);
+        chat.name,
+        found.error.empty() ? "feeds the model something else"
+                            : "cannot chat with this bundle");
     return;
   }
 }

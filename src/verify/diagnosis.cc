@@ -61,8 +61,7 @@ class Diagnostician {
     return layer == 0 ? noise_.first : noise_.other;
   }
   bool Quantised() const {
-    return input_.model.recipe == Recipe::kInt8 ||
-           input_.model.recipe == Recipe::kInt4;
+    return input_.model.recipe >= Recipe::kInt8WeightOnly;
   }
   RunView View(const char* name, const std::vector<KvRows>& rows,
                TensorFigures LayerKv::*k, TensorFigures LayerKv::*v) const;
@@ -798,6 +797,11 @@ void Diagnostician::ReportPlace() {
 // K and V being right. A quantised file is allowed to be far off there: that
 // is the cost of its recipe, which Judge weighs.
 bool Diagnostician::LogitsWrong() const {
+  // With one scale a channel, int4 costs as much as a fault does.
+  if (input_.model.recipe == Recipe::kInt4PerChannel &&
+      input_.weights_verified) {
+    return false;
+  }
   const Limit& limit = input_.limits.kld;
   return kld_ > (Quantised() ? limit.broken : limit.pass);
 }
@@ -821,6 +825,9 @@ Diagnosis Diagnostician::Run() {
                      input_.suspicious || !input_.faults.empty() ||
                      !(kld_ <= input_.limits.kld.broken);
   if (reach || !wrong) return std::move(result_);
+  if (input_.weights_verified && input_.structure_verified) {
+    return std::move(result_);
+  }
   // What is downstream of wrong weights is wrong.
   if (input_.weights_differ) return std::move(result_);
   if (LookAtRope(decode_) || LookAtRope(prefill_) || LookAtPlaces(decode_) ||
@@ -847,11 +854,15 @@ KvNoise NoiseOf(const ModelInfo& model) {
     case Recipe::kFloat16:
       noise = {1e-5, 1e-4};
       break;
+    case Recipe::kInt8WeightOnly:
     case Recipe::kInt8:
       noise = {0.01, 0.1};
       break;
     case Recipe::kInt4:
       noise = {0.15, 0.8};
+      break;
+    case Recipe::kInt4PerChannel:  // sound: 0.22 and 1.1 (Gemma 3 270M)
+      noise = {0.6, 3.5};
       break;
   }
   // Caches of fewer bits than the weights have noise of their own.

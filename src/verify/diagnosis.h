@@ -49,6 +49,9 @@ struct DiagnosisInput {
   // Local verification, null where there is none, and what it found.
   const StructureCheck* structure = nullptr;
   std::span<const StructureFault> faults = {};
+  // All operators are verified. With weights_verified, the model is the
+  // checkpoint's, and what it differs by is the cost of its quantisation.
+  bool structure_verified = false;
 };
 
 struct Diagnosis {

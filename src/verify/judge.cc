@@ -30,21 +30,35 @@ Limits DefaultLimits(Recipe recipe) {
       limits.kld = {1e-7, 1e-2};
       limits.kld_p99 = {1e-6, 1e-1};
       limits.flips = {0.01, 0.4};
+      limits.differing = 0.01;
       break;
     case Recipe::kFloat16:
       limits.kld = {1e-4, 1e-2};
       limits.kld_p99 = {1e-3, 1e-1};
       limits.flips = {0.01, 0.4};
+      limits.differing = 0.03;
+      break;
+    case Recipe::kInt8WeightOnly:
+      limits.kld = {0.025, 1};
+      limits.kld_p99 = {0.12, 10};
+      limits.flips = {0.01, 0.4};
+      limits.differing = 0.2;
       break;
     case Recipe::kInt8:
       limits.kld = {0.1, 1};
       limits.kld_p99 = {0.6, 10};
       limits.flips = {0.01, 0.4};
+      limits.differing = 0.35;
       break;
     case Recipe::kInt4:
       limits.kld = {0.3, 2};
       limits.kld_p99 = {3, 10};
       limits.flips = {0.05, 0.4};
+      break;
+    case Recipe::kInt4PerChannel:
+      limits.kld = {0.3, 1};
+      limits.kld_p99 = {3, 10};
+      limits.flips = {0.1, 0.4};
       break;
   }
   return limits;  // an unknown recipe passes nothing
@@ -170,6 +184,9 @@ Check CheckPrefillLogits(const Limits& limits, const PromptResult& result) {
 
 // --- everything ---
 
+// From there the interval of the 99th percentile has an upper end.
+constexpr int64_t kNeededForTail = 381;
+
 // A check that this many positions could not pass whatever they show is not
 // made: it would call every short run inconclusive.
 Check TooFew(std::string name, double value, int64_t needed) {
@@ -185,9 +202,10 @@ Check CheckKld(const Verification& v) {
 }
 
 Check CheckKldP99(const Verification& v) {
-  constexpr int64_t kNeeded = 381;  // the interval has an upper end from there
   const Distribution& kld = v.all.kld;
-  if (kld.count < kNeeded) return TooFew("kld_p99", kld.p99, kNeeded);
+  if (kld.count < kNeededForTail) {
+    return TooFew("kld_p99", kld.p99, kNeededForTail);
+  }
   return Estimated(
       "kld_p99", kld.p99, kld.p99_interval, v.limits.kld_p99,
       fmt::format("99th percentile of {} positions, nats", kld.count));
@@ -225,6 +243,30 @@ Check CheckFlips(const Verification& v) {
       "flips", share, ShareInterval(v.all.flips, count), v.limits.flips,
       fmt::format("{} greedy choices of {} differ beyond ties; {} ties",
                   v.all.flips, count, v.all.ties));
+}
+
+// Ties included. A flat distribution is full of ties, so that a share alone
+// never says that the model is another one.
+Check CheckDiffering(const Verification& v) {
+  if (!v.limits.differing) {
+    return {"differing", Outcome::kNotChecked, std::nullopt, std::nullopt,
+            "no limit for this recipe, or a larger --max_kld replaces it"};
+  }
+  const Limit limit = {*v.limits.differing, 1};
+  const int64_t count = v.all.kld.count;
+  const int64_t differing = v.all.flips + v.all.ties;
+  const double share =
+      count == 0 ? 0
+                 : static_cast<double>(differing) / static_cast<double>(count);
+  // A sound file is about halfway to the limit: below so many positions its
+  // interval would hold it.
+  if (count < kNeededForTail) return TooFew("differing", share, kNeededForTail);
+  Check check =
+      Estimated("differing", share, ShareInterval(differing, count), limit,
+                fmt::format("{} greedy choices of {} differ, ties included",
+                            differing, count));
+  check.broken_limit.reset();
+  return check;
 }
 
 void AddFinding(Verification& v, Finding finding) {
@@ -336,6 +378,13 @@ Limits LimitsFor(Recipe recipe, const Settings& settings) {
   // The tail of sound files reaches four to five times the mean.
   if (settings.max_kld) Override(10 * *settings.max_kld, limits.kld_p99);
   Override(settings.max_flips, limits.flips);
+  if (limits.differing && settings.max_flips) {
+    limits.differing = std::max(*limits.differing, *settings.max_flips);
+  }
+  // Who allows more divergence than this recipe has allows what follows.
+  if (settings.max_kld && *settings.max_kld > DefaultLimits(recipe).kld.pass) {
+    limits.differing.reset();
+  }
   if (recipe == Recipe::kFloat32) limits.tolerance = settings.tolerance;
   return limits;
 }
@@ -388,6 +437,7 @@ void Judge(Verification& v) {
   const Outcome kld = v.checks.back().outcome;
   v.checks.push_back(CheckKldP99(v));
   v.checks.push_back(CheckFlips(v));
+  v.checks.push_back(CheckDiffering(v));
   v.checks.push_back(CheckLogits(v.limits, v.all));
   v.structure_checks = {CheckStructure(v, kld)};
   v.outcome = Overall(v);

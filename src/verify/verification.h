@@ -54,6 +54,7 @@ struct Limits {
   Limit kld;                        // mean over all positions, nats
   Limit kld_p99;                    // 99th percentile, nats
   Limit flips;                      // share of positions, ties aside
+  std::optional<double> differing;  // the same with ties; none: not in force
   std::optional<double> tolerance;  // none: not in force for this recipe
 };
 
@@ -315,7 +316,8 @@ struct Verification {
   // Over the positions of all prompts and of the evaluation.
   Aggregate all;
   std::vector<Bucket> buckets;
-  // What decides beside the prompts' own: "kld", "kld_p99", "flips", "logits".
+  // What decides beside the prompts' own: "kld", "kld_p99", "flips",
+  // "differing", "logits".
   std::vector<Check> checks;
   // The file's weights against the checkpoint's: "weights", the share of bytes
   // that are; see audit/weight_audit.h.

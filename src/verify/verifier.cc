@@ -295,14 +295,6 @@ std::vector<PrefillPlan> Plans(const Model& model,
   return plans;
 }
 
-// That of the layers that have one.
-std::optional<int64_t> WindowOf(const ModelConfig& config) {
-  for (const LayerConfig& layer : config.layers) {
-    if (layer.window > 0) return layer.window;
-  }
-  return std::nullopt;
-}
-
 // The candidate against itself, with the evaluation's text.
 std::vector<Finding> AddSelfCheck(const VerifyInput& input, Session& session,
                                   Verification& v) {
@@ -322,7 +314,7 @@ std::vector<Finding> AddSelfCheck(const VerifyInput& input, Session& session,
   SelfCheckResult result =
       RunSelfCheck(input.model, session, v.evaluation.ids,
                    {.num_threads = input.settings.num_threads,
-                    .window = WindowOf(input.checkpoint.config()),
+                    .window = SlidingWindowOf(input.checkpoint.config()),
                     .max_steps = BriefSteps(input.model.info()),
                     .progress = input.progress});
   v.self_checks = std::move(result.checks);
@@ -438,7 +430,9 @@ void LocateFault(const VerifyInput& input, const Probes& probes,
        .structure = structure,
        .faults = structure == nullptr
                      ? std::span<const StructureFault>()
-                     : std::span<const StructureFault>(v.structure->faults)},
+                     : std::span<const StructureFault>(v.structure->faults),
+       .structure_verified = !v.structure_checks.empty() &&
+                             v.structure_checks[0].outcome == Outcome::kPass},
       probes);
   for (Finding& finding : diagnosis.findings) {
     const auto same = [&](const Finding& f) { return f.id == finding.id; };
