@@ -155,6 +155,16 @@ def _add_signature_kinds(add) -> None:
       {"float_file": "tiny_export_hf.tflite"},
       recipe="dynamic_wi8_emb4_afp32",
   )
+  for suffix, recipe in (
+      ("", "dynamic_wi8c_hr_afp32"),
+      ("_q4", "dynamic_wi4c_hr_afp32"),
+  ):
+    add(
+        f"tiny_hf_hadamard{suffix}.tflite",
+        conversions.quantize_hf,
+        {"float_file": "tiny_export_hf.tflite"},
+        recipe=recipe,
+    )
 
 
 def _add_mutations(add) -> None:

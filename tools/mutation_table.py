@@ -890,6 +890,7 @@ SOUND = (
             "tiny_hf_logits.tflite",
             "tiny_hf_gpu.tflite",
             "tiny_hf_caches.tflite",
+            "tiny_hf_hadamard.tflite",
             "tiny_hf_embedder/model.tflite",
             "tiny_hf_embedder_q8/model_quantized.tflite",
             "tiny_bundle.litertlm",

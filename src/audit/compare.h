@@ -22,7 +22,10 @@ struct Comparison {
   int64_t bad_rows = 0;  // with such elements
   int64_t first_bad_row = -1;
   int64_t rows = 0;
-  double worst = 0;  // |dequantised - original| / step; infinity with NaNs
+  int64_t cut_off = 0;  // beyond it, and right: RowPair::CountCutOff
+  // |dequantised - original| / step, of those that are not cut off; infinity
+  // with NaNs.
+  double worst = 0;
   bool ok() const { return elements > 0 && bad == 0; }
 };
 
@@ -40,7 +43,14 @@ class RowPair {
   void Load(int64_t row);
   // Largest error of the loaded row in steps; infinity with NaNs.
   double Worst() const;
-  int64_t CountBad() const;
+  // What is cut off is not bad, and `worst`, if any, becomes that of the rest.
+  int64_t CountBad(double* worst = nullptr) const;
+  // Numbers at the ends of the quantised type's range whose original is larger.
+  // A quantiser may choose scales so that there are a few: all others are
+  // rounded the finer. OCTAV (Sakr et al. 2022, arXiv:2206.06501) cuts off so
+  // that the squares of all errors are least. Those of scales that leave much
+  // more than scales without such numbers do not count.
+  int64_t CountCutOff() const;
 
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
@@ -50,6 +60,14 @@ class RowPair {
   const StoredReader& reader() const { return reader_; }
 
  private:
+  // Numbers of the row that have one scale; 0: not so many in a row.
+  int64_t GroupSize() const;
+  void AddRotationSteps();
+  bool IsCutOff(int64_t i) const;
+  void MarkCutOff(int64_t begin, int64_t end);
+  void FindCutOff(int64_t row);
+
+  const StoredConstant& constant_;
   const Original& expected_;
   bool transposed_;
   StoredReader reader_;
@@ -57,6 +75,8 @@ class RowPair {
   int64_t cols_;
   double limit_;
   std::vector<float> stored_, original_, steps_;
+  std::vector<float> numbers_;  // as stored
+  std::vector<bool> cut_off_;   // empty: none
 };
 
 // All of it. The two must have the same shape. `drop`: the constant's bytes are

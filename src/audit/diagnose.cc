@@ -75,9 +75,9 @@ class Diagnosis {
     ForSampledRows([&](int64_t) { sums_.Add(pair_); });
     difference_.correlation = sums_.correlation();
     difference_.size = sums_.relative();
-    if (NotFinite() || Zero() || OtherTensor() || Heads() || Transposed() ||
-        Shifted() || NormOffset() || Precision() || Collapsed() || Rounding() ||
-        Scaled() || Partly()) {
+    if (NotFinite() || Zero() || NotRotated() || OtherTensor() || Heads() ||
+        Transposed() || Shifted() || NormOffset() || Precision() ||
+        Collapsed() || Rounding() || Scaled() || Partly()) {
       return std::move(difference_);
     }
     Differs();
@@ -158,12 +158,30 @@ class Diagnosis {
   }
 
   bool IsRole(const WeightRole& role) {
-    for (const Original& way : originals_.Plain(role)) {
+    for (Original& way : originals_.Plain(role)) {
+      Rotate(way);
       if (!Equals(way, use_.transposed)) continue;
       difference_.other = role;
       return Is(Fault::kOtherTensor, fmt::format("holds {}", Describe(role)));
     }
     return false;
+  }
+
+  // Other tensors would be stored as this one.
+  void Rotate(Original& way) const {
+    way.rotation = original_.rotation;
+    way.rotated_back = original_.rotated_back;
+  }
+
+  bool NotRotated() {
+    if (original_.rotation == nullptr) return false;
+    Original plain = original_;
+    plain.rotation = nullptr;
+    if (!Equals(plain, use_.transposed)) return false;
+    return Is(Fault::kDiffers,
+              fmt::format("is not rotated, as the graph expects: it multiplies "
+                          "blocks of {} numbers with a Hadamard matrix",
+                          original_.rotation->size()));
   }
 
   // A head of q, k or v: its rows in the checkpoint.
@@ -182,6 +200,7 @@ class Diagnosis {
       const Rows& rows = ways[0].rows[0];
       for (int64_t h = 0; (h + 1) * dim <= rows.count; ++h) {
         heads.push_back({part, h, {"", {rows.Slice(h * dim, dim)}}});
+        Rotate(heads.back().rows);
       }
     }
     return heads;

@@ -266,5 +266,114 @@ TEST_F(DiagnoseTest, ByContent) {
   EXPECT_TRUE(transposed);
 }
 
+// Integers of [-most, most], the largest number of each row at `clip` * most.
+class CutOffTest : public DiagnoseTest {
+ protected:
+  Comparison Quantise(StoredType type, int most, float clip) {
+    const std::vector<float> values = Values(kTable);
+    constant_ = Constant(type, kTable);
+    bytes_.clear();
+    for (size_t begin = 0; begin < values.size(); begin += kCols) {
+      float largest = 0;
+      for (size_t i = begin; i < begin + kCols; ++i) {
+        largest = std::max(largest, std::fabs(values[i]));
+      }
+      const float step = clip * largest / static_cast<float>(most);
+      constant_.scales.push_back(step);
+      for (size_t i = begin; i < begin + kCols; ++i) {
+        const int q = std::clamp(
+            static_cast<int>(std::nearbyint(values[i] / step)), -most, most);
+        if (type == StoredType::kInt8) {
+          bytes_.push_back(static_cast<uint8_t>(q));
+        } else if (i % 2 == 0) {
+          bytes_.push_back(static_cast<uint8_t>(q & 15));
+        } else {
+          bytes_.back() |= static_cast<uint8_t>(q << 4);
+        }
+      }
+    }
+    constant_.data = std::as_bytes(std::span(bytes_));
+    original_ = Of(kTable);
+    return Compare(constant_, original_, false);
+  }
+
+  static constexpr size_t kCols = 16, kRows = 32;
+  StoredConstant constant_;
+  std::vector<uint8_t> bytes_;
+  Original original_;
+};
+
+TEST_F(CutOffTest, IsRightWhereItMakesOthersFiner) {
+  EXPECT_EQ(Quantise(StoredType::kInt4, 7, 1).cut_off, 0);
+  const Comparison comparison = Quantise(StoredType::kInt4, 7, 0.9f);
+  EXPECT_EQ(comparison.bad, 0);
+  EXPECT_GE(comparison.cut_off, int64_t{kRows});
+  EXPECT_LE(comparison.worst, kStepLimit);
+  EXPECT_TRUE(comparison.ok());
+}
+
+TEST_F(CutOffTest, IsWrongWhereItDoesNot) {
+  // What int4 gains by, int8 loses by: its steps are small already.
+  EXPECT_EQ(Quantise(StoredType::kInt8, 127, 0.9f).bad_rows, int64_t{kRows});
+  const Comparison comparison = Quantise(StoredType::kInt4, 7, 0.5f);
+  EXPECT_EQ(comparison.bad_rows, int64_t{kRows});
+  const Difference found = Diagnose(constant_, {0, kTable, "decode"}, original_,
+                                    comparison, originals_);
+  EXPECT_EQ(found.fault, Fault::kCollapse);
+}
+
+// A number may not be larger than what is cut off, and nothing else be wrong.
+TEST_F(CutOffTest, OfOtherNumbersIsNoExcuse) {
+  Quantise(StoredType::kInt4, 7, 0.9f);
+  for (size_t i = 0; i < kCols / 2; ++i) {
+    if (bytes_[i] % 16 == 7 || bytes_[i] % 16 == 9) continue;
+    bytes_[i] ^= 1;
+    break;
+  }
+  const Comparison comparison = Compare(constant_, original_, false);
+  EXPECT_EQ(comparison.bad_rows, 1);
+  EXPECT_EQ(comparison.first_bad_row, 0);
+}
+
+// By definition: r = M w / (n c^2), the product of r and M x is that of w and
+// x. Rows of 16 in blocks of 4; the matrix is not symmetric.
+TEST_F(DiagnoseTest, RotatedWeights) {
+  const std::vector<float> matrix = {2,  2, 2, 2,  -2, 2,  -2, 2,
+                                     -2, 2, 2, -2, -2, -2, 2,  2};
+  const auto rotation = Rotation::From(4, std::as_bytes(std::span(matrix)));
+  ASSERT_TRUE(rotation);
+  const std::vector<float> plain = Values(kGate0);
+  for (const bool back : {false, true}) {
+    std::vector<float> rotated(plain.size());
+    for (size_t i = 0; i < plain.size(); ++i) {
+      double sum = 0;
+      for (size_t j = 0; j < 4; ++j) {
+        const size_t entry = back ? j * 4 + i % 4 : i % 4 * 4 + j;
+        sum += double{matrix[entry]} * plain[i / 4 * 4 + j];
+      }
+      rotated[i] = static_cast<float>(sum / 16);
+    }
+    Original original = Of(kGate0);
+    original.rotation = &*rotation;
+    original.rotated_back = back;
+    StoredConstant constant = Constant(StoredType::kFloat32, kGate0);
+    constant.data = std::as_bytes(std::span(rotated));
+    EXPECT_TRUE(Compare(constant, original, false).ok());
+    std::vector<float> part(3);
+    Originals::Read(original, 2, 5, 3, part.data());
+    EXPECT_THAT(part, ::testing::ElementsAreArray(&rotated[37], 3));
+    original.rotated_back = !back;
+    EXPECT_FALSE(Compare(constant, original, false).ok());
+    rotated[77] *= 1.00001f;
+    original.rotated_back = back;
+    EXPECT_EQ(Compare(constant, original, false).bad, 1);
+    constant.data = std::as_bytes(std::span(plain));
+    const Comparison comparison = Compare(constant, original, false);
+    const Difference found = Diagnose(constant, {0, kGate0, "decode"}, original,
+                                      comparison, originals_);
+    EXPECT_THAT(found.text, HasSubstr("is not rotated"));
+  }
+}
+
 }  // namespace
 }  // namespace verify_tflite

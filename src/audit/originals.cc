@@ -358,6 +358,37 @@ std::vector<Original> Originals::Plain(const WeightRole& role) const {
 
 void Originals::Read(const Original& original, int64_t row, int64_t first,
                      int64_t count, float* out) {
+  if (original.rotation == nullptr) {
+    ReadPlain(original, row, first, count, out);
+  } else {
+    ReadRotated(original, row, first, count, out);
+  }
+}
+
+void Originals::ReadRotated(const Original& original, int64_t row,
+                            int64_t first, int64_t count, float* out) {
+  const Rotation& rotation = *original.rotation;
+  const int64_t size = rotation.size();
+  const int64_t begin = first / size * size;
+  const int64_t end = (first + count + size - 1) / size * size;
+  thread_local std::vector<float> plain;
+  thread_local std::vector<double> values;
+  plain.resize(static_cast<size_t>(end - begin));
+  ReadPlain(original, row, begin, end - begin, plain.data());
+  values.assign(plain.begin(), plain.end());
+  // The product with a row r of the constant is r M x, M r what a lookup gives.
+  if (original.rotated_back) {
+    rotation.Undo(values);
+  } else {
+    rotation.UndoTransposed(values);
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    out[i] = static_cast<float>(values[first - begin + i]);
+  }
+}
+
+void Originals::ReadPlain(const Original& original, int64_t row, int64_t first,
+                          int64_t count, float* out) {
   if (!original.computed.empty()) {
     out[0] = original.computed[row];
     return;

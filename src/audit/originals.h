@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "audit/roles.h"
+#include "base/rotation.h"
 #include "checkpoint/checkpoint.h"
 
 namespace verify_tflite {
@@ -45,6 +46,10 @@ struct Original {
   // Where not empty, the values themselves, and how far rounding in the order
   // of someone else's sums may take them from these.
   std::vector<float> computed = {}, computed_steps = {};
+  // Of rows that are stored rotated, block by block: what the graph multiplies
+  // the product's input with, or, `rotated_back`, the rows it looked up.
+  const Rotation* rotation = nullptr;
+  bool rotated_back = false;
   int64_t num_rows() const;
   // Rounded more than once, before it was stored.
   bool folded() const { return factor != 1 || column_factor != nullptr; }
@@ -74,11 +79,15 @@ class Originals {
   bool has_head() const { return has_head_; }
 
   // `count` elements of row `row` from column `first` on, as float32 (float64
-  // is rounded), offset and factor applied.
+  // is rounded), offset, factor and rotation applied.
   static void Read(const Original& original, int64_t row, int64_t first,
                    int64_t count, float* out);
 
  private:
+  static void ReadPlain(const Original& original, int64_t row, int64_t first,
+                        int64_t count, float* out);
+  static void ReadRotated(const Original& original, int64_t row, int64_t first,
+                          int64_t count, float* out);
   void AddScaled(const WeightRole& role, std::vector<Original>& ways) const;
   void AddNormFolded(const WeightRole& role, std::vector<Original>& ways) const;
   const Rows* Find(const WeightRole& role) const;

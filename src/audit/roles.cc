@@ -62,7 +62,7 @@ class GraphRoles {
   std::optional<std::string> Find(int64_t num_layers) {
     for (size_t i = 0; i < graph_.ops.size(); ++i) {
       const auto op = static_cast<int32_t>(i);
-      if (WeightOf(op) >= 0) linear_.insert(op);
+      if (WeightOf(op) >= 0 && RotationOf(op) < 0) linear_.insert(op);
     }
     FindEmbedding();
     if (const auto reason = FindLayers(num_layers)) return reason;
@@ -79,8 +79,9 @@ class GraphRoles {
   void Collect() {
     std::vector<int32_t>& unknown = roles_.unknown;
     for (size_t i = 0; i < graph_.ops.size(); ++i) {
-      const int32_t constant = WeightOf(static_cast<int32_t>(i));
-      if (constant >= 0) unknown.push_back(constant);
+      const auto op = static_cast<int32_t>(i);
+      const int32_t constant = WeightOf(op);
+      if (constant >= 0 && RotationOf(op) < 0) unknown.push_back(constant);
     }
   }
 
@@ -96,10 +97,12 @@ class GraphRoles {
       }
       if (table < 0) continue;
       embeddings_.insert(static_cast<int32_t>(i));
-      if (!op.outputs.empty()) {
-        signature_.embedding = Dequantised(op.outputs[0]);
-      }
       Add(table, {Part::kEmbedding, -1, false});
+      if (op.outputs.empty()) continue;
+      const Rotated back = RotatedBack(Dequantised(op.outputs[0]));
+      signature_.embedding = back.tensor;
+      if (back.op >= 0) lookup_rotations_.insert(back.op);
+      roles_.uses.back().rotation = back.rotation;
     }
   }
 
@@ -177,7 +180,119 @@ class GraphRoles {
     return shape.empty() ? -1 : shape.back();
   }
 
-  int32_t InputRoot(int32_t op) const { return Root(graph_.ops[op].inputs[0]); }
+  int32_t InputRoot(int32_t op) const {
+    return Root(BeforeRotation(graph_.ops[op].inputs[0]).tensor);
+  }
+
+  // The constant, where the operator is a product with a rotation and nothing
+  // else; or -1.
+  int32_t RotationOf(int32_t index) const {
+    const AuditedOp& op = graph_.ops[index];
+    if (op.code != kOpFullyConnected || op.inputs.size() < 2 ||
+        op.inputs[0] < 0 || op.inputs[1] < 0 ||
+        (op.inputs.size() > 2 && op.inputs[2] >= 0)) {
+      return -1;
+    }
+    const int32_t index_of = TensorAt(op.inputs[1]).constant;
+    if (index_of < 0) return -1;
+    const StoredConstant& constant = file_.constants[index_of];
+    if (constant.type != StoredType::kFloat32 || !constant.scales.empty() ||
+        constant.shape.size() != 2 || constant.shape[0] != constant.shape[1] ||
+        Width(op.inputs[0]) != constant.shape[0]) {
+      return -1;
+    }
+    const auto [entry, is_new] = roles_.rotations.try_emplace(index_of);
+    if (is_new) entry->second = ReadRotation(constant);
+    return entry->second == nullptr ? -1 : index_of;
+  }
+
+  std::shared_ptr<const Rotation> ReadRotation(
+      const StoredConstant& constant) const {
+    const auto read = Rotation::From(constant.shape[0], constant.data);
+    if (!read) return nullptr;
+    for (const auto& [index, known] : roles_.rotations) {
+      if (known != nullptr && *known == *read) return known;
+    }
+    return std::make_shared<const Rotation>(*read);
+  }
+
+  int64_t Width(int32_t tensor) const {
+    const auto& shape = TensorAt(tensor).shape;
+    return shape.empty() ? -1 : shape.back();
+  }
+
+  static bool Reshapes(const AuditedOp& op) {
+    return op.code == kOpReshape || op.code == kOpSqueeze ||
+           op.code == kOpExpandDims;
+  }
+
+  // A tensor at the other side of a rotation, or the tensor itself and -1.
+  struct Rotated {
+    int32_t tensor = -1;
+    int32_t rotation = -1;
+    int32_t op = -1;  // that rotates
+  };
+
+  // What is rotated, block by block of its rows, to give `tensor`.
+  Rotated BeforeRotation(int32_t tensor) const {
+    const Rotated none = {tensor, -1, -1};
+    if (tensor < 0) return none;
+    int32_t rotation = -1, op = -1;
+    int32_t t = tensor;
+    while (true) {
+      CountVisits();
+      const int32_t producer = TensorAt(t).producer;
+      if (producer < 0 || graph_.ops[producer].inputs.empty()) return none;
+      if (op < 0 && RotationOf(producer) >= 0 &&
+          !Contains(lookup_rotations_, producer)) {
+        op = producer;
+        rotation = RotationOf(producer);
+      } else if (!Reshapes(graph_.ops[producer])) {
+        return none;
+      }
+      const int32_t next = graph_.ops[producer].inputs[0];
+      if (next < 0 || TensorAt(next).producer >= producer) return none;
+      t = next;
+      if (rotation >= 0 && AreBlocks(tensor, t, rotation)) {
+        return {t, rotation, op};
+      }
+    }
+  }
+
+  // What `tensor` gives where it is for nothing but to be rotated.
+  Rotated RotatedBack(int32_t tensor) const {
+    const Rotated none = {tensor, -1, -1};
+    if (tensor < 0) return none;
+    int32_t rotation = -1, rotated_by = -1;
+    int32_t t = tensor;
+    while (TensorAt(t).consumers.size() == 1) {
+      CountVisits();
+      const int32_t consumer = TensorAt(t).consumers[0];
+      const AuditedOp& op = graph_.ops[consumer];
+      if (rotated_by < 0 && RotationOf(consumer) >= 0) {
+        rotated_by = consumer;
+        rotation = RotationOf(consumer);
+      } else if (!Reshapes(op)) {
+        return none;
+      }
+      if (op.outputs.empty() || op.outputs[0] < 0 ||
+          TensorAt(op.outputs[0]).producer != consumer || op.inputs[0] != t ||
+          TensorAt(t).producer >= consumer) {
+        return none;
+      }
+      t = op.outputs[0];
+      if (rotation >= 0 && AreBlocks(tensor, t, rotation)) {
+        return {t, rotation, rotated_by};
+      }
+    }
+    return none;
+  }
+
+  // Rows of both are whole blocks of the rotation.
+  bool AreBlocks(int32_t a, int32_t b, int32_t rotation) const {
+    const int64_t size = file_.constants[rotation].shape[0];
+    return Width(a) == Width(b) && Width(a) > 0 && Width(a) % size == 0;
+  }
 
   // Inputs that an output depends on.
   std::vector<int32_t> Sources(int32_t op_index, int32_t output) const {
@@ -406,8 +521,8 @@ class GraphRoles {
       if (l.gate_up.size() == 1) {
         const int32_t op = *l.gate_up.begin();
         // One product of both is twice as wide as what down reads.
-        const auto& shape = TensorAt(InputRoot(l.down)).shape;
-        const bool both = !shape.empty() && OutputWidth(op) == 2 * shape.back();
+        const int64_t width = Width(InputRoot(l.down));
+        const bool both = width > 0 && OutputWidth(op) == 2 * width;
         name(op, both ? Part::kGateUp : Part::kUp, number);
       } else {
         name(l.gate, Part::kGate, number);
@@ -425,18 +540,22 @@ class GraphRoles {
 
   void AddProduct(int32_t index, WeightRole role) {
     const AuditedOp& op = graph_.ops[index];
+    const Rotated before = BeforeRotation(op.inputs[0]);
     ProductUse product{
         .role = role,
         .constant = WeightOf(index),
         .transposed = op.code == kOpBatchMatmul && !op.adjoint_y,
         .op = index,
-        .input = op.inputs[0],
+        .input = before.tensor,
+        .rotation = before.rotation,
+        .rotated = before.rotation < 0 ? -1 : op.inputs[0],
         .output = op.outputs.empty() ? -1 : op.outputs[0],
         .quantised_input = op.inputs[0] >= 0 &&
                            IsInteger(TensorAt(op.inputs[1]).type) &&
                            TensorAt(op.inputs[0]).type == StoredType::kFloat32};
     Add(product.constant, role, product.transposed);
     roles_.uses.back().operand = true;
+    roles_.uses.back().rotation = product.rotation;
     role.bias = true;
     if (op.inputs.size() > 2 && AddVector(op.inputs[2], role, false)) {
       roles_.uses.back().operand = true;
@@ -633,6 +752,7 @@ class GraphRoles {
   Roles& roles_;
   SignatureRoles signature_;
   OpSet linear_, embeddings_, attention_, outputs_, downs_;
+  OpSet lookup_rotations_;  // part of a lookup, not of the product behind
   std::vector<Layer> layers_;
   int32_t head_ = -1;
   mutable int64_t visits_left_ = kMostVisits;

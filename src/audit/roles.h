@@ -3,10 +3,13 @@
 #define VERIFY_TFLITE_AUDIT_ROLES_H_
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "audit/graph.h"
+#include "base/rotation.h"
 
 namespace verify_tflite {
 
@@ -50,6 +53,9 @@ struct RoleUse {
   bool transposed = false;  // [in, out] instead of [out, in]
   bool composite = false;   // read by a composite that may do more than scale
   bool operand = false;     // of a product: its matrix or its bias
+  // Of a product whose input, or a lookup whose output, is rotated block by
+  // block: the constant that does it, of Roles::rotations.
+  int32_t rotation = -1;
   bool operator==(const RoleUse&) const = default;
 };
 
@@ -60,8 +66,10 @@ struct ProductUse {
   bool transposed = false;
   int32_t bias = -1;  // constant
   int32_t op = -1;
-  int32_t input = -1;   // tensor
-  int32_t output = -1;  // with the bias, also where an ADD of its own adds it
+  int32_t input = -1;     // tensor; before a rotation, if there is one
+  int32_t rotation = -1;  // constant
+  int32_t rotated = -1;   // what the operator reads, where that is rotated
+  int32_t output = -1;    // with the bias, also where an ADD of its own adds it
   // Of integers that the operator reads as they are, with a float input.
   bool quantised_input = false;
 };
@@ -71,12 +79,15 @@ struct SignatureRoles {
   std::string signature;
   int32_t graph = -1;                // of AuditedFile::graphs
   std::vector<ProductUse> products;  // in the order of execution
-  int32_t embedding = -1;            // output of the lookup; -1: an input
-  std::string not_understood;        // why there are no products; else empty
+  // Output of the lookup, rotated back where it is rotated; -1: an input.
+  int32_t embedding = -1;
+  std::string not_understood;  // why there are no products; else empty
 };
 
 struct Roles {
   std::vector<RoleUse> uses;
+  // By constant. Equal ones are one; null: a square matrix that is none.
+  std::map<int32_t, std::shared_ptr<const Rotation>> rotations;
   std::vector<SignatureRoles> signatures;
   // Operators that multiply with weights or look them up and whose role is not
   // known, as constants of `uses`' kind.
@@ -92,9 +103,11 @@ struct Roles {
 // between its operators, whatever the converter: a layer's K and V caches are
 // outputs, the product that feeds the one is k (or q, k and v in one), what
 // shares its input and leads to the same product as v is q, that product is o,
-// and so on. No name of a tensor is read; of the signature, which outputs are
-// caches and logits. A graph that is not of this form gives no roles and a
-// reason, never a guess. Throws Error for a graph too large to follow.
+// and so on. A product with a Hadamard matrix is part of the product behind it,
+// or of the lookup before it, whose weights are stored rotated. No name of a
+// tensor is read; of the signature, which outputs are caches and logits. A
+// graph that is not of this form gives no roles and a reason, never a guess.
+// Throws Error for a graph too large to follow.
 Roles FindRoles(const AuditedFile& file, int64_t num_layers, int64_t head_dim);
 
 }  // namespace verify_tflite

@@ -30,10 +30,12 @@ class Decoder {
   }
 
   int32_t Constant(std::vector<int32_t> shape,
-                   StoredType type = StoredType::kFloat32) {
+                   StoredType type = StoredType::kFloat32,
+                   std::span<const std::byte> data = {}) {
     const int32_t tensor = Tensor(shape, type);
     StoredConstant constant;
     constant.type = type;
+    constant.data = data;
     constant.shape.assign(shape.begin(), shape.end());
     graph_.tensors[static_cast<size_t>(tensor)].constant =
         static_cast<int32_t>(file_.constants.size());
@@ -81,6 +83,7 @@ class Decoder {
   }
 
   int32_t hidden() const { return hidden_; }
+  void set_hidden(int32_t tensor) { hidden_ = tensor; }
   const AuditedGraph& graph() const { return graph_; }
 
  private:
@@ -161,6 +164,86 @@ TEST(Roles, NormsOfHeadsOfAFusedProduct) {
             tensors[static_cast<size_t>(q_norm)].constant);
   EXPECT_EQ(constant_of(Part::kKNorm),
             tensors[static_cast<size_t>(k_norm)].constant);
+}
+
+// Blocks of four of a row of eight.
+class RotatedDecoder : public Decoder {
+ public:
+  int32_t Matrix(const std::vector<float>& values) {
+    return Constant({kSize, kSize}, StoredType::kFloat32,
+                    std::as_bytes(std::span(values)));
+  }
+  int32_t Rotate(int32_t input, int32_t matrix) {
+    const int32_t shape = Tensor({2}, StoredType::kOther);
+    const int32_t blocks = Op(kOpReshape, {input, shape}, {2, kSize});
+    const int32_t rotated = Op(kOpFullyConnected, {blocks, matrix}, {2, kSize});
+    return Op(kOpReshape, {rotated, shape});
+  }
+
+  static constexpr int32_t kSize = 4;
+};
+
+constexpr float kC = 0.5;
+const std::vector<float> kHadamard = {kC, kC, kC,  kC,  kC, -kC, kC,  -kC,
+                                      kC, kC, -kC, -kC, kC, -kC, -kC, kC};
+
+TEST(Roles, AProductWithARotationIsPartOfTheNext) {
+  RotatedDecoder decoder;
+  const int32_t matrix = decoder.Matrix(kHadamard);
+  const int32_t norm = decoder.Op(kRelu, {decoder.hidden()});
+  const int32_t in = decoder.Rotate(norm, matrix);
+  const int32_t q = decoder.Product(in), k = decoder.Product(in);
+  const Roles roles = decoder.Finish(q, k, decoder.Product(norm));
+  const SignatureRoles& signature = roles.signatures.at(0);
+  EXPECT_EQ(signature.not_understood, "");
+  EXPECT_THAT(roles.unknown, IsEmpty());
+  ASSERT_THAT(signature.products, SizeIs(8));
+  const int32_t constant =
+      decoder.graph().tensors[static_cast<size_t>(matrix)].constant;
+  ASSERT_TRUE(roles.rotations.contains(constant));
+  EXPECT_EQ(roles.rotations.at(constant)->size(), 4);
+  for (const ProductUse& product : signature.products) {
+    const bool rotated =
+        product.role.part == Part::kQ || product.role.part == Part::kK;
+    EXPECT_EQ(product.rotation, rotated ? constant : -1);
+    EXPECT_EQ(product.rotated, rotated ? in : -1);
+    if (rotated || product.role.part == Part::kV) {
+      EXPECT_EQ(product.input, norm);
+    }
+  }
+  for (const RoleUse& use : roles.uses) {
+    const bool rotated = use.role.part == Part::kQ || use.role.part == Part::kK;
+    EXPECT_EQ(use.rotation, rotated ? constant : -1) << Describe(use.role);
+  }
+}
+
+// The lookup's rows are for nothing else than to be rotated back.
+TEST(Roles, ALookupRotatedBack) {
+  RotatedDecoder decoder;
+  const int32_t matrix = decoder.Matrix(kHadamard);
+  const int32_t back = decoder.Rotate(decoder.hidden(), matrix);
+  decoder.set_hidden(back);
+  const int32_t q = decoder.Product(back), k = decoder.Product(back);
+  const Roles roles = decoder.Finish(q, k, decoder.Product(back));
+  const SignatureRoles& signature = roles.signatures.at(0);
+  EXPECT_EQ(signature.not_understood, "");
+  EXPECT_EQ(signature.embedding, back);
+  EXPECT_THAT(signature.products, SizeIs(8));
+  for (const RoleUse& use : roles.uses) {
+    EXPECT_EQ(use.rotation >= 0, use.role.part == Part::kEmbedding);
+  }
+}
+
+// One sign is wrong: a product like any other.
+TEST(Roles, IsNoRotation) {
+  std::vector<float> values = kHadamard;
+  values[5] = kC;
+  RotatedDecoder decoder;
+  const int32_t in = decoder.Rotate(decoder.hidden(), decoder.Matrix(values));
+  const int32_t q = decoder.Product(in), k = decoder.Product(in);
+  const Roles roles = decoder.Finish(q, k, decoder.Product(in));
+  EXPECT_THAT(roles.unknown, SizeIs(1));
+  for (const RoleUse& use : roles.uses) EXPECT_EQ(use.rotation, -1);
 }
 
 TEST(Roles, SaysWhyNot) {

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <deque>
 #include <exception>
 #include <map>
 #include <mutex>
 #include <set>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "audit/compare.h"
@@ -27,6 +29,7 @@ constexpr double kMuchNearer = 0.25;  // of squares
 struct Job {
   const StoredConstant* constant = nullptr;
   std::optional<RoleUse> use;
+  const Rotation* rotation = nullptr;  // of the use
   std::vector<std::string> signatures;
 };
 
@@ -46,9 +49,15 @@ std::vector<std::string> TensorsOf(const Original& original) {
 bool IsVector(const StoredConstant& constant) { return constant.cols() == 1; }
 
 std::string LayoutOf(const Original& original, bool transposed) {
-  if (!transposed) return original.layout;
-  return original.layout.empty() ? "transposed"
-                                 : original.layout + ", transposed";
+  std::string layout = original.layout;
+  const auto add = [&](const std::string& text) {
+    layout += layout.empty() ? text : ", " + text;
+  };
+  if (transposed) add("transposed");
+  if (original.rotation != nullptr) {
+    add(fmt::format("rotated in blocks of {}", original.rotation->size()));
+  }
+  return layout;
 }
 
 class Auditor {
@@ -64,8 +73,8 @@ class Auditor {
       files_.push_back(ReadAuditedFile(input.bytes, input.what));
     }
     for (size_t i = 0; i < files_.size(); ++i) {
-      const Roles roles =
-          FindRoles(files_[i], config.num_layers, config.head_dim);
+      const Roles& roles = roles_.emplace_back(
+          FindRoles(files_[i], config.num_layers, config.head_dim));
       interleaved_rope_ |= roles.interleaved_rope;
       for (const std::string& reason : roles.not_understood) {
         audit_.not_understood.push_back(reason);
@@ -81,7 +90,7 @@ class Auditor {
 
  private:
   void MakeJobs(const AuditedFile& file, const Roles& roles) {
-    std::map<std::pair<int32_t, WeightRole>, size_t> known;
+    std::map<std::tuple<int32_t, WeightRole, const Rotation*>, size_t> known;
     std::set<int32_t> named;
     for (const RoleUse& use : roles.uses) {
       // A vector that the model multiplies or adds, where this family has none:
@@ -91,10 +100,12 @@ class Auditor {
         continue;
       }
       named.insert(use.constant);
+      const Rotation* rotation =
+          use.rotation < 0 ? nullptr : roles.rotations.at(use.rotation).get();
       const auto [entry, is_new] =
-          known.try_emplace({use.constant, use.role}, jobs_.size());
+          known.try_emplace({use.constant, use.role, rotation}, jobs_.size());
       if (is_new) {
-        jobs_.push_back({&file.constants[use.constant], use, {}});
+        jobs_.push_back({&file.constants[use.constant], use, rotation, {}});
       }
       auto& signatures = jobs_[entry->second].signatures;
       if (std::find(signatures.begin(), signatures.end(), use.signature) ==
@@ -108,7 +119,7 @@ class Auditor {
       const StoredConstant& constant = file.constants[i];
       if (named.count(index) > 0) continue;
       if (unknown.count(index) > 0) {
-        jobs_.push_back({&constant, std::nullopt, {}});
+        jobs_.push_back({&constant, std::nullopt, nullptr, {}});
         continue;
       }
       ++audit_.other_constants;
@@ -166,10 +177,18 @@ class Auditor {
   void MatchUse(const Job& job, bool drop, WeightMatch& match) const {
     const StoredConstant& constant = *job.constant;
     const RoleUse& use = *job.use;
-    const std::vector<Original> ways = originals_.Of(use.role);
+    std::vector<Original> ways = originals_.Of(use.role);
     if (constant.type == StoredType::kOther) {
       match.reason = "stored as " + constant.type_name;
       return;
+    }
+    if (job.rotation != nullptr && use.transposed) {
+      match.reason = "transposed, behind a rotation";
+      return;
+    }
+    for (Original& way : ways) {
+      way.rotation = job.rotation;
+      way.rotated_back = use.role.part == Part::kEmbedding;
     }
     if (ways.empty()) {
       NoOriginal(constant, use, match);
@@ -209,6 +228,7 @@ class Auditor {
     match.layout = LayoutOf(*nearest, use.transposed);
     match.worst = best.worst;
     match.bad = best.bad;
+    match.cut_off = best.cut_off;
     if (best.ok()) {
       match.status = Status::kVerified;
     } else {
@@ -336,6 +356,7 @@ class Auditor {
 
   Originals originals_;
   std::vector<AuditedFile> files_;
+  std::deque<Roles> roles_;
   std::vector<Job> jobs_;
   bool interleaved_rope_ = false;
   WeightAudit audit_;

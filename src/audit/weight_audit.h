@@ -36,6 +36,9 @@ struct WeightMatch {
   int64_t bytes = 0;
   double worst = 0;  // largest |dequantised - original| in steps of rounding
   int64_t bad = 0;   // elements beyond half a step
+  // Beyond it, and right: cut off at the ends of the range for the sake of the
+  // others (RowPair::CountCutOff).
+  int64_t cut_off = 0;
   int64_t elements = 0;
   std::optional<Difference> difference;
   std::string reason;

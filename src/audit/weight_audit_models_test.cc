@@ -81,6 +81,8 @@ INSTANTIATE_TEST_SUITE_P(
         Pair{"tiny_hf_embedder/model.tflite", "tiny"},
         Pair{"tiny_hf_embedder_q8/model_quantized.tflite", "tiny"},
         Pair{"tiny_q8_embedding_q4.tflite", "tiny"},
+        Pair{"tiny_hf_hadamard.tflite", "tiny"},
+        Pair{"tiny_hf_hadamard_q4.tflite", "tiny"},
         Pair{"tiny_bundle.litertlm", "tiny"},
         Pair{"tiny_wrong_weights.tflite", "tiny_other"},
         Pair{"small_ring.tflite", "small_sliding"},
@@ -170,6 +172,16 @@ class Patched {
         bytes.data() +
         (reinterpret_cast<const char*>(constant.data.data()) - bytes.data());
     return {reinterpret_cast<T*>(data), constant.data.size() / sizeof(T)};
+  }
+  // The square matrix of that size, the first.
+  std::span<float> Rotation(int64_t size) {
+    for (const StoredConstant& constant : file_.constants) {
+      if (constant.type == StoredType::kFloat32 &&
+          constant.shape == std::vector<int64_t>{size, size}) {
+        return Values<float>(constant);
+      }
+    }
+    throw Error("no matrix of {} rows", size);
   }
   std::span<float> Floats(Part part, int32_t layer, bool bias = false) {
     return Values<float>(At(part, layer, bias));
@@ -358,6 +370,42 @@ TEST(WeightFaults, OfInt8Files) {
           std::ranges::fill(f.Values<int8_t>(f.At(Part::kUp, 1)), 0);
         },
         "weight-differs"}});
+}
+
+// Both clip by OCTAV.
+TEST(WeightFaults, OfRotatedWeights) {
+  const auto one = [](Part part, int32_t layer) {
+    return [=](Patched& f) { f.Values<int8_t>(f.At(part, layer))[5] ^= 1; };
+  };
+  for (const char* model :
+       {"tiny_hf_hadamard.tflite", "tiny_hf_hadamard_q4.tflite"}) {
+    TestFaults(
+        model, "tiny",
+        {{"one number, by a step", one(Part::kQ, 1), "weight-differs"},
+         {"one of down", one(Part::kDown, 1), "weight-differs"},
+         {"one of the embedding", one(Part::kEmbedding, -1), "embedding"},
+         {"zero",
+          [](Patched& f) {
+            std::ranges::fill(f.Values<int8_t>(f.At(Part::kUp, 1)), 0);
+          },
+          "weight-differs"},
+         {"another matrix",
+          [](Patched& f) {
+            for (float& c : f.Rotation(32).first(16 * 32)) c *= -1;
+          },
+          "weight-differs"}});
+  }
+}
+
+TEST(CutOff, IsCounted) {
+  const WeightAudit audit = AuditFile("tiny_hf_hadamard_q4.tflite", "tiny");
+  int64_t cut_off = 0;
+  for (const WeightMatch& match : audit.matches) {
+    cut_off += match.cut_off;
+    EXPECT_LT(match.cut_off, match.elements / 20);
+    EXPECT_LE(match.worst, kStepLimit);
+  }
+  EXPECT_GT(cut_off, 0);
 }
 
 TEST(WeightFaults, OfOtherFamilies) {

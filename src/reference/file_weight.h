@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "base/rotation.h"
 #include "checkpoint/tensor.h"
 
 namespace verify_tflite {
@@ -13,6 +14,9 @@ struct FileWeight {
   TensorView view;  // shape as the checkpoint's tensor of that name
   // The runtime quantises the product's input to int8, each row on its own.
   bool quantised_input = false;
+  // Not null: `view` has rotated rows. The runtime multiplies each block of the
+  // input with the rotation first, and quantises then.
+  const Rotation* rotation = nullptr;
 };
 
 // By the checkpoint's names. Of a tied model, "lm_head.weight" (or what the

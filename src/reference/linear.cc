@@ -167,6 +167,17 @@ void Rescale(const WeightReader& reader, const LinearTask& task,
 
 }  // namespace
 
+void RotateRows(const Rotation& rotation, std::span<float> x) {
+  std::vector<double> block(static_cast<size_t>(rotation.size()));
+  for (size_t begin = 0; begin + block.size() <= x.size();
+       begin += block.size()) {
+    std::copy_n(x.begin() + begin, block.size(), block.begin());
+    rotation.Multiply(block);
+    std::transform(block.begin(), block.end(), x.begin() + begin,
+                   [](double value) { return static_cast<float>(value); });
+  }
+}
+
 QuantisedRows QuantiseRows(const LinearInput& input, int64_t inputs) {
   QuantisedRows result;
   result.values.resize(input.rows * inputs);

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "base/rotation.h"
 #include "checkpoint/tensor.h"
 #include "reference/weight_reader.h"
 
@@ -17,6 +18,8 @@ struct Linear {
   const TensorView* bias = nullptr;
   // Inputs are rounded to int8 first, see QuantiseRows.
   bool quantised_input = false;
+  // Not null: the layer's input is to be rotated, see RotateRows.
+  const Rotation* rotation = nullptr;
 };
 
 struct LinearTask {
@@ -37,9 +40,14 @@ struct LinearInput {
 //
 // Layers with quantised_input are computed as LiteRT's dynamically quantised
 // FULLY_CONNECTED (XNNPACK's qd8 kernels) is: x = (q - zero_point) / k, sums of
-// w (q - zero_point), then the division by k.
+// w (q - zero_point), then the division by k. Of layers with a rotation, the
+// input is what RotateRows made of it.
 void RunLinear(const WeightReader& reader, const LinearInput& input,
                std::span<const LinearTask> tasks, int64_t max_dot_rows);
+
+// Multiplies each block of `x`, rows of whole blocks, with the rotation, in
+// float64.
+void RotateRows(const Rotation& rotation, std::span<float> x);
 
 // x as int8 numbers and what they stand for: x[r][i] is about values[r][i] /
 // k[r], where values are integers: q - zero_point with q in [-128, 127].

@@ -225,7 +225,8 @@ class WeightFinder {
     const FileWeight* other = Other(name + ".weight");
     return {&Get(name + ".weight", {outputs, inputs}),
             bias ? &Get(name + ".bias", {outputs}) : nullptr,
-            other != nullptr && other->quantised_input && quantise_inputs_};
+            other != nullptr && other->quantised_input && quantise_inputs_,
+            other == nullptr ? nullptr : other->rotation};
   }
 
   NormWeights FindNorm(const std::string& name, int64_t size) {
@@ -246,7 +247,7 @@ class WeightFinder {
       part.data = whole.data.subspan(static_cast<size_t>(begin) * row,
                                      static_cast<size_t>(count) * row);
     }
-    return {&part, nullptr, fused.quantised_input};
+    return {&part, nullptr, fused.quantised_input, fused.rotation};
   }
 
   void FindAttention(const std::string& prefix, const LayerConfig& sizes,
@@ -658,7 +659,8 @@ struct Reference::Impl {
   struct Projections {
     at::Tensor queries, keys, values;
   };
-  Projections Project(const at::Tensor& normed, size_t index) const;
+  Projections Project(const Pass& pass, const at::Tensor& normed,
+                      size_t index) const;
   void Attend(const Span& span, const KvCache& cache, size_t index,
               at::Tensor queries, at::Tensor mixed) const;
   MaskFault MaskOf() const;
@@ -676,7 +678,8 @@ struct Reference::Impl {
                  size_t index) const;
   void Head(const Pass& pass, std::span<const Item> items,
             const LogitsFn& on_logits) const;
-  void Run(const at::Tensor& input,
+  void Run(const Pass& pass, Stage stage, int64_t layer,
+           const at::Tensor& input,
            std::initializer_list<LinearTask> tasks) const;
   at::Tensor Norm(const at::Tensor& input, const NormWeights& norm) const;
   at::Tensor HeadNorm(const at::Tensor& rows, const NormWeights& norm) const;
@@ -809,11 +812,34 @@ const Reference::Impl::Rotation* Reference::Impl::RotationOf(
   return layer.local_rope ? &pass.local_rotation : &pass.rotation;
 }
 
-void Reference::Impl::Run(const at::Tensor& input,
+// `input` is that of `stage`. What rotations make of it can be looked at, and
+// exchanged, on its own: where it is quantised next, the last bits of someone
+// else's sums decide about a rounding now and then, of a step of int8 each, and
+// the products would agree to 1e-3 at best. That needs one rotation for all.
+void Reference::Impl::Run(const Pass& pass, Stage stage, int64_t layer,
+                          const at::Tensor& input,
                           std::initializer_list<LinearTask> tasks) const {
   const Timer timer(Time(&Times::linear));
-  RunLinear(reader, {input.const_data_ptr<float>(), input.size(0)}, tasks,
-            options.max_dot_rows.value_or(AvailableKernels()[0].max_dot_rows));
+  std::vector<LinearTask> left(tasks);
+  while (!left.empty()) {
+    const auto* rotation = left[0].layer.rotation;
+    const auto end = std::stable_partition(
+        left.begin(), left.end(), [&](const LinearTask& task) {
+          return task.layer.rotation == rotation;
+        });
+    at::Tensor x = input;
+    if (rotation != nullptr) {
+      x = input.clone(at::MemoryFormat::Contiguous);
+      RotateRows(*rotation,
+                 {x.mutable_data_ptr<float>(), static_cast<size_t>(x.numel())});
+      const bool is_only = end == left.end() && left.size() == std::size(tasks);
+      if (is_only) Capture(pass, *RotatedOf(stage), layer, x);
+    }
+    RunLinear(
+        reader, {x.const_data_ptr<float>(), x.size(0)}, {left.begin(), end},
+        options.max_dot_rows.value_or(AvailableKernels()[0].max_dot_rows));
+    left.erase(left.begin(), end);
+  }
 }
 
 // Unchanged without weight.
@@ -922,8 +948,10 @@ void Reference::Impl::RunLayer(Pass& pass, size_t index) const {
   capture(Stage::kAfterMlp, pass.hidden);
 }
 
-Reference::Impl::Projections Reference::Impl::Project(const at::Tensor& normed,
+Reference::Impl::Projections Reference::Impl::Project(const Pass& pass,
+                                                      const at::Tensor& normed,
                                                       size_t index) const {
+  const auto number = static_cast<int64_t>(index);
   const Layer& layer = weights.layers[index];
   const int64_t rows = normed.size(0);
   const int64_t size = config.head_dim;
@@ -932,15 +960,17 @@ Reference::Impl::Projections Reference::Impl::Project(const at::Tensor& normed,
   if (layer.qkv.weight == nullptr) {
     Projections p = {Floats(rows, heads * group * size),
                      Floats(rows, heads * size), Floats(rows, heads * size)};
-    Run(normed, {{layer.q, p.queries.mutable_data_ptr<float>()},
-                 {layer.k, p.keys.mutable_data_ptr<float>()},
-                 {layer.v, p.values.mutable_data_ptr<float>()}});
+    Run(pass, Stage::kInputNorm, number, normed,
+        {{layer.q, p.queries.mutable_data_ptr<float>()},
+         {layer.k, p.keys.mutable_data_ptr<float>()},
+         {layer.v, p.values.mutable_data_ptr<float>()}});
     return p;
   }
   // Each key head's queries, its key and its value lie together, as
   // FalconAttention._split_heads has it.
   at::Tensor fused = Floats(rows, heads * (group + 2) * size);
-  Run(normed, {{layer.qkv, fused.mutable_data_ptr<float>()}});
+  Run(pass, Stage::kInputNorm, number, normed,
+      {{layer.qkv, fused.mutable_data_ptr<float>()}});
   const at::Tensor groups = fused.view({rows, heads, group + 2, size});
   const auto take = [&](int64_t first, int64_t count) {
     return groups.narrow(2, first, count)
@@ -954,7 +984,7 @@ at::Tensor Reference::Impl::Attention(const Pass& pass,
                                       const at::Tensor& normed,
                                       size_t index) const {
   const Layer& layer = weights.layers[index];
-  auto [queries, keys, values] = Project(normed, index);
+  auto [queries, keys, values] = Project(pass, normed, index);
   const auto capture = [&](Stage stage, const at::Tensor& rows) {
     Capture(pass, stage, static_cast<int64_t>(index), rows);
   };
@@ -985,7 +1015,8 @@ at::Tensor Reference::Impl::Attention(const Pass& pass,
   }
   capture(Stage::kAttention, mixed);
   at::Tensor output = Floats(pass.rows, config.hidden_size);
-  Run(mixed, {{layer.o, output.mutable_data_ptr<float>()}});
+  Run(pass, Stage::kAttention, static_cast<int64_t>(index), mixed,
+      {{layer.o, output.mutable_data_ptr<float>()}});
   return output;
 }
 
@@ -1181,19 +1212,22 @@ at::Tensor Reference::Impl::CappedAttention(const at::Tensor& queries,
 
 at::Tensor Reference::Impl::Mlp(const Pass& pass, const at::Tensor& hidden,
                                 size_t index) const {
+  const auto number = static_cast<int64_t>(index);
   const auto capture = [&](Stage stage, const at::Tensor& rows) {
-    Capture(pass, stage, static_cast<int64_t>(index), rows);
+    Capture(pass, stage, number, rows);
   };
   const Layer& layer = weights.layers[index];
   at::Tensor up =
       Floats(hidden.size(0), config.layers[index].intermediate_size);
   at::Tensor inner = up;  // what the activation applies to
   if (layer.gate.weight == nullptr) {
-    Run(hidden, {{layer.up, up.mutable_data_ptr<float>()}});
+    Run(pass, Stage::kMlpNorm, number, hidden,
+        {{layer.up, up.mutable_data_ptr<float>()}});
   } else {
     inner = at::empty_like(up);
-    Run(hidden, {{layer.gate, inner.mutable_data_ptr<float>()},
-                 {layer.up, up.mutable_data_ptr<float>()}});
+    Run(pass, Stage::kMlpNorm, number, hidden,
+        {{layer.gate, inner.mutable_data_ptr<float>()},
+         {layer.up, up.mutable_data_ptr<float>()}});
     capture(Stage::kGateProjection, inner);
   }
   capture(Stage::kUpProjection, up);
@@ -1211,7 +1245,8 @@ at::Tensor Reference::Impl::Mlp(const Pass& pass, const at::Tensor& hidden,
   if (layer.gate.weight != nullptr) inner.mul_(up);
   capture(Stage::kMlpInner, inner);
   at::Tensor output = Floats(hidden.size(0), config.hidden_size);
-  Run(inner, {{layer.down, output.mutable_data_ptr<float>()}});
+  Run(pass, Stage::kMlpInner, number, inner,
+      {{layer.down, output.mutable_data_ptr<float>()}});
   return output;
 }
 
@@ -1244,7 +1279,8 @@ void Reference::Impl::Head(const Pass& pass, std::span<const Item> items,
     const at::Tensor normed = Norm(rows.narrow(0, 0, size), weights.norm);
     Capture(pass, Stage::kFinalNorm, -1, normed);
     const float* out = logits.const_data_ptr<float>();
-    Run(normed, {{weights.head, logits.mutable_data_ptr<float>()}});
+    Run(pass, Stage::kFinalNorm, -1, normed,
+        {{weights.head, logits.mutable_data_ptr<float>()}});
     Capture(pass, Stage::kHead, -1, logits.narrow(0, 0, size));
     if (config.logit_softcap) {
       const double cap = *config.logit_softcap;
@@ -1284,22 +1320,29 @@ namespace {
 constexpr int64_t kBlockFloats = 1 << 18;
 
 const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index) {
-  if (stage == Stage::kHead) return &weights.head;
+  if (stage == Stage::kHead || stage == Stage::kRotatedFinalNorm) {
+    return &weights.head;
+  }
   if (index < 0 || index >= std::ssize(weights.layers)) return nullptr;
   const Layer& layer = weights.layers[static_cast<size_t>(index)];
   switch (stage) {
+    case Stage::kRotatedInputNorm:
+      return layer.qkv.weight == nullptr ? &layer.q : &layer.qkv;
     case Stage::kQueryProjection:
       return &layer.q;
     case Stage::kKeyProjection:
       return &layer.k;
     case Stage::kValueProjection:
       return &layer.v;
+    case Stage::kRotatedAttention:
     case Stage::kAttentionOutput:
       return &layer.o;
     case Stage::kGateProjection:
       return &layer.gate;
+    case Stage::kRotatedMlpNorm:
     case Stage::kUpProjection:
       return &layer.up;
+    case Stage::kRotatedMlpInner:
     case Stage::kMlpOutput:
       return &layer.down;
     default:
@@ -1307,10 +1350,26 @@ const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index) {
   }
 }
 
+Reference::PreciseRow Rotate(const Rotation& rotation,
+                             std::span<const float> x) {
+  Reference::PreciseRow result;
+  result.values.assign(x.begin(), x.end());
+  rotation.Multiply(result.values);
+  const auto size = static_cast<size_t>(rotation.size());
+  for (size_t begin = 0; begin < x.size(); begin += size) {
+    double sum = 0;
+    for (size_t i = begin; i < begin + size; ++i)
+      sum += std::fabs(double{x[i]});
+    result.magnitudes.resize(begin + size, rotation.magnitude() * sum);
+  }
+  return result;
+}
+
 }  // namespace
 
 Reference::PreciseRow Reference::Multiply(Stage stage, int64_t layer,
-                                          std::span<const float> x) const {
+                                          std::span<const float> x,
+                                          bool is_rotated) const {
   const Linear* linear = LinearOf(impl_->weights, stage, layer);
   if (linear == nullptr || linear->weight == nullptr) {
     throw Error("layer {} has no {} of its own", layer, NameOf(stage));
@@ -1320,10 +1379,19 @@ Reference::PreciseRow Reference::Multiply(Stage stage, int64_t layer,
   if (std::ssize(x) != inputs) {
     throw Error("{} takes {} numbers, not {}", NameOf(stage), inputs, x.size());
   }
+  if (UnrotatedOf(stage)) {
+    if (linear->rotation == nullptr) {
+      throw Error("layer {} has no {}", layer, NameOf(stage));
+    }
+    return Rotate(*linear->rotation, x);
+  }
   std::vector<float> values(x.begin(), x.end());
+  if (linear->rotation != nullptr && !is_rotated) {
+    RotateRows(*linear->rotation, values);
+  }
   double scale = 1;
   if (linear->quantised_input) {
-    QuantisedRows rows = QuantiseRows({x.data(), 1}, inputs);
+    QuantisedRows rows = QuantiseRows({values.data(), 1}, inputs);
     values = std::move(rows.values);
     scale = 1 / double{rows.k[0]};
   }

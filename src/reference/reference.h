@@ -103,14 +103,16 @@ class Reference {
   // A product with weights of one row, in float64 and with the sum of the
   // magnitudes of its terms: what float32 sums may be off by is a share of
   // that. `x` is the stage's input, [inputs]; the input is quantised where the
-  // layer has quantised_input, and the bias is added. Throws Error for a stage
-  // that is none (IsLinear) or that the model does not have.
+  // layer has quantised_input, and the bias is added. `x` of a layer with a
+  // rotation is what comes before it, or, `is_rotated`, behind it. The product
+  // may be that rotation itself (UnrotatedOf). Throws Error for a stage that is
+  // no product or that the model does not have.
   struct PreciseRow {
     std::vector<double> values;      // [outputs]
     std::vector<double> magnitudes;  // [outputs]
   };
-  PreciseRow Multiply(Stage stage, int64_t layer,
-                      std::span<const float> x) const;
+  PreciseRow Multiply(Stage stage, int64_t layer, std::span<const float> x,
+                      bool is_rotated = false) const;
 
   // Receives logits row by row: `item` is an index into the items of the pass,
   // `row` an index into its tokens, `logits` is [vocab_size], valid only during

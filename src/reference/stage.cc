@@ -1,6 +1,19 @@
 #include "reference/stage.h"
 
+#include <utility>
+
 namespace verify_tflite {
+namespace {
+
+constexpr std::pair<Stage, Stage> kRotated[] = {
+    {Stage::kInputNorm, Stage::kRotatedInputNorm},
+    {Stage::kAttention, Stage::kRotatedAttention},
+    {Stage::kMlpNorm, Stage::kRotatedMlpNorm},
+    {Stage::kMlpInner, Stage::kRotatedMlpInner},
+    {Stage::kFinalNorm, Stage::kRotatedFinalNorm},
+};
+
+}  // namespace
 
 std::string_view NameOf(Stage stage) {
   switch (stage) {
@@ -50,6 +63,16 @@ std::string_view NameOf(Stage stage) {
       return "final_norm";
     case Stage::kHead:
       return "head";
+    case Stage::kRotatedInputNorm:
+      return "rotated_input_norm";
+    case Stage::kRotatedAttention:
+      return "rotated_attention";
+    case Stage::kRotatedMlpNorm:
+      return "rotated_mlp_norm";
+    case Stage::kRotatedMlpInner:
+      return "rotated_mlp_inner";
+    case Stage::kRotatedFinalNorm:
+      return "rotated_final_norm";
   }
   return "unknown";
 }
@@ -68,6 +91,20 @@ bool IsLinear(Stage stage) {
     default:
       return false;
   }
+}
+
+std::optional<Stage> RotatedOf(Stage stage) {
+  for (const auto& [plain, rotated] : kRotated) {
+    if (plain == stage) return rotated;
+  }
+  return std::nullopt;
+}
+
+std::optional<Stage> UnrotatedOf(Stage stage) {
+  for (const auto& [plain, rotated] : kRotated) {
+    if (rotated == stage) return plain;
+  }
+  return std::nullopt;
 }
 
 }  // namespace verify_tflite

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -11,29 +12,35 @@ namespace verify_tflite {
 
 // In the order of computation; a layer has those that its family computes.
 enum class Stage {
-  kEmbedding,        // what enters layer 0
-  kInputNorm,        // enters q, k and v (phi: the MLP, too)
-  kQueryProjection,  // bias included, [num_heads * head_dim]
+  kEmbedding,         // what enters layer 0
+  kInputNorm,         // enters q, k and v (phi: the MLP, too)
+  kRotatedInputNorm,  // what they read, where weights are rotated
+                      // (FileWeight::rotation), as the other four kRotated…
+  kQueryProjection,   // bias included, [num_heads * head_dim]
   kKeyProjection,
   kValueProjection,
   kQueryNorm,  // with ModelConfig::qk_norm
   kKeyNorm,
   kQuery,  // after RoPE, or the same as before in a layer without
   kKey,
-  kValue,            // as the KV cache has it: kValueProjection
-  kAttention,        // heads' outputs, enters o_proj
+  kValue,      // as the KV cache has it: kValueProjection
+  kAttention,  // heads' outputs, enters o_proj
+  kRotatedAttention,
   kAttentionOutput,  // of o_proj
   kAttentionNorm,    // of kAttentionOutput, with sandwich_norms
   kAfterAttention,   // residual stream; not with phi_block
   kMlpNorm,          // enters the MLP; not with phi_block
-  kGateProjection,   // with gated_mlp; before the activation
-  kUpProjection,     // without gate, what the activation applies to
-  kMlpInner,         // enters down_proj
-  kMlpOutput,        // of down_proj
-  kOutputNorm,       // of kMlpOutput, with sandwich_norms
-  kAfterMlp,         // residual stream that leaves the layer
-  kFinalNorm,        // enters the LM head
-  kHead,             // logits before soft-capping
+  kRotatedMlpNorm,
+  kGateProjection,  // with gated_mlp; before the activation
+  kUpProjection,    // without gate, what the activation applies to
+  kMlpInner,        // enters down_proj
+  kRotatedMlpInner,
+  kMlpOutput,   // of down_proj
+  kOutputNorm,  // of kMlpOutput, with sandwich_norms
+  kAfterMlp,    // residual stream that leaves the layer
+  kFinalNorm,   // enters the LM head
+  kRotatedFinalNorm,
+  kHead,  // logits before soft-capping
 };
 
 std::string_view NameOf(Stage stage);  // "embedding", "input_norm", …
@@ -41,9 +48,13 @@ std::string_view NameOf(Stage stage);  // "embedding", "input_norm", …
 // Of a product with weights, its bias included.
 bool IsLinear(Stage stage);
 
+// The stage that a rotation makes of `stage`, and the stage it is made of.
+std::optional<Stage> RotatedOf(Stage stage);
+std::optional<Stage> UnrotatedOf(Stage stage);
+
 struct Captured {
   Stage stage;
-  int64_t layer;  // -1 for kEmbedding, kFinalNorm and kHead
+  int64_t layer;  // -1 for kEmbedding, kFinalNorm, its rotation and kHead
   int64_t rows;
   int64_t width;
   // [rows, width], valid during the call. What is written to them is what the

@@ -23,8 +23,20 @@ constexpr size_t kMostListed = 12;
 struct Group {
   int64_t constants = 0;
   int64_t bytes = 0;
+  int64_t elements = 0;
+  int64_t cut_off = 0;
   double worst = 0;
 };
+
+std::string Remarks(const std::string& layout, const Group& group) {
+  std::string text = layout.empty() ? "" : "; " + layout;
+  if (group.cut_off > 0) {
+    text += fmt::format("; {:.2g} % cut off for the sake of the others",
+                        100.0 * static_cast<double>(group.cut_off) /
+                            static_cast<double>(group.elements));
+  }
+  return text;
+}
 
 std::string PartName(const WeightMatch& match) {
   if (match.status == Status::kNotCovered && match.tensors.empty()) {
@@ -50,6 +62,8 @@ void Table(const WeightAudit& audit, std::string& out) {
     if (is_new) order.push_back(key);
     ++entry->second.constants;
     entry->second.bytes += match.bytes;
+    entry->second.elements += match.elements;
+    entry->second.cut_off += match.cut_off;
     entry->second.worst = std::max(entry->second.worst, match.worst);
   }
   out += fmt::format("  {:<22} {:<24} {:>5} {:>12} {:>9}  {}\n", "weight",
@@ -62,7 +76,7 @@ void Table(const WeightAudit& audit, std::string& out) {
                                   : fmt::format("{:.4f}", group.worst);
     out += fmt::format("  {:<22} {:<24} {:>5} {:>12} {:>9}  {}{}\n", part, type,
                        group.constants, group.bytes, worst, NameOf(status),
-                       layout.empty() ? "" : "; " + layout);
+                       Remarks(layout, group));
   }
   out +=
       "  (worst: largest |dequantised - original| in steps of rounding; "
@@ -158,6 +172,7 @@ Json ToJson(const WeightMatch& match) {
                {"signatures", Json::array()},
                {"worst_steps", nullptr},
                {"bad_elements", match.bad},
+               {"cut_off_elements", match.cut_off},
                {"elements", match.elements},
                {"difference", nullptr},
                {"reason", match.reason}};

@@ -86,6 +86,9 @@ class AnchorFinder {
   void AddInput(Stage stage, int64_t layer, const Product* product) {
     if (product == nullptr) return;
     Add(stage, layer, {Anchor::Kind::kInput, {product->input}, product});
+    if (product->rotated < 0) return;
+    Add(*RotatedOf(stage), layer,
+        {Anchor::Kind::kTensor, {product->rotated}, nullptr});
   }
   void AddOutput(Stage stage, int64_t layer, const Product* product,
                  Part part) {

@@ -22,6 +22,7 @@ struct Storage {
   AuditInputs inputs;
   std::vector<AuditedFile> embedders;
   std::deque<FileTensor> tensors;
+  std::vector<std::shared_ptr<const Rotation>> rotations;
 };
 
 // One range of a product's outputs: where it is in the checkpoint.
@@ -60,6 +61,7 @@ class Opener {
           ReadAuditedFile(parts[i].bytes, parts[i].what));
     }
     roles_ = FindRoles(result_.file, config_.num_layers, config_.head_dim);
+    KeepRotations(roles_);
     FindEmbedder();
     for (const SignatureRoles& roles : roles_.signatures) {
       result_.signatures.push_back(MakeSignature(roles));
@@ -76,7 +78,19 @@ class Opener {
     PieceMap pieces;
     std::map<std::string, const TensorView*> tensors;
     std::map<std::string, bool> quantised;
+    // Products' alone: nothing where parts of a tensor differ.
+    std::map<std::string, std::optional<const Rotation*>> rotations;
   };
+
+  void KeepRotations(const Roles& roles) {
+    for (const auto& [constant, rotation] : roles.rotations) {
+      storage_->rotations.push_back(rotation);
+    }
+  }
+
+  const Rotation* RotationOf(int32_t constant) const {
+    return constant < 0 ? nullptr : roles_.rotations.at(constant).get();
+  }
 
   const Rows* Find(const WeightRole& role) const {
     const auto found = originals_.all().find(role);
@@ -133,7 +147,18 @@ class Opener {
     return result;
   }
 
-  std::vector<Original> WaysOf(const WeightRole& role, bool composite) const {
+  std::vector<Original> WaysOf(const WeightRole& role, bool composite,
+                               const Rotation* rotation) const {
+    std::vector<Original> ways = PlainWaysOf(role, composite);
+    for (Original& way : ways) {
+      way.rotation = rotation;
+      way.rotated_back = role.part == Part::kEmbedding;
+    }
+    return ways;
+  }
+
+  std::vector<Original> PlainWaysOf(const WeightRole& role,
+                                    bool composite) const {
     std::vector<Original> ways = originals_.Of(role);
     if (composite && IsNorm(role.part)) {
       // The composite may add the 1.
@@ -157,12 +182,16 @@ class Opener {
   // The first way that the constant may be stored in, else the nearest;
   // nothing where no way has its shape. Of matrices and norms.
   const Way* WayOf(const StoredConstant& constant, const WeightRole& role,
-                   bool transposed, bool composite = false) {
-    const auto key = std::make_tuple(&constant, role, transposed, composite);
+                   bool transposed, bool composite = false,
+                   const Rotation* rotation = nullptr) {
+    if (rotation != nullptr && transposed) return nullptr;
+    const auto key =
+        std::make_tuple(&constant, role, transposed, composite, rotation);
     const auto [entry, is_new] = ways_.try_emplace(key);
     std::optional<Way>& way = entry->second;
     if (is_new) {
-      way = Choose(constant, role, transposed, WaysOf(role, composite));
+      way =
+          Choose(constant, role, transposed, WaysOf(role, composite, rotation));
     }
     return way ? &*way : nullptr;
   }
@@ -215,22 +244,29 @@ class Opener {
     for (const Place& place : way.places) {
       const bool tied =
           place.columns.part == Part::kHead && !originals_.has_head();
-      AddPiece(tied ? HeadName() : place.rows.name, place.rows,
-               {.first = 0,
-                .count = place.rows.count,
-                .constant = &constant,
-                .stored = stored,
-                .transposed = transposed,
-                .factor = way.original.factor,
-                .offset = way.original.offset},
-               quantised, gathered);
+      AddPiece(
+          tied ? HeadName() : place.rows.name, place.rows,
+          {.first = 0,
+           .count = place.rows.count,
+           .constant = &constant,
+           .stored = stored,
+           .transposed = transposed,
+           .factor = way.original.factor,
+           .offset = way.original.offset,
+           .rotated_back =
+               way.original.rotated_back ? way.original.rotation : nullptr},
+          quantised, gathered,
+          way.original.rotated_back ? nullptr : way.original.rotation);
       stored += place.rows.count;
     }
   }
 
   static void AddPiece(const std::string& name, const Rows& rows,
-                       FilePiece piece, bool quantised, Gathered& gathered) {
+                       FilePiece piece, bool quantised, Gathered& gathered,
+                       const Rotation* rotation = nullptr) {
     piece.first = rows.first;
+    const auto [known, is_new] = gathered.rotations.try_emplace(name, rotation);
+    if (!is_new && known->second != rotation) known->second.reset();
     std::vector<FilePiece>& pieces = gathered.pieces[name];
     if (!pieces.empty()) {
       FilePiece& last = pieces.back();
@@ -266,10 +302,12 @@ class Opener {
     product.role = use.role;
     product.op = use.op;
     product.input = use.input;
+    product.rotated = use.rotated;
     product.output = use.output;
     product.quantised_input = use.quantised_input;
     const StoredConstant& constant = Constant(use.constant);
-    const Way* way = WayOf(constant, use.role, use.transposed);
+    const Way* way = WayOf(constant, use.role, use.transposed, false,
+                           RotationOf(use.rotation));
     if (way == nullptr) return product;
     product.columns = Joined(way->places);
     product.factor = way->original.factor;
@@ -382,12 +420,16 @@ class Opener {
   void FindEmbedder() {
     for (const AuditedFile& file : storage_->embedders) {
       const Roles roles = FindRoles(file, config_.num_layers, config_.head_dim);
+      KeepRotations(roles);
       for (const RoleUse& use : roles.uses) {
         const StoredConstant& constant =
             file.constants[static_cast<size_t>(use.constant)];
+        const Rotation* rotation =
+            use.rotation < 0 ? nullptr : roles.rotations.at(use.rotation).get();
         if (embedder_ == nullptr && use.role.part == Part::kEmbedding &&
-            WayOf(constant, use.role, false) != nullptr) {
+            WayOf(constant, use.role, false, false, rotation) != nullptr) {
           embedder_ = &constant;
+          embedder_rotation_ = rotation;
         }
       }
     }
@@ -396,13 +438,17 @@ class Opener {
   void GatherEmbedding(SignatureGraph& signature, Gathered& gathered) {
     const WeightRole role{Part::kEmbedding, -1, false};
     const StoredConstant* table = signature.embedding < 0 ? embedder_ : nullptr;
+    const Rotation* rotation = embedder_rotation_;
     for (const RoleUse& use : roles_.uses) {
       if (table == nullptr && use.signature == signature.signature &&
           use.role == role) {
         table = &Constant(use.constant);
+        rotation = RotationOf(use.rotation);
       }
     }
-    const Way* way = table == nullptr ? nullptr : WayOf(*table, role, false);
+    const Way* way = table == nullptr
+                         ? nullptr
+                         : WayOf(*table, role, false, false, rotation);
     if (way == nullptr) return;
     signature.embedding_factor = way->original.factor;
     Gather(*way, *table, false, false, gathered);
@@ -423,12 +469,13 @@ class Opener {
     GatherNorms(roles.signature, gathered);
     for (auto& [name, pieces] : gathered.pieces) {
       const TensorView& tensor = *gathered.tensors[name];
-      if (!SortPieces(pieces, tensor.shape[0])) continue;
+      const std::optional<const Rotation*> rotation = gathered.rotations[name];
+      if (!SortPieces(pieces, tensor.shape[0]) || !rotation) continue;
       TensorView view;
       view.shape = tensor.shape;
       view.read = Reader(std::move(pieces),
                          tensor.shape.size() == 2 ? tensor.shape[1] : 1);
-      signature.weights[name] = {view, gathered.quantised[name]};
+      signature.weights[name] = {view, gathered.quantised[name], *rotation};
     }
     return signature;
   }
@@ -456,7 +503,9 @@ class Opener {
   FileGraph result_;
   Roles roles_;
   const StoredConstant* embedder_ = nullptr;
-  std::map<std::tuple<const StoredConstant*, WeightRole, bool, bool>,
+  const Rotation* embedder_rotation_ = nullptr;
+  std::map<std::tuple<const StoredConstant*, WeightRole, bool, bool,
+                      const Rotation*>,
            std::optional<Way>>
       ways_;
   std::map<std::pair<std::vector<FilePiece>, int64_t>, const ReadFn*> readers_;

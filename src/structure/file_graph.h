@@ -23,7 +23,10 @@ namespace verify_tflite {
 struct Product {
   WeightRole role;  // never a bias
   int32_t op = -1;
-  int32_t input = -1;   // what is multiplied, [.., rows, inputs] row-major
+  int32_t input = -1;  // what is multiplied, [.., rows, inputs] row-major
+  // Of a product with rotated weights: what the operator reads, of the same
+  // size. `input` is what is rotated to give it.
+  int32_t rotated = -1;
   int32_t output = -1;  // with the bias, also where an ADD of its own adds it
   // Weights are read as integers by the operator itself, not through
   // DEQUANTIZE, and its input is float: the runtime quantises that.
@@ -47,7 +50,8 @@ struct SignatureGraph {
   std::string signature;
   int32_t graph = -1;             // of AuditedFile::graphs
   std::vector<Product> products;  // in the order of execution
-  int32_t embedding = -1;         // output of the lookup; -1: an input instead
+  // Output of the lookup, rotated back where it is; -1: an input instead.
+  int32_t embedding = -1;
   // Folded into the table, the embedder's too: lookup = factor * embedding.
   double embedding_factor = 1;
   // As this signature reads them. Those of the checkpoint's tensors that are
@@ -60,7 +64,7 @@ struct SignatureGraph {
 struct FileGraph {
   AuditedFile file;  // of the model, not of its embedder
   std::vector<SignatureGraph> signatures;
-  // What the views of `weights` read from. May be moved, not copied.
+  // What the views and rotations of `weights` are of. May be moved, not copied.
   std::deque<ReadFn> readers;
   std::shared_ptr<void> storage;  // the mapped files among it
 };

@@ -10,6 +10,15 @@ namespace {
 // of each stored row, and as many lines of the result.
 constexpr int64_t kColumnsAtOnce = 64;
 
+// `values` are whole blocks.
+void RotateBack(const FilePiece& piece, int64_t count, float* values) {
+  if (piece.rotated_back == nullptr) return;
+  thread_local std::vector<double> wide;
+  wide.assign(values, values + count);
+  piece.rotated_back->Multiply(wide);
+  for (int64_t i = 0; i < count; ++i) values[i] = static_cast<float>(wide[i]);
+}
+
 // w of offset + factor * w.
 void Undo(const FilePiece& piece, int64_t count, float* values) {
   if (piece.factor == 1 && piece.offset == 0) return;
@@ -59,19 +68,35 @@ void FileTensor::Read(int64_t first, int64_t count, float* out) const {
     int64_t done;
     if (col != 0 || count < cols_) {
       done = std::min(cols_ - col, count);
-      ReadWithinRow(part, row, col, done, out);
+      ReadBlocks(part, row, col, done, out);
     } else {
       const FilePiece& piece = part.piece;
       const int64_t rows =
           std::min(piece.first + piece.count - row, count / cols_);
       done = rows * cols_;
       ReadRows(part, row, rows, out);
+      RotateBack(piece, done, out);
     }
     Undo(part.piece, done, out);
     first += done;
     count -= done;
     out += done;
   }
+}
+
+void FileTensor::ReadBlocks(const Part& part, int64_t row, int64_t first,
+                            int64_t count, float* out) const {
+  if (part.piece.rotated_back == nullptr) {
+    ReadWithinRow(part, row, first, count, out);
+    return;
+  }
+  const int64_t size = part.piece.rotated_back->size();
+  const int64_t begin = first / size * size;
+  const int64_t end = (first + count + size - 1) / size * size;
+  std::vector<float> blocks(static_cast<size_t>(end - begin));
+  ReadWithinRow(part, row, begin, end - begin, blocks.data());
+  RotateBack(part.piece, end - begin, blocks.data());
+  std::copy_n(blocks.begin() + (first - begin), count, out);
 }
 
 void FileTensor::ReadWithinRow(const Part& part, int64_t row, int64_t first,

@@ -8,12 +8,14 @@
 
 #include "audit/graph.h"
 #include "audit/stored.h"
+#include "base/rotation.h"
 
 namespace verify_tflite {
 
 // Rows [first, first + count) of the tensor, which a constant holds from its
 // row `stored` on; transposed: from its column `stored` on. The constant has
-// offset + factor * w.
+// offset + factor * w; with rotated_back, which must divide its columns, that
+// is what the rotation makes of it.
 struct FilePiece {
   int64_t first = 0;
   int64_t count = 0;
@@ -22,6 +24,7 @@ struct FilePiece {
   bool transposed = false;
   double factor = 1;
   double offset = 0;
+  const Rotation* rotated_back = nullptr;
   auto operator<=>(const FilePiece&) const = default;
 };
 
@@ -47,6 +50,9 @@ class FileTensor {
   };
 
   const Part& PartAt(int64_t row) const;
+  // Within a row, rotated back.
+  void ReadBlocks(const Part& part, int64_t row, int64_t first, int64_t count,
+                  float* out) const;
   void ReadWithinRow(const Part& part, int64_t row, int64_t first,
                      int64_t count, float* out) const;
   void ReadRows(const Part& part, int64_t row, int64_t count, float* out) const;

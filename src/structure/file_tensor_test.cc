@@ -107,5 +107,26 @@ TEST(FileTensor, Transposed) {
   ExpectRanges(tensor, kRows * kCols);
 }
 
+// Two blocks in a row; the matrix is not symmetric.
+TEST(FileTensor, RotatesBack) {
+  const std::vector<float> matrix = {1, 1, 1, -1};
+  const std::vector<float> turned = {1, -1, 1, 1};
+  const std::vector<float> values = Numbers(12, 1);
+  const StoredConstant constant = Constant(values, {3, 4});
+  const auto rotation = Rotation::From(2, std::as_bytes(std::span(matrix)));
+  const auto other = Rotation::From(2, std::as_bytes(std::span(turned)));
+  ASSERT_TRUE(rotation && other);
+  const FileTensor tensor({{.count = 3,
+                            .constant = &constant,
+                            .factor = 2,
+                            .rotated_back = &*rotation}},
+                          4);
+  ExpectRanges(tensor, 12);
+  EXPECT_THAT(Read(tensor, 0, 6), ElementsAre(1.5, -0.5, 3.5, -0.5, 5.5, -0.5));
+  const FileTensor by_other(
+      {{.count = 3, .constant = &constant, .rotated_back = &*other}}, 4);
+  EXPECT_THAT(Read(by_other, 4, 4), ElementsAre(-1, 11, -1, 15));
+}
+
 }  // namespace
 }  // namespace verify_tflite

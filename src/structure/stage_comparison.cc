@@ -50,7 +50,7 @@ std::optional<Stage> InputOf(Stage stage) {
     case Stage::kHead:
       return Stage::kFinalNorm;
     default:
-      return std::nullopt;
+      return UnrotatedOf(stage);
   }
 }
 
@@ -151,8 +151,9 @@ class StageComparer {
   }
 
   void Exchange(const Captured& captured) {
-    const bool last =
-        captured.stage == Stage::kFinalNorm || captured.stage == Stage::kHead;
+    const bool last = captured.stage == Stage::kFinalNorm ||
+                      captured.stage == Stage::kRotatedFinalNorm ||
+                      captured.stage == Stage::kHead;
     const std::vector<Row>& all = last ? last_rows_ : rows_;
     // The stages of the head come in parts.
     const auto first = std::exchange(
@@ -166,9 +167,11 @@ class StageComparer {
     if (IsLinear(captured.stage)) return;
     kept_[captured.stage].assign(captured.values.begin(),
                                  captured.values.end());
+    if (const auto rotated = RotatedOf(captured.stage)) kept_.erase(*rotated);
     if (captured.stage == Stage::kInputNorm) {
       // What the MLP reads where it has no norm of its own.
       kept_[Stage::kMlpNorm] = kept_[Stage::kInputNorm];
+      kept_.erase(Stage::kRotatedMlpNorm);
     }
   }
 
@@ -194,7 +197,7 @@ class StageComparer {
     }
     if (tensor < 0) return;
     double limit = LimitOf(captured.stage, row.position());
-    if (error > limit && IsLinear(captured.stage)) {
+    if (error > limit && InputOf(captured.stage)) {
       LookAgain(captured, pass_row, nearest, error, limit);
     }
     if (error > limit && captured.stage == Stage::kAttention) {
@@ -261,13 +264,17 @@ class StageComparer {
   void LookAgain(const Captured& captured, size_t pass_row,
                  std::span<const float> found, double& error,
                  double& limit) const {
-    const auto kept = kept_.find(*InputOf(captured.stage));
+    const Stage input = *InputOf(captured.stage);
+    auto kept = kept_.end();
+    if (!UnrotatedOf(captured.stage)) kept = kept_.find(*RotatedOf(input));
+    const bool is_rotated = kept != kept_.end();
+    if (!is_rotated) kept = kept_.find(input);
     if (kept == kept_.end()) return;
     const std::vector<float>& inputs = kept->second;
     const size_t width = inputs.size() / static_cast<size_t>(captured.rows);
-    const Reference::PreciseRow precise =
-        reference_.Multiply(captured.stage, captured.layer,
-                            std::span(inputs).subspan(pass_row * width, width));
+    const Reference::PreciseRow precise = reference_.Multiply(
+        captured.stage, captured.layer,
+        std::span(inputs).subspan(pass_row * width, width), is_rotated);
     double difference = 0;
     double size = 0;
     double magnitude = 0;
@@ -327,7 +334,7 @@ class StageComparer {
   }
 
   double LimitOf(Stage stage, int64_t position) const {
-    if (IsLinear(stage)) return kLinearLimit;
+    if (IsLinear(stage) || UnrotatedOf(stage)) return kLinearLimit;
     if (stage != Stage::kKey && stage != Stage::kValue) return kOtherLimit;
     if (input_.kv_type == "INT8") return kInt8CacheLimit;
     if (input_.kv_type == "FLOAT16") return kHalfCacheLimit;

@@ -51,7 +51,8 @@ void Merge(const StageOf& stage, const StageResult& result,
   if (merged.rows == 0 ||
       result.error / result.limit > merged.worst / merged.limit) {
     merged = {.stage = StageName(stage),
-              .linear = !stage.logits && IsLinear(stage.key.first),
+              .linear = !stage.logits && (IsLinear(stage.key.first) ||
+                                          UnrotatedOf(stage.key.first)),
               .worst = result.error,
               .limit = result.limit,
               .layer = stage.key.second,
@@ -65,7 +66,8 @@ bool SameWeights(const FileWeights& a, const FileWeights& b) {
   return std::equal(
       a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
         return x.first == y.first && x.second.view.read == y.second.view.read &&
-               x.second.quantised_input == y.second.quantised_input;
+               x.second.quantised_input == y.second.quantised_input &&
+               x.second.rotation == y.second.rotation;
       });
 }
 
