@@ -180,7 +180,7 @@ def _add_quantised_computation(add) -> None:
         ),
         "attention_scale_1_percent": (
             "scores 1 % too large",
-            "attention-scale",
+            "computation-differs",  # no setting that anyone would lose
             m.composite_scale,
             _SUBTLE,
             dict(factor=1.01),
@@ -468,6 +468,15 @@ def _table() -> list[Mutation]:
       kinds=("MUL",),
       old=0.25,
       new=1.0,
+  )
+  add(
+      "attention_scale_1_percent",
+      f32,
+      "scores 1 % too large",
+      "computation-differs",  # no setting that anyone would lose
+      m.composite_scale,
+      _SUBTLE,
+      factor=1.01,
   )
   add(
       "gemma2_query_scalar",

@@ -706,7 +706,9 @@ def gate_up_swapped_int8(out: pathlib.Path, base: pathlib.Path) -> None:
   """gate_up_swapped where each row has a scale."""
   conversion = Conversion(base)
   for layer in range(conversion.num_layers()):
-    gate, up = (_quantised_rows(conversion, f"{layer}.{p}") for p in ("gate", "up"))
+    gate, up = (
+        _quantised_rows(conversion, f"{layer}.{p}") for p in ("gate", "up")
+    )
     for a, b in zip(gate, up, strict=True):
       a[:], b[:] = b.copy(), a.copy()
   conversion.save(out)
