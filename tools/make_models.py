@@ -330,6 +330,18 @@ def _models() -> dict[str, Model]:
       recipe="dynamic_int8",
   )
   add(
+      "tiny_q4_block32.tflite",
+      conversions.quantize,
+      {"checkpoint": "tiny", "float_file": "tiny_f32.tflite"},
+      recipe="dynamic_int4_block32",
+  )
+  add(
+      "tiny_hf_q8.tflite",
+      conversions.quantize_hf,
+      {"float_file": "tiny_export_hf.tflite"},
+      recipe="dynamic_wi8_afp32",
+  )
+  add(
       "tiny_export_hf.tflite",
       conversions.export_hf,
       {"checkpoint": "tiny"},

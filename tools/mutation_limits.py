@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures how large a fault must be to rise above a recipe's noise.
 
-Prints a Markdown table: one fault in growing sizes on a float and on an int8
-conversion of one model. The first row of each is the sound conversion. The
-files are made in a temporary directory, one at a time.
+Prints two Markdown tables. The first: one fault in growing sizes on a float and
+on an int8 conversion of one model; the first row of each is the sound
+conversion. The second: a setting changed by less and less, until local
+verification does not find it. The files are made in a temporary directory, one
+at a time.
 """
 
 import argparse
@@ -37,6 +39,13 @@ SERIES = {
         (1, 4),
     ),
 }
+# Fault -> (maker, fixed options, option that shrinks, its right value).
+SHARP = {
+    "norm epsilon": (mutations.norm_eps, dict(old=1e-5), "new", 1e-5),
+    "RoPE base": (mutations.rope_base, {}, "factor", 1.0),
+    "attention scale": (mutations.composite_scale, {}, "factor", 1.0),
+}
+CHANGES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 MODELS = (
     ("tiny_f32.tflite", "tiny"),
     ("tiny_q8.tflite", "tiny"),
@@ -54,30 +63,71 @@ def main() -> None:
   parser.add_argument(
       "--models", type=pathlib.Path, default=work.cache_dir() / "models"
   )
+  parser.add_argument("--only", default="", help="files with this in the name")
+  parser.add_argument(
+      "--sharp", action="store_true", help="print the second table alone"
+  )
   args = parser.parse_args()
+  models = [pair for pair in MODELS if args.only in pair[0]]
 
-  def row(fault: str, file: pathlib.Path, base: str, checkpoint: str) -> None:
+  def verify(fault: str, file: pathlib.Path, base: str, checkpoint: str):
     run = mutation_suite.verify(
         args.build / "verify_tflite", file, args.models / checkpoint
     )
     if run.outcome == "error":
       sys.exit(f"mutation_limits.py: {base}, {fault}: {run.detail}")
+    return run
+
+  def row(fault: str, file: pathlib.Path, base: str, checkpoint: str) -> None:
+    run = verify(fault, file, base, checkpoint)
     print(
         f"| {base} | {fault} | {run.mean_kld:.1e} |"
         f" {run.same_tokens}/{run.positions} | {run.outcome} |",
         flush=True,
     )
 
-  print("| conversion | fault | mean KLD | same token | verdict |")
-  print("|---|---|---|---|---|")
-  for base, checkpoint in MODELS:
+  def made(base: str, make, options: dict, check):
+    with tempfile.TemporaryDirectory() as directory:
+      file = pathlib.Path(directory) / "model.tflite"
+      make(file, args.models / base, **options)
+      return check(file)
+
+  if not args.sharp:
+    print("| conversion | fault | mean KLD | same token | verdict |")
+    print("|---|---|---|---|---|")
+  for base, checkpoint in () if args.sharp else models:
     row("none", args.models / base, base, checkpoint)
     for fault, (make, options, name, values) in SERIES.items():
       for value in values:
-        with tempfile.TemporaryDirectory() as directory:
-          file = pathlib.Path(directory) / "model.tflite"
-          make(file, args.models / base, **options, **{name: value})
-          row(f"{fault} {value:g}", file, base, checkpoint)
+        made(
+            base,
+            make,
+            options | {name: value},
+            lambda file: row(f"{fault} {value:g}", file, base, checkpoint),
+        )
+
+  def found(base, checkpoint, fault, change: float) -> bool:
+    make, options, name, right = SHARP[fault]
+    changed = options | {name: right * (1 + change)}
+    run = made(
+        base,
+        make,
+        changed,
+        lambda file: verify(f"{fault} {change:g}", file, base, checkpoint),
+    )
+    return bool(run.findings)
+
+  print("\n| conversion | setting | found when changed by | not when by |")
+  print("|---|---|---|---|")
+  for base, checkpoint in models:
+    for fault in SHARP:
+      seen, unseen = "–", "–"
+      for change in CHANGES:
+        if not found(base, checkpoint, fault, change):
+          unseen = f"{change:.0e}"
+          break
+        seen = f"{change:.0e}"
+      print(f"| {base} | {fault} | {seen} | {unseen} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,224 @@ _LONG = (
 )
 
 
+def _add_quantised_computation(add) -> None:
+  """Faults in what is computed, which the weights say nothing of.
+
+  The finding is that of the same fault in a float file, however far below the
+  noise of quantisation it lies.
+  """
+  eps = dict(old=1e-5, new=1e-6)
+  both = ["prefill_8", "prefill_64"]
+  for recipe, name, base, rows in (
+      (
+          "int8",
+          "q8",
+          "tiny_q8",
+          (
+              "rope_base_1_percent rope_position_doubled decode_position"
+              " mask_none mask_peek mask_strict mask_prefill mask_window"
+              " mask_decode attention_scale attention_scale_1_percent"
+              " heads_q_k heads_k_v heads_kv heads_grouping"
+              " cache_before_rope activation gate_up"
+          ),
+      ),
+      (
+          "int8 of export_hf",
+          "hf_q8",
+          "tiny_hf_q8",
+          (
+              "eps rope_base_1_percent rope_none rope_layer_lost"
+              " positions_restart hf_attention_scale cache_slot activation"
+          ),
+      ),
+      (
+          "int4",
+          "q4",
+          "tiny_q4_block32",
+          (
+              "eps rope_base_1_percent rope_position_doubled decode_position"
+              " mask_none mask_peek mask_strict mask_window mask_decode"
+              " attention_scale cache_before_rope activation"
+          ),
+      ),
+  ):
+    faults = {
+        "eps": (
+            "norm epsilon 1e-6 instead of 1e-5",
+            "norm-eps",
+            m.norm_eps,
+            _SUBTLE,
+            eps,
+        ),
+        "rope_base_1_percent": (
+            "RoPE base 1 % too large",
+            "rope-base",
+            m.rope_base,
+            _SUBTLE,
+            dict(factor=1.01),
+        ),
+        "rope_none": (
+            "no RoPE at all",
+            "rope-missing",
+            m.rope_scale,
+            _BROKEN,
+            dict(factor=0),
+        ),
+        "rope_layer_lost": (
+            "layer 2 is not rotated",
+            "rope-missing",
+            m.rope_layer_lost,
+            _BROKEN,
+            dict(layer=2),
+        ),
+        "rope_position_doubled": (
+            "RoPE angles twice as large",
+            "rope-scaling",
+            m.rope_scale,
+            _BROKEN,
+            dict(factor=2.0),
+        ),
+        "positions_restart": (
+            "positions count from 0 in every piece of a long prompt",
+            "positions-restart",
+            m.positions_restart,
+            _BROKEN,
+            dict(flags=_LONG),
+        ),
+        "decode_position": (
+            "decode's RoPE is one position ahead",
+            "decode-position",
+            m.decode_position,
+            _BROKEN,
+            dict(shift=1),
+        ),
+        "mask_none": ("no mask", "mask", m.mask, _BROKEN, dict(fault="none")),
+        "mask_peek": (
+            "mask lets the next token in",
+            "mask",
+            m.mask,
+            _BROKEN,
+            dict(fault="peek"),
+        ),
+        "mask_strict": (
+            "tokens do not see themselves",
+            "mask",
+            m.mask,
+            _BROKEN,
+            dict(fault="strict"),
+        ),
+        "mask_prefill": (
+            "no mask in prefill; right in decode",
+            "mask",
+            m.mask_of,
+            _BROKEN,
+            dict(fault="none", signatures=both),
+        ),
+        "mask_window": (
+            "a sliding window of 16 that the checkpoint has not",
+            "sliding-window mask",
+            m.mask,
+            _BROKEN,
+            dict(fault="window"),
+        ),
+        "mask_decode": (
+            "a sliding window of 16 in decode only",
+            "sliding-window mask",
+            m.mask_of,
+            _BROKEN,
+            dict(fault="window", signatures=["decode"]),
+        ),
+        "attention_scale": (
+            "scores are not divided by the root of the head size",
+            "attention-scale",
+            m.composite_scale,
+            _BROKEN,
+            dict(factor=4.0),
+        ),
+        "attention_scale_1_percent": (
+            "scores 1 % too large",
+            "computation-differs",  # no setting that anyone would lose
+            m.composite_scale,
+            _SUBTLE,
+            dict(factor=1.01),
+        ),
+        "hf_attention_scale": (
+            "scores are not divided by the root of the head size",
+            "attention-scale",
+            m.scalar,
+            _BROKEN,
+            dict(kinds=("MUL",), old=0.25, new=1.0),
+        ),
+        "heads_q_k": (
+            "a query head and its key head swapped",
+            "qk-swapped",
+            m.heads_int8,
+            _BROKEN,
+            dict(fault="q_k"),
+        ),
+        "heads_k_v": (
+            "k and v swapped",
+            "kv-swapped",
+            m.heads_int8,
+            _BROKEN,
+            dict(fault="k_v"),
+        ),
+        "heads_kv": (
+            "KV heads in the wrong order",
+            "kv-layout",
+            m.heads_int8,
+            _BROKEN,
+            dict(fault="kv_heads"),
+        ),
+        "heads_grouping": (
+            "query head h uses KV head h mod 2 instead of h / 2",
+            "kv-layout",
+            m.heads_int8,
+            _BROKEN,
+            dict(fault="grouping"),
+        ),
+        "cache_slot": (
+            "decode writes K of layer 2 one position too low",
+            "kv-update",
+            m.cache_slot,
+            _BROKEN,
+            dict(layer=2),
+        ),
+        "cache_before_rope": (
+            "decode stores K without RoPE",
+            "kv-update decode-position",
+            m.cache_before_rope,
+            _BROKEN,
+            {},
+        ),
+        "activation": (
+            "GELU instead of SiLU",
+            "activation",
+            m.activation,
+            _BROKEN,
+            {},
+        ),
+        "gate_up": (
+            "gate and up swapped",
+            "gate-up-swapped",
+            m.gate_up_swapped_int8,
+            _BROKEN,
+            {},
+        ),
+    }
+    for row in rows.split():
+      fault, findings, make, outcomes, options = faults[row]
+      add(
+          f"{name}_{row.removeprefix('hf_')}",
+          base,
+          f"{recipe}: {fault}",
+          findings,
+          make,
+          outcomes,
+          **options,
+      )
+
+
 def _table() -> list[Mutation]:
   rows: list[Mutation] = []
 
@@ -250,6 +468,15 @@ def _table() -> list[Mutation]:
       kinds=("MUL",),
       old=0.25,
       new=1.0,
+  )
+  add(
+      "attention_scale_1_percent",
+      f32,
+      "scores 1 % too large",
+      "computation-differs",  # no setting that anyone would lose
+      m.composite_scale,
+      _SUBTLE,
+      factor=1.01,
   )
   add(
       "gemma2_query_scalar",
@@ -692,10 +919,10 @@ def _table() -> list[Mutation]:
       "norm-eps",
       m.norm_eps,
       _SUBTLE,
-      may_hide=True,
       old=1e-5,
       new=1e-6,
   )
+  _add_quantised_computation(add)
   made_before(
       "tiny_q8.tflite",
       "mut_lora",
@@ -762,7 +989,27 @@ def _table() -> list[Mutation]:
       "norm-eps",
       m.norm_eps,
       _SUBTLE,
-      may_hide=True,
+      old=1e-5,
+      new=1e-6,
+      **large,
+  )
+  add(
+      "smollm2_q8_rope_1_percent",
+      "smollm2_q8",
+      "SmolLM2 int8: RoPE base 1 % too large",
+      "rope-base",
+      m.rope_base,
+      _SUBTLE,
+      factor=1.01,
+      **large,
+  )
+  add(
+      "smollm2_q4_eps",
+      "smollm2_q4_block32",
+      "SmolLM2 int4: norm epsilon 1e-6 instead of 1e-5",
+      "norm-eps",
+      m.norm_eps,
+      _SUBTLE,
       old=1e-5,
       new=1e-6,
       **large,
@@ -893,6 +1140,7 @@ SOUND = (
             "tiny_hf_hadamard.tflite",
             "tiny_hf_embedder/model.tflite",
             "tiny_hf_embedder_q8/model_quantized.tflite",
+            "tiny_hf_q8.tflite",
             "tiny_bundle.litertlm",
             "tiny_bundle_stop_text.litertlm",
         )
@@ -923,6 +1171,7 @@ SOUND = (
 
 # Sound as well, but with so few bits for so small a model that much is lost.
 LOSSY = [
+    ("tiny_q4_block32.tflite", "tiny"),
     ("tiny_q8_embedding_q4.tflite", "tiny"),
     ("smollm2_q4_block32.tflite", "smollm2"),
 ]

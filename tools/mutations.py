@@ -421,6 +421,48 @@ def scalar(
   conversion.save(out)
 
 
+def composite_scale(
+    out: pathlib.Path, base: pathlib.Path, factor: float
+) -> None:
+  """Scores of a classic conversion scaled otherwise: the composite's attribute
+  and its decomposition, where q and k are each multiplied by the root."""
+  conversion = Conversion(base)
+  arrays = []
+  for graph in conversion.signatures():
+    for op in conversion.composites(
+        graph, "odml.scaled_dot_product_attention"
+    ):
+      body = conversion.model.subgraphs[
+          op.builtinOptions2.decompositionSubgraphIndex
+      ]
+      roots = [
+          conversion.constant(body, int(mul.inputs[1]))
+          for mul in conversion.operators(body, "MUL")
+      ]
+      arrays += roots
+      old = np.float32(np.prod([root.reshape(()) for root in roots]))
+      attributes = op.builtinOptions2.compositeAttributes
+      # After the key's zero byte and the length of the map. The root of a scale
+      # that is no power of four was rounded.
+      places = [
+          place
+          for place in range(len(attributes) - 3)
+          if np.isclose(
+              attributes[place : place + 4].copy().view(np.float32)[0],
+              old,
+              rtol=1e-6,
+          )
+      ]
+      assert len(places) == 1, "no scale in the attributes of attention"
+      new = np.float32(old * factor)
+      attributes[places[0] : places[0] + 4] = np.frombuffer(
+          new.tobytes(), np.uint8
+      )
+  for root in conversion.once(arrays):
+    root *= np.float32(factor**0.5)
+  conversion.save(out)
+
+
 def _scale_input(
     conversion: Conversion, graph, operator, place: int, factor: float
 ) -> None:
@@ -652,6 +694,48 @@ def truncated(
       continue
     steps = original.linear(role) / conversion.scales(role)[-1][:, None]
     conversion.linear(role)[:] = np.trunc(np.clip(steps, -127, 127))
+  conversion.save(out)
+
+
+def _quantised_rows(conversion: Conversion, role: str) -> list[np.ndarray]:
+  """What belongs to each output channel of an int8 weight: row and scales."""
+  return [conversion.linear(role), *conversion.once(conversion.scales(role))]
+
+
+def gate_up_swapped_int8(out: pathlib.Path, base: pathlib.Path) -> None:
+  """gate_up_swapped where each row has a scale."""
+  conversion = Conversion(base)
+  for layer in range(conversion.num_layers()):
+    gate, up = (
+        _quantised_rows(conversion, f"{layer}.{p}") for p in ("gate", "up")
+    )
+    for a, b in zip(gate, up, strict=True):
+      a[:], b[:] = b.copy(), a.copy()
+  conversion.save(out)
+
+
+def heads_int8(out: pathlib.Path, base: pathlib.Path, fault: str) -> None:
+  """heads where each row has a scale."""
+  conversion = Conversion(base)
+  order = np.arange(8).reshape(2, 4)  # KV head, (q, q, k, v)
+  if fault == "q_k":
+    order[:, [1, 2]] = order[:, [2, 1]]
+  elif fault == "k_v":
+    order[:, [2, 3]] = order[:, [3, 2]]
+  elif fault == "kv_heads":
+    order[[0, 1], 2:] = order[[1, 0], 2:]
+  elif fault == "grouping":
+    order[0, 1], order[1, 0] = order[1, 0], order[0, 1]
+  else:
+    raise ValueError(fault)
+  for layer in range(conversion.num_layers()):
+    for values in _quantised_rows(conversion, f"{layer}.qkv"):
+      parts = values.reshape(8, _HEAD_DIM, *values.shape[1:])
+      parts[:] = parts[order.ravel()].copy()
+    if fault == "grouping":  # the scales of o are those of its rows
+      output = conversion.linear(f"{layer}.o")
+      columns = output.reshape(output.shape[0], 4, _HEAD_DIM)
+      columns[:, [1, 2]] = columns[:, [2, 1]]
   conversion.save(out)
 
 
