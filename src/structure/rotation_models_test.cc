@@ -25,11 +25,11 @@ TEST_P(RotatedFile, IsVerifiedWhole) {
   std::vector<int32_t> ids(80);
   std::iota(ids.begin(), ids.end(), 100);
   const PlainLogits plain;
-  const StructureCheck check({.model = model,
-                              .checkpoint = checkpoint,
-                              .file = file,
-                              .ids = ids,
-                              .plain = plain});
+  StructureCheck check({.model = model,
+                        .checkpoint = checkpoint,
+                        .file = file,
+                        .ids = ids,
+                        .plain = plain});
   const Structure structure = check.Compare();
   EXPECT_THAT(structure.faults, IsEmpty());
   ASSERT_FALSE(structure.signatures.empty());

@@ -95,8 +95,9 @@ bool InputRow(const Product& product, std::span<const float> from,
 
 class StageComparer {
  public:
-  StageComparer(const ComparisonInput& input, Reference& reference)
-      : input_(input), reference_(reference) {}
+  StageComparer(const ComparisonInput& input, Reference& reference,
+                std::vector<KeyRow>* wrong_keys)
+      : input_(input), reference_(reference), wrong_keys_(wrong_keys) {}
 
   StageResults Run() {
     std::deque<Sequence> sequences;
@@ -164,6 +165,10 @@ class StageComparer {
       ExchangeRow(captured, all[first + i], i,
                   captured.values.subspan(i * width, width));
     }
+    if (captured.stage == Stage::kKeyProjection ||
+        captured.stage == Stage::kKeyNorm) {
+      keys_.assign(captured.values.begin(), captured.values.end());
+    }
     if (IsLinear(captured.stage)) return;
     kept_[captured.stage].assign(captured.values.begin(),
                                  captured.values.end());
@@ -203,6 +208,9 @@ class StageComparer {
     if (error > limit && captured.stage == Stage::kAttention) {
       limit = std::max(limit, ScoreLimit(captured, row, pass_row));
     }
+    if (error > limit && captured.stage == Stage::kKey) {
+      KeepKeys(captured.layer, row, pass_row, nearest);
+    }
     Record({graph, {captured.stage, captured.layer}}, row, tensor, error,
            limit);
     // What is written to a cache of fewer bits is used before it is rounded.
@@ -210,6 +218,17 @@ class StageComparer {
       return;
     }
     std::copy(nearest.begin(), nearest.end(), values.begin());
+  }
+
+  void KeepKeys(int64_t layer, const Row& row, size_t pass_row,
+                const std::vector<float>& after) {
+    const size_t width = after.size();
+    if (wrong_keys_ == nullptr || keys_.size() < (pass_row + 1) * width) return;
+    const auto from = keys_.begin() + static_cast<int64_t>(pass_row * width);
+    wrong_keys_->push_back({layer,
+                            row.position(),
+                            {from, from + static_cast<int64_t>(width)},
+                            after});
   }
 
   // The candidate's row of the stage; false where the tensor does not have it.
@@ -345,6 +364,8 @@ class StageComparer {
 
   const ComparisonInput& input_;
   Reference& reference_;
+  std::vector<KeyRow>* wrong_keys_;
+  std::vector<float> keys_;     // of the current layer, before RoPE
   std::vector<Row> rows_;       // of the pass
   std::vector<Row> last_rows_;  // those with logits
   std::map<Stage, size_t> next_;
@@ -368,8 +389,9 @@ double RowError(std::span<const float> expected, std::span<const float> found) {
   return std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
 }
 
-StageResults CompareStages(const ComparisonInput& input, Reference& reference) {
-  return StageComparer(input, reference).Run();
+StageResults CompareStages(const ComparisonInput& input, Reference& reference,
+                           std::vector<KeyRow>* wrong_keys) {
+  return StageComparer(input, reference, wrong_keys).Run();
 }
 
 }  // namespace verify_tflite

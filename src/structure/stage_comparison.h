@@ -43,6 +43,14 @@ struct StageOf {
 
 using StageResults = std::map<StageOf, StageResult>;
 
+// Keys of one row that the KV cache has otherwise than they should be.
+struct KeyRow {
+  int64_t layer = 0;
+  int64_t position = 0;
+  std::vector<float> before;  // RoPE, from the candidate's projection
+  std::vector<float> after;   // as the candidate's KV cache has them
+};
+
 struct ComparisonInput {
   const Recording& recording;
   std::vector<const Snapshot*> snapshots;
@@ -54,7 +62,9 @@ struct ComparisonInput {
 // One pass of `reference` over all of `snapshots`. At each stage the two are
 // compared and the reference goes on with the candidate's numbers, so that no
 // difference reaches another stage. Throws Error as Reference does.
-StageResults CompareStages(const ComparisonInput& input, Reference& reference);
+// `wrong_keys`, which may be null, is added to.
+StageResults CompareStages(const ComparisonInput& input, Reference& reference,
+                           std::vector<KeyRow>* wrong_keys = nullptr);
 
 }  // namespace verify_tflite
 

@@ -99,8 +99,8 @@ StructureCheck::StructureCheck(const Input& input)
 }
 
 StageResults StructureCheck::CompareAll(
-    const std::string& only,
-    const std::optional<Alternative>& alternative) const {
+    const std::string& only, const std::optional<Alternative>& alternative,
+    std::vector<KeyRow>* wrong_keys) const {
   StageResults all;
   std::set<const SignatureGraph*> done;
   for (const SignatureGraph& graph : file_.signatures) {
@@ -126,7 +126,7 @@ StageResults StructureCheck::CompareAll(
                              .anchors = anchors_,
                              .config = checkpoint_.config(),
                              .kv_type = model_.info().kv_type},
-                            reference));
+                            reference, wrong_keys));
   }
   return all;
 }
@@ -205,8 +205,9 @@ SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
   return description;
 }
 
-Structure StructureCheck::Compare() const {
-  const StageResults results = CompareAll("", std::nullopt);
+Structure StructureCheck::Compare() {
+  wrong_keys_.clear();
+  const StageResults results = CompareAll("", std::nullopt, &wrong_keys_);
   Structure structure;
   structure.same_bits = recording_.same_bits;
   structure.faults = FaultsOf(results);
@@ -232,7 +233,8 @@ std::vector<StructureFault> StructureCheck::FaultsUnder(
   for (const SignatureGraph& graph : file_.signatures) {
     if (!graph.signature.starts_with(kDecode)) continue;
     if (!anchors_.contains(graph.signature)) continue;
-    const StageResults results = CompareAll(graph.signature, alternative);
+    const StageResults results =
+        CompareAll(graph.signature, alternative, nullptr);
     if (!results.empty()) return FaultsOf(results);
   }
   return {};

@@ -45,7 +45,10 @@ class StructureCheck {
   explicit StructureCheck(const Input& input);
 
   // Compares what the candidate computed with the reference.
-  Structure Compare() const;
+  Structure Compare();
+  // What Compare found in the KV caches that should not be there: all rows of
+  // the keys that differ.
+  const std::vector<KeyRow>& wrong_keys() const { return wrong_keys_; }
 
   // Stages of decode that do not agree with a reference that computes
   // `alternative`, in the order of computation.
@@ -53,7 +56,8 @@ class StructureCheck {
 
  private:
   StageResults CompareAll(const std::string& only,
-                          const std::optional<Alternative>& alternative) const;
+                          const std::optional<Alternative>& alternative,
+                          std::vector<KeyRow>* wrong_keys) const;
   SignatureStructure Describe(const SignatureGraph& graph,
                               const StageResults& results) const;
   std::vector<StructureFault> FaultsOf(const StageResults& results) const;
@@ -66,6 +70,7 @@ class StructureCheck {
   AnchorsBySignature anchors_;
   std::map<std::pair<std::string, int32_t>, GraphTensor> tensors_;
   Recording recording_;
+  std::vector<KeyRow> wrong_keys_;
 };
 
 }  // namespace verify_tflite

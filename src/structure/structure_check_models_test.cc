@@ -46,7 +46,7 @@ class Pair {
                                          .num_threads = 2});
   }
 
-  const StructureCheck& check() const { return *check_; }
+  StructureCheck& check() { return *check_; }
   const Checkpoint& checkpoint() const { return checkpoint_; }
 
  private:
@@ -73,7 +73,7 @@ void PrintTo(const SoundPair& sound, std::ostream* out) { *out << sound.model; }
 class SoundStructure : public testing::TestWithParam<SoundPair> {};
 
 TEST_P(SoundStructure, IsVerifiedToTheLastOperator) {
-  const Pair pair(GetParam().model, GetParam().checkpoint);
+  Pair pair(GetParam().model, GetParam().checkpoint);
   const Structure structure = pair.check().Compare();
   EXPECT_TRUE(structure.same_bits);
   EXPECT_THAT(structure.signatures, Not(IsEmpty()));
@@ -160,7 +160,7 @@ class FaultyStructure : public testing::TestWithParam<Faulty> {};
 
 TEST_P(FaultyStructure, IsWrongWhereTheFaultIs) {
   const Faulty& faulty = GetParam();
-  const Pair pair(faulty.model, faulty.checkpoint);
+  Pair pair(faulty.model, faulty.checkpoint);
   const Structure structure = pair.check().Compare();
   ASSERT_THAT(structure.faults, Not(IsEmpty()));
   EXPECT_EQ(structure.faults[0].stage, faulty.stage);
@@ -213,7 +213,7 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 TEST(StructureCheck, TheChangeThatExplainsAFaultLeavesNone) {
-  const Pair pair("mut_q8_eps.tflite", "tiny");
+  Pair pair("mut_q8_eps.tflite", "tiny");
   Alternative alternative;
   alternative.config = pair.checkpoint().config();
   EXPECT_THAT(pair.check().FaultsUnder(alternative), Not(IsEmpty()));

@@ -61,12 +61,12 @@ void Run(const std::string& path, const std::string& checkpoint_path) {
                                                (model.info().vocab_size - 3)));
   }
   const PlainLogits plain;
-  const StructureCheck check({.model = model,
-                              .checkpoint = checkpoint,
-                              .file = file,
-                              .ids = ids,
-                              .plain = plain,
-                              .num_threads = kThreads});
+  StructureCheck check({.model = model,
+                        .checkpoint = checkpoint,
+                        .file = file,
+                        .ids = ids,
+                        .plain = plain,
+                        .num_threads = kThreads});
   const double run = clock.Lap();
   const Structure structure = check.Compare();
   const double compare = clock.Lap();
