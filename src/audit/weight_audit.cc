@@ -50,12 +50,12 @@ bool IsVector(const StoredConstant& constant) { return constant.cols() == 1; }
 
 std::string LayoutOf(const Original& original, bool transposed) {
   std::string layout = original.layout;
-  const auto add = [&](const std::string& text) {
+  const auto append = [&](const std::string& text) {
     layout += layout.empty() ? text : ", " + text;
   };
-  if (transposed) add("transposed");
+  if (transposed) append("transposed");
   if (original.rotation != nullptr) {
-    add(fmt::format("rotated in blocks of {}", original.rotation->size()));
+    append(fmt::format("rotated in blocks of {}", original.rotation->size()));
   }
   return layout;
 }
