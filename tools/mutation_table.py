@@ -238,7 +238,7 @@ def _add_quantised_computation(add) -> None:
             "GELU instead of SiLU",
             "activation",
             m.activation,
-            _BROKEN,
+            _SUBTLE,
             {},
         ),
         "gate_up": (

@@ -101,6 +101,17 @@ class Judgement {
         "convert again, to float32 or bfloat16 where numbers overflow float16");
   }
 
+  // The product behind attention reads heads in the order in which they are.
+  std::set<int32_t> LayersWithMovedHeads() const {
+    std::set<int32_t> layers;
+    for (const WeightMatch* match : open_) {
+      if (match->difference->fault == Fault::kHeadOrder) {
+        layers.insert(match->role.layer);
+      }
+    }
+    return layers;
+  }
+
   // Most matrices are not the checkpoint's, or differ by an adapter.
   void Whole() {
     int64_t matrices = 0, differ = 0, low_rank = 0, related = 0;
@@ -109,9 +120,14 @@ class Judgement {
       matrices += IsMatrix(match);
     }
     std::set<int32_t> low_layers;
+    const std::set<int32_t> moved = LayersWithMovedHeads();
     for (const WeightMatch* match : open_) {
       const Difference& d = *match->difference;
       if (!IsMatrix(*match) || d.fault != Fault::kDiffers) continue;
+      // Exchanging two heads' columns is a change of low rank, too.
+      if (match->role.part == Part::kO && moved.contains(match->role.layer)) {
+        continue;
+      }
       ++differ;
       correlation += d.correlation;
       related += d.correlation > kUnrelated;
@@ -209,13 +225,7 @@ class Judgement {
   }
 
   void Heads() {
-    // The product behind reads heads in the order in which they are.
-    std::set<int32_t> layers;
-    for (const WeightMatch* match : open_) {
-      if (match->difference->fault == Fault::kHeadOrder) {
-        layers.insert(match->role.layer);
-      }
-    }
+    const std::set<int32_t> layers = LayersWithMovedHeads();
     const char* cause = "the rows of q, k and v were fused in another order";
     const char* check = "check how the conversion fuses or permutes q, k and v";
     Add("qk-swapped", Outcome::kBroken,
@@ -230,7 +240,8 @@ class Judgement {
         Take([&](const WeightMatch& match) {
           return match.difference->fault == Fault::kHeadOrder ||
                  (match.role.part == Part::kO && !match.role.bias &&
-                  match.difference->fault == Fault::kPartly &&
+                  (match.difference->fault == Fault::kPartly ||
+                   match.difference->fault == Fault::kDiffers) &&
                   layers.count(match.role.layer) > 0);
         }),
         cause, check);

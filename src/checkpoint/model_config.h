@@ -38,7 +38,9 @@ struct YarnRopeScaling {
   bool truncate = true;
 };
 
-enum class Activation { kSilu, kGeluTanh, kGelu };
+// kGeluQuick, x sigmoid(1.702 x), is no supported checkpoint's, but what some
+// conversions make of the others.
+enum class Activation { kSilu, kGeluTanh, kGelu, kGeluQuick };
 
 // Whose names the weights have in the file.
 enum class Naming { kLlama, kPhi, kFalcon, kOpenElm };

@@ -18,6 +18,7 @@
 #include <ATen/ops/pow.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/tensor.h>
@@ -1240,6 +1241,10 @@ at::Tensor Reference::Impl::Mlp(const Pass& pass, const at::Tensor& hidden,
       break;
     case Activation::kGelu:
       at::gelu_(inner, "none");
+      break;
+    case Activation::kGeluQuick:
+      // https://arxiv.org/abs/1606.08415, section 2.
+      inner.mul_(at::sigmoid(inner * 1.702));
       break;
   }
   if (layer.gate.weight != nullptr) inner.mul_(up);

@@ -529,10 +529,11 @@ void Diagnostician::AddSettings(std::vector<Change>& changes) const {
                          scale, c.attention_scale),
              [&](ModelConfig& m) { m.attention_scale = scale; }));
   }
-  constexpr std::array<std::pair<Activation, const char*>, 3> kActivations = {{
+  constexpr std::array<std::pair<Activation, const char*>, 4> kActivations = {{
       {Activation::kSilu, "SiLU"},
       {Activation::kGeluTanh, "GELU (tanh)"},
       {Activation::kGelu, "GELU (exact)"},
+      {Activation::kGeluQuick, "quick GELU"},
   }};
   for (const auto& [activation, name] : kActivations) {
     if (activation == c.activation) continue;
@@ -789,7 +790,7 @@ bool Diagnostician::RecomputeStructure() {
 
 // A fault in what is computed is one whatever it costs.
 void Diagnostician::WeighByCost() {
-  if (kld_ > input_.limits.kld.broken) return;
+  if (input_.broken || kld_ > input_.limits.kld.broken) return;
   result_.findings.back().severity = Outcome::kDegraded;
 }
 

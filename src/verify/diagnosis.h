@@ -46,6 +46,7 @@ struct DiagnosisInput {
   // Whether the verification so far says that something is wrong: then faults
   // that leave K and V alone are looked for, too.
   bool suspicious = false;
+  bool broken = false;  // and that it does not work
   // Local verification, null where there is none, and what it found.
   const StructureCheck* structure = nullptr;
   std::span<const StructureFault> faults = {};

@@ -428,6 +428,7 @@ void LocateFault(const VerifyInput& input, const Probes& probes,
        .weights_verified = v.weight_checks[0].outcome == Outcome::kPass,
        .recompute = input.settings.locate == Locate::kAuto,
        .suspicious = v.outcome >= Outcome::kDegraded,
+       .broken = v.outcome == Outcome::kBroken,
        .structure = structure,
        .faults = structure == nullptr
                      ? std::span<const StructureFault>()
