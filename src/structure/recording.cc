@@ -47,33 +47,36 @@ Model OpenTapped(const Model& model, const AnchorsBySignature& anchors) {
   });
 }
 
-// Logits by row.
-using Rows = std::vector<std::vector<float>>;
+using Ranges = std::vector<std::pair<int64_t, int64_t>>;
 
-Rows Feed(Session& session, KvCache& kv, std::span<const int32_t> tokens,
-          bool decode) {
-  Rows rows(tokens.size());
+// What a step yields: a hash of each row's logits, and the rows to keep. All
+// rows of a long prefill with a large vocabulary would be too much.
+struct Logits {
+  std::vector<size_t> hashes;
+  std::map<int64_t, std::vector<float>> rows;
+};
+
+Logits Feed(Session& session, KvCache& kv, std::span<const int32_t> tokens,
+            bool decode, const Ranges& keep) {
+  Logits result;
+  result.hashes.resize(tokens.size());
+  const auto take = [&](size_t row, std::span<const float> logits) {
+    result.hashes[row] = std::hash<std::string_view>()(
+        {reinterpret_cast<const char*>(logits.data()), logits.size_bytes()});
+    const auto index = static_cast<int64_t>(row);
+    for (const auto& [begin, end] : keep) {
+      if (index < begin || index >= end || logits.empty()) continue;
+      result.rows[index].assign(logits.begin(), logits.end());
+    }
+  };
   if (decode) {
     for (size_t i = 0; i < tokens.size(); ++i) {
-      const std::span<const float> logits = session.Decode(kv, tokens[i]);
-      rows[i].assign(logits.begin(), logits.end());
+      take(i, session.Decode(kv, tokens[i]));
     }
-    return rows;
+  } else {
+    session.Prefill(kv, tokens, take);
   }
-  session.Prefill(kv, tokens, [&](size_t row, std::span<const float> logits) {
-    rows[row].assign(logits.begin(), logits.end());
-  });
-  return rows;
-}
-
-std::vector<size_t> HashesOf(const Rows& rows) {
-  std::vector<size_t> hashes;
-  for (const std::vector<float>& row : rows) {
-    hashes.push_back(std::hash<std::string_view>()(
-        {reinterpret_cast<const char*>(row.data()),
-         row.size() * sizeof(float)}));
-  }
-  return hashes;
+  return result;
 }
 
 std::vector<int32_t> TokensOf(const RecordingStep& step,
@@ -142,8 +145,8 @@ class Recorder {
       UseSession(steps[i].prefill);
       if (steps[i].text != text) Begin();
       text = steps[i].text;
-      const Rows logits = RunStep(steps[i]);
-      if (i < input_.plain.size() && input_.plain[i] != HashesOf(logits)) {
+      const std::vector<size_t> hashes = RunStep(steps[i]);
+      if (i < input_.plain.size() && input_.plain[i] != hashes) {
         recording_.same_bits = false;
       }
     }
@@ -192,30 +195,33 @@ class Recorder {
     return layers;
   }
 
-  Rows RunStep(const RecordingStep& step) {
+  std::vector<size_t> RunStep(const RecordingStep& step) {
     if (input_.progress) {
       input_.progress("structure: position", step.begin, info_.kv_length);
     }
     const std::vector<int32_t> tokens = TokensOf(step, input_.ids);
     const size_t before = recording_.caches.size();
     if (rings()) recording_.caches.push_back(ReadCaches());
-    Rows logits = Feed(*session_, *kv_, tokens, step.prefill == 0);
-    if (!step.keep) return logits;
+    // What is in the middle of a run is in no ring before and after it, and
+    // caches of fewer bits have it rounded.
+    const bool whole = rings() || info_.kv_type != "FLOAT32";
+    const Ranges ranges = step.keep ? RowsToKeep(step.count, whole) : Ranges();
+    Logits logits = Feed(*session_, *kv_, tokens, step.prefill == 0, ranges);
+    if (!step.keep) return std::move(logits.hashes);
     const size_t after = recording_.caches.size();
     if (rings()) recording_.caches.push_back(ReadCaches());
     const TapValues taps = session_->Taps();
     // Of several runs, which rings may make it take, the last one's values are
     // left.
-    if (taps.begin != step.begin || taps.count != step.count) return logits;
-    // What is in the middle of a run is in no ring before and after it, and
-    // caches of fewer bits have it rounded.
-    const bool whole = rings() || info_.kv_type != "FLOAT32";
-    for (const auto& rows : RowsToKeep(step.count, whole)) {
+    if (taps.begin != step.begin || taps.count != step.count) {
+      return std::move(logits.hashes);
+    }
+    for (const auto& rows : ranges) {
       Keep(taps, tokens, rows, logits);
       recording_.snapshots.back().before = before;
       recording_.snapshots.back().after = after;
     }
-    return logits;
+    return std::move(logits.hashes);
   }
 
   // Tokens that a run of the signature takes, pads included, of all sequences.
@@ -227,7 +233,7 @@ class Recorder {
   }
 
   void Keep(const TapValues& taps, std::span<const int32_t> tokens,
-            const std::pair<int64_t, int64_t>& rows, const Rows& logits) {
+            const std::pair<int64_t, int64_t>& rows, const Logits& logits) {
     Snapshot& s = recording_.snapshots.emplace_back();
     for (const SignatureGraph& graph : input_.file.signatures) {
       if (graph.signature == taps.signature) s.graph = &graph;
@@ -235,7 +241,11 @@ class Recorder {
     s.begin = taps.begin + rows.first;
     const auto count = rows.second - rows.first;
     s.tokens.assign(tokens.begin() + rows.first, tokens.begin() + rows.second);
-    s.logits.assign(logits.begin() + rows.first, logits.begin() + rows.second);
+    for (int64_t row = rows.first; row < rows.second; ++row) {
+      const auto found = logits.rows.find(row);
+      s.logits.push_back(found == logits.rows.end() ? std::vector<float>()
+                                                    : found->second);
+    }
     for (const TapValues::Tap& tap : taps.taps) {
       const int64_t width = std::ssize(tap.values) / RowsOf(taps.signature);
       const auto from = tap.values.begin() + rows.first * width;
@@ -273,8 +283,8 @@ PlainLogits RunPlain(const ModelInfo& model, Session& session,
     if (!step.keep || !known) break;
     if (step.text != text) kv.emplace(session.NewKvCache());
     text = step.text;
-    logits.push_back(
-        HashesOf(Feed(session, *kv, TokensOf(step, ids), step.prefill == 0)));
+    Logits fed = Feed(session, *kv, TokensOf(step, ids), step.prefill == 0, {});
+    logits.push_back(std::move(fed.hashes));
   }
   return logits;
 }
