@@ -268,6 +268,21 @@ double Distance(const StoredConstant& constant, const Original& original,
                                  : std::numeric_limits<double>::infinity();
 }
 
+const Original* Nearest(const StoredConstant& constant,
+                        std::span<const Original> ways, bool transposed) {
+  constexpr double kMuchNearer = 0.25;  // of squares
+  const Original* nearest = nullptr;
+  double least = 0;
+  for (const Original& way : ways) {
+    if (!SameShape(constant, way, transposed)) continue;
+    const double distance = Distance(constant, way, transposed);
+    if (nearest != nullptr && !(distance < kMuchNearer * least)) continue;
+    least = distance;
+    nearest = &way;
+  }
+  return nearest;
+}
+
 std::vector<int64_t> SampleRows(int64_t rows, int64_t count) {
   std::vector<int64_t> sample;
   const int64_t n = std::min(rows, count);

@@ -3,6 +3,7 @@
 #define VERIFY_TFLITE_AUDIT_COMPARE_H_
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "audit/graph.h"
@@ -93,6 +94,12 @@ bool MayBe(const StoredConstant& constant, const Original& original,
 // several originals is the nearest. Infinity with NaNs.
 double Distance(const StoredConstant& constant, const Original& original,
                 bool transposed);
+
+// Of `ways` with the constant's shape the one of least Distance, the first
+// unless another is much nearer: what a fault leaves may be a little nearer to
+// a rarer way by luck. Null where none has the shape.
+const Original* Nearest(const StoredConstant& constant,
+                        std::span<const Original> ways, bool transposed);
 
 // At most `count` rows, evenly over `rows`, first and last among them.
 std::vector<int64_t> SampleRows(int64_t rows, int64_t count);

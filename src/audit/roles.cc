@@ -10,13 +10,12 @@
 
 #include "base/error.h"
 #include "base/utf8.h"
+#include "candidate/kv_name.h"
 
 namespace verify_tflite {
 namespace {
 
 // As the signatures of both converters call them.
-constexpr std::string_view kKeyCaches[] = {"kv_cache_k_", "k_cache_"};
-constexpr std::string_view kValueCaches[] = {"kv_cache_v_", "v_cache_"};
 constexpr std::string_view kLogits = "logits";
 // Its outputs are its first two inputs, each written into a cache.
 constexpr std::string_view kCacheUpdate = "cache_update";
@@ -27,13 +26,6 @@ constexpr std::string_view kCacheUpdate = "cache_update";
 constexpr int64_t kMostVisits = 30'000'000;
 
 using OpSet = std::set<int32_t>;
-
-template <typename Prefixes>
-bool StartsWithOneOf(std::string_view name, const Prefixes& prefixes) {
-  return std::any_of(
-      std::begin(prefixes), std::end(prefixes),
-      [&](std::string_view prefix) { return name.starts_with(prefix); });
-}
 
 bool Contains(const OpSet& set, int32_t op) { return set.count(op) > 0; }
 
@@ -384,19 +376,19 @@ class GraphRoles {
   std::optional<std::string> FindLayers(int64_t num_layers) {
     struct Cache {
       int32_t product;
-      std::string number;
+      int64_t number;
       int32_t tensor;
     };
     std::vector<Cache> keys, values;
     for (const auto& [name, tensor] : graph_.outputs) {
-      const bool is_key = StartsWithOneOf(name, kKeyCaches);
-      if (!is_key && !StartsWithOneOf(name, kValueCaches)) continue;
+      const auto cache = ParseKvName(name);
+      if (!cache) continue;
       const OpSet before = ProductsBefore(tensor);
       if (before.size() != 1) {
         return fmt::format("{} products lead to {}", before.size(), name);
       }
-      (is_key ? keys : values)
-          .push_back({*before.begin(), name.substr(name.rfind('_')), tensor});
+      (cache->part == KvPart::kKeys ? keys : values)
+          .push_back({*before.begin(), cache->layer, tensor});
     }
     if (static_cast<int64_t>(keys.size()) != num_layers ||
         values.size() != keys.size()) {
@@ -761,7 +753,8 @@ class GraphRoles {
 bool HasCaches(const AuditedGraph& graph) {
   return std::any_of(graph.outputs.begin(), graph.outputs.end(),
                      [](const NamedTensor& output) {
-                       return StartsWithOneOf(output.first, kKeyCaches);
+                       const auto name = ParseKvName(output.first);
+                       return name && name->part == KvPart::kKeys;
                      });
 }
 

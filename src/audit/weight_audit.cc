@@ -23,8 +23,6 @@ namespace {
 // if it is read by a product or a lookup.
 using Status = WeightMatch::Status;
 
-constexpr double kMuchNearer = 0.25;  // of squares
-
 // One use of one constant, or one constant without a use.
 struct Job {
   const StoredConstant* constant = nullptr;
@@ -196,26 +194,21 @@ class Auditor {
     }
     const Original* nearest = nullptr;
     Comparison best;
-    double distance = 0;
     for (const Original& way : ways) {
-      if (!SameShape(constant, way, use.transposed)) continue;
-      if (MayBe(constant, way, use.transposed)) {
-        best = Compare(constant, way, use.transposed, drop);
-        nearest = best.ok() ? &way : nullptr;
-        if (best.ok()) break;
+      if (!SameShape(constant, way, use.transposed) ||
+          !MayBe(constant, way, use.transposed)) {
+        continue;
       }
+      best = Compare(constant, way, use.transposed, drop);
+      if (!best.ok()) continue;
+      nearest = &way;
+      break;
     }
-    for (const Original& way : ways) {
-      if (best.ok() || !SameShape(constant, way, use.transposed)) continue;
-      const double other = Distance(constant, way, use.transposed);
-      // What a fault leaves may be a little nearer to a rarer way by luck.
-      if (nearest == nullptr || other < kMuchNearer * distance) {
-        distance = other;
-        nearest = &way;
+    if (nearest == nullptr) {
+      nearest = Nearest(constant, ways, use.transposed);
+      if (nearest != nullptr) {
+        best = Compare(constant, *nearest, use.transposed, drop);
       }
-    }
-    if (nearest != nullptr && !best.ok()) {
-      best = Compare(constant, *nearest, use.transposed, drop);
     }
     if (nearest == nullptr) {
       match.reason = fmt::format("has the shape {}, the checkpoint's {}",

@@ -36,8 +36,6 @@ constexpr std::pair<std::string_view, Role> kRoles[] = {
     {"param_tensor", Role::kParams},
     {"logits", Role::kLogits},
 };
-constexpr std::string_view kKeyCaches[] = {"kv_cache_k_", "k_cache_"};
-constexpr std::string_view kValueCaches[] = {"kv_cache_v_", "v_cache_"};
 
 // What the inputs are for that converters are known to add.
 constexpr std::pair<std::string_view, std::string_view> kUnsupported[] = {
@@ -69,14 +67,6 @@ bool IsDigits(std::string_view text) {
   });
 }
 
-template <size_t N>
-bool IsNumbered(const std::string_view (&roots)[N], std::string_view name) {
-  return std::any_of(
-      std::begin(roots), std::end(roots), [name](std::string_view root) {
-        return name.starts_with(root) && IsDigits(name.substr(root.size()));
-      });
-}
-
 bool IsPrefill(std::string_view name) {
   return name == "prefill" ||
          (name.starts_with("prefill_") && IsDigits(name.substr(8)));
@@ -97,9 +87,7 @@ std::optional<Role> RoleOf(std::string_view name) {
   for (const auto& [known, role] : kRoles) {
     if (name == known) return role;
   }
-  if (IsNumbered(kKeyCaches, name) || IsNumbered(kValueCaches, name)) {
-    return Role::kKvCache;
-  }
+  if (ParseKvName(name)) return Role::kKvCache;
   return std::nullopt;
 }
 
@@ -251,8 +239,9 @@ std::vector<TensorSpec> ReadKvCaches(const LlmSignature& decode) {
   std::vector<TensorSpec> caches;
   size_t keys = 0;
   for (const TensorSpec& input : decode.spec.inputs) {
-    if (RoleOf(input.name) != Role::kKvCache) continue;
-    if (IsNumbered(kKeyCaches, input.name)) ++keys;
+    const auto name = ParseKvName(input.name);
+    if (!name) continue;
+    keys += name->part == KvPart::kKeys;
     caches.push_back(input);
   }
   if (keys == 0 || keys * 2 != caches.size()) {
@@ -536,12 +525,8 @@ std::optional<int64_t> LogitRow(const LlmSignature& signature, int64_t count) {
 
 std::optional<size_t> FindKvCache(const LlmSignatures& model, KvPart part,
                                   int64_t layer) {
-  const auto& roots = part == KvPart::kKeys ? kKeyCaches : kValueCaches;
-  for (const std::string_view root : roots) {
-    const std::string name = fmt::format("{}{}", root, layer);
-    for (size_t i = 0; i < model.kv_caches.size(); ++i) {
-      if (model.kv_caches[i].name == name) return i;
-    }
+  for (size_t i = 0; i < model.kv_caches.size(); ++i) {
+    if (ParseKvName(model.kv_caches[i].name) == KvName{part, layer}) return i;
   }
   return std::nullopt;
 }

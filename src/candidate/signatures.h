@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "candidate/kv_name.h"
 #include "candidate/litert_abi.h"
 
 namespace verify_tflite {
@@ -110,7 +111,6 @@ std::optional<int64_t> LogitRow(const LlmSignature& signature, int64_t count);
 
 // Index into `kv_caches` of a layer's keys or values ("kv_cache_k_0"), absent
 // when the file has no such cache.
-enum class KvPart { kKeys, kValues };
 std::optional<size_t> FindKvCache(const LlmSignatures& model, KvPart part,
                                   int64_t layer);
 

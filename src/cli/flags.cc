@@ -148,8 +148,8 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
       "verify every operator: recompute each stage from the\n"
       "file's own tensors, by which even int4 is held to\n"
       "float rounding. Compiles the model once more and runs\n"
-      "short texts through every signature: up to double\n"
-      "the time of a run",
+      "a text through every signature: about a third more\n"
+      "time",
       "on|off", "on");
   add("--weights_cost", raw.weights_cost,
       "tell what the quantisation of weights costs from what\n"

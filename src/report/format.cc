@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/utf8.h"
+#include "verify/faithful.h"
 
 namespace verify_tflite {
 namespace {
@@ -188,6 +189,16 @@ size_t PartAt(const PromptResult& result) {
   };
   while (i > 0 && (inside(a) || inside(b))) --i;
   return i;
+}
+
+std::string CoverageText(const SignatureStructure& s) {
+  if (!s.not_run.empty()) return "–";
+  return fmt::format("{} of {}", s.verified_ops, s.ops);
+}
+
+std::string WorstText(const SignatureStructure& s, bool linear) {
+  const auto worst = WorstError(s, linear);
+  return worst ? Figure(*worst) : "–";
 }
 
 }  // namespace verify_tflite

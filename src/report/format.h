@@ -40,6 +40,12 @@ std::string FiguresOf(const Check& check);
 // [begin, end) ranges as "0–7, 62–70"; of many, the first.
 std::string Ranges(std::span<const std::pair<int64_t, int64_t>> ranges);
 
+// "1283 of 1283" operators verified; "–" of a signature that did not run.
+std::string CoverageText(const SignatureStructure& signature);
+
+// Its largest error, or "–".
+std::string WorstText(const SignatureStructure& signature, bool linear);
+
 // A check of a prompt's divergence is beyond its limit: the model's noise is
 // then no measure of what may differ, and its ties are not called so.
 bool IsNoisy(const PromptResult& result);

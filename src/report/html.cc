@@ -332,17 +332,6 @@ void AddHypotheses(const Verification& v, std::string& out) {
 
 // --- is it faithful? ---
 
-std::string CoverageOf(const SignatureStructure& s) {
-  if (!s.not_run.empty()) return "–";
-  return fmt::format("{} of {}", s.verified_ops, s.ops);
-}
-
-std::string WorstOf(const SignatureStructure& s, bool linear) {
-  const auto worst =
-      WorstError({.signatures = {s}, .faults = {}, .not_run = ""}, linear);
-  return worst ? Figure(*worst) : "–";
-}
-
 void AddFaults(const std::vector<StructureFault>& faults, std::string& out) {
   if (faults.empty()) return;
   out +=
@@ -386,8 +375,8 @@ void AddCoverage(const Verification& v, std::string& out) {
         "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td>"
         "<td class=\"whole\">{}</td><td class=\"n\">{}</td>"
         "<td class=\"n\">{}</td><td>{}</td></tr>\n",
-        Name(s.signature), Pill(checks[i].outcome), CoverageOf(s),
-        Ranges(s.positions), WorstOf(s, true), WorstOf(s, false),
+        Name(s.signature), Pill(checks[i].outcome), CoverageText(s),
+        Ranges(s.positions), WorstText(s, true), WorstText(s, false),
         Foreign(Shorten(GapOf(s), kMaxDetail)));
   }
   out += "</tbody></table></div>\n";

@@ -131,17 +131,6 @@ void Open(std::string_view summary, std::string& out) {
 
 void Close(std::string& out) { out += "\n</details>\n"; }
 
-std::string Coverage(const SignatureStructure& s) {
-  if (!s.not_run.empty()) return "–";
-  return fmt::format("{} of {}", s.verified_ops, s.ops);
-}
-
-std::string Worst(const SignatureStructure& s, bool linear) {
-  const auto worst =
-      WorstError({.signatures = {s}, .faults = {}, .not_run = ""}, linear);
-  return worst ? Figure(*worst) : "";
-}
-
 void AppendStructure(const Verification& v, std::string& out) {
   if (!v.structure || v.structure->signatures.empty()) return;
   const OpCoverage coverage = CoverageOf(*v.structure);
@@ -156,11 +145,11 @@ void AppendStructure(const Verification& v, std::string& out) {
   const size_t shown = std::min(checks.size(), kMaxItems);
   for (size_t i = 0; i < shown; ++i) {
     const SignatureStructure& s = signatures[i];
-    out += fmt::format("| {} | {} | {} | {} | {} | {} | {} |\n",
-                       Code(Shorten(s.signature, kMaxText), true),
-                       Status(checks[i].outcome), Coverage(s),
-                       Ranges(s.positions), Worst(s, true), Worst(s, false),
-                       Sentence(Shorten(checks[i].detail, kMaxEvidence)));
+    out += fmt::format(
+        "| {} | {} | {} | {} | {} | {} | {} |\n",
+        Code(Shorten(s.signature, kMaxText), true), Status(checks[i].outcome),
+        CoverageText(s), Ranges(s.positions), WorstText(s, true),
+        WorstText(s, false), Sentence(Shorten(checks[i].detail, kMaxEvidence)));
   }
   AppendMore(checks.size(), out);
   Close(out);

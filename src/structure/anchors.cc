@@ -1,29 +1,13 @@
 #include "structure/anchors.h"
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 #include <set>
-#include <string_view>
+
+#include "candidate/kv_name.h"
 
 namespace verify_tflite {
 namespace {
-
-constexpr std::string_view kKeyCaches[] = {"kv_cache_k_", "k_cache_"};
-constexpr std::string_view kValueCaches[] = {"kv_cache_v_", "v_cache_"};
-
-// The products of one layer.
-struct LayerProducts {
-  const Product* qkv = nullptr;  // or q, k and v
-  const Product* q = nullptr;
-  const Product* k = nullptr;
-  const Product* v = nullptr;
-  const Product* o = nullptr;
-  const Product* gate_up = nullptr;  // or gate and up
-  const Product* gate = nullptr;
-  const Product* up = nullptr;
-  const Product* down = nullptr;
-};
 
 class AnchorFinder {
  public:
@@ -32,52 +16,26 @@ class AnchorFinder {
       : graph_(graph), signature_(signature), config_(config), rows_(rows) {}
 
   Anchors Find() {
-    layers_.resize(config_.layers.size());
-    for (const Product& product : signature_.products) Sort(product);
+    for (const Product& product : signature_.products) {
+      products_[{product.role.layer, product.role.part}] = &product;
+    }
     AddEmbedding();
-    for (size_t i = 0; i < layers_.size(); ++i) AddLayer(i);
+    for (int64_t i = 0; i < std::ssize(config_.layers); ++i) AddLayer(i);
     AddHead();
     AddCaches();
     return std::move(anchors_);
   }
 
  private:
-  void Sort(const Product& product) {
-    if (product.role.part == Part::kHead) head_ = &product;
-    const auto layer = static_cast<size_t>(product.role.layer);
-    if (product.role.layer < 0 || layer >= layers_.size()) return;
-    LayerProducts& l = layers_[layer];
-    switch (product.role.part) {
-      case Part::kQkv:
-        l.qkv = &product;
-        break;
-      case Part::kQ:
-        l.q = &product;
-        break;
-      case Part::kK:
-        l.k = &product;
-        break;
-      case Part::kV:
-        l.v = &product;
-        break;
-      case Part::kO:
-        l.o = &product;
-        break;
-      case Part::kGateUp:
-        l.gate_up = &product;
-        break;
-      case Part::kGate:
-        l.gate = &product;
-        break;
-      case Part::kUp:
-        l.up = &product;
-        break;
-      case Part::kDown:
-        l.down = &product;
-        break;
-      default:
-        break;
+  // The product of a layer (-1: of none) that is the first of `parts` to be
+  // there; null if none is.
+  const Product* ProductOf(int64_t layer,
+                           std::initializer_list<Part> parts) const {
+    for (const Part part : parts) {
+      const auto found = products_.find({layer, part});
+      if (found != products_.end()) return found->second;
     }
+    return nullptr;
   }
 
   void Add(Stage stage, int64_t layer, Anchor anchor) {
@@ -97,19 +55,22 @@ class AnchorFinder {
         {Anchor::Kind::kOutput, {product->output}, product, part});
   }
 
-  static int32_t FirstOp(const LayerProducts& l) {
+  // The first operator of several products of a layer; -1 without.
+  int32_t FirstOp(int64_t layer, std::initializer_list<Part> parts) const {
     int32_t first = -1;
-    for (const Product* p : {l.qkv, l.q, l.k, l.v}) {
-      if (p != nullptr && (first < 0 || p->op < first)) first = p->op;
+    for (const Part part : parts) {
+      const Product* product = ProductOf(layer, {part});
+      if (product != nullptr && (first < 0 || product->op < first)) {
+        first = product->op;
+      }
     }
     return first;
   }
-  static int32_t MlpOp(const LayerProducts& l) {
-    int32_t first = -1;
-    for (const Product* p : {l.gate_up, l.gate, l.up}) {
-      if (p != nullptr && (first < 0 || p->op < first)) first = p->op;
-    }
-    return first;
+  int32_t AttentionOp(int64_t layer) const {
+    return FirstOp(layer, {Part::kQkv, Part::kQ, Part::kK, Part::kV});
+  }
+  int32_t MlpOp(int64_t layer) const {
+    return FirstOp(layer, {Part::kGateUp, Part::kGate, Part::kUp});
   }
 
   // Tensors of operators in (begin, end) that have a row of hidden_size for
@@ -149,50 +110,45 @@ class AnchorFinder {
   }
 
   void AddEmbedding() {
-    if (signature_.embedding < 0 || layers_.empty()) return;
+    if (signature_.embedding < 0) return;
     const int32_t lookup = graph_.tensors[signature_.embedding].producer;
-    AddBetween(Stage::kEmbedding, -1, lookup - 1, FirstOp(layers_[0]),
+    AddBetween(Stage::kEmbedding, -1, lookup - 1, AttentionOp(0),
                {graph_.ops[lookup].code, kOpMul, kOpReshape, kOpDequantize});
   }
 
-  void AddLayer(size_t index) {
-    const LayerProducts& l = layers_[index];
-    const auto layer = static_cast<int64_t>(index);
-    const Product* q = l.qkv != nullptr ? l.qkv : l.q;
-    const Product* k = l.qkv != nullptr ? l.qkv : l.k;
-    const Product* v = l.qkv != nullptr ? l.qkv : l.v;
-    AddInput(Stage::kInputNorm, layer, k);
-    AddOutput(Stage::kQueryProjection, layer, q, Part::kQ);
-    AddOutput(Stage::kKeyProjection, layer, k, Part::kK);
-    AddOutput(Stage::kValueProjection, layer, v, Part::kV);
-    AddInput(Stage::kAttention, layer, l.o);
-    AddOutput(Stage::kAttentionOutput, layer, l.o, Part::kO);
-    const Product* gate = l.gate_up != nullptr ? l.gate_up : l.gate;
-    const Product* up = l.gate_up != nullptr ? l.gate_up : l.up;
-    AddInput(Stage::kMlpNorm, layer, up);
-    AddOutput(Stage::kGateProjection, layer, gate, Part::kGate);
-    AddOutput(Stage::kUpProjection, layer, up, Part::kUp);
-    AddInput(Stage::kMlpInner, layer, l.down);
-    AddOutput(Stage::kMlpOutput, layer, l.down, Part::kDown);
-    AddResiduals(index);
+  void AddLayer(int64_t layer) {
+    const auto add_output = [&](Stage stage, Part part, Part fused) {
+      AddOutput(stage, layer, ProductOf(layer, {fused, part}), part);
+    };
+    AddInput(Stage::kInputNorm, layer,
+             ProductOf(layer, {Part::kQkv, Part::kK}));
+    add_output(Stage::kQueryProjection, Part::kQ, Part::kQkv);
+    add_output(Stage::kKeyProjection, Part::kK, Part::kQkv);
+    add_output(Stage::kValueProjection, Part::kV, Part::kQkv);
+    AddInput(Stage::kAttention, layer, ProductOf(layer, {Part::kO}));
+    add_output(Stage::kAttentionOutput, Part::kO, Part::kO);
+    AddInput(Stage::kMlpNorm, layer,
+             ProductOf(layer, {Part::kGateUp, Part::kUp}));
+    add_output(Stage::kGateProjection, Part::kGate, Part::kGateUp);
+    add_output(Stage::kUpProjection, Part::kUp, Part::kGateUp);
+    AddInput(Stage::kMlpInner, layer, ProductOf(layer, {Part::kDown}));
+    add_output(Stage::kMlpOutput, Part::kDown, Part::kDown);
+    AddResiduals(layer);
   }
 
-  void AddResiduals(size_t index) {
-    const LayerProducts& l = layers_[index];
-    const auto layer = static_cast<int64_t>(index);
-    const bool last = index + 1 == layers_.size();
-    const int32_t next = !last              ? FirstOp(layers_[index + 1])
-                         : head_ != nullptr ? head_->op
-                                            : -1;
-    const int32_t o = l.o == nullptr ? -1 : l.o->op;
-    const int32_t down = l.down == nullptr ? -1 : l.down->op;
+  void AddResiduals(int64_t layer) {
+    const bool last = layer + 1 == std::ssize(config_.layers);
+    const int32_t next =
+        last ? FirstOp(-1, {Part::kHead}) : AttentionOp(layer + 1);
+    const int32_t o = FirstOp(layer, {Part::kO});
+    const int32_t down = FirstOp(layer, {Part::kDown});
+    const int32_t mlp = MlpOp(layer);
     if (config_.sandwich_norms) {
-      AddBetween(Stage::kAttentionNorm, layer, o, MlpOp(l),
-                 {kOpMul, kOpComposite});
+      AddBetween(Stage::kAttentionNorm, layer, o, mlp, {kOpMul, kOpComposite});
       AddBetween(Stage::kOutputNorm, layer, down, next, {kOpMul, kOpComposite});
     }
     if (!config_.parallel_block) {
-      AddBetween(Stage::kAfterAttention, layer, o, MlpOp(l), {kOpAdd});
+      AddBetween(Stage::kAfterAttention, layer, o, mlp, {kOpAdd});
     }
     AddBetween(Stage::kAfterMlp, layer,
                config_.parallel_block ? std::max(o, down) : down, next,
@@ -200,27 +156,17 @@ class AnchorFinder {
   }
 
   void AddHead() {
-    AddInput(Stage::kFinalNorm, -1, head_);
-    AddOutput(Stage::kHead, -1, head_, Part::kHead);
+    const Product* head = ProductOf(-1, {Part::kHead});
+    AddInput(Stage::kFinalNorm, -1, head);
+    AddOutput(Stage::kHead, -1, head, Part::kHead);
   }
 
   void AddCaches() {
     for (const auto& [name, tensor] : graph_.outputs) {
-      const auto is = [&](const auto& prefixes) {
-        return std::any_of(std::begin(prefixes), std::end(prefixes),
-                           [&](std::string_view prefix) {
-                             return std::string_view(name).starts_with(prefix);
-                           });
-      };
-      const bool key = is(kKeyCaches);
-      if (!key && !is(kValueCaches)) continue;
-      const std::string_view number =
-          std::string_view(name).substr(name.rfind('_') + 1);
-      int64_t layer = -1;
-      std::from_chars(number.data(), number.data() + number.size(), layer);
-      if (layer < 0 || layer >= std::ssize(layers_)) continue;
-      Add(key ? Stage::kKey : Stage::kValue, layer,
-          {Anchor::Kind::kKvCache, {tensor}});
+      const auto cache = ParseKvName(name);
+      if (!cache || cache->layer >= std::ssize(config_.layers)) continue;
+      Add(cache->part == KvPart::kKeys ? Stage::kKey : Stage::kValue,
+          cache->layer, {Anchor::Kind::kKvCache, {tensor}});
     }
   }
 
@@ -228,8 +174,7 @@ class AnchorFinder {
   const SignatureGraph& signature_;
   const ModelConfig& config_;
   int64_t rows_;
-  std::vector<LayerProducts> layers_;
-  const Product* head_ = nullptr;
+  std::map<std::pair<int64_t, Part>, const Product*> products_;
   Anchors anchors_;
 };
 
@@ -265,11 +210,17 @@ Coverage FindCoverage(const AuditedGraph& graph,
                       std::span<const int32_t> differing) {
   std::set<int32_t> compared(agreeing.begin(), agreeing.end());
   compared.insert(differing.begin(), differing.end());
+  // One tensor may hold several stages, of which one differs.
+  std::vector<int32_t> right;
+  std::copy_if(agreeing.begin(), agreeing.end(), std::back_inserter(right),
+               [&](int32_t tensor) {
+                 return std::find(differing.begin(), differing.end(), tensor) ==
+                        differing.end();
+               });
   std::vector<int32_t> outputs;
   for (const auto& [name, tensor] : graph.outputs) outputs.push_back(tensor);
   const std::set<int32_t> needed = OpsBefore(graph, outputs, {});
-  const std::set<int32_t> before =
-      OpsBefore(graph, {agreeing.begin(), agreeing.end()}, compared);
+  const std::set<int32_t> before = OpsBefore(graph, std::move(right), compared);
   Coverage coverage;
   coverage.needed.assign(needed.begin(), needed.end());
   std::set_intersection(needed.begin(), needed.end(), before.begin(),

@@ -25,7 +25,6 @@ struct Anchor {
     kInput,    // of `product`: with its input_scale and input_offset
     kOutput,   // of `product`: by its columns and factor
     kKvCache,  // rows of a KV cache; `tensors` are its output
-    kLogits,   // the signature's logits
   };
   Kind kind = Kind::kTensor;
   std::vector<int32_t> tensors;

@@ -3,8 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "structure/recording.h"
-
 namespace verify_tflite {
 namespace {
 
@@ -62,38 +60,13 @@ TEST(Coverage, EndsOnACycle) {
   EXPECT_EQ(FindCoverage(graph, agreeing, {}).verified.size(), 2u);
 }
 
-TEST(RecordingPlan, GoesThroughEverySignatureToTheLastPosition) {
-  ModelInfo info;
-  info.kv_length = 256;
-  info.prefills = {{.name = "prefill_64", .length = 64},
-                   {.name = "prefill_8", .length = 8}};
-  int64_t end = 0;
-  int64_t longest = 0;
-  int64_t shortest = 0;
-  for (const RecordingStep& step : PlanRecording(info)) {
-    if (step.text == 0) continue;
-    EXPECT_EQ(step.begin, end);
-    end = step.begin + step.count;
-    if (step.prefill > 0) {
-      EXPECT_EQ(step.count % step.prefill, 0);
-    }
-    longest += step.keep && step.prefill == 64;
-    shortest += step.keep && step.prefill == 8;
-  }
-  EXPECT_EQ(end, 256);
-  EXPECT_EQ(longest, 1);
-  EXPECT_EQ(shortest, 1);
-}
-
-TEST(RecordingPlan, StaysWithinACacheThatIsTooShort) {
-  ModelInfo info;
-  info.prefills = {{.name = "prefill", .length = 64}};
-  for (const int64_t length : {1, 64, 65, 129, 130, 4096}) {
-    info.kv_length = length;
-    for (const RecordingStep& step : PlanRecording(info)) {
-      EXPECT_LE(step.begin + step.count, length);
-    }
-  }
+// A fused product is q, k and v; it is not verified while one of them differs.
+TEST(Coverage, ATensorThatDiffersInPartIsNotVerified) {
+  const AuditedGraph graph = Chain({{0}, {1}}, {2});
+  const std::vector<int32_t> agreeing = {1, 2};
+  const std::vector<int32_t> differing = {1};
+  EXPECT_THAT(FindCoverage(graph, agreeing, differing).verified,
+              ElementsAre(1));
 }
 
 }  // namespace

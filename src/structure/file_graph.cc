@@ -15,9 +15,6 @@
 namespace verify_tflite {
 namespace {
 
-// Of squares: as the audit of weights has it.
-constexpr double kMuchNearer = 0.25;
-
 struct Storage {
   AuditInputs inputs;
   std::vector<AuditedFile> embedders;
@@ -198,29 +195,17 @@ class Opener {
 
   std::optional<Way> Choose(const StoredConstant& constant,
                             const WeightRole& role, bool transposed,
-                            std::vector<Original> ways) const {
-    std::erase_if(ways, [&](const Original& way) {
-      return !SameShape(constant, way, transposed);
-    });
-    Original* chosen = nullptr;
-    bool fits = false;
-    double distance = 0;
-    for (Original& way : ways) {
-      if (!MayBe(constant, way, transposed)) continue;
-      chosen = &way;
-      fits = true;
-      break;
-    }
-    for (Original& way : ways) {
-      if (fits) break;
-      const double other = Distance(constant, way, transposed);
-      if (chosen == nullptr || other < kMuchNearer * distance) {
-        distance = other;
-        chosen = &way;
-      }
-    }
+                            std::span<const Original> ways) const {
+    const auto fitting =
+        std::find_if(ways.begin(), ways.end(), [&](const Original& way) {
+          return SameShape(constant, way, transposed) &&
+                 MayBe(constant, way, transposed);
+        });
+    const bool fits = fitting != ways.end();
+    const Original* chosen =
+        fits ? &*fitting : Nearest(constant, ways, transposed);
     if (chosen == nullptr) return std::nullopt;
-    Way way{std::move(*chosen), {}, fits};
+    Way way{*chosen, {}, fits};
     way.places = PlacesOf(way.original, role);
     // Computed biases have none where the checkpoint has no bias.
     if (way.places.empty() && way.original.computed.empty()) {

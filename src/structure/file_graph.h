@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "audit/graph.h"
@@ -60,6 +61,11 @@ struct SignatureGraph {
   FileWeights weights;
   std::string not_understood;  // why there are no products; else empty
 };
+
+// "decode", or "decode_cache_256" of files with several cache lengths.
+inline bool IsDecode(std::string_view signature) {
+  return signature.starts_with("decode");
+}
 
 struct FileGraph {
   AuditedFile file;  // of the model, not of its embedder

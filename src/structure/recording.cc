@@ -224,14 +224,6 @@ class Recorder {
     return std::move(logits.hashes);
   }
 
-  // Tokens that a run of the signature takes, pads included, of all sequences.
-  int64_t RowsOf(const std::string& signature) const {
-    for (const PrefillInfo& prefill : info_.prefills) {
-      if (prefill.name == signature) return prefill.length;
-    }
-    return info_.decode_batch;
-  }
-
   void Keep(const TapValues& taps, std::span<const int32_t> tokens,
             const std::pair<int64_t, int64_t>& rows, const Logits& logits) {
     Snapshot& s = recording_.snapshots.emplace_back();
@@ -246,8 +238,11 @@ class Recorder {
       s.logits.push_back(found == logits.rows.end() ? std::vector<float>()
                                                     : found->second);
     }
+    // The first sequence is looked at; prefill has no other.
+    const int64_t batch = IsDecode(taps.signature) ? info_.decode_batch : 1;
     for (const TapValues::Tap& tap : taps.taps) {
-      const int64_t width = std::ssize(tap.values) / RowsOf(taps.signature);
+      const int64_t width =
+          std::ssize(tap.values) / (RowsOf(info_, taps.signature) * batch);
       const auto from = tap.values.begin() + rows.first * width;
       s.tensors[tap.tensor->index].assign(from, from + count * width);
     }
@@ -264,6 +259,16 @@ class Recorder {
 };
 
 }  // namespace
+
+int64_t RowsOf(const ModelInfo& model, const std::string& signature) {
+  const auto& ignored = model.ignored_signatures;
+  for (const PrefillInfo& prefill : model.prefills) {
+    if (prefill.name == signature) return prefill.length;
+  }
+  const bool runs =
+      std::find(ignored.begin(), ignored.end(), signature) == ignored.end();
+  return runs && IsDecode(signature) ? 1 : 0;
+}
 
 std::vector<RecordingStep> PlanRecording(const ModelInfo& model) {
   return Planner(model).Plan();

@@ -41,6 +41,10 @@ struct Recording {
 // By signature; those that are run.
 using AnchorsBySignature = std::map<std::string, Anchors>;
 
+// Tokens that a run of the signature takes, pads included; 0 for those that
+// production does not run.
+int64_t RowsOf(const ModelInfo& model, const std::string& signature);
+
 // One run of a signature, or several for nothing but their KV entries.
 struct RecordingStep {
   int64_t text = 0;     // each begins with empty KV caches

@@ -303,6 +303,7 @@ class StageComparer {
       size += precise.values[i] * precise.values[i];
       magnitude += precise.magnitudes[i] * precise.magnitudes[i];
     }
+    if (!(size > 0)) return;
     error = std::min(error, std::sqrt(difference / size));
     limit = std::max(limit, kSumLimit * std::sqrt(static_cast<double>(width) *
                                                   magnitude / size));

@@ -14,23 +14,8 @@
 namespace verify_tflite {
 namespace {
 
-constexpr std::string_view kDecode = "decode";
 constexpr std::string_view kLogits = "logits";
 constexpr size_t kMostNotVerified = 20;
-
-// Tokens that a run takes; 0: production does not run it.
-int64_t RowsOf(const ModelInfo& info, const std::string& signature) {
-  if (signature == kDecode) return 1;
-  for (const PrefillInfo& prefill : info.prefills) {
-    if (prefill.name == signature) return prefill.length;
-  }
-  return std::find(info.ignored_signatures.begin(),
-                   info.ignored_signatures.end(),
-                   signature) == info.ignored_signatures.end() &&
-                 signature.starts_with(kDecode)
-             ? 1
-             : 0;
-}
 
 std::string StageName(const StageOf& stage) {
   return std::string(stage.logits ? kLogits : NameOf(stage.key.first));
@@ -161,6 +146,26 @@ std::vector<StructureFault> StructureCheck::FaultsOf(
   return faults;
 }
 
+std::vector<std::string> StructureCheck::NamesOfRest(
+    const SignatureGraph& graph, const Coverage& coverage) const {
+  std::vector<int32_t> rest;
+  std::set_difference(coverage.needed.begin(), coverage.needed.end(),
+                      coverage.verified.begin(), coverage.verified.end(),
+                      std::back_inserter(rest));
+  const AuditedGraph& ops = file_.file.graphs[static_cast<size_t>(graph.graph)];
+  std::vector<std::string> names;
+  for (const int32_t op : rest) {
+    if (names.size() == kMostNotVerified) break;
+    const auto& outputs = ops.ops[static_cast<size_t>(op)].outputs;
+    if (outputs.empty()) continue;
+    const auto tensor = tensors_.find(std::pair(graph.signature, outputs[0]));
+    if (tensor == tensors_.end()) continue;
+    names.push_back(
+        fmt::format("{} ({})", tensor->second.op, tensor->second.name));
+  }
+  return names;
+}
+
 SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
                                             const StageResults& results) const {
   SignatureStructure description;
@@ -184,20 +189,7 @@ SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
   const Coverage coverage = FindCoverage(ops, agreeing, differing);
   description.ops = std::ssize(coverage.needed);
   description.verified_ops = std::ssize(coverage.verified);
-  std::vector<int32_t> left;
-  std::set_difference(coverage.needed.begin(), coverage.needed.end(),
-                      coverage.verified.begin(), coverage.verified.end(),
-                      std::back_inserter(left));
-  for (const int32_t op : left) {
-    if (description.not_verified.size() == kMostNotVerified) break;
-    for (const int32_t output : ops.ops[static_cast<size_t>(op)].outputs) {
-      const auto tensor = tensors_.find(std::pair(graph.signature, output));
-      if (tensor == tensors_.end()) continue;
-      description.not_verified.push_back(
-          fmt::format("{} ({})", tensor->second.op, tensor->second.name));
-      break;
-    }
-  }
+  description.not_verified = NamesOfRest(graph, coverage);
   for (const Snapshot& s : recording_.snapshots) {
     if (s.graph != &graph) continue;
     description.positions.emplace_back(s.begin, s.begin + std::ssize(s.tokens));
@@ -231,7 +223,7 @@ Structure StructureCheck::Compare() {
 std::vector<StructureFault> StructureCheck::FaultsUnder(
     const Alternative& alternative) const {
   for (const SignatureGraph& graph : file_.signatures) {
-    if (!graph.signature.starts_with(kDecode)) continue;
+    if (!IsDecode(graph.signature)) continue;
     if (!anchors_.contains(graph.signature)) continue;
     const StageResults results =
         CompareAll(graph.signature, alternative, nullptr);

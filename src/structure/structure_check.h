@@ -58,6 +58,8 @@ class StructureCheck {
   StageResults CompareAll(const std::string& only,
                           const std::optional<Alternative>& alternative,
                           std::vector<KeyRow>* wrong_keys) const;
+  std::vector<std::string> NamesOfRest(const SignatureGraph& graph,
+                                       const Coverage& coverage) const;
   SignatureStructure Describe(const SignatureGraph& graph,
                               const StageResults& results) const;
   std::vector<StructureFault> FaultsOf(const StageResults& results) const;

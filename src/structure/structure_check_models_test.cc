@@ -5,8 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cctype>
-#include <limits>
-#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -222,17 +221,6 @@ TEST(StructureCheck, TheChangeThatExplainsAFaultLeavesNone) {
   // Near is not enough: 1.1e-6 is off by 1e-4 of what it divides by.
   alternative.config->rms_norm_eps = 1.1e-6;
   EXPECT_THAT(pair.check().FaultsUnder(alternative), Not(IsEmpty()));
-}
-
-TEST(RowError, IsRelativeToWhatIsExpected) {
-  const std::vector<float> expected = {3, 4};
-  EXPECT_EQ(RowError(expected, expected), 0);
-  EXPECT_NEAR(RowError(expected, std::vector<float>{3, 4.05f}), 0.01, 1e-6);
-  const std::vector<float> zeros = {0, 0};
-  EXPECT_EQ(RowError(zeros, zeros), 0);
-  EXPECT_EQ(RowError(zeros, expected), std::numeric_limits<double>::infinity());
-  const std::vector<float> nan = {3, std::numeric_limits<float>::quiet_NaN()};
-  EXPECT_EQ(RowError(expected, nan), std::numeric_limits<double>::infinity());
 }
 
 }  // namespace

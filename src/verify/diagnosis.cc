@@ -311,11 +311,11 @@ bool Diagnostician::LookAtKeys() {
     positions.push_back(row.position);
   }
   if (positions.empty()) return false;
-  const bool in_prefill = std::any_of(
-      input_.faults.begin(), input_.faults.end(),
-      [&](const StructureFault& fault) {
-        return fault.stage == "key" && !fault.signature.starts_with("decode");
-      });
+  const bool in_prefill =
+      std::any_of(input_.faults.begin(), input_.faults.end(),
+                  [&](const StructureFault& fault) {
+                    return fault.stage == "key" && !IsDecode(fault.signature);
+                  });
   const bool found = ExplainKeys({.name = in_prefill ? "prefill" : "decode",
                                   .layer = static_cast<size_t>(first->layer),
                                   .before = before,
@@ -757,7 +757,7 @@ bool Diagnostician::Explains(const std::vector<StructureFault>& left) const {
 // What explains all faults of decode explains the file, however small they are.
 bool Diagnostician::RecomputeStructure() {
   const auto in_decode = [](const StructureFault& fault) {
-    return fault.signature.starts_with("decode");
+    return IsDecode(fault.signature);
   };
   if (std::none_of(input_.faults.begin(), input_.faults.end(), in_decode)) {
     return false;

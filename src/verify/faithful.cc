@@ -125,14 +125,24 @@ OpCoverage CoverageOf(const Structure& structure) {
   return coverage;
 }
 
+std::optional<double> WorstError(const SignatureStructure& signature,
+                                 bool linear) {
+  std::optional<double> worst;
+  for (const StageAgreement& stage : signature.stages) {
+    if (stage.linear != linear || stage.rows == 0) continue;
+    if (std::isnan(stage.worst)) return stage.worst;
+    worst = std::max(worst.value_or(0), stage.worst);
+  }
+  return worst;
+}
+
 std::optional<double> WorstError(const Structure& structure, bool linear) {
   std::optional<double> worst;
   for (const SignatureStructure& signature : structure.signatures) {
-    for (const StageAgreement& stage : signature.stages) {
-      if (stage.linear != linear || stage.rows == 0) continue;
-      if (std::isnan(stage.worst)) return stage.worst;
-      worst = std::max(worst.value_or(0), stage.worst);
-    }
+    const auto error = WorstError(signature, linear);
+    if (!error) continue;
+    if (std::isnan(*error)) return error;
+    worst = std::max(worst.value_or(0), *error);
   }
   return worst;
 }

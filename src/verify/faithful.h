@@ -24,6 +24,8 @@ OpCoverage CoverageOf(const Structure& structure);
 // The largest error of what was compared: in products with weights (`linear`)
 // or in all other stages. None if there are no such stages; NaN if any is.
 std::optional<double> WorstError(const Structure& structure, bool linear);
+std::optional<double> WorstError(const SignatureStructure& signature,
+                                 bool linear);
 
 // "worst error 4.1e-08 in products with weights, 3e-06 in the rest"; empty
 // where nothing was compared.

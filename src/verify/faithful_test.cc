@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "verify/testing_structure.h"
+
 namespace verify_tflite {
 namespace {
 
@@ -14,32 +16,13 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-StageAgreement Stage(const std::string& name, bool linear, double worst) {
-  return {.stage = name,
-          .linear = linear,
-          .rows = 8,
-          .worst = worst,
-          .limit = linear ? 1e-6 : 1e-5};
-}
-
-SignatureStructure Signature(const std::string& name, int64_t ops) {
-  return {.signature = name,
-          .ops = ops,
-          .verified_ops = ops,
-          .not_verified = {},
-          .positions = {{0, 8}},
-          .stages = {Stage("query_projection", true, 4.1e-8),
-                     Stage("attention", false, 3e-6)},
-          .not_run = ""};
-}
-
 Verification Compared() {
   Verification v;
-  v.structure = Structure{
-      .signatures = {Signature("decode", 400), Signature("prefill_8", 600)},
-      .faults = {},
-      .same_bits = true,
-      .not_run = ""};
+  v.structure = Structure{.signatures = {SignatureFor("decode", 400),
+                                         SignatureFor("prefill_8", 600)},
+                          .faults = {},
+                          .same_bits = true,
+                          .not_run = ""};
   return v;
 }
 
@@ -143,8 +126,8 @@ TEST(CheckStructure, AStageBeyondItsLimitIsAFaultThoughNoneIsListed) {
 
 TEST(SignatureChecks, AskEachByItself) {
   Verification v = Compared();
-  v.structure->signatures.push_back(Signature("prefill_64", 600));
-  v.structure->signatures.push_back(Signature("prefill_256", 600));
+  v.structure->signatures.push_back(SignatureFor("prefill_64", 600));
+  v.structure->signatures.push_back(SignatureFor("prefill_256", 600));
   v.structure->signatures[1].verified_ops = 599;
   v.structure->signatures[2].not_run = "no memory";
   v.structure->faults = {{.signature = "prefill_256",

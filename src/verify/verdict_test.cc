@@ -6,6 +6,7 @@
 #include <string>
 
 #include "verify/judge.h"
+#include "verify/testing_structure.h"
 
 namespace verify_tflite {
 namespace {
@@ -19,25 +20,10 @@ constexpr const char* kProof =
     "100 % of weight bytes are this checkpoint's, 100 % of operators verified "
     "(worst error 4.1e-08 in products with weights, 3e-06 in the rest)";
 
-StageAgreement Stage(const std::string& name, bool linear, double worst) {
-  return {.stage = name,
-          .linear = linear,
-          .rows = 8,
-          .worst = worst,
-          .limit = linear ? 1e-6 : 1e-5};
-}
-
 Structure Sound() {
   Structure s;
   s.same_bits = true;
-  s.signatures = {{.signature = "decode",
-                   .ops = 400,
-                   .verified_ops = 400,
-                   .not_verified = {},
-                   .positions = {},
-                   .stages = {Stage("query_projection", true, 4.1e-8),
-                              Stage("attention", false, 3e-6)},
-                   .not_run = ""}};
+  s.signatures = {SignatureFor("decode", 400)};
   return s;
 }
 

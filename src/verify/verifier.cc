@@ -454,7 +454,7 @@ std::optional<Reference> WithFileWeights(const VerifyInput& input,
     return std::nullopt;
   }
   for (const SignatureGraph& graph : file->signatures) {
-    if (graph.signature.starts_with("decode") && graph.not_understood.empty()) {
+    if (IsDecode(graph.signature) && graph.not_understood.empty()) {
       return Reference::Open(input.checkpoint,
                              {.num_threads = input.settings.num_threads,
                               .progress = input.progress,

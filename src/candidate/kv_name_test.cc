@@ -1,0 +1,24 @@
+#include "candidate/kv_name.h"
+
+#include <gtest/gtest.h>
+
+namespace verify_tflite {
+namespace {
+
+TEST(ParseKvName, KnowsBothWaysOfNaming) {
+  EXPECT_EQ(ParseKvName("kv_cache_k_0"), (KvName{KvPart::kKeys, 0}));
+  EXPECT_EQ(ParseKvName("kv_cache_v_12"), (KvName{KvPart::kValues, 12}));
+  EXPECT_EQ(ParseKvName("k_cache_3"), (KvName{KvPart::kKeys, 3}));
+  EXPECT_EQ(ParseKvName("v_cache_3"), (KvName{KvPart::kValues, 3}));
+}
+
+TEST(ParseKvName, IsNothingElse) {
+  for (const char* name :
+       {"", "logits", "kv_cache_k_", "kv_cache_k_-1", "kv_cache_k_1x",
+        "kv_cache_c_0", "xk_cache_0", "k_cache_99999999999999999999"}) {
+    EXPECT_EQ(ParseKvName(name), std::nullopt) << name;
+  }
+}
+
+}  // namespace
+}  // namespace verify_tflite
