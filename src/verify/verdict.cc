@@ -35,6 +35,10 @@ std::string Tokens(const Verification& v) {
 
 std::string Figures(const Verification& v) {
   const Distribution& kld = v.all.kld;
+  if (kld.count == 0) {
+    return fmt::format("no figures: none of {} positions has finite logits",
+                       v.all.positions);
+  }
   std::string error;
   if (std::isfinite(kld.standard_error)) {
     error = fmt::format(" ± {:.2g}", kld.standard_error);
