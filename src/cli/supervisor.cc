@@ -26,8 +26,8 @@ std::string_view Explain(int signal) {
       return "a file was cut short while it was read, or one of the libraries "
              "read past its end";
     case SIGXFSZ:
-      return "a file grew beyond what this process may write (ulimit -f); the "
-             "runtime's packed weights count, too";
+      return "the disk is full, or a file grew beyond what this process may "
+             "write (ulimit -f)";
     case SIGKILL:
       return "most likely the system ran out of memory";
     default:
