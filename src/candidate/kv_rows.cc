@@ -1,5 +1,6 @@
 #include "candidate/kv_rows.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -100,6 +101,25 @@ std::vector<float> ReadPositions(const std::string& path,
       "INT8 "
       "with one scale",
       path, Describe(cache));
+}
+
+void RepeatPositions(const TensorSpec& cache, size_t sequence_axis,
+                     std::span<std::byte> bytes, int64_t filled, int64_t end) {
+  size_t outer = 1;
+  for (size_t i = 0; i < sequence_axis; ++i) {
+    outer *= static_cast<size_t>(cache.dims[i]);
+  }
+  const auto slots = static_cast<size_t>(cache.dims[sequence_axis]);
+  const auto total = static_cast<size_t>(ByteSize(cache));
+  const size_t inner = total / outer / slots;
+  const size_t part = static_cast<size_t>(filled) * inner;
+  const size_t whole = static_cast<size_t>(end) * inner;
+  for (size_t i = 0; i < outer; ++i) {
+    std::byte* begin = bytes.subspan(i * slots * inner).data();
+    for (size_t at = part; at < whole; at += part) {
+      std::memcpy(begin + at, begin, std::min(part, whole - at));
+    }
+  }
 }
 
 }  // namespace verify_tflite

@@ -52,6 +52,12 @@ std::vector<float> ReadPositions(const std::string& path,
                                  std::span<const std::byte> bytes,
                                  int64_t begin, int64_t end);
 
+// Positions [filled, end) of a cache become copies of [0, filled), in order,
+// again and again. Expects 0 < filled <= end <= slots, elements of whole bytes,
+// and as many `bytes` as ByteSize(cache) says.
+void RepeatPositions(const TensorSpec& cache, size_t sequence_axis,
+                     std::span<std::byte> bytes, int64_t filled, int64_t end);
+
 }  // namespace verify_tflite
 
 #endif  // VERIFY_TFLITE_CANDIDATE_KV_ROWS_H_

@@ -128,5 +128,35 @@ TEST(KvRows, RefusesWhatItCannotRead) {
               ThrowsMessage<Error>(HasSubstr("INT32")));
 }
 
+// The reader of all layouts is the judge of what is repeated.
+TEST(RepeatPositions, InEveryLayout) {
+  struct Case {
+    std::vector<int64_t> dims;
+    size_t axis;
+  };
+  for (const Case& c : {Case{{1, 7, 2, 3}, 1}, Case{{1, 2, 7, 3}, 2},
+                        Case{{1, 2, 3, 7}, 3}}) {
+    const TensorSpec cache{"kv_cache_k_0", kLiteRtElementTypeFloat32, c.dims};
+    std::vector<float> values(42);
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = static_cast<float>(i);
+    }
+    const KvLayout layout = LayoutOf("a", cache, c.axis);
+    const auto bytes = std::as_writable_bytes(std::span(values));
+    const auto read = [&](int64_t begin, int64_t end) {
+      return ReadPositions("a", cache, layout, bytes, begin, end);
+    };
+    const std::vector<float> first = read(0, 2);
+    const std::vector<float> last = read(6, 7);
+    RepeatPositions(cache, c.axis, bytes, 2, 6);
+    EXPECT_EQ(read(0, 2), first);
+    EXPECT_EQ(read(2, 4), first);
+    EXPECT_EQ(read(4, 6), first);
+    EXPECT_EQ(read(6, 7), last);
+    RepeatPositions(cache, c.axis, bytes, 2, 7);
+    EXPECT_EQ(read(6, 7), read(0, 1));
+  }
+}
+
 }  // namespace
 }  // namespace verify_tflite

@@ -126,13 +126,13 @@ struct KvCache::Impl {
   std::vector<int32_t> fed;
   bool must_replay = false;
 
-  // The caches that `signature` takes, holding what was fed so far.
-  Set& For(const LlmSignature& signature);
+  // The caches that a signature of one sequence, or of a batch of them, takes,
+  // holding what was fed so far.
+  Set& For(bool wants_batch);
 };
 
-KvCache::Impl::Set& KvCache::Impl::For(const LlmSignature& signature) {
+KvCache::Impl::Set& KvCache::Impl::For(bool wants_batch) {
   if (batch.buffers.empty()) return one;
-  const bool wants_batch = signature.batch > 1;
   if (batch_is_current != wants_batch && length > 0) {
     for (size_t i = 0; i < one.buffers.size(); ++i) {
       const std::span<std::byte> row = one.buffers[i].As<std::byte>();
@@ -383,7 +383,7 @@ void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
   FillPositions(bound.positions, kv.length);
   FillParams(bound.params, kv.length, count);
   FillMasks(bound, kv.length);
-  KvCache::Impl::Set& caches = kv.For(signature);
+  KvCache::Impl::Set& caches = kv.For(signature.batch > 1);
   const bool in_place = caches.next.empty();
   // The same memory on both sides: the graph then updates the caches in place.
   BindKvCaches(signature.inputs, caches.buffers, bound.inputs);
@@ -480,6 +480,24 @@ void Session::Prefill(KvCache& kv, std::span<const int32_t> tokens,
   impl_->CheckTokens(tokens, kv.length());
   impl_->Replay(*kv.impl_);
   impl_->Feed(*kv.impl_, tokens, impl_->options.progress, on_row);
+}
+
+void Session::FillTo(KvCache& kv, int64_t length) {
+  KvCache::Impl& impl = *kv.impl_;
+  const LlmSignatures& signatures = impl_->model->signatures;
+  const std::string& path = impl_->model->file.path();
+  if (impl.length == 0 || impl.ring_length > 0 || length < impl.length ||
+      length > signatures.kv_length) {
+    throw Error("{}: cannot fill a KV cache that holds {} of {} positions to {}",
+                path, impl.length, signatures.kv_length, length);
+  }
+  const KvCache::Impl::Set& caches = impl.For(false);
+  for (size_t i = 0; i < caches.buffers.size(); ++i) {
+    RepeatPositions(signatures.kv_caches[i],
+                    SequenceAxisOf(path, signatures, i),
+                    caches.buffers[i].As<std::byte>(), impl.length, length);
+  }
+  impl.length = length;
 }
 
 TapValues Session::Taps() const {

@@ -98,6 +98,14 @@ class Session {
   // until the next call on this Session. Throws Error as Prefill does.
   std::span<const float> Decode(KvCache& kv, int32_t token);
 
+  // Goes on to position `length` without feeding tokens: positions from
+  // kv.length() on get copies of the entries before, in their order, again and
+  // again. Attention finds there what the model itself has written, but rotated
+  // by the angles of the positions that it comes from: of use where a step is
+  // judged by what it makes of the entries there are, not by its text. Throws
+  // Error for an empty cache, for rings, and beyond the cache's end.
+  void FillTo(KvCache& kv, int64_t length);
+
   // What `kv` holds of one layer, numbered as in the file from 0; of a decode
   // batch, the first sequence's. A copy: of float32 caches the same bits. Rings
   // hold their last positions only. Throws Error when the file has no such

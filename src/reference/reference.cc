@@ -27,10 +27,12 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <deque>
 #include <limits>
+#include <mutex>
 #include <numbers>
 #include <set>
 #include <string>
@@ -495,11 +497,19 @@ struct Sequence::Impl {
   int64_t length = 0;
   bool long_rope = false;  // keys were rotated by the long factors
   std::vector<KvCache> layers;
+  Sequence::ReadLayerFn read_layer;  // of RestoreByLayer, else empty
+
+  void SetLayer(int64_t layer, int64_t length, std::span<const float> keys,
+                std::span<const float> values);
+  // Makes room for `count` tokens behind what it reads.
+  void ReadLayer(int64_t layer, int64_t count);
+  void ForgetLayer(int64_t layer);
 
   // [length, kv_heads, head_dim]
   std::vector<float> Copy(at::Tensor KvCache::*part, int64_t layer) const;
 
   void Reserve(int64_t needed) {
+    if (read_layer) return;
     const int64_t capacity = layers[0].keys.size(1);
     if (needed <= capacity) return;
     const int64_t larger = std::max(needed, capacity + capacity / 2);
@@ -537,11 +547,10 @@ std::vector<float> Sequence::Impl::Copy(at::Tensor KvCache::*part,
   return {data, data + rows.numel()};
 }
 
-void Sequence::Restore(int64_t layer, int64_t length,
-                       std::span<const float> keys,
-                       std::span<const float> values) {
-  const c10::InferenceMode no_autograd;
-  KvCache& cache = impl_->layers.at(static_cast<size_t>(layer));
+void Sequence::Impl::SetLayer(int64_t layer, int64_t length,
+                              std::span<const float> keys,
+                              std::span<const float> values) {
+  KvCache& cache = layers.at(static_cast<size_t>(layer));
   const int64_t heads = cache.keys.size(0);
   const int64_t size = cache.keys.size(2);
   if (length < 0 || std::ssize(keys) != length * heads * size ||
@@ -558,6 +567,34 @@ void Sequence::Restore(int64_t layer, int64_t length,
   };
   set(cache.keys, keys);
   set(cache.values, values);
+}
+
+void Sequence::Impl::ReadLayer(int64_t layer, int64_t count) {
+  std::vector<float> keys;
+  std::vector<float> values;
+  read_layer(layer, keys, values);
+  SetLayer(layer, length, keys, values);
+  KvCache& cache = layers[static_cast<size_t>(layer)];
+  cache.keys = Grow(cache.keys, length, length + count);
+  cache.values = Grow(cache.values, length, length + count);
+}
+
+void Sequence::Impl::ForgetLayer(int64_t layer) {
+  KvCache& cache = layers[static_cast<size_t>(layer)];
+  cache.keys = cache.keys.narrow(1, 0, 0).clone();
+  cache.values = cache.values.narrow(1, 0, 0).clone();
+}
+
+void Sequence::Restore(int64_t layer, int64_t length,
+                       std::span<const float> keys,
+                       std::span<const float> values) {
+  const c10::InferenceMode no_autograd;
+  impl_->SetLayer(layer, length, keys, values);
+  impl_->length = length;
+}
+
+void Sequence::RestoreByLayer(int64_t length, ReadLayerFn read) {
+  impl_->read_layer = std::move(read);
   impl_->length = length;
 }
 
@@ -636,10 +673,30 @@ struct Reference::Impl {
     Rotation rotation;
     Rotation local_rotation;  // if a layer has local_rope
     const CaptureFn* capture = nullptr;
+    // Rows of which products are computed; empty: all.
+    std::vector<int64_t> computed;
   };
 
+  // What Probe has of a product: W^T r and b.r for each vector of signs r.
+  struct ProbeVectors {
+    const TensorView* weight = nullptr;
+    std::array<std::vector<double>, kProbes> inputs;
+    std::array<double, kProbes> bias = {};
+  };
+  mutable ProbeVectors probe;
+
+  const ProbeVectors& ProbeOf(const Linear& linear) const;
+  // Of the products that read `input`.
+  bool WithoutProbed(const Pass& pass, Stage input, int64_t layer) const;
+
   static void Capture(const Pass& pass, Stage stage, int64_t layer,
-                      const at::Tensor& values);
+                      const at::Tensor& values, bool without_probed = false);
+  // Of a product's output; `input` is the stage that it reads.
+  void CaptureProduct(const Pass& pass, Stage stage, Stage input, size_t index,
+                      const at::Tensor& values) const {
+    const auto layer = static_cast<int64_t>(index);
+    Capture(pass, stage, layer, values, WithoutProbed(pass, input, layer));
+  }
   void CaptureCached(const Pass& pass, Stage stage, size_t index,
                      at::Tensor KvCache::*part) const;
 
@@ -755,6 +812,13 @@ Reference::Impl::Pass Reference::Impl::Begin(
     pass.spans.push_back({sequence, pass.rows, count});
     pass.rows += count;
   }
+  for (size_t i = 0; i < items.size(); ++i) {
+    for (int64_t row = 0; row < pass.spans[i].count; ++row) {
+      if (row >= items[i].probed_begin && row < items[i].probed_end) continue;
+      pass.computed.push_back(pass.spans[i].row + row);
+    }
+  }
+  if (std::ssize(pass.computed) == pass.rows) pass.computed.clear();
   pass.hidden = Embed(items, pass.rows);
   FillRotation(pass);
   return pass;
@@ -813,6 +877,42 @@ const Reference::Impl::Rotation* Reference::Impl::RotationOf(
   return layer.local_rope ? &pass.local_rotation : &pass.rotation;
 }
 
+namespace {
+
+// RunLinear for some rows of `x`; the others' outputs stay as they are.
+void RunRows(const WeightReader& reader, const at::Tensor& x,
+             std::span<const int64_t> rows, std::span<const LinearTask> tasks,
+             int64_t max_dot_rows) {
+  const auto copy_rows = [](const float* from, int64_t from_row, float* to,
+                            int64_t to_row, int64_t width) {
+    std::copy_n(from + from_row * width, width, to + to_row * width);
+  };
+  const auto count = std::ssize(rows);
+  const int64_t inputs = x.size(1);
+  std::vector<float> some(static_cast<size_t>(count * inputs));
+  for (int64_t i = 0; i < count; ++i) {
+    copy_rows(x.const_data_ptr<float>(), rows[static_cast<size_t>(i)],
+              some.data(), i, inputs);
+  }
+  std::vector<LinearTask> compact(tasks.begin(), tasks.end());
+  std::deque<std::vector<float>> outputs;
+  for (LinearTask& task : compact) {
+    outputs.emplace_back(
+        static_cast<size_t>(count * task.layer.weight->shape[0]));
+    task.out = outputs.back().data();
+  }
+  RunLinear(reader, {some.data(), count}, compact, max_dot_rows);
+  for (size_t t = 0; t < compact.size(); ++t) {
+    const int64_t width = compact[t].layer.weight->shape[0];
+    for (int64_t i = 0; i < count; ++i) {
+      copy_rows(compact[t].out, i, tasks[t].out, rows[static_cast<size_t>(i)],
+                width);
+    }
+  }
+}
+
+}  // namespace
+
 // `input` is that of `stage`. What rotations make of it can be looked at, and
 // exchanged, on its own: where it is quantised next, the last bits of someone
 // else's sums decide about a rounding now and then, of a step of int8 each, and
@@ -836,11 +936,25 @@ void Reference::Impl::Run(const Pass& pass, Stage stage, int64_t layer,
       const bool is_only = end == left.end() && left.size() == std::size(tasks);
       if (is_only) Capture(pass, *RotatedOf(stage), layer, x);
     }
-    RunLinear(
-        reader, {x.const_data_ptr<float>(), x.size(0)}, {left.begin(), end},
-        options.max_dot_rows.value_or(AvailableKernels()[0].max_dot_rows));
+    const std::span<const LinearTask> together(left.begin(), end);
+    const int64_t max_dot_rows =
+        options.max_dot_rows.value_or(AvailableKernels()[0].max_dot_rows);
+    if (WithoutProbed(pass, stage, layer)) {
+      RunRows(reader, x, pass.computed, together, max_dot_rows);
+    } else {
+      RunLinear(reader, {x.const_data_ptr<float>(), x.size(0)}, together,
+                max_dot_rows);
+    }
     left.erase(left.begin(), end);
   }
+}
+
+// Falcon's fused product has no rows of query, key and value by themselves.
+bool Reference::Impl::WithoutProbed(const Pass& pass, Stage input,
+                                    int64_t layer) const {
+  if (pass.computed.empty() || layer < 0) return false;
+  return input != Stage::kInputNorm ||
+         weights.layers[static_cast<size_t>(layer)].qkv.weight == nullptr;
 }
 
 // Unchanged without weight.
@@ -883,7 +997,7 @@ void Reference::Impl::Prefetch(size_t index) const {
 }
 
 void Reference::Impl::Capture(const Pass& pass, Stage stage, int64_t layer,
-                              const at::Tensor& values) {
+                              const at::Tensor& values, bool without_probed) {
   if (pass.capture == nullptr) return;
   const at::Tensor rows = values.contiguous();
   (*pass.capture)({stage,
@@ -891,7 +1005,8 @@ void Reference::Impl::Capture(const Pass& pass, Stage stage, int64_t layer,
                    rows.size(0),
                    rows.size(1),
                    {static_cast<float*>(rows.mutable_data_ptr()),
-                    static_cast<size_t>(rows.numel())}});
+                    static_cast<size_t>(rows.numel())},
+                   without_probed});
   if (!rows.is_same(values)) values.copy_(rows);
 }
 
@@ -923,14 +1038,15 @@ void Reference::Impl::RunLayer(Pass& pass, size_t index) const {
   const at::Tensor input = Norm(pass.hidden, layer.input_norm);
   capture(Stage::kInputNorm, input);
   const at::Tensor attention = Attention(pass, input, index);
-  capture(Stage::kAttentionOutput, attention);
+  CaptureProduct(pass, Stage::kAttentionOutput, Stage::kAttention, index,
+                 attention);
   if (config.parallel_block) {
     const bool shared = layer.mlp_norm.weight == nullptr;
     const at::Tensor mlp_input =
         shared ? input : Norm(pass.hidden, layer.mlp_norm);
     if (!shared) capture(Stage::kMlpNorm, mlp_input);
     const at::Tensor output = Mlp(pass, mlp_input, index);
-    capture(Stage::kMlpOutput, output);
+    CaptureProduct(pass, Stage::kMlpOutput, Stage::kMlpInner, index, output);
     pass.hidden.add_(attention).add_(output);
     capture(Stage::kAfterMlp, pass.hidden);
     return;
@@ -942,7 +1058,7 @@ void Reference::Impl::RunLayer(Pass& pass, size_t index) const {
   const at::Tensor mlp_input = Norm(pass.hidden, layer.mlp_norm);
   capture(Stage::kMlpNorm, mlp_input);
   const at::Tensor output = Mlp(pass, mlp_input, index);
-  capture(Stage::kMlpOutput, output);
+  CaptureProduct(pass, Stage::kMlpOutput, Stage::kMlpInner, index, output);
   const at::Tensor last = Norm(output, layer.output_norm);
   if (config.sandwich_norms) capture(Stage::kOutputNorm, last);
   pass.hidden.add_(last);
@@ -989,9 +1105,12 @@ at::Tensor Reference::Impl::Attention(const Pass& pass,
   const auto capture = [&](Stage stage, const at::Tensor& rows) {
     Capture(pass, stage, static_cast<int64_t>(index), rows);
   };
-  capture(Stage::kQueryProjection, queries);
-  capture(Stage::kKeyProjection, keys);
-  capture(Stage::kValueProjection, values);
+  const auto capture_product = [&](Stage stage, const at::Tensor& rows) {
+    CaptureProduct(pass, stage, Stage::kInputNorm, index, rows);
+  };
+  capture_product(Stage::kQueryProjection, queries);
+  capture_product(Stage::kKeyProjection, keys);
+  capture_product(Stage::kValueProjection, values);
   at::Tensor mixed = at::empty_like(queries);
   {
     const Timer timer(Time(&Times::attention));
@@ -1229,9 +1348,10 @@ at::Tensor Reference::Impl::Mlp(const Pass& pass, const at::Tensor& hidden,
     Run(pass, Stage::kMlpNorm, number, hidden,
         {{layer.gate, inner.mutable_data_ptr<float>()},
          {layer.up, up.mutable_data_ptr<float>()}});
-    capture(Stage::kGateProjection, inner);
+    CaptureProduct(pass, Stage::kGateProjection, Stage::kMlpNorm, index,
+                   inner);
   }
-  capture(Stage::kUpProjection, up);
+  CaptureProduct(pass, Stage::kUpProjection, Stage::kMlpNorm, index, up);
   switch (config.activation) {
     case Activation::kSilu:
       at::silu_(inner);
@@ -1429,6 +1549,115 @@ Reference::PreciseRow Reference::Multiply(Stage stage, int64_t layer,
   return result;
 }
 
+namespace {
+
+// 1 or -1, by SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+double SignOf(uint64_t seed, int probe, int64_t output) {
+  uint64_t x = seed + 0x9E3779B97F4A7C15 *
+                          (static_cast<uint64_t>(output) * Reference::kProbes +
+                           static_cast<uint64_t>(probe) + 1);
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
+  return ((x ^ (x >> 31)) & 1) != 0 ? 1 : -1;
+}
+
+}  // namespace
+
+const Reference::Impl::ProbeVectors& Reference::Impl::ProbeOf(
+    const Linear& linear) const {
+  if (probe.weight == linear.weight) return probe;
+  const int64_t outputs = linear.weight->shape[0];
+  const int64_t inputs = linear.weight->shape[1];
+  for (auto& vector : probe.inputs) {
+    vector.assign(static_cast<size_t>(inputs), 0.0);
+  }
+  probe.bias = {};
+  std::vector<float> bias(static_cast<size_t>(outputs), 0.0f);
+  if (linear.bias != nullptr) {
+    reader.ReadFloats(*linear.bias, 0, outputs, bias.data());
+  }
+  std::mutex adding;
+  const int64_t block = std::max<int64_t>(kBlockFloats / inputs, 1);
+  at::parallel_for(0, outputs, block, [&](int64_t begin, int64_t end) {
+    std::array<std::vector<double>, kProbes> sums;
+    for (auto& vector : sums) vector.assign(static_cast<size_t>(inputs), 0.0);
+    std::vector<float> rows;
+    for (int64_t first = begin; first < end; first += block) {
+      const int64_t count = std::min(block, end - first);
+      rows.resize(static_cast<size_t>(count * inputs));
+      reader.ReadFloats(*linear.weight, first * inputs, count * inputs,
+                        rows.data());
+      for (int64_t i = 0; i < count; ++i) {
+        const float* row = rows.data() + i * inputs;
+        for (int p = 0; p < kProbes; ++p) {
+          const double sign = SignOf(options.probe_seed, p, first + i);
+          double* sum = sums[static_cast<size_t>(p)].data();
+          for (int64_t j = 0; j < inputs; ++j) sum[j] += sign * row[j];
+        }
+      }
+    }
+    const std::lock_guard lock(adding);
+    for (size_t p = 0; p < kProbes; ++p) {
+      for (size_t j = 0; j < sums[p].size(); ++j) {
+        probe.inputs[p][j] += sums[p][j];
+      }
+    }
+  });
+  for (int p = 0; p < kProbes; ++p) {
+    for (int64_t i = 0; i < outputs; ++i) {
+      probe.bias[static_cast<size_t>(p)] +=
+          SignOf(options.probe_seed, p, i) * bias[static_cast<size_t>(i)];
+    }
+  }
+  probe.weight = linear.weight;
+  return probe;
+}
+
+double Reference::Probe(Stage stage, int64_t layer, std::span<const float> x,
+                        bool is_rotated, std::span<const float> found) const {
+  const Linear* linear = LinearOf(impl_->weights, stage, layer);
+  if (linear == nullptr || linear->weight == nullptr || UnrotatedOf(stage)) {
+    throw Error("layer {} has no {} of its own", layer, NameOf(stage));
+  }
+  const int64_t inputs = linear->weight->shape[1];
+  if (std::ssize(x) != inputs ||
+      std::ssize(found) != linear->weight->shape[0]) {
+    throw Error("{} makes {} of {} numbers, not {} of {}", NameOf(stage),
+                linear->weight->shape[0], inputs, found.size(), x.size());
+  }
+  std::vector<float> values(x.begin(), x.end());
+  if (linear->rotation != nullptr && !is_rotated) {
+    RotateRows(*linear->rotation, values);
+  }
+  double scale = 1;
+  if (linear->quantised_input) {
+    QuantisedRows rows = QuantiseRows({values.data(), 1}, inputs);
+    values = std::move(rows.values);
+    scale = 1 / double{rows.k[0]};
+  }
+  const Impl::ProbeVectors& vectors = impl_->ProbeOf(*linear);
+  double squares = 0;
+  for (int p = 0; p < kProbes; ++p) {
+    const auto index = static_cast<size_t>(p);
+    double expected = 0;
+    for (size_t i = 0; i < values.size(); ++i) {
+      expected += vectors.inputs[index][i] * values[i];
+    }
+    double sum = 0;
+    for (size_t i = 0; i < found.size(); ++i) {
+      sum += SignOf(impl_->options.probe_seed, p, static_cast<int64_t>(i)) *
+             found[i];
+    }
+    const double d = sum - (expected * scale + vectors.bias[index]);
+    squares += d * d;
+  }
+  if (squares == 0) return 0;
+  double size = 0;
+  for (const float value : found) size += double{value} * value;
+  const double error = std::sqrt(squares / kProbes / size);
+  return std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
+}
+
 Sequence Reference::NewSequence() const {
   const c10::InferenceMode no_autograd;
   auto sequence = std::make_unique<Sequence::Impl>();
@@ -1455,7 +1684,16 @@ void Reference::Score(std::span<const Item> items, const LogitsFn& on_logits,
   const size_t layers = impl_->weights.layers.size();
   for (size_t i = 0; i < layers; ++i) {
     impl_->Prefetch(i + 1);
+    const auto layer = static_cast<int64_t>(i);
+    for (const Impl::Span& span : pass.spans) {
+      if (span.sequence->read_layer) {
+        span.sequence->ReadLayer(layer, span.count);
+      }
+    }
     impl_->RunLayer(pass, i);
+    for (const Impl::Span& span : pass.spans) {
+      if (span.sequence->read_layer) span.sequence->ForgetLayer(layer);
+    }
     if (impl_->options.progress) {
       impl_->options.progress("reference: layer", static_cast<int64_t>(i + 1),
                               static_cast<int64_t>(layers));

@@ -60,6 +60,8 @@ struct Captured {
   // [rows, width], valid during the call. What is written to them is what the
   // pass goes on with.
   std::span<float> values;
+  // The rows that Reference::Item has as probed were not computed.
+  bool without_probed = false;
 };
 
 using CaptureFn = std::function<void(const Captured&)>;

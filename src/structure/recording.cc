@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -12,12 +13,8 @@
 namespace verify_tflite {
 namespace {
 
-// Rows of a prefill that are kept: so many at either end.
+// Rows at either end of a prefill whose products are computed as a whole.
 constexpr int64_t kEndRows = 16;
-// KV caches of more positions are not filled up to their end.
-constexpr int64_t kMostPositions = 2304;
-// Steps of decode that lead to the last position.
-constexpr int64_t kMostSteps = 64;
 
 std::vector<int64_t> LengthsOf(const ModelInfo& info) {
   std::vector<int64_t> lengths;
@@ -25,12 +22,6 @@ std::vector<int64_t> LengthsOf(const ModelInfo& info) {
     lengths.push_back(prefill.length);
   }
   return lengths;
-}
-
-// Begin and end.
-std::vector<std::pair<int64_t, int64_t>> RowsToKeep(int64_t count, bool whole) {
-  if (whole || count <= 2 * kEndRows) return {{0, count}};
-  return {{0, kEndRows}, {count - kEndRows, count}};
 }
 
 Model OpenTapped(const Model& model, const AnchorsBySignature& anchors) {
@@ -47,26 +38,27 @@ Model OpenTapped(const Model& model, const AnchorsBySignature& anchors) {
   });
 }
 
-using Ranges = std::vector<std::pair<int64_t, int64_t>>;
+using Rows = std::pair<int64_t, int64_t>;  // [begin, end)
 
-// What a step yields: a hash of each row's logits, and the rows to keep. All
-// rows of a long prefill with a large vocabulary would be too much.
+// What a step yields: of each row its logits' hash and, if they are kept, the
+// logits.
 struct Logits {
   std::vector<size_t> hashes;
-  std::map<int64_t, std::vector<float>> rows;
+  std::vector<std::vector<float>> rows;
 };
 
 Logits Feed(Session& session, KvCache& kv, std::span<const int32_t> tokens,
-            bool decode, const Ranges& keep) {
+            bool decode, std::span<const Rows> keep) {
   Logits result;
   result.hashes.resize(tokens.size());
+  result.rows.resize(tokens.size());
   const auto take = [&](size_t row, std::span<const float> logits) {
     result.hashes[row] = std::hash<std::string_view>()(
         {reinterpret_cast<const char*>(logits.data()), logits.size_bytes()});
     const auto index = static_cast<int64_t>(row);
     for (const auto& [begin, end] : keep) {
-      if (index < begin || index >= end || logits.empty()) continue;
-      result.rows[index].assign(logits.begin(), logits.end());
+      if (index < begin || index >= end) continue;
+      result.rows[row].assign(logits.begin(), logits.end());
     }
   };
   if (decode) {
@@ -90,42 +82,61 @@ std::vector<int32_t> TokensOf(const RecordingStep& step,
 
 class Planner {
  public:
-  explicit Planner(const ModelInfo& info)
-      : lengths_(LengthsOf(info)), kv_length_(info.kv_length) {
-    to_end_ = info.ring_length == 0 && kv_length_ <= kMostPositions;
+  Planner(const ModelInfo& info, int64_t positions)
+      : lengths_(LengthsOf(info)), end_(positions), rings_(info.ring_length > 0) {
+    for (const int64_t length : lengths_) all_ += length + 1;
   }
 
   std::vector<RecordingStep> Plan() {
     steps_.push_back({.count = 1});
-    // One length: once more, past the boundary of a chunk.
-    if (lengths_.size() == 1) lengths_.push_back(lengths_[0]);
-    int64_t rest = 1;  // what the shorter ones need
-    for (const int64_t length : lengths_) rest += length + 1;
-    for (const int64_t length : lengths_) {
-      rest -= length + 1;
-      Add(length, length, true);
-      Add(1, 0, true);
-      if (!to_end_) continue;
-      const int64_t chunks = (kv_length_ - position_ - rest) / length;
-      if (chunks > 0) Add(chunks * length, length, false);
+    if (rings_ || end_ < lengths_[0] + 1 + all_) {
+      // One length: once more, past the boundary of a chunk.
+      if (lengths_.size() == 1) lengths_.push_back(lengths_[0]);
+      AddAll();
+      if (!rings_ && position_ > 0 && position_ < end_) CopyTo(end_ - 1);
+      if (!rings_ && position_ + 1 == end_) Add(1, 0);
+      return std::move(steps_);
     }
-    const int64_t left = kv_length_ - 1 - position_;
-    if (!to_end_ || left < 0 || left > kMostSteps) return std::move(steps_);
-    if (left > 0) Add(left, 0, false);
-    Add(1, 0, true);
+    Add(lengths_[0], lengths_[0]);
+    Add(1, 0);
+    // The last of all is a step of decode.
+    const int64_t last = end_ - all_;
+    for (int64_t power = 2; power < last; power *= 2) {
+      for (const int64_t at : {power - 1, power, power + 1}) {
+        if (at < position_ || at >= last) continue;
+        CopyTo(at);
+        Add(1, 0);
+      }
+    }
+    CopyTo(last);
+    AddAll();
     return std::move(steps_);
   }
 
  private:
-  void Add(int64_t count, int64_t prefill, bool keep) {
-    if (position_ + count > kv_length_) return;
-    steps_.push_back({1, position_, count, prefill, keep});
+  void AddAll() {
+    for (const int64_t length : lengths_) {
+      Add(length, length);
+      Add(1, 0);
+    }
+  }
+
+  void Add(int64_t count, int64_t prefill) {
+    if (position_ + count > end_) return;
+    steps_.push_back({1, position_, count, prefill, false});
     position_ += count;
   }
 
+  void CopyTo(int64_t position) {
+    if (position <= position_) return;
+    steps_.push_back({1, position_, position - position_, 0, true});
+    position_ = position;
+  }
+
   std::vector<int64_t> lengths_;
-  int64_t kv_length_;
-  bool to_end_;
+  int64_t end_;
+  bool rings_;
+  int64_t all_ = 0;  // positions that all prefills, each with decode, take
   int64_t position_ = 0;
   std::vector<RecordingStep> steps_;
 };
@@ -138,7 +149,8 @@ class Recorder {
         tapped_(OpenTapped(input.model, input.anchors)) {}
 
   Recording Run() {
-    const std::vector<RecordingStep> steps = PlanRecording(info_);
+    const std::vector<RecordingStep> steps =
+        PlanRecording(info_, input_.positions);
     recording_.same_bits = !input_.plain.empty();
     int64_t text = -1;
     for (size_t i = 0; i < steps.size(); ++i) {
@@ -199,15 +211,15 @@ class Recorder {
     if (input_.progress) {
       input_.progress("structure: position", step.begin, info_.kv_length);
     }
+    if (step.copies) {
+      session_->FillTo(*kv_, step.begin + step.count);
+      return {};
+    }
     const std::vector<int32_t> tokens = TokensOf(step, input_.ids);
     const size_t before = recording_.caches.size();
     if (rings()) recording_.caches.push_back(ReadCaches());
-    // What is in the middle of a run is in no ring before and after it, and
-    // caches of fewer bits have it rounded.
-    const bool whole = rings() || info_.kv_type != "FLOAT32";
-    const Ranges ranges = step.keep ? RowsToKeep(step.count, whole) : Ranges();
-    Logits logits = Feed(*session_, *kv_, tokens, step.prefill == 0, ranges);
-    if (!step.keep) return std::move(logits.hashes);
+    const std::vector<Rows> kept = RowsToKeep(step);
+    Logits logits = Feed(*session_, *kv_, tokens, step.prefill == 0, kept);
     const size_t after = recording_.caches.size();
     if (rings()) recording_.caches.push_back(ReadCaches());
     const TapValues taps = session_->Taps();
@@ -216,7 +228,7 @@ class Recorder {
     if (taps.begin != step.begin || taps.count != step.count) {
       return std::move(logits.hashes);
     }
-    for (const auto& rows : ranges) {
+    for (const Rows& rows : kept) {
       Keep(taps, tokens, rows, logits);
       recording_.snapshots.back().before = before;
       recording_.snapshots.back().after = after;
@@ -224,26 +236,40 @@ class Recorder {
     return std::move(logits.hashes);
   }
 
+  // All of a signature's first run; of another, which tells what is different
+  // there, both ends. But what is in the middle of a run is in no ring before
+  // and after it, and KV caches of fewer bits have it rounded.
+  std::vector<Rows> RowsToKeep(const RecordingStep& step) {
+    const bool is_first = ran_.insert(step.prefill).second;
+    const bool whole = rings() || info_.kv_type != "FLOAT32";
+    if (is_first || whole || step.count <= 2 * kEndRows) {
+      return {{0, step.count}};
+    }
+    return {{0, kEndRows}, {step.count - kEndRows, step.count}};
+  }
+
   void Keep(const TapValues& taps, std::span<const int32_t> tokens,
-            const std::pair<int64_t, int64_t>& rows, const Logits& logits) {
+            const Rows& rows, Logits& logits) {
     Snapshot& s = recording_.snapshots.emplace_back();
     for (const SignatureGraph& graph : input_.file.signatures) {
       if (graph.signature == taps.signature) s.graph = &graph;
     }
-    s.begin = taps.begin + rows.first;
-    const auto count = rows.second - rows.first;
-    s.tokens.assign(tokens.begin() + rows.first, tokens.begin() + rows.second);
-    for (int64_t row = rows.first; row < rows.second; ++row) {
-      const auto found = logits.rows.find(row);
-      s.logits.push_back(found == logits.rows.end() ? std::vector<float>()
-                                                    : found->second);
+    const auto [first, last] = rows;
+    const int64_t count = last - first;
+    s.begin = taps.begin + first;
+    s.tokens.assign(tokens.begin() + first, tokens.begin() + last);
+    s.logits.assign(std::move_iterator(logits.rows.begin() + first),
+                    std::move_iterator(logits.rows.begin() + last));
+    if (count > 2 * kEndRows) {
+      s.probed_begin = kEndRows;
+      s.probed_end = count - kEndRows;
     }
     // The first sequence is looked at; prefill has no other.
     const int64_t batch = IsDecode(taps.signature) ? info_.decode_batch : 1;
     for (const TapValues::Tap& tap : taps.taps) {
       const int64_t width =
           std::ssize(tap.values) / (RowsOf(info_, taps.signature) * batch);
-      const auto from = tap.values.begin() + rows.first * width;
+      const auto from = tap.values.begin() + first * width;
       s.tensors[tap.tensor->index].assign(from, from + count * width);
     }
   }
@@ -255,6 +281,7 @@ class Recorder {
   int64_t compiled_ = 0;  // its prefill
   std::optional<KvCache> kv_;
   size_t first_ = 0;  // snapshot of this text
+  std::set<int64_t> ran_;  // lengths of prefills
   Recording recording_;
 };
 
@@ -270,25 +297,44 @@ int64_t RowsOf(const ModelInfo& model, const std::string& signature) {
   return runs && IsDecode(signature) ? 1 : 0;
 }
 
-std::vector<RecordingStep> PlanRecording(const ModelInfo& model) {
-  return Planner(model).Plan();
+int64_t PositionsOf(const ModelInfo& model, const ModelConfig& config) {
+  int64_t positions = model.kv_length;
+  if (config.dynamic_rope) {
+    positions = std::min(positions, config.max_position_embeddings);
+  }
+  if (config.long_rope) {
+    positions = std::min(positions,
+                         config.long_rope->original_max_position_embeddings);
+  }
+  return positions;
 }
 
-PlainLogits RunPlain(const ModelInfo& model, Session& session,
-                     std::span<const int64_t> compiled,
+std::vector<RecordingStep> PlanRecording(const ModelInfo& model,
+                                         int64_t positions) {
+  return Planner(model, positions).Plan();
+}
+
+PlainLogits RunPlain(const ModelInfo& model, int64_t positions,
+                     Session& session, std::span<const int64_t> compiled,
                      std::span<const int32_t> ids) {
   if (ids.empty()) throw Error("no tokens to verify the structure with");
   PlainLogits logits;
   std::optional<KvCache> kv;
   int64_t text = -1;
-  for (const RecordingStep& step : PlanRecording(model)) {
+  for (const RecordingStep& step : PlanRecording(model, positions)) {
     const bool known =
         step.prefill == 0 || std::find(compiled.begin(), compiled.end(),
                                        step.prefill) != compiled.end();
-    if (!step.keep || !known) break;
+    if (!known) break;
     if (step.text != text) kv.emplace(session.NewKvCache());
     text = step.text;
-    Logits fed = Feed(session, *kv, TokensOf(step, ids), step.prefill == 0, {});
+    if (step.copies) {
+      session.FillTo(*kv, step.begin + step.count);
+      logits.emplace_back();
+      continue;
+    }
+    Logits fed =
+        Feed(session, *kv, TokensOf(step, ids), step.prefill == 0, {});
     logits.push_back(std::move(fed.hashes));
   }
   return logits;

@@ -11,16 +11,21 @@
 
 #include "base/progress.h"
 #include "candidate/session.h"
+#include "checkpoint/model_config.h"
 #include "structure/anchors.h"
 #include "structure/file_graph.h"
 
 namespace verify_tflite {
 
-// Some rows of one run of a signature.
+// Rows of one run of a signature.
 struct Snapshot {
   const SignatureGraph* graph = nullptr;
   int64_t begin = 0;            // position of the first row
   std::vector<int32_t> tokens;  // one a row
+  // Rows whose products with weights are held to the reference by
+  // Reference::Probe. In a long prefill all but those at either end.
+  int64_t probed_begin = 0;
+  int64_t probed_end = 0;
   // Tapped tensors by index, [rows, numbers of a row].
   std::map<int32_t, std::vector<float>> tensors;
   // [vocab] of each row, or nothing where the signature yields none.
@@ -45,36 +50,48 @@ using AnchorsBySignature = std::map<std::string, Anchors>;
 // production does not run.
 int64_t RowsOf(const ModelInfo& model, const std::string& signature);
 
-// One run of a signature, or several for nothing but their KV entries.
+// One run of a signature; or none, and KV entries are copies of those before
+// (Session::FillTo): what lies between places of interest costs nothing, however
+// long the KV cache is.
 struct RecordingStep {
   int64_t text = 0;     // each begins with empty KV caches
   int64_t begin = 0;    // position
   int64_t count = 0;    // tokens
   int64_t prefill = 0;  // length of the signature; 0: decode
-  bool keep = true;
+  bool copies = false;
 };
 
-// Decode at position 0, and then one text: each prefill signature, the longest
-// first and from position 0 on, a step of decode behind each, and one at the
-// last position of the KV cache. Where that is too far, or for rings, without
-// what leads there.
-std::vector<RecordingStep> PlanRecording(const ModelInfo& model);
+// Positions that can be compared: those of the KV caches, as far as the
+// checkpoint's RoPE is the same for a text of any length (dynamic RoPE and
+// longrope change all keys of a text that becomes longer than they were trained
+// on).
+int64_t PositionsOf(const ModelInfo& model, const ModelConfig& config);
+
+// Decode at position 0, and then one text: the longest prefill signature at 0
+// and a step of decode; decode at powers of two and beside them; and at the end
+// of `positions` each prefill signature, the longest first, a step of decode
+// behind each, the last one at the last position. Between them copies. Rings,
+// which cannot be filled with these, and KV caches that are too short for all
+// that: each prefill signature with decode behind it, from 0 on.
+std::vector<RecordingStep> PlanRecording(const ModelInfo& model,
+                                         int64_t positions);
 
 // What the model yields without taps: a hash of the logits of each row, by step
 // of the plan.
 using PlainLogits = std::vector<std::vector<size_t>>;
 
-// The steps of the plan up to the first that is not to be kept or whose length
-// is none of `compiled`, those of the session's prefill signatures. `ids`: at
+// The steps of the plan up to the first whose length is none of `compiled`,
+// those of the session's prefill signatures. `positions`: PositionsOf. `ids`: at
 // least one; taken again from the beginning where they are too few.
-PlainLogits RunPlain(const ModelInfo& model, Session& session,
-                     std::span<const int64_t> compiled,
+PlainLogits RunPlain(const ModelInfo& model, int64_t positions,
+                     Session& session, std::span<const int64_t> compiled,
                      std::span<const int32_t> ids);
 
 struct RecordingInput {
   const Model& model;
   const FileGraph& file;
   const AnchorsBySignature& anchors;
+  int64_t positions = 0;         // PositionsOf
   std::span<const int32_t> ids;  // as for RunPlain
   const PlainLogits& plain;      // may be empty: then same_bits is false
   int num_threads = 1;

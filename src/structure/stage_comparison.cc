@@ -6,12 +6,17 @@
 #include <limits>
 #include <optional>
 
+#include "base/error.h"
+
 namespace verify_tflite {
 namespace {
 
 // Of a row, relative to its L2 norm. docs/structure.md has what sound files
 // reach.
 constexpr double kLinearLimit = 1e-6;
+// Of Reference::Probe's estimate, which scatters. What is beyond is computed in
+// float64, too.
+constexpr double kProbedLimit = 4 * kLinearLimit;
 constexpr double kOtherLimit = 1e-5;
 // Beyond kLinearLimit: of the sum of its terms' magnitudes, times the root of
 // their number. So much rounding adds up to in a sum of float32 but for a
@@ -31,6 +36,9 @@ struct Row {
   const Snapshot* snapshot;
   int64_t index;
   int64_t position() const { return snapshot->begin + index; }
+  bool probed() const {
+    return index >= snapshot->probed_begin && index < snapshot->probed_end;
+  }
 };
 
 // The stage that a product reads.
@@ -105,7 +113,8 @@ class StageComparer {
     for (const Snapshot* s : input_.snapshots) {
       Sequence& sequence = sequences.emplace_back(reference_.NewSequence());
       if (s->begin > 0) Restore(*s, sequence);
-      items.push_back({&sequence, s->tokens, LogitRows(*s)});
+      items.push_back({&sequence, s->tokens, LogitRows(*s), s->probed_begin,
+                       s->probed_end});
       for (int64_t i = 0; i < std::ssize(s->tokens); ++i) {
         rows_.push_back({s, i});
         if (i >= std::ssize(s->tokens) - LogitRows(*s)) {
@@ -134,21 +143,24 @@ class StageComparer {
   // What has left a ring is hidden by the window.
   void Restore(const Snapshot& s, Sequence& sequence) const {
     const auto& layers = input_.recording.caches[s.before];
-    for (size_t layer = 0; layer < layers.size(); ++layer) {
-      const KvRows& rows = layers[layer];
+    const int64_t begin = s.begin;
+    sequence.RestoreByLayer(begin, [&layers, begin](
+                                       int64_t layer, std::vector<float>& keys,
+                                       std::vector<float>& values) {
+      const KvRows& rows = layers[static_cast<size_t>(layer)];
       const auto width = static_cast<size_t>(rows.heads * rows.head_dim);
-      const int64_t first = std::min(rows.first, s.begin);
+      const int64_t first = std::min(rows.first, begin);
       const auto count =
-          static_cast<size_t>(std::min(rows.length, s.begin - first)) * width;
+          static_cast<size_t>(std::min(rows.length, begin - first)) * width;
       const auto restored = [&](const std::vector<float>& from) {
-        std::vector<float> values(static_cast<size_t>(s.begin) * width);
+        std::vector<float> all(static_cast<size_t>(begin) * width);
         std::copy_n(from.begin(), count,
-                    values.begin() + first * static_cast<int64_t>(width));
-        return values;
+                    all.begin() + first * static_cast<int64_t>(width));
+        return all;
       };
-      sequence.Restore(static_cast<int64_t>(layer), s.begin,
-                       restored(rows.keys), restored(rows.values));
-    }
+      keys = restored(rows.keys);
+      values = restored(rows.values);
+    });
   }
 
   void Exchange(const Captured& captured) {
@@ -182,11 +194,16 @@ class StageComparer {
 
   void ExchangeRow(const Captured& captured, const Row& row, size_t pass_row,
                    std::span<float> values) {
+    const bool probed = captured.without_probed && row.probed();
+    // Nothing of the candidate's to go on with.
+    const auto compute = [&] {
+      if (probed) Compute(captured, pass_row, values);
+    };
     const SignatureGraph* graph = row.snapshot->graph;
     const auto anchors = input_.anchors.find(graph->signature);
-    if (anchors == input_.anchors.end()) return;
+    if (anchors == input_.anchors.end()) return compute();
     const auto found = anchors->second.find({captured.stage, captured.layer});
-    if (found == anchors->second.end()) return;
+    if (found == anchors->second.end()) return compute();
     const Anchor& anchor = found->second;
     std::vector<float> nearest;
     std::vector<float> taken(values.size());
@@ -194,15 +211,19 @@ class StageComparer {
     int32_t tensor = -1;
     for (const int32_t candidate : anchor.tensors) {
       if (!Take(anchor, candidate, captured, row, taken)) continue;
-      const double other = RowError(values, taken);
+      const double other = probed ? ProbeError(captured, pass_row, taken)
+                                  : RowError(values, taken);
       if (tensor >= 0 && !(other < error)) continue;
       error = other;
       tensor = candidate;
       nearest = taken;
     }
-    if (tensor < 0) return;
-    double limit = LimitOf(captured.stage, row.position());
+    if (tensor < 0) return compute();
+    double limit =
+        probed ? kProbedLimit : LimitOf(captured.stage, row.position());
     if (error > limit && InputOf(captured.stage)) {
+      if (probed) error = std::numeric_limits<double>::infinity();
+      limit = LimitOf(captured.stage, row.position());
       LookAgain(captured, pass_row, nearest, error, limit);
     }
     if (error > limit && captured.stage == Stage::kAttention) {
@@ -278,22 +299,53 @@ class StageComparer {
     return row.snapshot->logits[static_cast<size_t>(row.index)];
   }
 
-  // The product once more, in float64: the reference's own rounding is out of
-  // it, and what the candidate's sums may be off by is known.
-  void LookAgain(const Captured& captured, size_t pass_row,
-                 std::span<const float> found, double& error,
-                 double& limit) const {
+  // What the pass has gone on with before a product: a row of its input.
+  struct ProductInput {
+    std::span<const float> x;
+    bool is_rotated = false;
+  };
+  std::optional<ProductInput> ProductInputOf(const Captured& captured,
+                                             size_t pass_row) const {
     const Stage input = *InputOf(captured.stage);
     auto kept = kept_.end();
     if (!UnrotatedOf(captured.stage)) kept = kept_.find(*RotatedOf(input));
     const bool is_rotated = kept != kept_.end();
     if (!is_rotated) kept = kept_.find(input);
-    if (kept == kept_.end()) return;
+    if (kept == kept_.end()) return std::nullopt;
     const std::vector<float>& inputs = kept->second;
     const size_t width = inputs.size() / static_cast<size_t>(captured.rows);
+    return ProductInput{
+        std::span(inputs).subspan(pass_row * width, width), is_rotated};
+  }
+
+  double ProbeError(const Captured& captured, size_t pass_row,
+                    std::span<const float> found) const {
+    const auto input = ProductInputOf(captured, pass_row);
+    if (!input) return std::numeric_limits<double>::infinity();
+    return reference_.Probe(captured.stage, captured.layer, input->x,
+                            input->is_rotated, found);
+  }
+
+  void Compute(const Captured& captured, size_t pass_row,
+               std::span<float> values) const {
+    const auto input = ProductInputOf(captured, pass_row);
+    if (!input) throw Error("{} has no input", NameOf(captured.stage));
     const Reference::PreciseRow precise = reference_.Multiply(
-        captured.stage, captured.layer,
-        std::span(inputs).subspan(pass_row * width, width), is_rotated);
+        captured.stage, captured.layer, input->x, input->is_rotated);
+    std::transform(precise.values.begin(), precise.values.end(),
+                   values.begin(),
+                   [](double value) { return static_cast<float>(value); });
+  }
+
+  // The product once more, in float64: the reference's own rounding is out of
+  // it, and what the candidate's sums may be off by is known.
+  void LookAgain(const Captured& captured, size_t pass_row,
+                 std::span<const float> found, double& error,
+                 double& limit) const {
+    const auto input = ProductInputOf(captured, pass_row);
+    if (!input) return;
+    const Reference::PreciseRow precise = reference_.Multiply(
+        captured.stage, captured.layer, input->x, input->is_rotated);
     double difference = 0;
     double size = 0;
     double magnitude = 0;
@@ -305,8 +357,8 @@ class StageComparer {
     }
     if (!(size > 0)) return;
     error = std::min(error, std::sqrt(difference / size));
-    limit = std::max(limit, kSumLimit * std::sqrt(static_cast<double>(width) *
-                                                  magnitude / size));
+    const auto terms = static_cast<double>(input->x.size());
+    limit = std::max(limit, kSumLimit * std::sqrt(terms * magnitude / size));
   }
 
   // How far rounding of scores may take a row of attention.

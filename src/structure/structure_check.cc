@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <set>
 #include <tuple>
@@ -56,6 +57,20 @@ bool SameWeights(const FileWeights& a, const FileWeights& b) {
       });
 }
 
+// From the file's weights: who makes a file does not know the signs before.
+uint64_t SeedOf(const AuditedFile& file) {
+  constexpr size_t kMostBytes = 256;
+  size_t seed = 0;
+  for (const StoredConstant& constant : file.constants) {
+    const auto some =
+        constant.data.first(std::min(constant.data.size(), kMostBytes));
+    seed = seed * 0x100000001B3 ^
+           std::hash<std::string_view>()(
+               {reinterpret_cast<const char*>(some.data()), some.size()});
+  }
+  return seed;
+}
+
 }  // namespace
 
 StructureCheck::StructureCheck(const Input& input)
@@ -77,6 +92,8 @@ StructureCheck::StructureCheck(const Input& input)
   recording_ = Record({.model = model_,
                        .file = file_,
                        .anchors = anchors_,
+                       .positions =
+                           PositionsOf(model_.info(), checkpoint_.config()),
                        .ids = input.ids,
                        .plain = input.plain,
                        .num_threads = num_threads_,
@@ -105,7 +122,8 @@ StageResults StructureCheck::CompareAll(
         Reference::Open(checkpoint_, {.num_threads = num_threads_,
                                       .progress = progress_,
                                       .alternative = alternative,
-                                      .weights = &graph.weights});
+                                      .weights = &graph.weights,
+                                      .probe_seed = SeedOf(file_.file)});
     all.merge(CompareStages({.recording = recording_,
                              .snapshots = std::move(snapshots),
                              .anchors = anchors_,

@@ -36,7 +36,9 @@ class Pair {
       plans.push_back(PlanPrefill(lengths, model_.info().kv_length, 0, length));
     }
     Session plain = Session::Create(model_, plans, {.num_threads = 2});
-    plain_ = RunPlain(model_.info(), plain, lengths, ids_);
+    plain_ = RunPlain(model_.info(),
+                      PositionsOf(model_.info(), checkpoint_.config()), plain,
+                      lengths, ids_);
     check_.emplace(StructureCheck::Input{.model = model_,
                                          .checkpoint = checkpoint_,
                                          .file = file_,

@@ -61,8 +61,10 @@ std::unique_ptr<StructureCheck> ProveStructure(
   const Stopwatch watch(v.timing.structure);
   v.structure.emplace();
   try {
+    const ModelInfo& info = input.model.info();
     const PlainLogits plain =
-        RunPlain(input.model.info(), *session, compiled, ids);
+        RunPlain(info, PositionsOf(info, input.checkpoint.config()), *session,
+                 compiled, ids);
     session.reset();
     auto check = std::make_unique<StructureCheck>(
         StructureCheck::Input{.model = input.model,
