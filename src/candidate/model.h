@@ -151,6 +151,8 @@ class Model {
 
  private:
   friend class Session;
+  friend class PartialGraph;
+  static const Impl& ImplOf(const Model& model) { return *model.impl_; }
   explicit Model(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -533,7 +533,11 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
                                file_reference ? &*file_reference : nullptr,
                                v.timing, v.weights_cost);
   std::vector<Finding> findings = AddSelfCheck(input, *session, v);
-  ProveWeights(input, v);
+  const WeightAudit audit = ProveWeights(input, v);
+  std::vector<Finding> tables;
+  if (input.settings.structure) {
+    tables = ProveTables(input, *graph, audit, *reference, v);
+  }
   std::optional<Probes> probes;
   if (probe_plan.prefill > 0) {
     Stopwatch watch(v.timing.locate);
@@ -547,6 +551,7 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
   Judge(v);
   if (probes) LocateFault(input, *probes, structure.get(), *reference, v);
   AddUnexplained(std::move(findings), v);
+  AddUnexplained(std::move(tables), v);
   Judge(v);
 }
 
