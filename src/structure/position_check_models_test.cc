@@ -138,13 +138,15 @@ using Kind = PositionFault::Kind;
 TEST(PositionFaults, OneSlotOfOneRowOfTheMask) {
   for (const int64_t row : {1, 100, 255}) {
     SCOPED_TRACE(row);
-    const PatchedFile file(
-        "tiny_q8.tflite", {256, 1, 1, 256},
-        [&](std::span<float> mask) { mask[static_cast<size_t>(row * 256)] = -1e9f; });
+    const PatchedFile file("tiny_q8.tflite", {256, 1, 1, 256},
+                           [&](std::span<float> mask) {
+                             mask[static_cast<size_t>(row * 256)] = -1e9f;
+                           });
     ASSERT_EQ(file.changed(), 1);
     const PositionResult result = Check(file.path(), "tiny");
     EXPECT_THAT(result.gaps, IsEmpty());
-    ASSERT_THAT(result.faults, SizeIs(3));  // two lengths of prefill, and decode
+    ASSERT_THAT(result.faults,
+                SizeIs(3));  // two lengths of prefill, and decode
     for (const PositionFault& fault : result.faults) {
       EXPECT_EQ(fault.kind, Kind::kMask);
       EXPECT_EQ(fault.first, row);
