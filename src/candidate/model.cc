@@ -114,9 +114,9 @@ std::span<const std::byte> ModelBytes(Model::Impl& impl) {
 
 // Only after the runtime has verified the file as it is: the message is then
 // about the file.
-void AddTaps(Model::Impl& impl, const TapFilter& filter) {
+void AddTaps(Model::Impl& impl, const TapFilter& filter, size_t limit) {
   const std::string& path = impl.file.path();
-  TapPatch patch = PlanTaps(impl.bytes, path, filter);
+  TapPatch patch = PlanTaps(impl.bytes, path, filter, limit);
   const auto offset =
       static_cast<size_t>(impl.bytes.data() - impl.file.bytes().data());
   impl.tapped.emplace(path, offset, impl.bytes.size(), patch);
@@ -290,7 +290,7 @@ Model Model::Open(const std::string& path, const OpenOptions& options) {
   impl->bytes = ModelBytes(*impl);
   CheckIdentifier(impl->bytes, path);
   impl->handle = LoadModel(path, impl->bytes);
-  if (options.taps) AddTaps(*impl, options.taps);
+  if (options.taps) AddTaps(*impl, options.taps, options.taps_limit);
   const LiteRtModel model = impl->handle.get();
   impl->signatures = Interpret(path, ReadSignatures(path, model));
   const LlmSignatures& signatures = impl->signatures;

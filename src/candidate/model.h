@@ -120,8 +120,10 @@ class Model {
     std::optional<int64_t> sliding_window = {};
     // Inner tensors that running a signature shall yield, see Session::Taps:
     // asked for each that can be. What the model computes stays the same, bit
-    // for bit. Needs a model below 2 GB.
+    // for bit.
     TapFilter taps = {};
+    // As PlanTaps (tap.h) has it; for tests.
+    size_t taps_limit = kFlatbufferLimit;
   };
 
   // Maps `path`, a .tflite or a bundle of one (.litertlm, .task), has the

@@ -32,10 +32,6 @@ constexpr size_t kBlockSize = 2;  // of BlockwiseQuantization
 namespace metadata {
 constexpr size_t kName = 0, kBuffer = 1;
 }
-namespace buffer {
-// A buffer behind the flatbuffer itself (files above 2 GB) has the latter two.
-constexpr size_t kData = 0, kOffset = 1, kSize = 2;
-}  // namespace buffer
 
 constexpr int32_t kCustom = 32;
 // Builtin operators by number.
