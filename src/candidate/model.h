@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "candidate/signature_faults.h"
 #include "candidate/tap.h"
 
 namespace verify_tflite {
@@ -142,6 +143,11 @@ class Model {
   const ModelInfo& info() const;
   // What is packed around the model, nullptr for a .tflite alone.
   const Bundle* bundle() const;
+
+  // Signatures of the file, or of what embeds tokens for it, that name tensors
+  // which their graphs do not take or give. With any, no Session can be created;
+  // info() is what the file declares, as far as that makes sense.
+  const std::vector<SignatureFault>& signature_faults() const;
 
   // What the signatures' graphs compute; to choose taps. Throws Error when the
   // file is damaged.
