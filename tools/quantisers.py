@@ -15,14 +15,22 @@ _HEAD = ".*decode_logits.*"
 
 
 def _calibration_data(float_file: pathlib.Path, vocabulary: int, seed: int):
-  """Inputs of `prefill_64` and of `decode`, on one text of random words."""
+  """Inputs of every signature, on one text of random words.
+
+  A weight's codes are worked out with the activations of the first signature
+  that has it; GPTQ writes no codes at all in one that was not calibrated.
+  """
   from ai_edge_litert import interpreter as runtime
 
   model = runtime.Interpreter(str(float_file))
   rng = np.random.default_rng(seed)
   text = rng.integers(3, vocabulary, _CALIBRATION_TOKENS)
   data = {}
-  for name, length in (("prefill_64", 64), ("decode", 1)):
+  for name, length, end in (
+      ("prefill_8", 8, _CALIBRATION_TOKENS),
+      ("prefill_64", 64, _CALIBRATION_TOKENS),
+      ("decode", 1, 16),
+  ):
     details = model.get_signature_runner(name).get_input_details()
     samples = []
     runner = model.get_signature_runner(name)
@@ -31,7 +39,7 @@ def _calibration_data(float_file: pathlib.Path, vocabulary: int, seed: int):
         for key, d in details.items()
         if key.startswith("kv_cache")
     }
-    for begin in range(0, _CALIBRATION_TOKENS, length):
+    for begin in range(0, end, length):
       inputs = dict(caches)
       inputs["tokens"] = text[begin : begin + length].astype(np.int32)[None]
       inputs["input_pos"] = np.arange(begin, begin + length, dtype=np.int32)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <deque>
 #include <exception>
 #include <map>
@@ -15,6 +16,7 @@
 
 #include "audit/compare.h"
 #include "audit/graph.h"
+#include "audit/stored.h"
 
 namespace verify_tflite {
 namespace {
@@ -28,6 +30,7 @@ struct Job {
   const StoredConstant* constant = nullptr;
   std::optional<RoleUse> use;
   const Rotation* rotation = nullptr;  // of the use
+  const std::vector<double>* input_scale = nullptr;
   std::vector<std::string> signatures;
 };
 
@@ -52,10 +55,36 @@ std::string LayoutOf(const Original& original, bool transposed) {
     layout += layout.empty() ? text : ", " + text;
   };
   if (transposed) append("transposed");
+  if (original.input_scale != nullptr) {
+    const auto& scale = *original.input_scale;
+    const bool ones = std::all_of(scale.begin(), scale.end(),
+                                  [](double value) { return value == 1; });
+    append(ones ? "input times 1" : "input scaled, inverse in the columns");
+  }
   if (original.rotation != nullptr) {
     append(fmt::format("rotated in blocks of {}", original.rotation->size()));
   }
   return layout;
+}
+
+// Who chose the scales, as far as they show it.
+std::string QuantiserOf(const Comparison& comparison) {
+  const ScaleFigures& s = comparison.scales;
+  if (s.scales == 0) return "";
+  if (s.min_max == s.scales) return "min-max";
+  if (s.mse == s.scales) return "MSE";
+  // Nothing was lost: the checkpoint's numbers are multiples of the scales.
+  constexpr double kExact = 1e-8;
+  if (s.squares <= kExact * s.min_max_squares) return "on a grid";
+  if (comparison.cut_off > 0) return "clipped";
+  return "other scales";
+}
+
+// Fewer could be equal by chance, or where little was changed.
+constexpr int64_t kFewScales = 16;
+
+bool ScalesAreOwn(const ScaleFigures& scales) {
+  return scales.scales >= kFewScales && scales.min_max == scales.scales;
 }
 
 class Auditor {
@@ -80,6 +109,7 @@ class Auditor {
       const size_t first = jobs_.size();
       MakeJobs(files_[i], roles);
       Run(first, inputs[i].is_mapping, num_threads);
+      PairNorms(first);
     }
     FindMissing();
     Count();
@@ -88,7 +118,8 @@ class Auditor {
 
  private:
   void MakeJobs(const AuditedFile& file, const Roles& roles) {
-    std::map<std::tuple<int32_t, WeightRole, const Rotation*>, size_t> known;
+    std::map<std::tuple<int32_t, WeightRole, const Rotation*, int32_t>, size_t>
+        known;
     std::set<int32_t> named;
     for (const RoleUse& use : roles.uses) {
       // A vector that the model multiplies or adds, where this family has none:
@@ -98,12 +129,16 @@ class Auditor {
         continue;
       }
       named.insert(use.constant);
+      if (use.input_scale >= 0) named.insert(use.input_scale);
       const Rotation* rotation =
           use.rotation < 0 ? nullptr : roles.rotations.at(use.rotation).get();
       const auto [entry, is_new] =
-          known.try_emplace({use.constant, use.role, rotation}, jobs_.size());
+          known.try_emplace({use.constant, use.role, rotation, use.input_scale},
+                            jobs_.size());
       if (is_new) {
-        jobs_.push_back({&file.constants[use.constant], use, rotation, {}});
+        jobs_.push_back({&file.constants[use.constant], use, rotation,
+                         InputScale(file, use.input_scale),
+                         {}});
       }
       auto& signatures = jobs_[entry->second].signatures;
       if (std::find(signatures.begin(), signatures.end(), use.signature) ==
@@ -117,12 +152,107 @@ class Auditor {
       const StoredConstant& constant = file.constants[i];
       if (named.count(index) > 0) continue;
       if (unknown.count(index) > 0) {
-        jobs_.push_back({&constant, std::nullopt, nullptr, {}});
+        jobs_.push_back({&constant, std::nullopt, nullptr, nullptr, {}});
         continue;
       }
       ++audit_.other_constants;
       audit_.other_bytes += static_cast<int64_t>(constant.data.size());
     }
+  }
+
+  const std::vector<double>* InputScale(const AuditedFile& file,
+                                        int32_t index) {
+    if (index < 0) return nullptr;
+    const StoredConstant& constant = file.constants[index];
+    const auto [entry, is_new] = input_scales_.try_emplace(&constant);
+    if (is_new) {
+      std::vector<float> row(constant.cols());
+      const StoredReader reader(constant);
+      for (int64_t r = 0; r < constant.rows(); ++r) {
+        reader.Read(r, row.data());
+        entry->second.insert(entry->second.end(), row.begin(), row.end());
+      }
+    }
+    return &entry->second;
+  }
+
+  // A norm's weight may be divided by a vector that the columns of the products
+  // behind it are multiplied with (SmoothQuant): both are right together. Norms
+  // that are not the checkpoint's are tried with what their products hold.
+  void PairNorms(size_t first) {
+    for (size_t i = first; i < jobs_.size(); ++i) {
+      WeightMatch& norm = audit_.matches[i];
+      if (norm.status != Status::kDiffers || !IsNorm(norm.role.part) ||
+          norm.role.bias || jobs_[i].use->composite) {
+        continue;
+      }
+      const std::vector<double>* inverse = NormRatio(jobs_[i]);
+      if (inverse != nullptr) PairNorm(first, i, *inverse);
+    }
+  }
+
+  // What the file's norm is of the checkpoint's, number by number; null where
+  // that cannot be.
+  const std::vector<double>* NormRatio(const Job& job) {
+    const std::vector<Original> ways = originals_.Plain(job.use->role);
+    if (ways.empty() || !SameShape(*job.constant, ways[0], false)) {
+      return nullptr;
+    }
+    RowPair pair(*job.constant, ways[0], false);
+    std::vector<double>& ratio = norm_ratios_.emplace_back();
+    for (int64_t row = 0; row < pair.rows(); ++row) {
+      pair.Load(row);
+      ratio.push_back(double{pair.stored()[0]} / pair.original()[0]);
+      if (!std::isfinite(ratio.back()) || ratio.back() == 0) return nullptr;
+    }
+    return &ratio;
+  }
+
+  bool IsBehind(const WeightRole& norm, const WeightRole& product) const {
+    if (product.layer != norm.layer || product.bias) return false;
+    const bool mlp = product.part == Part::kGate ||
+                     product.part == Part::kUp ||
+                     product.part == Part::kGateUp;
+    switch (norm.part) {
+      case Part::kInputNorm:
+        return product.part == Part::kQ || product.part == Part::kK ||
+               product.part == Part::kV || product.part == Part::kQkv ||
+               (mlp && !originals_.checkpoint().config().mlp_norm);
+      case Part::kMlpNorm:
+        return mlp;
+      case Part::kFinalNorm:
+        return product.part == Part::kHead;
+      default:
+        return false;
+    }
+  }
+
+  void PairNorm(size_t first, size_t norm, const std::vector<double>& ratio) {
+    std::vector<std::pair<size_t, WeightMatch>> paired;
+    for (size_t i = first; i < jobs_.size(); ++i) {
+      if (!jobs_[i].use || !IsBehind(audit_.matches[norm].role,
+                                     jobs_[i].use->role)) {
+        continue;
+      }
+      Job job = jobs_[i];
+      if (job.input_scale != nullptr) return;
+      job.input_scale = &ratio;
+      WeightMatch match = Match(job, false);
+      if (match.status != Status::kVerified &&
+          match.status != Status::kCalibrated) {
+        return;
+      }
+      match.layout = "inverse of the norm's factors in the columns";
+      paired.emplace_back(i, std::move(match));
+    }
+    if (paired.empty()) return;
+    for (auto& [i, match] : paired) audit_.matches[i] = std::move(match);
+    WeightMatch& match = audit_.matches[norm];
+    match.status = Status::kVerified;
+    match.layout = "times factors whose inverse is in the products behind it";
+    match.difference.reset();
+    match.bad = 0;
+    match.worst = 0;
   }
 
   // Each job fills the match of its number.
@@ -186,6 +316,7 @@ class Auditor {
     }
     for (Original& way : ways) {
       way.rotation = job.rotation;
+      way.input_scale = job.input_scale;
       way.rotated_back = use.role.part == Part::kEmbedding;
     }
     if (ways.empty()) {
@@ -222,6 +353,8 @@ class Auditor {
     match.worst = best.worst;
     match.bad = best.bad;
     match.cut_off = best.cut_off;
+    match.scales = best.scales;
+    match.quantiser = QuantiserOf(best);
     if (best.ok()) {
       match.status = Status::kVerified;
     } else {
@@ -241,6 +374,17 @@ class Auditor {
       match.status = Status::kVerified;
       match.layout = "rows for RoPE of neighbours";
       match.difference.reset();
+    } else if (ScalesAreOwn(match.scales) && IsCompensation(match)) {
+      match.status = Status::kCalibrated;
+      match.quantiser = "GPTQ";
+      match.reason = fmt::format(
+          "all {} scales are those of the checkpoint's own rows or blocks, to "
+          "the bit; {:.2g} % of the numbers are moved, to {:.2g} steps at most",
+          match.scales.scales,
+          100 * static_cast<double>(match.bad) /
+              static_cast<double>(match.elements),
+          match.worst);
+      match.difference.reset();
     } else if (fault == Fault::kNormOffset && use.composite) {
       match.status = Status::kNotCovered;
       match.reason =
@@ -248,6 +392,15 @@ class Auditor {
           "; whether the composite that reads it adds 1 is not known";
       match.difference.reset();
     }
+  }
+
+  // Numbers that were moved a little, without a reason of their own.
+  static bool IsCompensation(const WeightMatch& match) {
+    const Difference& difference = *match.difference;
+    if (match.scales.far_rows > 0 || difference.low_rank) return false;
+    return difference.fault == Fault::kDiffers ||
+           difference.fault == Fault::kPartly ||
+           (difference.fault == Fault::kRounding && !difference.one_sided);
   }
 
   // A bias of zeros is none; else the checkpoint has nothing to compare with.
@@ -333,7 +486,8 @@ class Auditor {
     for (size_t i = 0; i < jobs_.size(); ++i) {
       const WeightMatch& match = audit_.matches[i];
       const bool bad = match.status == Status::kDiffers ||
-                       match.status == Status::kNotCovered;
+                       match.status == Status::kNotCovered ||
+                       match.status == Status::kCalibrated;
       const auto [entry, is_new] =
           constants.try_emplace(jobs_[i].constant, match.status);
       if (bad) entry->second = match.status;
@@ -343,6 +497,7 @@ class Auditor {
       const auto bytes = static_cast<int64_t>(constant->data.size());
       audit_.weight_bytes += bytes;
       if (status == Status::kVerified) audit_.verified_bytes += bytes;
+      if (status == Status::kCalibrated) audit_.calibrated_bytes += bytes;
       if (status == Status::kByContent) audit_.by_content_bytes += bytes;
     }
   }
@@ -350,6 +505,8 @@ class Auditor {
   Originals originals_;
   std::vector<AuditedFile> files_;
   std::deque<Roles> roles_;
+  std::map<const StoredConstant*, std::vector<double>> input_scales_;
+  std::deque<std::vector<double>> norm_ratios_;
   std::vector<Job> jobs_;
   bool interleaved_rope_ = false;
   WeightAudit audit_;
@@ -363,6 +520,8 @@ std::string_view NameOf(WeightMatch::Status status) {
       return "verified";
     case Status::kDiffers:
       return "differs";
+    case Status::kCalibrated:
+      return "calibrated";
     case Status::kByContent:
       return "by content";
     case Status::kNotCovered:

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "audit/compare.h"
 #include "audit/diagnose.h"
 #include "audit/roles.h"
 #include "checkpoint/checkpoint.h"
@@ -22,6 +23,10 @@ struct WeightMatch {
   enum class Status {
     kVerified,   // it is the rounding of the checkpoint's tensor
     kDiffers,    // it is not: `difference`
+    // Its scales are those of the checkpoint's tensor, to the bit, and its
+    // numbers near to it, but not its rounding: moved with activations in mind,
+    // as GPTQ does. Whether they were is shown by activations alone.
+    kCalibrated,
     kByContent,  // it is that of `role`, found by content; its use is not known
     kNotCovered,  // a weight that could not be compared: `reason`
   };
@@ -40,6 +45,10 @@ struct WeightMatch {
   // others (RowPair::CountCutOff).
   int64_t cut_off = 0;
   int64_t elements = 0;
+  ScaleFigures scales;
+  // What chose scales and numbers, where that shows: "min-max", "MSE", "GPTQ",
+  // "clipped", "on a grid"; empty where not quantised by rows.
+  std::string quantiser;
   std::optional<Difference> difference;
   std::string reason;
 };
@@ -64,6 +73,7 @@ struct WeightAudit {
   // every use is verified.
   int64_t weight_bytes = 0;
   int64_t verified_bytes = 0;
+  int64_t calibrated_bytes = 0;  // of kCalibrated
   int64_t by_content_bytes = 0;  // are the checkpoint's, but where is unknown
   double worst = 0;              // of what is verified, in steps
   int64_t layers = 0;

@@ -167,6 +167,13 @@ void Rescale(const WeightReader& reader, const LinearTask& task,
 
 }  // namespace
 
+void ScaleRows(std::span<const float> scale, std::span<float> x) {
+  for (size_t begin = 0; begin + scale.size() <= x.size();
+       begin += scale.size()) {
+    for (size_t i = 0; i < scale.size(); ++i) x[begin + i] *= scale[i];
+  }
+}
+
 void RotateRows(const Rotation& rotation, std::span<float> x) {
   std::vector<double> block(static_cast<size_t>(rotation.size()));
   for (size_t begin = 0; begin + block.size() <= x.size();
