@@ -224,8 +224,8 @@ void RowPair::AddScales(int64_t row, ScaleFigures& figures) const {
     const double other = MinMaxScale(group.largest);
     for (int64_t i = group.begin; i < group.end; ++i) {
       const double error = double{stored_[i]} - original_[i];
-      figures.squares += error * error;
       if (min_max) continue;
+      figures.squares += error * error;
       const double rounding =
           original_[i] - other * std::nearbyint(original_[i] / other);
       figures.min_max_squares += rounding * rounding;
@@ -353,6 +353,13 @@ Comparison Compare(const StoredConstant& constant, const Original& original,
     result.scales.bits /= static_cast<double>(result.elements);
   }
   return result;
+}
+
+double CoarserBy(const ScaleFigures& figures) {
+  if (figures.min_max == figures.scales || figures.min_max_squares == 0) {
+    return 1;
+  }
+  return std::sqrt(figures.squares / figures.min_max_squares);
 }
 
 bool MayBe(const StoredConstant& constant, const Original& original,

@@ -30,8 +30,10 @@ struct ScaleFigures {
   int64_t mse = 0;
   double bits = 0;  // log2 of the levels in use, mean over the numbers
   double most_bits = 0;          // of the type
-  double squares = 0;            // of errors, and of those that scales from the
-  double min_max_squares = 0;    // largest magnitude would leave
+  // Of errors where scales are others, and of those that scales from the
+  // largest magnitude would leave there.
+  double squares = 0;
+  double min_max_squares = 0;
   double cut_off_by = 0;         // steps, at most
   // Beyond rounding, and not cut off: codes that a quantiser moved to make up
   // for errors of others.
@@ -39,6 +41,10 @@ struct ScaleFigures {
   double moved_by = 0;           // steps from the original, at most
   int64_t far_rows = 0;          // moved further than that explains
 };
+
+// How much larger errors are than by scales from the largest magnitude (L2); 1
+// where scales are these.
+double CoarserBy(const ScaleFigures& figures);
 
 struct Comparison {
   int64_t elements = 0;

@@ -1,6 +1,7 @@
 #include "audit/weight_audit.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <atomic>
@@ -28,6 +29,8 @@ using Status = WeightMatch::Status;
 // One use of one constant, or one constant without a use.
 struct Job {
   const StoredConstant* constant = nullptr;
+  int32_t input = 0;   // as WeightMatch has them
+  int32_t index = -1;
   std::optional<RoleUse> use;
   const Rotation* rotation = nullptr;  // of the use
   const std::vector<double>* input_scale = nullptr;
@@ -67,6 +70,8 @@ std::string LayoutOf(const Original& original, bool transposed) {
   return layout;
 }
 
+constexpr std::string_view kGptq = "GPTQ";
+
 // Who chose the scales, as far as they show it.
 std::string QuantiserOf(const Comparison& comparison) {
   const ScaleFigures& s = comparison.scales;
@@ -80,11 +85,110 @@ std::string QuantiserOf(const Comparison& comparison) {
   return "other scales";
 }
 
+double Percentage(int64_t part, int64_t whole) {
+  return 100 * static_cast<double>(part) /
+         static_cast<double>(std::max<int64_t>(whole, 1));
+}
+
+// From this on a recipe is said to waste range: errors 1.2 times as large.
+constexpr double kCoarser = 1.2;
+
+// What quantisers did beyond rounding by the largest magnitude of each row;
+// empty: nothing.
+std::string DescribeQuantisers(const WeightAudit& audit) {
+  std::vector<std::string> texts;
+  int64_t bytes = 0, moved = 0, elements = 0;
+  double error = 0, bits = 0, most_bits = 0, coarse = 0, cut_off_by = 0;
+  int64_t coarse_elements = 0, cut_off = 0, all = 0;
+  bool measured = true;
+  for (const WeightMatch& match : audit.matches) {
+    if (match.scales.scales == 0) continue;
+    all += match.elements;
+    if (match.quantiser == kGptq) {
+      bytes += match.bytes;
+      moved += match.scales.moved;
+      elements += match.elements;
+      measured &= match.activation_error.has_value();
+      error = std::max(error, match.activation_error.value_or(0));
+    }
+    cut_off += match.cut_off;
+    cut_off_by = std::max(cut_off_by, match.scales.cut_off_by);
+    const double coarser = CoarserBy(match.scales);
+    if (coarser < kCoarser) continue;
+    const auto count = static_cast<double>(match.elements);
+    coarse_elements += match.elements;
+    bits += match.scales.bits * count;
+    most_bits += match.scales.most_bits * count;
+    coarse += coarser * count;
+  }
+  if (bytes > 0) {
+    std::string text = fmt::format(
+        "{} bytes by GPTQ, error-compensated with scales that are this "
+        "checkpoint's own to the bit, {:.2g} % of the numbers moved",
+        bytes, Percentage(moved, elements));
+    if (measured) {
+      text += fmt::format(": on real inputs at most {:.2g} times rounding's "
+                          "error",
+                          error);
+    }
+    texts.push_back(std::move(text));
+  }
+  if (coarse_elements > 0) {
+    const auto count = static_cast<double>(coarse_elements);
+    texts.push_back(fmt::format(
+        "{:.3g} % of the numbers use {:.1f} of {:.0f} bits: rounding {:.2g} "
+        "times as coarse as needed",
+        Percentage(coarse_elements, all), bits / count,
+        std::ceil(most_bits / count), coarse / count));
+  }
+  if (cut_off > 0) {
+    texts.push_back(fmt::format("{:.2g} % are cut off, by {:.3g} steps at most",
+                                Percentage(cut_off, all), cut_off_by));
+  }
+  return fmt::format("{}", fmt::join(texts, "; "));
+}
+
+// Squares of the error on real inputs, relative to rounding's.
+// docs/weights.md has what sound files reach.
+constexpr double kMostActivationError = 1.1;
+constexpr double kMostRowError = 2;
+constexpr double kFarRowError = 8;
+
 // Fewer could be equal by chance, or where little was changed.
 constexpr int64_t kFewScales = 16;
 
 bool ScalesAreOwn(const ScaleFigures& scales) {
   return scales.scales >= kFewScales && scales.min_max == scales.scales;
+}
+
+// Sums over the matches.
+void Count(WeightAudit& audit) {
+  audit.weight_bytes = audit.verified_bytes = audit.calibrated_bytes =
+      audit.by_content_bytes = 0;
+  audit.worst = 0;
+  // The worst of a constant's uses.
+  std::map<std::pair<int32_t, int32_t>, const WeightMatch*> constants;
+  for (const WeightMatch& match : audit.matches) {
+    const bool bad = match.status == Status::kDiffers ||
+                     match.status == Status::kNotCovered ||
+                     match.status == Status::kCalibrated;
+    const auto [entry, is_new] =
+        constants.try_emplace({match.input, match.constant}, &match);
+    if (bad) entry->second = &match;
+    if (!bad && match.quantiser != kGptq) {
+      audit.worst = std::max(audit.worst, match.worst);
+    }
+  }
+  for (const auto& [key, match] : constants) {
+    audit.weight_bytes += match->bytes;
+    if (match->status == Status::kVerified) audit.verified_bytes += match->bytes;
+    if (match->status == Status::kCalibrated) {
+      audit.calibrated_bytes += match->bytes;
+    }
+    if (match->status == Status::kByContent) {
+      audit.by_content_bytes += match->bytes;
+    }
+  }
 }
 
 class Auditor {
@@ -112,7 +216,7 @@ class Auditor {
       PairNorms(first);
     }
     FindMissing();
-    Count();
+    Count(audit_);
     return std::move(audit_);
   }
 
@@ -136,7 +240,11 @@ class Auditor {
           known.try_emplace({use.constant, use.role, rotation, use.input_scale},
                             jobs_.size());
       if (is_new) {
-        jobs_.push_back({&file.constants[use.constant], use, rotation,
+        jobs_.push_back({&file.constants[use.constant],
+                         CurrentInput(),
+                         use.constant,
+                         use,
+                         rotation,
                          InputScale(file, use.input_scale),
                          {}});
       }
@@ -152,12 +260,22 @@ class Auditor {
       const StoredConstant& constant = file.constants[i];
       if (named.count(index) > 0) continue;
       if (unknown.count(index) > 0) {
-        jobs_.push_back({&constant, std::nullopt, nullptr, nullptr, {}});
+        jobs_.push_back({&constant,
+                         CurrentInput(),
+                         index,
+                         std::nullopt,
+                         nullptr,
+                         nullptr,
+                         {}});
         continue;
       }
       ++audit_.other_constants;
       audit_.other_bytes += static_cast<int64_t>(constant.data.size());
     }
+  }
+
+  int32_t CurrentInput() const {
+    return static_cast<int32_t>(roles_.size()) - 1;
   }
 
   const std::vector<double>* InputScale(const AuditedFile& file,
@@ -286,6 +404,8 @@ class Auditor {
 
   WeightMatch Match(const Job& job, bool drop) const {
     WeightMatch match;
+    match.input = job.input;
+    match.constant = job.index;
     match.name = job.constant->name;
     match.type = job.constant->type_name;
     match.shape = job.constant->shape;
@@ -376,7 +496,7 @@ class Auditor {
       match.difference.reset();
     } else if (ScalesAreOwn(match.scales) && IsCompensation(match)) {
       match.status = Status::kCalibrated;
-      match.quantiser = "GPTQ";
+      match.quantiser = kGptq;
       match.reason = fmt::format(
           "all {} scales are those of the checkpoint's own rows or blocks, to "
           "the bit; {:.2g} % of the numbers are moved, to {:.2g} steps at most",
@@ -480,28 +600,6 @@ class Auditor {
     }
   }
 
-  void Count() {
-    // The worst of a constant's uses.
-    std::map<const StoredConstant*, Status> constants;
-    for (size_t i = 0; i < jobs_.size(); ++i) {
-      const WeightMatch& match = audit_.matches[i];
-      const bool bad = match.status == Status::kDiffers ||
-                       match.status == Status::kNotCovered ||
-                       match.status == Status::kCalibrated;
-      const auto [entry, is_new] =
-          constants.try_emplace(jobs_[i].constant, match.status);
-      if (bad) entry->second = match.status;
-      if (!bad) audit_.worst = std::max(audit_.worst, match.worst);
-    }
-    for (const auto& [constant, status] : constants) {
-      const auto bytes = static_cast<int64_t>(constant->data.size());
-      audit_.weight_bytes += bytes;
-      if (status == Status::kVerified) audit_.verified_bytes += bytes;
-      if (status == Status::kCalibrated) audit_.calibrated_bytes += bytes;
-      if (status == Status::kByContent) audit_.by_content_bytes += bytes;
-    }
-  }
-
   Originals originals_;
   std::vector<AuditedFile> files_;
   std::deque<Roles> roles_;
@@ -528,6 +626,43 @@ std::string_view NameOf(WeightMatch::Status status) {
       break;
   }
   return "not covered";
+}
+
+std::string DescribeProof(const WeightAudit& audit) {
+  std::string text = fmt::format(
+      "{} of {} bytes are the checkpoint's (worst {:.4f} steps of rounding)",
+      audit.verified_bytes, audit.weight_bytes, audit.worst);
+  const std::string quantisers = DescribeQuantisers(audit);
+  return quantisers.empty() ? text : text + "; " + quantisers;
+}
+
+void SettleCalibrated(std::span<const ActivationError> errors,
+                      WeightAudit& audit) {
+  for (WeightMatch& match : audit.matches) {
+    if (match.status != Status::kCalibrated || match.input != 0) continue;
+    const auto error = std::find_if(
+        errors.begin(), errors.end(), [&](const ActivationError& e) {
+          return e.constant == match.constant && e.samples > 0;
+        });
+    if (error == errors.end()) continue;
+    match.reason += fmt::format(
+        "; on {} real inputs its error is {:.2g} times that of rounding, {:.2g} "
+        "times in row {}",
+        error->samples, std::sqrt(error->ratio),
+        std::sqrt(error->worst_ratio), error->worst_row);
+    match.activation_error = std::sqrt(error->ratio);
+    if (error->ratio <= kMostActivationError &&
+        error->worst_ratio <= kMostRowError) {
+      match.status = Status::kVerified;
+    } else if (error->worst_ratio > kFarRowError) {
+      match.status = Status::kDiffers;
+      match.quantiser.clear();
+      match.difference.emplace();
+      match.difference->fault = Fault::kPartly;
+      match.difference->text = std::exchange(match.reason, "");
+    }
+  }
+  Count(audit);
 }
 
 WeightAudit AuditWeights(std::span<const AuditInput> inputs,

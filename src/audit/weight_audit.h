@@ -20,6 +20,9 @@ namespace verify_tflite {
 
 // A constant in one role.
 struct WeightMatch {
+  // Which of the inputs, and which of AuditedFile::constants in it.
+  int32_t input = 0;
+  int32_t constant = -1;
   enum class Status {
     kVerified,   // it is the rounding of the checkpoint's tensor
     kDiffers,    // it is not: `difference`
@@ -49,6 +52,8 @@ struct WeightMatch {
   // What chose scales and numbers, where that shows: "min-max", "MSE", "GPTQ",
   // "clipped", "on a grid"; empty where not quantised by rows.
   std::string quantiser;
+  // Of GPTQ, where it ran: error on real inputs, relative to rounding's (L2).
+  std::optional<double> activation_error;
   std::optional<Difference> difference;
   std::string reason;
 };
@@ -81,6 +86,9 @@ struct WeightAudit {
   std::optional<double> logit_softcap;  // of the checkpoint's config.json
 };
 
+// "x of y bytes are the checkpoint's (worst 0.5000 steps of rounding; …)".
+std::string DescribeProof(const WeightAudit& audit);
+
 // One .tflite or one TFLite section of a bundle.
 struct AuditInput {
   std::span<const std::byte> bytes;
@@ -89,6 +97,24 @@ struct AuditInput {
   // memory when they were read.
   bool is_mapping = false;
 };
+
+// How far a product with a calibrated constant is from the checkpoint's, on real
+// inputs X of that product: |(W' - W) X|^2 relative to the same of plain rounding
+// by the same scales, which is what GPTQ makes small (Frantar et al. 2022,
+// arXiv:2210.17323).
+struct ActivationError {
+  int32_t constant = -1;  // of the first input's constants
+  double ratio = 0;       // of the whole matrix
+  double worst_ratio = 0;  // of a row
+  int64_t worst_row = -1;
+  int64_t samples = 0;  // columns of X
+};
+
+// Settles matches of kCalibrated that `errors` has: verified where the error is
+// no larger than rounding's; differs where a row's is far larger, which no
+// compensation leaves; else they stay what they are, with the figures.
+void SettleCalibrated(std::span<const ActivationError> errors,
+                      WeightAudit& audit);
 
 // `inputs` are the model and, where it has one, its embedder. Throws Error when
 // a file is damaged. At most two threads.

@@ -47,6 +47,11 @@ struct LinearInput {
 void RunLinear(const WeightReader& reader, const LinearInput& input,
                std::span<const LinearTask> tasks, int64_t max_dot_rows);
 
+// x W^T, [input.rows, outputs], of weights in memory, [outputs, inputs]. One
+// thread.
+void Multiply(std::span<const float> weights, int64_t inputs,
+              const LinearInput& input, float* out);
+
 // Multiplies each row of `x` with `scale`, which is as long, in float32.
 void ScaleRows(std::span<const float> scale, std::span<float> x);
 

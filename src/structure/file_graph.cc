@@ -30,6 +30,9 @@ struct InputChange {
 };
 
 struct Storage {
+  explicit Storage(const Checkpoint& checkpoint) : originals(checkpoint) {}
+
+  Originals originals;
   AuditInputs inputs;
   std::vector<AuditedFile> embedders;
   std::deque<FileTensor> tensors;
@@ -59,9 +62,9 @@ std::vector<Part> PartsOf(Part part) {
 class Opener {
  public:
   Opener(const std::string& path, const Checkpoint& checkpoint)
-      : originals_(checkpoint),
-        config_(checkpoint.config()),
-        storage_(std::make_shared<Storage>()) {
+      : storage_(std::make_shared<Storage>(checkpoint)),
+        originals_(storage_->originals),
+        config_(checkpoint.config()) {
     storage_->inputs = OpenAuditInputs(path);
   }
 
@@ -331,6 +334,10 @@ class Opener {
     const Way* way =
         WayOf(constant, use.role, use.transposed, false, change);
     if (way == nullptr) return product;
+    product.constant = use.constant;
+    product.transposed = use.transposed;
+    product.original = std::make_shared<const Original>(way->original);
+    if (change.scale != nullptr) product.vector = &change.scale->values;
     product.columns = Joined(way->places);
     product.factor = way->original.factor;
     if (way->original.column_factor != nullptr) {
@@ -522,9 +529,9 @@ class Opener {
     return result_.file.constants[static_cast<size_t>(index)];
   }
 
-  Originals originals_;
-  const ModelConfig& config_;
   std::shared_ptr<Storage> storage_;
+  const Originals& originals_;
+  const ModelConfig& config_;
   FileGraph result_;
   Roles roles_;
   const StoredConstant* embedder_ = nullptr;

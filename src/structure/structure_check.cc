@@ -221,6 +221,11 @@ Structure StructureCheck::Compare() {
   return structure;
 }
 
+std::vector<ActivationError> StructureCheck::MeasureErrors(
+    const std::set<int32_t>& constants) const {
+  return MeasureActivationErrors(file_, recording_, constants, num_threads_);
+}
+
 std::vector<StructureFault> StructureCheck::FaultsUnder(
     const Alternative& alternative) const {
   for (const SignatureGraph& graph : file_.signatures) {

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "candidate/session.h"
+#include "audit/weight_audit.h"
 #include "structure/structure_check.h"
 #include "verify/verifier.h"
 
@@ -21,7 +22,12 @@ int64_t UnpackedBytes(const ModelInfo& model);
 
 // Audits the weights: fills v.weight_checks and adds to v.findings. Nothing
 // runs. Throws Error when the file is damaged.
-void ProveWeights(const VerifyInput& input, Verification& v);
+WeightAudit ProveWeights(const VerifyInput& input, Verification& v);
+
+// Does so anew with what ran, where the audit alone cannot say whether a
+// quantiser moved weights with activations in mind.
+void ProveCalibrated(const StructureCheck& structure, WeightAudit& audit,
+                     Verification& v);
 
 // Verifies the structure: fills v.structure. `session` is used up: two copies
 // of a large model need not be in memory; `compiled` are the lengths of the

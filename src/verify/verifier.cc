@@ -533,7 +533,7 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
                                file_reference ? &*file_reference : nullptr,
                                v.timing, v.weights_cost);
   std::vector<Finding> findings = AddSelfCheck(input, *session, v);
-  ProveWeights(input, v);
+  WeightAudit audit = ProveWeights(input, v);
   std::optional<Probes> probes;
   if (probe_plan.prefill > 0) {
     Stopwatch watch(v.timing.locate);
@@ -543,6 +543,7 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
   if (input.settings.structure) {
     structure = ProveStructure(input, *graph, TextToProbe(plan, prompts),
                                std::move(session), compiled, v);
+    if (structure) ProveCalibrated(*structure, audit, v);
   }
   Judge(v);
   if (probes) LocateFault(input, *probes, structure.get(), *reference, v);
