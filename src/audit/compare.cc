@@ -355,6 +355,38 @@ Comparison Compare(const StoredConstant& constant, const Original& original,
   return result;
 }
 
+FarNumber FindFarNumber(const StoredConstant& constant,
+                        const Original& original) {
+  // Of a column's mean magnitude: normal numbers have one in 10^10 beyond.
+  constexpr double kFar = 8;
+  RowPair pair(constant, original, false);
+  const auto cols = static_cast<size_t>(pair.cols());
+  std::vector<double> sums(cols), most(cols);
+  std::vector<int64_t> rows(cols);
+  for (int64_t row = 0; row < pair.rows(); ++row) {
+    pair.Load(row);
+    for (size_t i = 0; i < cols; ++i) {
+      const double step = std::max(std::fabs(pair.steps()[i]), FLT_MIN);
+      const double error =
+          std::fabs(double{pair.stored()[i]} - pair.original()[i]) / step;
+      sums[i] += error;
+      if (error <= most[i]) continue;
+      most[i] = error;
+      rows[i] = row;
+    }
+  }
+  FarNumber furthest;
+  for (size_t i = 0; i < cols && pair.rows() > 1; ++i) {
+    const double usual =
+        (sums[i] - most[i]) / static_cast<double>(pair.rows() - 1);
+    // Rounding's own mean is a quarter of a step.
+    const bool far = !(most[i] <= kFar * std::max(usual, 0.25));
+    if (!far || most[i] <= furthest.steps) continue;
+    furthest = {rows[i], static_cast<int64_t>(i), most[i], usual};
+  }
+  return furthest;
+}
+
 double CoarserBy(const ScaleFigures& figures) {
   if (figures.min_max == figures.scales || figures.min_max_squares == 0) {
     return 1;

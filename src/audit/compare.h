@@ -46,6 +46,18 @@ struct ScaleFigures {
 // where scales are these.
 double CoarserBy(const ScaleFigures& figures);
 
+// A number that is far from the original by what those of its column are. GPTQ
+// adds shares of other columns' rounding errors to a column, the same shares in
+// each row: in steps all rows have one distribution, and no long tail.
+struct FarNumber {
+  int64_t row = -1;  // -1: there is none
+  int64_t column = 0;
+  double steps = 0;
+  double usual = 0;  // mean magnitude of the column's others, in steps
+};
+FarNumber FindFarNumber(const StoredConstant& constant,
+                        const Original& original);
+
 struct Comparison {
   int64_t elements = 0;
   int64_t bad = 0;       // beyond kStepLimit, or not finite

@@ -150,9 +150,8 @@ std::string DescribeQuantisers(const WeightAudit& audit) {
 
 // Squares of the error on real inputs, relative to rounding's.
 // docs/weights.md has what sound files reach.
-constexpr double kMostActivationError = 1.1;
-constexpr double kMostRowError = 2;
-constexpr double kFarRowError = 8;
+constexpr double kMostError = 1.1 * 1.1, kFarError = 3 * 3;
+constexpr double kMostRowError = 2.5 * 2.5, kFarRowError = 8 * 8;
 
 // Fewer could be equal by chance, or where little was changed.
 constexpr int64_t kFewScales = 16;
@@ -479,7 +478,7 @@ class Auditor {
       match.status = Status::kVerified;
     } else {
       match.difference = Diagnose(constant, use, *nearest, best, originals_);
-      Settle(use, match);
+      Settle(use, constant, *nearest, match);
     }
     for (const Rows& rows : nearest->rows) {
       if (rows.tensor->file != nullptr) DropPages(rows.tensor->data);
@@ -487,7 +486,8 @@ class Auditor {
   }
 
   // What may be right after all, by a part of the graph that is not known here.
-  void Settle(const RoleUse& use, WeightMatch& match) const {
+  void Settle(const RoleUse& use, const StoredConstant& constant,
+              const Original& original, WeightMatch& match) const {
     const Fault fault = match.difference->fault;
     match.status = Status::kDiffers;
     if (fault == Fault::kInterleaved && interleaved_rope_) {
@@ -495,6 +495,15 @@ class Auditor {
       match.layout = "rows for RoPE of neighbours";
       match.difference.reset();
     } else if (ScalesAreOwn(match.scales) && IsCompensation(match)) {
+      if (const FarNumber far = FindFarNumber(constant, original);
+          far.row >= 0) {
+        match.difference->fault = Fault::kPartly;
+        match.difference->text = fmt::format(
+            "scales are the checkpoint's own, but row {} column {} is {:.3g} "
+            "steps off, where the column's others are {:.2g} on average",
+            far.row, far.column, far.steps, far.usual);
+        return;
+      }
       match.status = Status::kCalibrated;
       match.quantiser = kGptq;
       match.reason = fmt::format(
@@ -651,10 +660,10 @@ void SettleCalibrated(std::span<const ActivationError> errors,
         error->samples, std::sqrt(error->ratio),
         std::sqrt(error->worst_ratio), error->worst_row);
     match.activation_error = std::sqrt(error->ratio);
-    if (error->ratio <= kMostActivationError &&
+    if (error->ratio <= kMostError &&
         error->worst_ratio <= kMostRowError) {
       match.status = Status::kVerified;
-    } else if (error->worst_ratio > kFarRowError) {
+    } else if (error->ratio > kFarError || error->worst_ratio > kFarRowError) {
       match.status = Status::kDiffers;
       match.quantiser.clear();
       match.difference.emplace();
