@@ -150,6 +150,7 @@ std::string DescribeQuantisers(const WeightAudit& audit) {
 
 // Squares of the error on real inputs, relative to rounding's.
 // docs/weights.md has what sound files reach.
+constexpr int64_t kFewInputs = 4;
 constexpr double kMostError = 1.1 * 1.1, kFarError = 3 * 3;
 constexpr double kMostRowError = 2.5 * 2.5, kFarRowError = 8 * 8;
 
@@ -651,7 +652,7 @@ void SettleCalibrated(std::span<const ActivationError> errors,
     if (match.status != Status::kCalibrated || match.input != 0) continue;
     const auto error = std::find_if(
         errors.begin(), errors.end(), [&](const ActivationError& e) {
-          return e.constant == match.constant && e.samples > 0;
+          return e.constant == match.constant && e.samples >= kFewInputs;
         });
     if (error == errors.end()) continue;
     match.reason += fmt::format(

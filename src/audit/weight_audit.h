@@ -105,7 +105,9 @@ struct AuditInput {
 struct ActivationError {
   int32_t constant = -1;  // of the first input's constants
   double ratio = 0;       // of the whole matrix
-  double worst_ratio = 0;  // of a row
+  // Of a row; rounding's is no less here than the matrix's usual one, as a row's
+  // own may be next to nothing by luck.
+  double worst_ratio = 0;
   int64_t worst_row = -1;
   int64_t samples = 0;  // columns of X
 };

@@ -62,23 +62,36 @@ class Measurement {
         inputs_(std::ssize(task.x) / pair_.cols()) {}
 
   void Run() {
-    double squares = 0, rounding = 0;
+    double squares = 0, rounding = 0, steps = 0;
+    std::vector<RowError> rows;
     for (int64_t row = 0; row < pair_.rows(); row += kRowsAtOnce) {
       const int64_t count = std::min(kRowsAtOnce, pair_.rows() - row);
       Load(row, count);
       const std::vector<double> found = Squares(errors_, count);
       const std::vector<double> plain = Squares(rounding_, count);
       for (int64_t i = 0; i < count; ++i) {
-        Add(row + i, found[i], plain[i]);
+        rows.push_back({found[i], plain[i], steps_[i]});
         squares += found[i];
         rounding += plain[i];
+        steps += steps_[i];
       }
     }
     task_.error.samples = inputs_;
-    task_.error.ratio = rounding > 0 ? squares / rounding : 0;
+    if (!(rounding > 0)) return;
+    task_.error.ratio = squares / rounding;
+    for (size_t row = 0; row < rows.size(); ++row) {
+      const double usual = rounding / steps * rows[row].steps;
+      Add(static_cast<int64_t>(row), rows[row].found,
+          std::max(rows[row].plain, usual));
+    }
   }
 
  private:
+  struct RowError {
+    double found = 0, plain = 0;
+    double steps = 0;  // squares of its numbers' steps
+  };
+
   // Of the checkpoint's rows: what the file has is off by errors_, rounding by
   // the same scales would be by rounding_.
   void Load(int64_t first, int64_t count) {
@@ -86,12 +99,14 @@ class Measurement {
     const float most = task_.constant->type == StoredType::kInt8 ? 127 : 7;
     errors_.resize(static_cast<size_t>(count) * cols);
     rounding_.resize(errors_.size());
+    steps_.assign(static_cast<size_t>(count), 0);
     for (int64_t i = 0; i < count; ++i) {
       pair_.Load(first + i);
       for (size_t j = 0; j < cols; ++j) {
         const float w = pair_.original()[j], step = pair_.steps()[j];
         const float q = std::clamp(std::nearbyint(w / step), -most, most);
         const size_t at = static_cast<size_t>(i) * cols + j;
+        steps_[static_cast<size_t>(i)] += double{step} * step;
         errors_[at] = pair_.stored()[j] - w;
         rounding_[at] = step == 0 ? -w : q * step - w;
       }
@@ -121,6 +136,7 @@ class Measurement {
   RowPair pair_;
   int64_t inputs_;
   std::vector<float> errors_, rounding_, products_;
+  std::vector<double> steps_;
 };
 
 std::vector<Task> TasksOf(const FileGraph& file, const Recording& recording,
