@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,11 +27,9 @@ int64_t UnpackedBytes(const ModelInfo& model) {
   return elements * static_cast<int64_t>(sizeof(float)) * signatures;
 }
 
-WeightAudit ProveWeights(const VerifyInput& input, Verification& v) {
-  const Stopwatch watch(v.timing.weights);
-  if (input.progress) input.progress("weights", 0, 0);
-  const WeightAudit audit = AuditFile(input.model.path(), input.checkpoint,
-                                      input.settings.num_threads);
+namespace {
+
+void Report(const WeightAudit& audit, Verification& v) {
   std::vector<Finding> findings = FindingsOf(audit);
   Check check;
   check.name = "weights";
@@ -39,9 +38,7 @@ WeightAudit ProveWeights(const VerifyInput& input, Verification& v) {
                     ? 0
                     : static_cast<double>(audit.verified_bytes) /
                           static_cast<double>(audit.weight_bytes);
-  check.detail = fmt::format(
-      "{} of {} bytes are the checkpoint's (worst {:.4f} steps of rounding)",
-      audit.verified_bytes, audit.weight_bytes, audit.worst);
+  check.detail = DescribeProof(audit);
   if (!findings.empty()) {
     for (const Finding& f : findings) {
       check.outcome = std::max(check.outcome, f.severity);
@@ -52,8 +49,20 @@ WeightAudit ProveWeights(const VerifyInput& input, Verification& v) {
   } else {
     check.detail += "; `verify_tflite weights` lists what was not covered";
   }
-  v.weight_checks = {check};
+  // "tables" may stand behind it.
+  v.weight_checks.resize(std::max<size_t>(1, v.weight_checks.size()));
+  v.weight_checks[0] = std::move(check);
   for (Finding& finding : findings) v.findings.push_back(std::move(finding));
+}
+
+}  // namespace
+
+WeightAudit ProveWeights(const VerifyInput& input, Verification& v) {
+  const Stopwatch watch(v.timing.weights);
+  if (input.progress) input.progress("weights", 0, 0);
+  WeightAudit audit = AuditFile(input.model.path(), input.checkpoint,
+                                input.settings.num_threads);
+  Report(audit, v);
   return audit;
 }
 
@@ -216,6 +225,27 @@ std::vector<Finding> ProveTables(const VerifyInput& input,
   }
   v.weight_checks.push_back(std::move(check));
   return findings;
+}
+
+void ProveCalibrated(const StructureCheck& structure, WeightAudit& audit,
+                     Verification& v) {
+  std::set<int32_t> constants;
+  for (const WeightMatch& match : audit.matches) {
+    if (match.status == WeightMatch::Status::kCalibrated && match.input == 0) {
+      constants.insert(match.constant);
+    }
+  }
+  if (constants.empty()) return;
+  const Stopwatch watch(v.timing.weights);
+  // What the audit found is found again.
+  for (const Finding& known : FindingsOf(audit)) {
+    const auto same = [&](const Finding& f) {
+      return f.id == known.id && f.sentence == known.sentence;
+    };
+    std::erase_if(v.findings, same);
+  }
+  SettleCalibrated(structure.MeasureErrors(constants), audit);
+  Report(audit, v);
 }
 
 std::unique_ptr<StructureCheck> ProveStructure(

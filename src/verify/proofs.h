@@ -11,6 +11,7 @@
 #include "audit/weight_audit.h"
 #include "candidate/session.h"
 #include "reference/reference.h"
+#include "audit/weight_audit.h"
 #include "structure/structure_check.h"
 #include "verify/verifier.h"
 
@@ -34,6 +35,11 @@ std::vector<Finding> ProveTables(const VerifyInput& input,
                                  const FileGraph& graph,
                                  const WeightAudit& audit,
                                  const Reference& reference, Verification& v);
+
+// Does so anew with what ran, where the audit alone cannot say whether a
+// quantiser moved weights with activations in mind.
+void ProveCalibrated(const StructureCheck& structure, WeightAudit& audit,
+                     Verification& v);
 
 // Verifies the structure: fills v.structure. `session` is used up: two copies
 // of a large model need not be in memory; `compiled` are the lengths of the

@@ -544,7 +544,7 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
                                file_reference ? &*file_reference : nullptr,
                                v.timing, v.weights_cost);
   std::vector<Finding> findings = AddSelfCheck(input, *session, v);
-  const WeightAudit audit = ProveWeights(input, v);
+  WeightAudit audit = ProveWeights(input, v);
   std::vector<Finding> tables;
   if (input.settings.structure) {
     tables = ProveTables(input, *graph, audit, *reference, v);
@@ -558,6 +558,7 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
   if (input.settings.structure) {
     structure = ProveStructure(input, *graph, TextToProbe(plan, prompts),
                                std::move(session), compiled, v);
+    if (structure) ProveCalibrated(*structure, audit, v);
   }
   Judge(v);
   if (probes) LocateFault(input, *probes, structure.get(), *reference, v);
