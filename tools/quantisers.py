@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 import conversions
+import mutations
 
 # What calibration feeds: signature, tokens of a run, runs. Fewer inputs than a
 # few for each column, and GPTQ does well on these alone.
@@ -105,3 +106,79 @@ def quantise(
     )
     result = statistics.get_model_qsvs()
   out.write_bytes(bytes(made.quantize(result).quantized_model))
+
+
+def _matrices(conversion) -> dict[str, np.ndarray]:
+  """int8 products with weights but for the head, which is not the quantiser's."""
+  return {
+      role: conversion.linear(role)
+      for role in conversion.linear_tensors(conversion.decode)
+      if role != "head"
+  }
+
+
+def codes(out: pathlib.Path, base: pathlib.Path, fault: str) -> None:
+  """int8 numbers changed under scales that stay the checkpoint's own."""
+  conversion = mutations.Conversion(base)
+  rng = np.random.default_rng(21)
+  matrices = _matrices(conversion)
+  values = matrices["2.o"]
+  if fault == "one_sign":
+    row, column = np.argwhere(np.abs(values.astype(int)) > 60)[0]
+    values[row, column] *= -1
+  elif fault == "rows_swapped":
+    values[[3, 4]] = values[[4, 3]]
+  elif fault == "moved":
+    # Each number a step up or down, which nothing makes up for.
+    for values in matrices.values():
+      moved = values.astype(int) + rng.choice((-1, 1), values.shape)
+      values[:] = np.clip(moved, -127, 127)
+  else:
+    raise ValueError(fault)
+  conversion.save(out)
+
+
+def factors(out: pathlib.Path, base: pathlib.Path, fault: str) -> None:
+  """Factors of a product's input, of whose inverse its columns have more."""
+  conversion = mutations.Conversion(base)
+  buffers = set()
+  for graph in conversion.signatures():
+    product = conversion.operators(graph, "FULLY_CONNECTED")[1]
+    scaling = conversion.producer(graph, product.inputs[0])
+    buffer = graph.tensors[scaling.inputs[1]].buffer
+    values = conversion.constant(graph, scaling.inputs[1])
+    if conversion.kind(scaling) != "MUL" or values is None:
+      raise ValueError("the product's input is not scaled")
+    if buffer in buffers:
+      continue
+    buffers.add(buffer)
+    if fault == "lost":
+      values[:] = 1
+    elif fault == "one_percent":
+      values[7] *= np.float32(1.01)
+    else:
+      raise ValueError(fault)
+  conversion.save(out)
+
+
+def folded_factors(
+    out: pathlib.Path, float_file: pathlib.Path, fault: str = ""
+) -> None:
+  """A norm divided by factors, and its products' columns times them.
+
+  As SmoothQuant leaves it (Xiao et al. 2022, arXiv:2211.10438), in float32.
+
+  Args:
+    fault: "norm" or "products": what does not have them.
+  """
+  conversion = mutations.Conversion(float_file)
+  product = conversion.linear("1.qkv")
+  norm = conversion.norms()[2]
+  factor = np.exp2(
+      np.random.default_rng(22).uniform(-1, 1, norm.shape)
+  ).astype(np.float32)
+  if fault != "norm":
+    norm /= factor
+  if fault != "products":
+    product *= factor
+  conversion.save(out)

@@ -505,7 +505,7 @@ class Auditor {
       match.status = Status::kVerified;
       match.layout = "rows for RoPE of neighbours";
       match.difference.reset();
-    } else if (ScalesAreOwn(match.scales) && IsCompensation(match)) {
+    } else if (ScalesAreOwn(match.scales) && IsUnexplained(match)) {
       if (const FarNumber far = FindFarNumber(constant, original);
           far.row >= 0) {
         match.difference->fault = Fault::kPartly;
@@ -515,6 +515,7 @@ class Auditor {
             far.row, far.column, far.steps, far.usual);
         return;
       }
+      if (match.scales.far_rows > 0 || match.difference->low_rank) return;
       match.status = Status::kCalibrated;
       match.quantiser = kGptq;
       match.reason = fmt::format(
@@ -534,10 +535,9 @@ class Auditor {
     }
   }
 
-  // Numbers that were moved a little, without a reason of their own.
-  static bool IsCompensation(const WeightMatch& match) {
+  // Numbers that were moved without a reason of their own.
+  static bool IsUnexplained(const WeightMatch& match) {
     const Difference& difference = *match.difference;
-    if (match.scales.far_rows > 0 || difference.low_rank) return false;
     return difference.fault == Fault::kDiffers ||
            difference.fault == Fault::kPartly ||
            (difference.fault == Fault::kRounding && !difference.one_sided);
