@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/no_file.h"
 #include "base/utf8.h"
 #include "candidate/bundle.h"
 #include "candidate/embedder_file.h"
@@ -316,6 +317,7 @@ Model Model::Open(const std::string& path, const OpenOptions& options) {
   auto impl = std::make_unique<Impl>(path);
   impl->options = options;
   impl->options.taps = nullptr;
+  RefuseNoFile(impl->file.bytes(), path);
   impl->bytes = ModelBytes(*impl);
   CheckIdentifier(impl->bytes, path);
   impl->handle = LoadModel(path, impl->bytes);
