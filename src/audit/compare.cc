@@ -80,6 +80,10 @@ bool SameShape(const StoredConstant& constant, const Original& original,
   if (original.rotation != nullptr && cols % original.rotation->size() != 0) {
     return false;
   }
+  if (original.input_scale != nullptr &&
+      std::ssize(*original.input_scale) != cols) {
+    return false;
+  }
   return transposed ? constant.rows() == cols && constant.cols() == rows
                     : constant.rows() == rows && constant.cols() == cols;
 }
@@ -138,10 +142,125 @@ int64_t RowPair::GroupSize() const {
   return constant_.scales.size() <= 1 || constant_.axis == 0 ? cols_ : 0;
 }
 
+double RowPair::MostOfType() const {
+  return constant_.type == StoredType::kInt8   ? 127
+         : constant_.type == StoredType::kInt4 ? 7
+                                               : 1;
+}
+
+std::vector<RowPair::Group> RowPair::GroupsOf(int64_t row) const {
+  std::vector<Group> groups;
+  const int64_t size = GroupSize();
+  // Groups begin where the whole constant does.
+  for (int64_t begin = 0; size > 0 && begin < cols_;) {
+    Group group;
+    group.begin = begin;
+    group.end = std::min(begin + size - (row * cols_ + begin) % size, cols_);
+    for (int64_t i = group.begin; i < group.end; ++i) {
+      group.largest = std::max(group.largest, std::fabs(original_[i]));
+      group.squares += double{original_[i]} * original_[i];
+    }
+    begin = group.end;
+    groups.push_back(group);
+  }
+  return groups;
+}
+
+// As tensor_zp_scale_from_min_max of ai-edge-quantizer 0.10.0 has it, in
+// float32; of blocks it is bfloat16's nearest, as float16.
+float RowPair::MinMaxScale(float largest) const {
+  constexpr float kLeastBound = 1e-9f;
+  const float scale =
+      std::max(largest, kLeastBound) / static_cast<float>(MostOfType());
+  if (constant_.block_size == 0) return scale;
+  const auto bits = std::bit_cast<uint32_t>(scale);
+  const uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1);
+  const auto bfloat16 = std::bit_cast<float>(rounded & 0xffff0000u);
+  // float16's denormals.
+  return bfloat16 >= 0x1p-14f ? bfloat16
+                              : std::nearbyint(bfloat16 * 0x1p24f) * 0x1p-24f;
+}
+
+bool RowPair::IsMinMax(const Group& group) const {
+  const float scale = steps_[group.begin];
+  const float expected = MinMaxScale(group.largest);
+  if (scale == expected) return true;
+  // What was rounded more than once is off by a little.
+  constexpr float kFolded = 0x1p-21f;
+  return (expected_.folded() || expected_.rotation != nullptr) &&
+         constant_.block_size == 0 &&
+         std::fabs(scale - expected) <= kFolded * expected;
+}
+
+bool RowPair::IsMse(const Group& group) const {
+  // Of a row's root mean square: _MSE_QUANT_MULS of ai-edge-quantizer 0.10.0.
+  constexpr double kInt8 = 0.05408, kInt4 = 0.37755;
+  constexpr double kRounding = 1e-5;
+  if (constant_.block_size > 0 || group.squares == 0) return false;
+  const double factor = constant_.type == StoredType::kInt8   ? kInt8
+                        : constant_.type == StoredType::kInt4 ? kInt4
+                                                              : 0;
+  const double expected =
+      factor * std::sqrt(group.squares /
+                         static_cast<double>(group.end - group.begin));
+  return std::fabs(steps_[group.begin] - expected) <= kRounding * expected;
+}
+
+void RowPair::AddScales(int64_t row, ScaleFigures& figures) const {
+  if (!reader_.quantised() || transposed_ || !constant_.zero_points.empty()) {
+    return;
+  }
+  const double most = MostOfType();
+  figures.most_bits = std::log2(2 * most + 1);
+  for (const Group& group : GroupsOf(row)) {
+    ++figures.scales;
+    const bool min_max = IsMinMax(group);
+    figures.min_max += min_max;
+    figures.mse += IsMse(group);
+    const double step = std::max(std::fabs(steps_[group.begin]), FLT_MIN);
+    const double levels = std::min(most, std::round(group.largest / step));
+    figures.bits += std::log2(2 * levels + 1) *
+                    static_cast<double>(group.end - group.begin);
+    const double other = MinMaxScale(group.largest);
+    for (int64_t i = group.begin; i < group.end; ++i) {
+      const double error = double{stored_[i]} - original_[i];
+      if (min_max) continue;
+      figures.squares += error * error;
+      const double rounding =
+          original_[i] - other * std::nearbyint(original_[i] / other);
+      figures.min_max_squares += rounding * rounding;
+    }
+    AddMoved(group, figures);
+  }
+}
+
+void RowPair::AddMoved(const Group& group, ScaleFigures& figures) const {
+  // What GPTQ moved, in squares of rounding's own errors; measured up to 6.
+  constexpr double kFar = 25, kFarSteps = 8;
+  const double step = std::max(std::fabs(steps_[group.begin]), FLT_MIN);
+  double squares = 0, rounding = 0, furthest = 0;
+  for (int64_t i = group.begin; i < group.end; ++i) {
+    const double error = std::fabs(double{stored_[i]} - original_[i]) / step;
+    if (!cut_off_.empty() && cut_off_[i]) {
+      figures.cut_off_by = std::max(figures.cut_off_by, error);
+      continue;
+    }
+    const double plain = original_[i] / step;
+    squares += error * error;
+    rounding += std::pow(plain - std::nearbyint(plain), 2);
+    if (error <= limit_) continue;
+    ++figures.moved;
+    furthest = std::max(furthest, error);
+  }
+  figures.moved_by = std::max(figures.moved_by, furthest);
+  // Rounding's own, of a row that happens to lie near the steps, is too little.
+  const double usual = static_cast<double>(group.end - group.begin) / 12;
+  figures.far_rows += furthest > 0 && !(squares <= kFar * std::max(usual, rounding) &&
+                                        furthest <= kFarSteps);
+}
+
 bool RowPair::IsCutOff(int64_t i) const {
-  const float most = constant_.type == StoredType::kInt8   ? 127.0f
-                     : constant_.type == StoredType::kInt4 ? 7.0f
-                                                           : 1.0f;
+  const auto most = static_cast<float>(MostOfType());
   const bool at_end = numbers_[i] >= most || numbers_[i] <= -most;
   return at_end && std::fabs(original_[i]) > std::fabs(stored_[i]) &&
          std::signbit(original_[i]) == std::signbit(stored_[i]);
@@ -152,38 +271,29 @@ void RowPair::FindCutOff(int64_t row) {
   if (group == 0 || !constant_.zero_points.empty() || Worst() <= limit_) return;
   numbers_.resize(cols_);
   reader_.ReadStored(row, numbers_.data());
-  // Groups begin where the whole constant does.
-  for (int64_t begin = 0; begin < cols_;) {
-    const int64_t end =
-        std::min(begin + group - (row * cols_ + begin) % group, cols_);
-    MarkCutOff(begin, end);
-    begin = end;
-  }
+  for (const Group& numbers : GroupsOf(row)) MarkCutOff(numbers);
 }
 
-void RowPair::MarkCutOff(int64_t begin, int64_t end) {
-  double squares = 0, largest = 0;
+void RowPair::MarkCutOff(const Group& group) {
+  double squares = 0;
   bool some = false;
-  for (int64_t i = begin; i < end; ++i) {
+  for (int64_t i = group.begin; i < group.end; ++i) {
     const double error = double{stored_[i]} - original_[i];
     squares += error * error;
-    largest = std::max(largest, std::fabs(double{original_[i]}));
     if (std::fabs(error) <= limit_ * std::fabs(steps_[i])) continue;
     if (!IsCutOff(i)) return;  // the row is wrong anyhow
     some = true;
   }
   if (!some) return;
-  const double most = constant_.type == StoredType::kInt8   ? 127
-                      : constant_.type == StoredType::kInt4 ? 7
-                                                            : 1;
-  const auto count = static_cast<double>(end - begin);
-  const double step = largest / most;
+  const auto count = static_cast<double>(group.end - group.begin);
+  const double step = group.largest / MostOfType();
   const double whole = count * step * step / 12;
   const double allowed =
       std::max(kCutOffError, 1 + kScatter / std::sqrt(count));
-  if (!(squares <= allowed * whole)) return;
+  // A scale that is nobody else's says itself what is cut off.
+  if (!(squares <= allowed * whole) && !IsMse(group)) return;
   cut_off_.resize(cols_);
-  for (int64_t i = begin; i < end; ++i) {
+  for (int64_t i = group.begin; i < group.end; ++i) {
     const double error = std::fabs(double{stored_[i]} - original_[i]);
     cut_off_[i] = !(error <= limit_ * std::fabs(steps_[i]));
   }
@@ -234,11 +344,54 @@ Comparison Compare(const StoredConstant& constant, const Original& original,
     const int64_t bad = worst <= kStepLimit ? 0 : pair.CountBad(&worst);
     result.worst = std::max(result.worst, worst);
     result.cut_off += pair.CountCutOff();
+    pair.AddScales(row, result.scales);
     if (bad == 0) continue;
     result.bad += bad;
     if (result.bad_rows++ == 0) result.first_bad_row = row;
   }
+  if (result.scales.scales > 0) {
+    result.scales.bits /= static_cast<double>(result.elements);
+  }
   return result;
+}
+
+FarNumber FindFarNumber(const StoredConstant& constant,
+                        const Original& original) {
+  // Of a column's mean magnitude: normal numbers have one in 10^10 beyond.
+  constexpr double kFar = 8;
+  RowPair pair(constant, original, false);
+  const auto cols = static_cast<size_t>(pair.cols());
+  std::vector<double> sums(cols), most(cols);
+  std::vector<int64_t> rows(cols);
+  for (int64_t row = 0; row < pair.rows(); ++row) {
+    pair.Load(row);
+    for (size_t i = 0; i < cols; ++i) {
+      const double step = std::max(std::fabs(pair.steps()[i]), FLT_MIN);
+      const double error =
+          std::fabs(double{pair.stored()[i]} - pair.original()[i]) / step;
+      sums[i] += error;
+      if (error <= most[i]) continue;
+      most[i] = error;
+      rows[i] = row;
+    }
+  }
+  FarNumber furthest;
+  for (size_t i = 0; i < cols && pair.rows() > 1; ++i) {
+    const double usual =
+        (sums[i] - most[i]) / static_cast<double>(pair.rows() - 1);
+    // Rounding's own mean is a quarter of a step.
+    const bool far = !(most[i] <= kFar * std::max(usual, 0.25));
+    if (!far || most[i] <= furthest.steps) continue;
+    furthest = {rows[i], static_cast<int64_t>(i), most[i], usual};
+  }
+  return furthest;
+}
+
+double CoarserBy(const ScaleFigures& figures) {
+  if (figures.min_max == figures.scales || figures.min_max_squares == 0) {
+    return 1;
+  }
+  return std::sqrt(figures.squares / figures.min_max_squares);
 }
 
 bool MayBe(const StoredConstant& constant, const Original& original,

@@ -17,6 +17,47 @@ namespace verify_tflite {
 // which the quantiser divides by before it rounds them, or after.
 inline constexpr double kStepLimit = 0.501;
 
+// How the scales of a quantised constant fit what the checkpoint has there.
+struct ScaleFigures {
+  // Of rows or blocks; 0: not quantised, or not by rows of the matrix.
+  int64_t scales = 0;
+  // Of them those that the largest magnitude of the original's row or block
+  // gives, to the bit: largest / 127 (int4: 7) in float32, of blocks rounded to
+  // 8 bits of mantissa. No other checkpoint has all of them.
+  int64_t min_max = 0;
+  // Of them those that are the row's root mean square times a constant, as
+  // ai-edge-quantizer's MSE has it.
+  int64_t mse = 0;
+  double bits = 0;  // log2 of the levels in use, mean over the numbers
+  double most_bits = 0;          // of the type
+  // Of errors where scales are others, and of those that scales from the
+  // largest magnitude would leave there.
+  double squares = 0;
+  double min_max_squares = 0;
+  double cut_off_by = 0;         // steps, at most
+  // Beyond rounding, and not cut off: codes that a quantiser moved to make up
+  // for errors of others.
+  int64_t moved = 0;
+  double moved_by = 0;           // steps from the original, at most
+  int64_t far_rows = 0;          // moved further than that explains
+};
+
+// How much larger errors are than by scales from the largest magnitude (L2); 1
+// where scales are these.
+double CoarserBy(const ScaleFigures& figures);
+
+// A number that is far from the original by what those of its column are. GPTQ
+// adds shares of other columns' rounding errors to a column, the same shares in
+// each row: in steps all rows have one distribution, and no long tail.
+struct FarNumber {
+  int64_t row = -1;  // -1: there is none
+  int64_t column = 0;
+  double steps = 0;
+  double usual = 0;  // mean magnitude of the column's others, in steps
+};
+FarNumber FindFarNumber(const StoredConstant& constant,
+                        const Original& original);
+
 struct Comparison {
   int64_t elements = 0;
   int64_t bad = 0;       // beyond kStepLimit, or not finite
@@ -27,6 +68,7 @@ struct Comparison {
   // |dequantised - original| / step, of those that are not cut off; infinity
   // with NaNs.
   double worst = 0;
+  ScaleFigures scales;
   bool ok() const { return elements > 0 && bad == 0; }
 };
 
@@ -53,6 +95,9 @@ class RowPair {
   // more than scales without such numbers do not count.
   int64_t CountCutOff() const;
 
+  // Of the loaded row of a quantised constant.
+  void AddScales(int64_t row, ScaleFigures& figures) const;
+
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
   const std::vector<float>& stored() const { return stored_; }
@@ -64,8 +109,21 @@ class RowPair {
   // Numbers of the row that have one scale; 0: not so many in a row.
   int64_t GroupSize() const;
   void AddRotationSteps();
+  double MostOfType() const;  // the largest number
+  // [begin, end) of the row that have one scale.
+  struct Group {
+    int64_t begin = 0;
+    int64_t end = 0;
+    float largest = 0;  // magnitude of the original
+    double squares = 0;  // of the original
+  };
+  std::vector<Group> GroupsOf(int64_t row) const;
+  float MinMaxScale(float largest) const;
+  bool IsMinMax(const Group& group) const;
+  bool IsMse(const Group& group) const;
+  void AddMoved(const Group& group, ScaleFigures& figures) const;
   bool IsCutOff(int64_t i) const;
-  void MarkCutOff(int64_t begin, int64_t end);
+  void MarkCutOff(const Group& group);
   void FindCutOff(int64_t row);
 
   const StoredConstant& constant_;

@@ -420,7 +420,7 @@ class Diagnosis {
 
   bool Rounding() {
     if (!pair_.reader().quantised()) return false;
-    int64_t beyond = 0, smaller = 0, wrong = 0;
+    int64_t beyond = 0, smaller = 0, lower = 0, wrong = 0;
     ForSampledRows([&](int64_t) {
       for (int64_t i = 0; i < pair_.cols(); ++i) {
         const float s = pair_.stored()[i], o = pair_.original()[i];
@@ -429,11 +429,14 @@ class Diagnosis {
         ++beyond;
         wrong += !(error <= 1.001);
         smaller += std::fabs(s) < std::fabs(o);
+        lower += s < o;
       }
     });
     // Scales a little wrong put few numbers beyond half a step; rounding to
     // one side half of them.
     if (wrong > 0 || 4 * beyond < sums_.elements) return false;
+    difference_.one_sided =
+        smaller == beyond || lower == beyond || lower == 0;
     return Is(Fault::kRounding,
               fmt::format("{:.0f} % of the numbers are more than half a step "
                           "off, none more than one{}",

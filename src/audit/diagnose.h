@@ -39,6 +39,7 @@ struct Difference {
   double size = 0;   // of the difference, relative to the original
   int64_t rank = 0;  // of the difference, where that is low
   bool low_rank = false;
+  bool one_sided = false;  // kRounding: all down, up, or towards zero
 };
 
 // `comparison` is that of the two, and not ok.

@@ -414,6 +414,11 @@ void Originals::ReadPlain(const Original& original, int64_t row, int64_t first,
                                     static_cast<double>(out[i]));
       }
     }
+    if (original.input_scale != nullptr) {
+      for (int64_t i = 0; i < count; ++i) {
+        out[i] = static_cast<float>(out[i] / (*original.input_scale)[first + i]);
+      }
+    }
     return;
   }
 }

@@ -43,6 +43,9 @@ struct Original {
   // it, plus column_offset.
   const Rows* column_factor = nullptr;
   double column_offset = 0;
+  // Not null: what the graph multiplies the product's input with, column by
+  // column; the matrix has the inverse.
+  const std::vector<double>* input_scale = nullptr;
   // Where not empty, the values themselves, and how far rounding in the order
   // of someone else's sums may take them from these.
   std::vector<float> computed = {}, computed_steps = {};
@@ -52,7 +55,9 @@ struct Original {
   bool rotated_back = false;
   int64_t num_rows() const;
   // Rounded more than once, before it was stored.
-  bool folded() const { return factor != 1 || column_factor != nullptr; }
+  bool folded() const {
+    return factor != 1 || column_factor != nullptr || input_scale != nullptr;
+  }
   int64_t cols() const { return rows.empty() ? 0 : rows.front().cols; }
 };
 

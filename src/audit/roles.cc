@@ -173,7 +173,68 @@ class GraphRoles {
   }
 
   int32_t InputRoot(int32_t op) const {
-    return Root(BeforeRotation(graph_.ops[op].inputs[0]).tensor);
+    const int32_t input = BeforeRotation(graph_.ops[op].inputs[0]).tensor;
+    return Root(BeforeScale(input, false).tensor);
+  }
+
+  // What gives `tensor` when it is multiplied by a vector that is no norm's:
+  // behind a norm, whose own vector stands before it, or, `without_norm`, where
+  // no norm can be.
+  struct Scaled {
+    int32_t tensor = -1;
+    int32_t vector = -1;  // constant
+    int32_t op = -1;
+  };
+  Scaled BeforeScale(int32_t tensor, bool without_norm) const {
+    const Scaled none = {tensor, -1, -1};
+    const int32_t op = ProducerBehindViews(tensor);
+    const auto [values, vector] = VectorOperand(op, kOpMul);
+    if (values < 0) return none;
+    if (!without_norm && !EndsNorm(ProducerBehindViews(values))) return none;
+    return {values, ConstantOf(vector), op};
+  }
+
+  // The operator that gives what `tensor` is a view of; -1: none.
+  int32_t ProducerBehindViews(int32_t tensor) const {
+    while (tensor >= 0) {
+      CountVisits();
+      const int32_t producer = TensorAt(tensor).producer;
+      if (producer < 0 || !Reshapes(graph_.ops[producer])) return producer;
+      if (graph_.ops[producer].inputs.empty()) return -1;
+      const int32_t next = graph_.ops[producer].inputs[0];
+      if (next < 0 || TensorAt(next).producer >= producer) return -1;
+      tensor = next;
+    }
+    return -1;
+  }
+
+  // Of an operator `code` on values and a constant vector as wide: the two
+  // tensors; else -1.
+  std::pair<int32_t, int32_t> VectorOperand(int32_t index, int32_t code) const {
+    if (index < 0) return {-1, -1};
+    const AuditedOp& op = graph_.ops[index];
+    if (op.code != code || op.inputs.size() != 2) return {-1, -1};
+    for (const int side : {0, 1}) {
+      const int32_t vector = op.inputs[side], values = op.inputs[1 - side];
+      if (values < 0 || TensorAt(values).producer >= index ||
+          ConstantOf(vector) < 0 || ConstantOf(values) >= 0 ||
+          !IsVector(Root(vector), values)) {
+        continue;
+      }
+      return {values, vector};
+    }
+    return {-1, -1};
+  }
+
+  // Whether a norm's weight or bias is what the operator applies.
+  bool EndsNorm(int32_t index) const {
+    if (index < 0) return false;
+    const AuditedOp& op = graph_.ops[index];
+    if (op.code == kOpComposite) {
+      return op.composite.find("norm") != std::string::npos;
+    }
+    return VectorOperand(index, kOpMul).first >= 0 ||
+           VectorOperand(index, kOpAdd).first >= 0;
   }
 
   // The constant, where the operator is a product with a rotation and nothing
@@ -533,12 +594,17 @@ class GraphRoles {
   void AddProduct(int32_t index, WeightRole role) {
     const AuditedOp& op = graph_.ops[index];
     const Rotated before = BeforeRotation(op.inputs[0]);
+    const Scaled scaled =
+        BeforeScale(before.tensor,
+                    role.part == Part::kO || role.part == Part::kDown);
+    if (scaled.op >= 0) scale_ops_.insert(scaled.op);
     ProductUse product{
         .role = role,
         .constant = WeightOf(index),
         .transposed = op.code == kOpBatchMatmul && !op.adjoint_y,
         .op = index,
-        .input = before.tensor,
+        .input = scaled.tensor,
+        .input_scale = scaled.vector,
         .rotation = before.rotation,
         .rotated = before.rotation < 0 ? -1 : op.inputs[0],
         .output = op.outputs.empty() ? -1 : op.outputs[0],
@@ -548,6 +614,7 @@ class GraphRoles {
     Add(product.constant, role, product.transposed);
     roles_.uses.back().operand = true;
     roles_.uses.back().rotation = product.rotation;
+    roles_.uses.back().input_scale = product.input_scale;
     role.bias = true;
     if (op.inputs.size() > 2 && AddVector(op.inputs[2], role, false)) {
       roles_.uses.back().operand = true;
@@ -596,7 +663,8 @@ class GraphRoles {
       const bool composite = op.code == kOpComposite &&
                              op.composite.find("norm") != std::string::npos;
       if ((op.code != kOpMul && op.code != kOpAdd && !composite) ||
-          op.inputs.size() < 2 || op.outputs.empty()) {
+          op.inputs.size() < 2 || op.outputs.empty() ||
+          Contains(scale_ops_, static_cast<int32_t>(i))) {
         continue;
       }
       for (size_t side = 0; side < op.inputs.size(); ++side) {
@@ -744,6 +812,7 @@ class GraphRoles {
   Roles& roles_;
   SignatureRoles signature_;
   OpSet linear_, embeddings_, attention_, outputs_, downs_;
+  OpSet scale_ops_;         // part of the product behind, not of a norm
   OpSet lookup_rotations_;  // part of a lookup, not of the product behind
   std::vector<Layer> layers_;
   int32_t head_ = -1;

@@ -56,6 +56,10 @@ struct RoleUse {
   // Of a product whose input, or a lookup whose output, is rotated block by
   // block: the constant that does it, of Roles::rotations.
   int32_t rotation = -1;
+  // Of a product whose input is multiplied by a constant vector first, which
+  // belongs to no norm: that vector. Its inverse is in the matrix's columns
+  // (SmoothQuant, AWQ, OSCAR).
+  int32_t input_scale = -1;
   bool operator==(const RoleUse&) const = default;
 };
 
@@ -66,7 +70,9 @@ struct ProductUse {
   bool transposed = false;
   int32_t bias = -1;  // constant
   int32_t op = -1;
-  int32_t input = -1;     // tensor; before a rotation, if there is one
+  // Tensor; before a rotation and before input_scale, where there are such.
+  int32_t input = -1;
+  int32_t input_scale = -1;  // constant, as RoleUse::input_scale
   int32_t rotation = -1;  // constant
   int32_t rotated = -1;   // what the operator reads, where that is rotated
   int32_t output = -1;    // with the bias, also where an ADD of its own adds it
@@ -104,8 +110,8 @@ struct Roles {
 // outputs, the product that feeds the one is k (or q, k and v in one), what
 // shares its input and leads to the same product as v is q, that product is o,
 // and so on. A product with a Hadamard matrix is part of the product behind it,
-// or of the lookup before it, whose weights are stored rotated. No name of a
-// tensor is read; of the signature, which outputs are caches and logits. A
+// or of the lookup before it, whose weights are stored rotated; so is one with
+// a vector that belongs to no norm. No name of a tensor is read; of the signature, which outputs are caches and logits. A
 // graph that is not of this form gives no roles and a reason, never a guess.
 // Throws Error for a graph too large to follow.
 Roles FindRoles(const AuditedFile& file, int64_t num_layers, int64_t head_dim);

@@ -1,9 +1,11 @@
 #include "audit/weight_audit.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <deque>
 #include <exception>
 #include <map>
@@ -15,6 +17,7 @@
 
 #include "audit/compare.h"
 #include "audit/graph.h"
+#include "audit/stored.h"
 
 namespace verify_tflite {
 namespace {
@@ -26,8 +29,11 @@ using Status = WeightMatch::Status;
 // One use of one constant, or one constant without a use.
 struct Job {
   const StoredConstant* constant = nullptr;
+  int32_t input = 0;   // as WeightMatch has them
+  int32_t index = -1;
   std::optional<RoleUse> use;
   const Rotation* rotation = nullptr;  // of the use
+  const std::vector<double>* input_scale = nullptr;
   std::vector<std::string> signatures;
 };
 
@@ -52,10 +58,137 @@ std::string LayoutOf(const Original& original, bool transposed) {
     layout += layout.empty() ? text : ", " + text;
   };
   if (transposed) append("transposed");
+  if (original.input_scale != nullptr) {
+    const auto& scale = *original.input_scale;
+    const bool ones = std::all_of(scale.begin(), scale.end(),
+                                  [](double value) { return value == 1; });
+    append(ones ? "input times 1" : "input scaled, inverse in the columns");
+  }
   if (original.rotation != nullptr) {
     append(fmt::format("rotated in blocks of {}", original.rotation->size()));
   }
   return layout;
+}
+
+constexpr std::string_view kGptq = "GPTQ";
+
+// Who chose the scales, as far as they show it.
+std::string QuantiserOf(const Comparison& comparison) {
+  const ScaleFigures& s = comparison.scales;
+  if (s.scales == 0) return "";
+  if (s.min_max == s.scales) return "min-max";
+  if (s.mse == s.scales) return "MSE";
+  // Nothing was lost: the checkpoint's numbers are multiples of the scales.
+  constexpr double kExact = 1e-8;
+  if (s.squares <= kExact * s.min_max_squares) return "on a grid";
+  if (comparison.cut_off > 0) return "clipped";
+  return "other scales";
+}
+
+double Percentage(int64_t part, int64_t whole) {
+  return 100 * static_cast<double>(part) /
+         static_cast<double>(std::max<int64_t>(whole, 1));
+}
+
+// From this on a recipe is said to waste range: errors 1.2 times as large.
+constexpr double kCoarser = 1.2;
+
+// What quantisers did beyond rounding by the largest magnitude of each row;
+// empty: nothing.
+std::string DescribeQuantisers(const WeightAudit& audit) {
+  std::vector<std::string> texts;
+  int64_t bytes = 0, moved = 0, elements = 0;
+  double error = 0, bits = 0, most_bits = 0, coarse = 0, cut_off_by = 0;
+  int64_t coarse_elements = 0, cut_off = 0, all = 0;
+  bool measured = true;
+  for (const WeightMatch& match : audit.matches) {
+    if (match.scales.scales == 0) continue;
+    all += match.elements;
+    if (match.quantiser == kGptq) {
+      bytes += match.bytes;
+      moved += match.scales.moved;
+      elements += match.elements;
+      measured &= match.activation_error.has_value();
+      error = std::max(error, match.activation_error.value_or(0));
+    }
+    cut_off += match.cut_off;
+    cut_off_by = std::max(cut_off_by, match.scales.cut_off_by);
+    const double coarser = CoarserBy(match.scales);
+    if (coarser < kCoarser) continue;
+    const auto count = static_cast<double>(match.elements);
+    coarse_elements += match.elements;
+    bits += match.scales.bits * count;
+    most_bits += match.scales.most_bits * count;
+    coarse += coarser * count;
+  }
+  if (bytes > 0) {
+    std::string text = fmt::format(
+        "{} bytes by GPTQ, error-compensated with scales that are this "
+        "checkpoint's own to the bit, {:.2g} % of the numbers moved",
+        bytes, Percentage(moved, elements));
+    if (measured) {
+      text += fmt::format(": on real inputs at most {:.2g} times rounding's "
+                          "error",
+                          error);
+    }
+    texts.push_back(std::move(text));
+  }
+  if (coarse_elements > 0) {
+    const auto count = static_cast<double>(coarse_elements);
+    texts.push_back(fmt::format(
+        "{:.3g} % of the numbers use {:.1f} of {:.0f} bits: rounding {:.2g} "
+        "times as coarse as needed",
+        Percentage(coarse_elements, all), bits / count,
+        std::ceil(most_bits / count), coarse / count));
+  }
+  if (cut_off > 0) {
+    texts.push_back(fmt::format("{:.2g} % are cut off, by {:.3g} steps at most",
+                                Percentage(cut_off, all), cut_off_by));
+  }
+  return fmt::format("{}", fmt::join(texts, "; "));
+}
+
+// Squares of the error on real inputs, relative to rounding's.
+// docs/weights.md has what sound files reach.
+constexpr int64_t kFewInputs = 4;
+constexpr double kMostError = 1.1 * 1.1, kFarError = 3 * 3;
+constexpr double kMostRowError = 2.5 * 2.5, kFarRowError = 8 * 8;
+
+// Fewer could be equal by chance, or where little was changed.
+constexpr int64_t kFewScales = 16;
+
+bool ScalesAreOwn(const ScaleFigures& scales) {
+  return scales.scales >= kFewScales && scales.min_max == scales.scales;
+}
+
+// Sums over the matches.
+void Count(WeightAudit& audit) {
+  audit.weight_bytes = audit.verified_bytes = audit.calibrated_bytes =
+      audit.by_content_bytes = 0;
+  audit.worst = 0;
+  // The worst of a constant's uses.
+  std::map<std::pair<int32_t, int32_t>, const WeightMatch*> constants;
+  for (const WeightMatch& match : audit.matches) {
+    const bool bad = match.status == Status::kDiffers ||
+                     match.status == Status::kNotCovered ||
+                     match.status == Status::kCalibrated;
+    const auto [entry, is_new] =
+        constants.try_emplace({match.input, match.constant}, &match);
+    if (bad) entry->second = &match;
+    if (!bad && match.quantiser != kGptq) {
+      audit.worst = std::max(audit.worst, match.worst);
+    }
+  }
+  for (const auto& [key, match] : constants) {
+    audit.weight_bytes += match->bytes;
+    if (match->status == Status::kVerified) audit.verified_bytes += match->bytes;
+    if (match->status == Status::kCalibrated) {
+      audit.calibrated_bytes += match->bytes;
+    }
+    if (match->status == Status::kByContent) {
+      audit.by_content_bytes += match->bytes;
+    }
+  }
 }
 
 class Auditor {
@@ -78,17 +211,20 @@ class Auditor {
         audit_.not_understood.push_back(reason);
       }
       const size_t first = jobs_.size();
-      MakeJobs(files_[i], roles);
+      MakeJobs(i, roles);
       Run(first, inputs[i].is_mapping, num_threads);
+      PairNorms(first);
     }
     FindMissing();
-    Count();
+    Count(audit_);
     return std::move(audit_);
   }
 
  private:
-  void MakeJobs(const AuditedFile& file, const Roles& roles) {
-    std::map<std::tuple<int32_t, WeightRole, const Rotation*>, size_t> known;
+  void MakeJobs(size_t input, const Roles& roles) {
+    const AuditedFile& file = files_[input];
+    std::map<std::tuple<int32_t, WeightRole, const Rotation*, int32_t>, size_t>
+        known;
     std::set<int32_t> named;
     for (const RoleUse& use : roles.uses) {
       // A vector that the model multiplies or adds, where this family has none:
@@ -98,12 +234,20 @@ class Auditor {
         continue;
       }
       named.insert(use.constant);
+      if (use.input_scale >= 0) named.insert(use.input_scale);
       const Rotation* rotation =
           use.rotation < 0 ? nullptr : roles.rotations.at(use.rotation).get();
       const auto [entry, is_new] =
-          known.try_emplace({use.constant, use.role, rotation}, jobs_.size());
+          known.try_emplace({use.constant, use.role, rotation, use.input_scale},
+                            jobs_.size());
       if (is_new) {
-        jobs_.push_back({&file.constants[use.constant], use, rotation, {}});
+        jobs_.push_back({&file.constants[use.constant],
+                         CurrentInput(),
+                         use.constant,
+                         use,
+                         rotation,
+                         InputScale(file, use.input_scale),
+                         {}});
       }
       auto& signatures = jobs_[entry->second].signatures;
       if (std::find(signatures.begin(), signatures.end(), use.signature) ==
@@ -117,12 +261,126 @@ class Auditor {
       const StoredConstant& constant = file.constants[i];
       if (named.count(index) > 0) continue;
       if (unknown.count(index) > 0) {
-        jobs_.push_back({&constant, std::nullopt, nullptr, {}});
+        jobs_.push_back({&constant,
+                         CurrentInput(),
+                         index,
+                         std::nullopt,
+                         nullptr,
+                         nullptr,
+                         {}});
         continue;
       }
       ++audit_.other_constants;
       audit_.other_bytes += static_cast<int64_t>(constant.data.size());
+      // A rotation is held to be one where it is read, and compared with the
+      // weights behind it.
+      if (roles.rotations.count(index) > 0) continue;
+      audit_.others.push_back(
+          {.input = input,
+           .constant = index,
+           .name = constant.name,
+           .bytes = static_cast<int64_t>(constant.data.size()),
+           .elements = constant.elements()});
     }
+  }
+
+  int32_t CurrentInput() const {
+    return static_cast<int32_t>(roles_.size()) - 1;
+  }
+
+  const std::vector<double>* InputScale(const AuditedFile& file,
+                                        int32_t index) {
+    if (index < 0) return nullptr;
+    const StoredConstant& constant = file.constants[index];
+    const auto [entry, is_new] = input_scales_.try_emplace(&constant);
+    if (is_new) {
+      std::vector<float> row(constant.cols());
+      const StoredReader reader(constant);
+      for (int64_t r = 0; r < constant.rows(); ++r) {
+        reader.Read(r, row.data());
+        entry->second.insert(entry->second.end(), row.begin(), row.end());
+      }
+    }
+    return &entry->second;
+  }
+
+  // A norm's weight may be divided by a vector that the columns of the products
+  // behind it are multiplied with (SmoothQuant): both are right together. Norms
+  // that are not the checkpoint's are tried with what their products hold.
+  void PairNorms(size_t first) {
+    for (size_t i = first; i < jobs_.size(); ++i) {
+      WeightMatch& norm = audit_.matches[i];
+      if (norm.status != Status::kDiffers || !IsNorm(norm.role.part) ||
+          norm.role.bias || jobs_[i].use->composite) {
+        continue;
+      }
+      const std::vector<double>* inverse = NormRatio(jobs_[i]);
+      if (inverse != nullptr) PairNorm(first, i, *inverse);
+    }
+  }
+
+  // What the file's norm is of the checkpoint's, number by number; null where
+  // that cannot be.
+  const std::vector<double>* NormRatio(const Job& job) {
+    const std::vector<Original> ways = originals_.Plain(job.use->role);
+    if (ways.empty() || !SameShape(*job.constant, ways[0], false)) {
+      return nullptr;
+    }
+    RowPair pair(*job.constant, ways[0], false);
+    std::vector<double>& ratio = norm_ratios_.emplace_back();
+    for (int64_t row = 0; row < pair.rows(); ++row) {
+      pair.Load(row);
+      ratio.push_back(double{pair.stored()[0]} / pair.original()[0]);
+      if (!std::isfinite(ratio.back()) || ratio.back() == 0) return nullptr;
+    }
+    return &ratio;
+  }
+
+  bool IsBehind(const WeightRole& norm, const WeightRole& product) const {
+    if (product.layer != norm.layer || product.bias) return false;
+    const bool mlp = product.part == Part::kGate ||
+                     product.part == Part::kUp ||
+                     product.part == Part::kGateUp;
+    switch (norm.part) {
+      case Part::kInputNorm:
+        return product.part == Part::kQ || product.part == Part::kK ||
+               product.part == Part::kV || product.part == Part::kQkv ||
+               (mlp && !originals_.checkpoint().config().mlp_norm);
+      case Part::kMlpNorm:
+        return mlp;
+      case Part::kFinalNorm:
+        return product.part == Part::kHead;
+      default:
+        return false;
+    }
+  }
+
+  void PairNorm(size_t first, size_t norm, const std::vector<double>& ratio) {
+    std::vector<std::pair<size_t, WeightMatch>> paired;
+    for (size_t i = first; i < jobs_.size(); ++i) {
+      if (!jobs_[i].use || !IsBehind(audit_.matches[norm].role,
+                                     jobs_[i].use->role)) {
+        continue;
+      }
+      Job job = jobs_[i];
+      if (job.input_scale != nullptr) return;
+      job.input_scale = &ratio;
+      WeightMatch match = Match(job, false);
+      if (match.status != Status::kVerified &&
+          match.status != Status::kCalibrated) {
+        return;
+      }
+      match.layout = "inverse of the norm's factors in the columns";
+      paired.emplace_back(i, std::move(match));
+    }
+    if (paired.empty()) return;
+    for (auto& [i, match] : paired) audit_.matches[i] = std::move(match);
+    WeightMatch& match = audit_.matches[norm];
+    match.status = Status::kVerified;
+    match.layout = "times factors whose inverse is in the products behind it";
+    match.difference.reset();
+    match.bad = 0;
+    match.worst = 0;
   }
 
   // Each job fills the match of its number.
@@ -156,6 +414,8 @@ class Auditor {
 
   WeightMatch Match(const Job& job, bool drop) const {
     WeightMatch match;
+    match.input = job.input;
+    match.constant = job.index;
     match.name = job.constant->name;
     match.type = job.constant->type_name;
     match.shape = job.constant->shape;
@@ -186,6 +446,7 @@ class Auditor {
     }
     for (Original& way : ways) {
       way.rotation = job.rotation;
+      way.input_scale = job.input_scale;
       way.rotated_back = use.role.part == Part::kEmbedding;
     }
     if (ways.empty()) {
@@ -222,11 +483,13 @@ class Auditor {
     match.worst = best.worst;
     match.bad = best.bad;
     match.cut_off = best.cut_off;
+    match.scales = best.scales;
+    match.quantiser = QuantiserOf(best);
     if (best.ok()) {
       match.status = Status::kVerified;
     } else {
       match.difference = Diagnose(constant, use, *nearest, best, originals_);
-      Settle(use, match);
+      Settle(use, constant, *nearest, match);
     }
     for (const Rows& rows : nearest->rows) {
       if (rows.tensor->file != nullptr) DropPages(rows.tensor->data);
@@ -234,12 +497,34 @@ class Auditor {
   }
 
   // What may be right after all, by a part of the graph that is not known here.
-  void Settle(const RoleUse& use, WeightMatch& match) const {
+  void Settle(const RoleUse& use, const StoredConstant& constant,
+              const Original& original, WeightMatch& match) const {
     const Fault fault = match.difference->fault;
     match.status = Status::kDiffers;
     if (fault == Fault::kInterleaved && interleaved_rope_) {
       match.status = Status::kVerified;
       match.layout = "rows for RoPE of neighbours";
+      match.difference.reset();
+    } else if (ScalesAreOwn(match.scales) && IsUnexplained(match)) {
+      if (const FarNumber far = FindFarNumber(constant, original);
+          far.row >= 0) {
+        match.difference->fault = Fault::kPartly;
+        match.difference->text = fmt::format(
+            "scales are the checkpoint's own, but row {} column {} is {:.3g} "
+            "steps off, where the column's others are {:.2g} on average",
+            far.row, far.column, far.steps, far.usual);
+        return;
+      }
+      if (match.scales.far_rows > 0 || match.difference->low_rank) return;
+      match.status = Status::kCalibrated;
+      match.quantiser = kGptq;
+      match.reason = fmt::format(
+          "all {} scales are those of the checkpoint's own rows or blocks, to "
+          "the bit; {:.2g} % of the numbers are moved, to {:.2g} steps at most",
+          match.scales.scales,
+          100 * static_cast<double>(match.bad) /
+              static_cast<double>(match.elements),
+          match.worst);
       match.difference.reset();
     } else if (fault == Fault::kNormOffset && use.composite) {
       match.status = Status::kNotCovered;
@@ -248,6 +533,14 @@ class Auditor {
           "; whether the composite that reads it adds 1 is not known";
       match.difference.reset();
     }
+  }
+
+  // Numbers that were moved without a reason of their own.
+  static bool IsUnexplained(const WeightMatch& match) {
+    const Difference& difference = *match.difference;
+    return difference.fault == Fault::kDiffers ||
+           difference.fault == Fault::kPartly ||
+           (difference.fault == Fault::kRounding && !difference.one_sided);
   }
 
   // A bias of zeros is none; else the checkpoint has nothing to compare with.
@@ -327,29 +620,11 @@ class Auditor {
     }
   }
 
-  void Count() {
-    // The worst of a constant's uses.
-    std::map<const StoredConstant*, Status> constants;
-    for (size_t i = 0; i < jobs_.size(); ++i) {
-      const WeightMatch& match = audit_.matches[i];
-      const bool bad = match.status == Status::kDiffers ||
-                       match.status == Status::kNotCovered;
-      const auto [entry, is_new] =
-          constants.try_emplace(jobs_[i].constant, match.status);
-      if (bad) entry->second = match.status;
-      if (!bad) audit_.worst = std::max(audit_.worst, match.worst);
-    }
-    for (const auto& [constant, status] : constants) {
-      const auto bytes = static_cast<int64_t>(constant->data.size());
-      audit_.weight_bytes += bytes;
-      if (status == Status::kVerified) audit_.verified_bytes += bytes;
-      if (status == Status::kByContent) audit_.by_content_bytes += bytes;
-    }
-  }
-
   Originals originals_;
   std::vector<AuditedFile> files_;
   std::deque<Roles> roles_;
+  std::map<const StoredConstant*, std::vector<double>> input_scales_;
+  std::deque<std::vector<double>> norm_ratios_;
   std::vector<Job> jobs_;
   bool interleaved_rope_ = false;
   WeightAudit audit_;
@@ -363,12 +638,51 @@ std::string_view NameOf(WeightMatch::Status status) {
       return "verified";
     case Status::kDiffers:
       return "differs";
+    case Status::kCalibrated:
+      return "calibrated";
     case Status::kByContent:
       return "by content";
     case Status::kNotCovered:
       break;
   }
   return "not covered";
+}
+
+std::string DescribeProof(const WeightAudit& audit) {
+  std::string text = fmt::format(
+      "{} of {} bytes are the checkpoint's (worst {:.4f} steps of rounding)",
+      audit.verified_bytes, audit.weight_bytes, audit.worst);
+  const std::string quantisers = DescribeQuantisers(audit);
+  return quantisers.empty() ? text : text + "; " + quantisers;
+}
+
+void SettleCalibrated(std::span<const ActivationError> errors,
+                      WeightAudit& audit) {
+  for (WeightMatch& match : audit.matches) {
+    if (match.status != Status::kCalibrated || match.input != 0) continue;
+    const auto error = std::find_if(
+        errors.begin(), errors.end(), [&](const ActivationError& e) {
+          return e.constant == match.constant && e.samples >= kFewInputs;
+        });
+    if (error == errors.end()) continue;
+    match.reason += fmt::format(
+        "; on {} real inputs its error is {:.2g} times that of rounding, {:.2g} "
+        "times in row {}",
+        error->samples, std::sqrt(error->ratio),
+        std::sqrt(error->worst_ratio), error->worst_row);
+    match.activation_error = std::sqrt(error->ratio);
+    if (error->ratio <= kMostError &&
+        error->worst_ratio <= kMostRowError) {
+      match.status = Status::kVerified;
+    } else if (error->ratio > kFarError || error->worst_ratio > kFarRowError) {
+      match.status = Status::kDiffers;
+      match.quantiser.clear();
+      match.difference.emplace();
+      match.difference->fault = Fault::kPartly;
+      match.difference->text = std::exchange(match.reason, "");
+    }
+  }
+  Count(audit);
 }
 
 WeightAudit AuditWeights(std::span<const AuditInput> inputs,

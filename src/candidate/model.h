@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "candidate/signature_faults.h"
 #include "candidate/tap.h"
 
 namespace verify_tflite {
@@ -143,6 +144,11 @@ class Model {
   // What is packed around the model, nullptr for a .tflite alone.
   const Bundle* bundle() const;
 
+  // Signatures of the file, or of what embeds tokens for it, that name tensors
+  // which their graphs do not take or give. With any, no Session can be created;
+  // info() is what the file declares, as far as that makes sense.
+  const std::vector<SignatureFault>& signature_faults() const;
+
   // What the signatures' graphs compute; to choose taps. Throws Error when the
   // file is damaged.
   std::vector<GraphTensor> ListTensors() const;
@@ -153,6 +159,8 @@ class Model {
 
  private:
   friend class Session;
+  friend class PartialGraph;
+  static const Impl& ImplOf(const Model& model) { return *model.impl_; }
   explicit Model(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

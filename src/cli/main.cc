@@ -98,7 +98,7 @@ Verification Verify(const Flags& flags, Clock::time_point start,
   const Checkpoint checkpoint = Checkpoint::Open(flags.checkpoint_path);
   enter("reading the tokenizer of", checkpoint.directory());
   const Tokenizer tokenizer = Tokenizer::Open(checkpoint.directory());
-  const std::vector<int32_t> eos_ids =
+  const auto [eos_ids, eos_notes] =
       ReadEosIds(checkpoint.directory(), tokenizer);
   const auto chat_template =
       OpenTemplate(flags.chat_template, checkpoint.directory());
@@ -123,6 +123,8 @@ Verification Verify(const Flags& flags, Clock::time_point start,
   v.settings = flags.settings;
   v.limits = LimitsFor(JudgedRecipe(model.info()), flags.settings);
   v.eos_ids = eos_ids;
+  v.notes = checkpoint.notes();
+  v.notes.insert(v.notes.end(), eos_notes.begin(), eos_notes.end());
   if (model.bundle() != nullptr) {
     enter("comparing the bundle's parts of", flags.tflite_path);
     CheckBundle({*model.bundle(), checkpoint.directory(), tokenizer, eos_ids,

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "base/rotation.h"
 #include "checkpoint/tensor.h"
@@ -17,6 +18,9 @@ struct FileWeight {
   // Not null: `view` has rotated rows. The runtime multiplies each block of the
   // input with the rotation first, and quantises then.
   const Rotation* rotation = nullptr;
+  // Not null, [inputs]: the runtime multiplies the input with it, in float32
+  // and before the rotation; the inverse is in the columns of `view`.
+  const std::vector<float>* input_scale = nullptr;
 };
 
 // By the checkpoint's names. Of a tied model, "lm_head.weight" (or what the

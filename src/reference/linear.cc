@@ -167,6 +167,26 @@ void Rescale(const WeightReader& reader, const LinearTask& task,
 
 }  // namespace
 
+void Multiply(std::span<const float> weights, int64_t inputs,
+              const LinearInput& input, float* out) {
+  const int64_t outputs = std::ssize(weights) / inputs;
+  MultiplyByDot({.dtype = DType::kF32,
+                 .weights = std::as_bytes(weights).data(),
+                 .outputs = outputs,
+                 .inputs = inputs,
+                 .x = input.x,
+                 .rows = input.rows,
+                 .y = out,
+                 .y_stride = outputs});
+}
+
+void ScaleRows(std::span<const float> scale, std::span<float> x) {
+  for (size_t begin = 0; begin + scale.size() <= x.size();
+       begin += scale.size()) {
+    for (size_t i = 0; i < scale.size(); ++i) x[begin + i] *= scale[i];
+  }
+}
+
 void RotateRows(const Rotation& rotation, std::span<float> x) {
   std::vector<double> block(static_cast<size_t>(rotation.size()));
   for (size_t begin = 0; begin + block.size() <= x.size();

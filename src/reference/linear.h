@@ -20,6 +20,8 @@ struct Linear {
   bool quantised_input = false;
   // Not null: the layer's input is to be rotated, see RotateRows.
   const Rotation* rotation = nullptr;
+  // Not null, [inputs]: the layer's input is to be scaled, see ScaleRows.
+  const std::vector<float>* input_scale = nullptr;
 };
 
 struct LinearTask {
@@ -40,10 +42,18 @@ struct LinearInput {
 //
 // Layers with quantised_input are computed as LiteRT's dynamically quantised
 // FULLY_CONNECTED (XNNPACK's qd8 kernels) is: x = (q - zero_point) / k, sums of
-// w (q - zero_point), then the division by k. Of layers with a rotation, the
-// input is what RotateRows made of it.
+// w (q - zero_point), then the division by k. Of layers with a rotation or
+// an input_scale, the input is what ScaleRows and then RotateRows made of it.
 void RunLinear(const WeightReader& reader, const LinearInput& input,
                std::span<const LinearTask> tasks, int64_t max_dot_rows);
+
+// x W^T, [input.rows, outputs], of weights in memory, [outputs, inputs]. One
+// thread.
+void Multiply(std::span<const float> weights, int64_t inputs,
+              const LinearInput& input, float* out);
+
+// Multiplies each row of `x` with `scale`, which is as long, in float32.
+void ScaleRows(std::span<const float> scale, std::span<float> x);
 
 // Multiplies each block of `x`, rows of whole blocks, with the rotation, in
 // float64.

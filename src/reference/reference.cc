@@ -229,7 +229,8 @@ class WeightFinder {
     return {&Get(name + ".weight", {outputs, inputs}),
             bias ? &Get(name + ".bias", {outputs}) : nullptr,
             other != nullptr && other->quantised_input && quantise_inputs_,
-            other == nullptr ? nullptr : other->rotation};
+            other == nullptr ? nullptr : other->rotation,
+            other == nullptr ? nullptr : other->input_scale};
   }
 
   NormWeights FindNorm(const std::string& name, int64_t size) {
@@ -250,7 +251,8 @@ class WeightFinder {
       part.data = whole.data.subspan(static_cast<size_t>(begin) * row,
                                      static_cast<size_t>(count) * row);
     }
-    return {&part, nullptr, fused.quantised_input, fused.rotation};
+    return {&part, nullptr, fused.quantised_input, fused.rotation,
+            fused.input_scale};
   }
 
   void FindAttention(const std::string& prefix, const LayerConfig& sizes,
@@ -924,15 +926,21 @@ void Reference::Impl::Run(const Pass& pass, Stage stage, int64_t layer,
   std::vector<LinearTask> left(tasks);
   while (!left.empty()) {
     const auto* rotation = left[0].layer.rotation;
+    const auto* scale = left[0].layer.input_scale;
     const auto end = std::stable_partition(
         left.begin(), left.end(), [&](const LinearTask& task) {
-          return task.layer.rotation == rotation;
+          return task.layer.rotation == rotation &&
+                 task.layer.input_scale == scale;
         });
     at::Tensor x = input;
-    if (rotation != nullptr) {
+    if (rotation != nullptr || scale != nullptr) {
       x = input.clone(at::MemoryFormat::Contiguous);
-      RotateRows(*rotation,
-                 {x.mutable_data_ptr<float>(), static_cast<size_t>(x.numel())});
+    }
+    const std::span<float> values(x.mutable_data_ptr<float>(),
+                                  static_cast<size_t>(x.numel()));
+    if (scale != nullptr) ScaleRows(*scale, values);
+    if (rotation != nullptr) {
+      RotateRows(*rotation, values);
       const bool is_only = end == left.end() && left.size() == std::size(tasks);
       if (is_only) Capture(pass, *RotatedOf(stage), layer, x);
     }
@@ -1429,14 +1437,26 @@ Reference Reference::Open(const Checkpoint& checkpoint, Options options) {
   return Reference(std::make_unique<Impl>(checkpoint, std::move(options)));
 }
 
-std::vector<double> Reference::RopeFrequencies(bool local) const {
-  const at::Tensor& from =
-      local ? impl_->frequencies.local : impl_->frequencies.usual;
+namespace {
+
+std::vector<double> Doubles(const at::Tensor& from) {
   std::vector<double> result;
   for (int64_t i = 0; from.defined() && i < from.size(0); ++i) {
     result.push_back(from.const_data_ptr<float>()[i]);
   }
   return result;
+}
+
+}  // namespace
+
+std::vector<double> Reference::RopeFrequencies(bool local) const {
+  return Doubles(local ? impl_->frequencies.local : impl_->frequencies.usual);
+}
+
+std::vector<double> Reference::RopeFrequenciesOf(const ModelConfig& config,
+                                                 bool local) {
+  const Frequencies frequencies = GetFrequencies(config);
+  return Doubles(local ? frequencies.local : frequencies.usual);
 }
 
 namespace {
@@ -1508,9 +1528,14 @@ Reference::PreciseRow Reference::Multiply(Stage stage, int64_t layer,
     if (linear->rotation == nullptr) {
       throw Error("layer {} has no {}", layer, NameOf(stage));
     }
-    return Rotate(*linear->rotation, x);
+    std::vector<float> scaled(x.begin(), x.end());
+    if (linear->input_scale != nullptr) ScaleRows(*linear->input_scale, scaled);
+    return Rotate(*linear->rotation, scaled);
   }
   std::vector<float> values(x.begin(), x.end());
+  if (linear->input_scale != nullptr && !is_rotated) {
+    ScaleRows(*linear->input_scale, values);
+  }
   if (linear->rotation != nullptr && !is_rotated) {
     RotateRows(*linear->rotation, values);
   }

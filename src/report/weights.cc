@@ -26,14 +26,36 @@ struct Group {
   int64_t elements = 0;
   int64_t cut_off = 0;
   double worst = 0;
+  int64_t moved = 0;
+  double moved_by = 0;
+  double cut_off_by = 0;
+  double bits = 0;  // times elements
+  double most_bits = 0;
+  double coarser_by = 1;  // at most
 };
 
-std::string Remarks(const std::string& layout, const Group& group) {
+std::string Remarks(const std::string& layout, const std::string& quantiser,
+                    const Group& group) {
   std::string text = layout.empty() ? "" : "; " + layout;
+  const auto elements = static_cast<double>(group.elements);
+  if (!quantiser.empty() && quantiser != "min-max") {
+    text += fmt::format("; {}: {:.1f} of {:.1f} bits used", quantiser,
+                        group.bits / elements, group.most_bits);
+    if (group.coarser_by > 1.05) {
+      text += fmt::format(", errors {:.2g} times min-max's", group.coarser_by);
+    }
+  }
+  if (group.moved > 0) {
+    text += fmt::format(", {:.2g} % moved, to {:.2g} steps at most",
+                        100.0 * static_cast<double>(group.moved) / elements,
+                        group.moved_by);
+  }
   if (group.cut_off > 0) {
-    text += fmt::format("; {:.2g} % cut off for the sake of the others",
-                        100.0 * static_cast<double>(group.cut_off) /
-                            static_cast<double>(group.elements));
+    text += fmt::format(
+        "; {:.2g} % cut off for the sake of the others, by {:.3g} steps at "
+        "most",
+        100.0 * static_cast<double>(group.cut_off) / elements,
+        group.cut_off_by);
   }
   return text;
 }
@@ -51,13 +73,26 @@ double Share(int64_t part, int64_t all) {
   return all == 0 ? 0 : static_cast<double>(part * 10000 / all) / 100;
 }
 
+void AddScales(const WeightMatch& match, Group& group) {
+  const ScaleFigures& scales = match.scales;
+  if (match.quantiser == "GPTQ") {
+    group.moved += scales.moved;
+    group.moved_by = std::max(group.moved_by, scales.moved_by);
+  }
+  group.cut_off_by = std::max(group.cut_off_by, scales.cut_off_by);
+  group.bits += scales.bits * static_cast<double>(match.elements);
+  group.most_bits = scales.most_bits;
+  group.coarser_by = std::max(group.coarser_by, CoarserBy(scales));
+}
+
 void Table(const WeightAudit& audit, std::string& out) {
-  using Key = std::tuple<int, std::string, std::string, std::string, Status>;
+  using Key = std::tuple<int, std::string, std::string, std::string,
+                         std::string, Status>;
   std::map<Key, Group> groups;
   std::vector<Key> order;
   for (const WeightMatch& match : audit.matches) {
     const Key key = {match.role.layer >= 0 ? 1 : 0, PartName(match), match.type,
-                     match.layout, match.status};
+                     match.layout, match.quantiser, match.status};
     const auto [entry, is_new] = groups.try_emplace(key);
     if (is_new) order.push_back(key);
     ++entry->second.constants;
@@ -65,18 +100,19 @@ void Table(const WeightAudit& audit, std::string& out) {
     entry->second.elements += match.elements;
     entry->second.cut_off += match.cut_off;
     entry->second.worst = std::max(entry->second.worst, match.worst);
+    AddScales(match, entry->second);
   }
   out += fmt::format("  {:<22} {:<24} {:>5} {:>12} {:>9}  {}\n", "weight",
                      "stored as", "count", "bytes", "worst", "");
   for (const Key& key : order) {
-    const auto& [in_layer, part, type, layout, status] = key;
+    const auto& [in_layer, part, type, layout, quantiser, status] = key;
     const Group& group = groups.at(key);
     const std::string worst = status == Status::kNotCovered
                                   ? "-"
                                   : fmt::format("{:.4f}", group.worst);
     out += fmt::format("  {:<22} {:<24} {:>5} {:>12} {:>9}  {}{}\n", part, type,
                        group.constants, group.bytes, worst, NameOf(status),
-                       Remarks(layout, group));
+                       Remarks(layout, quantiser, group));
   }
   out +=
       "  (worst: largest |dequantised - original| in steps of rounding; "
@@ -146,6 +182,15 @@ std::string Verdict(const WeightReport& report) {
           "(worst {:.4f} steps)",
           audit.weight_bytes, audit.worst);
     case Outcome::kNotChecked:
+      if (audit.verified_bytes + audit.calibrated_bytes ==
+          audit.weight_bytes) {
+        return fmt::format(
+            "NOT CHECKED: {:g} % of the weights' bytes are the checkpoint's; "
+            "the rest was quantised from this checkpoint with activations in "
+            "mind (GPTQ), as its scales show: whether each number moved as it "
+            "should is shown by a verification, which runs the model",
+            share);
+      }
       return fmt::format(
           "NOT CHECKED: {:g} % of the weights' bytes are the checkpoint's, in "
           "their place; {:g} % are the checkpoint's, but what for is not "
@@ -173,6 +218,8 @@ Json ToJson(const WeightMatch& match) {
                {"worst_steps", nullptr},
                {"bad_elements", match.bad},
                {"cut_off_elements", match.cut_off},
+               {"quantiser", match.quantiser},
+               {"scales", nullptr},
                {"elements", match.elements},
                {"difference", nullptr},
                {"reason", match.reason}};
@@ -182,6 +229,17 @@ Json ToJson(const WeightMatch& match) {
   }
   for (const auto& name : match.signatures) {
     json["signatures"].push_back(ReplaceInvalidUtf8(name));
+  }
+  if (match.scales.scales > 0) {
+    const ScaleFigures& s = match.scales;
+    json["scales"] = {{"count", s.scales},
+                      {"min_max", s.min_max},
+                      {"bits_used", s.bits},
+                      {"bits", s.most_bits},
+                      {"error_to_min_max", CoarserBy(s)},
+                      {"cut_off_by", s.cut_off_by},
+                      {"moved_elements", s.moved},
+                      {"moved_by", s.moved_by}};
   }
   // Infinity is no number of JSON's.
   if (match.worst < 1e300) json["worst_steps"] = match.worst;
@@ -218,6 +276,10 @@ std::string WeightsText(const WeightReport& report) {
   Uncovered(audit, out);
   MissingTensors(audit, out);
   Findings(report.findings, out);
+  if (!report.notes.empty()) out += "\nNotes:\n";
+  for (const std::string& note : report.notes) {
+    out += fmt::format("  {}\n", ReplaceInvalidUtf8(note));
+  }
   out += fmt::format(
       "\nverified: {} of {} bytes ({:g} %); {:.1f} s, {} MB\n{}\n",
       audit.verified_bytes, audit.weight_bytes,
@@ -235,12 +297,14 @@ std::string WeightsJson(const WeightReport& report) {
                {"reason", Verdict(report)},
                {"weight_bytes", audit.weight_bytes},
                {"verified_bytes", audit.verified_bytes},
+               {"calibrated_bytes", audit.calibrated_bytes},
                {"by_content_bytes", audit.by_content_bytes},
                {"worst_steps", audit.worst},
                {"other_constants", audit.other_constants},
                {"other_bytes", audit.other_bytes},
                {"not_understood", Json::array()},
                {"findings", Json::array()},
+               {"notes", Json::array()},
                {"matches", Json::array()},
                {"missing", Json::array()},
                {"seconds", report.seconds},
@@ -255,6 +319,9 @@ std::string WeightsJson(const WeightReport& report) {
                                 {"evidence", ReplaceInvalidUtf8(f.evidence)},
                                 {"cause", f.cause},
                                 {"remedy", f.remedy}});
+  }
+  for (const std::string& note : report.notes) {
+    json["notes"].push_back(ReplaceInvalidUtf8(note));
   }
   for (const WeightMatch& match : audit.matches) {
     json["matches"].push_back(ToJson(match));

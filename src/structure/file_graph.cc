@@ -15,11 +15,29 @@
 namespace verify_tflite {
 namespace {
 
+// What a product's input is multiplied with first; in float64, too, for what
+// that leaves in the matrix.
+struct InputScale {
+  std::vector<float> values;
+  std::vector<double> wide;
+};
+
+// What is done to a product's input before it: nothing where null.
+struct InputChange {
+  const Rotation* rotation = nullptr;
+  const InputScale* scale = nullptr;
+  auto operator<=>(const InputChange&) const = default;
+};
+
 struct Storage {
+  explicit Storage(const Checkpoint& checkpoint) : originals(checkpoint) {}
+
+  Originals originals;
   AuditInputs inputs;
   std::vector<AuditedFile> embedders;
   std::deque<FileTensor> tensors;
   std::vector<std::shared_ptr<const Rotation>> rotations;
+  std::map<int32_t, InputScale> scales;  // by constant
 };
 
 // One range of a product's outputs: where it is in the checkpoint.
@@ -44,9 +62,9 @@ std::vector<Part> PartsOf(Part part) {
 class Opener {
  public:
   Opener(const std::string& path, const Checkpoint& checkpoint)
-      : originals_(checkpoint),
-        config_(checkpoint.config()),
-        storage_(std::make_shared<Storage>()) {
+      : storage_(std::make_shared<Storage>(checkpoint)),
+        originals_(storage_->originals),
+        config_(checkpoint.config()) {
     storage_->inputs = OpenAuditInputs(path);
   }
 
@@ -76,7 +94,7 @@ class Opener {
     std::map<std::string, const TensorView*> tensors;
     std::map<std::string, bool> quantised;
     // Products' alone: nothing where parts of a tensor differ.
-    std::map<std::string, std::optional<const Rotation*>> rotations;
+    std::map<std::string, std::optional<InputChange>> changes;
   };
 
   void KeepRotations(const Roles& roles) {
@@ -87,6 +105,23 @@ class Opener {
 
   const Rotation* RotationOf(int32_t constant) const {
     return constant < 0 ? nullptr : roles_.rotations.at(constant).get();
+  }
+
+  // Null: there is none, or it is no float32 vector.
+  const InputScale* ScaleOf(int32_t index) {
+    if (index < 0) return nullptr;
+    const auto [entry, is_new] = storage_->scales.try_emplace(index);
+    if (is_new) {
+      const StoredConstant& constant = Constant(index);
+      const StoredReader reader(constant);
+      std::vector<float>& values = entry->second.values;
+      values.resize(static_cast<size_t>(constant.elements()));
+      for (int64_t row = 0; row < constant.rows(); ++row) {
+        reader.Read(row, values.data() + row * constant.cols());
+      }
+      entry->second.wide.assign(values.begin(), values.end());
+    }
+    return &entry->second;
   }
 
   const Rows* Find(const WeightRole& role) const {
@@ -145,11 +180,12 @@ class Opener {
   }
 
   std::vector<Original> WaysOf(const WeightRole& role, bool composite,
-                               const Rotation* rotation) const {
+                               const InputChange& change) const {
     std::vector<Original> ways = PlainWaysOf(role, composite);
     for (Original& way : ways) {
-      way.rotation = rotation;
+      way.rotation = change.rotation;
       way.rotated_back = role.part == Part::kEmbedding;
+      if (change.scale != nullptr) way.input_scale = &change.scale->wide;
     }
     return ways;
   }
@@ -180,15 +216,15 @@ class Opener {
   // nothing where no way has its shape. Of matrices and norms.
   const Way* WayOf(const StoredConstant& constant, const WeightRole& role,
                    bool transposed, bool composite = false,
-                   const Rotation* rotation = nullptr) {
-    if (rotation != nullptr && transposed) return nullptr;
+                   const InputChange& change = {}) {
+    if (change.rotation != nullptr && transposed) return nullptr;
     const auto key =
-        std::make_tuple(&constant, role, transposed, composite, rotation);
+        std::make_tuple(&constant, role, transposed, composite, change);
     const auto [entry, is_new] = ways_.try_emplace(key);
     std::optional<Way>& way = entry->second;
     if (is_new) {
       way =
-          Choose(constant, role, transposed, WaysOf(role, composite, rotation));
+          Choose(constant, role, transposed, WaysOf(role, composite, change));
     }
     return way ? &*way : nullptr;
   }
@@ -224,7 +260,8 @@ class Opener {
 
   // The constant's rows, under the names of what they are.
   void Gather(const Way& way, const StoredConstant& constant, bool transposed,
-              bool quantised, Gathered& gathered) const {
+              bool quantised, Gathered& gathered,
+              const InputScale* scale = nullptr) const {
     int64_t stored = 0;
     for (const Place& place : way.places) {
       const bool tied =
@@ -241,17 +278,18 @@ class Opener {
            .rotated_back =
                way.original.rotated_back ? way.original.rotation : nullptr},
           quantised, gathered,
-          way.original.rotated_back ? nullptr : way.original.rotation);
+          {way.original.rotated_back ? nullptr : way.original.rotation,
+           scale});
       stored += place.rows.count;
     }
   }
 
   static void AddPiece(const std::string& name, const Rows& rows,
                        FilePiece piece, bool quantised, Gathered& gathered,
-                       const Rotation* rotation = nullptr) {
+                       const InputChange& change = {}) {
     piece.first = rows.first;
-    const auto [known, is_new] = gathered.rotations.try_emplace(name, rotation);
-    if (!is_new && known->second != rotation) known->second.reset();
+    const auto [known, is_new] = gathered.changes.try_emplace(name, change);
+    if (!is_new && known->second != change) known->second.reset();
     std::vector<FilePiece>& pieces = gathered.pieces[name];
     if (!pieces.empty()) {
       FilePiece& last = pieces.back();
@@ -291,16 +329,23 @@ class Opener {
     product.output = use.output;
     product.quantised_input = use.quantised_input;
     const StoredConstant& constant = Constant(use.constant);
-    const Way* way = WayOf(constant, use.role, use.transposed, false,
-                           RotationOf(use.rotation));
+    const InputChange change = {RotationOf(use.rotation),
+                                ScaleOf(use.input_scale)};
+    const Way* way =
+        WayOf(constant, use.role, use.transposed, false, change);
     if (way == nullptr) return product;
+    product.constant = use.constant;
+    product.transposed = use.transposed;
+    product.original = std::make_shared<const Original>(way->original);
+    if (change.scale != nullptr) product.vector = &change.scale->values;
     product.columns = Joined(way->places);
     product.factor = way->original.factor;
     if (way->original.column_factor != nullptr) {
       SetInput(*way->original.column_factor, way->original.column_offset,
                product);
     } else {
-      Gather(*way, constant, use.transposed, use.quantised_input, gathered);
+      Gather(*way, constant, use.transposed, use.quantised_input, gathered,
+             change.scale);
     }
     if (use.bias >= 0) GatherBias(use, *way, product, gathered);
     return product;
@@ -412,7 +457,7 @@ class Opener {
         const Rotation* rotation =
             use.rotation < 0 ? nullptr : roles.rotations.at(use.rotation).get();
         if (embedder_ == nullptr && use.role.part == Part::kEmbedding &&
-            WayOf(constant, use.role, false, false, rotation) != nullptr) {
+            WayOf(constant, use.role, false, false, {rotation}) != nullptr) {
           embedder_ = &constant;
           embedder_rotation_ = rotation;
         }
@@ -433,7 +478,7 @@ class Opener {
     }
     const Way* way = table == nullptr
                          ? nullptr
-                         : WayOf(*table, role, false, false, rotation);
+                         : WayOf(*table, role, false, false, {rotation});
     if (way == nullptr) return;
     signature.embedding_factor = way->original.factor;
     Gather(*way, *table, false, false, gathered);
@@ -454,13 +499,15 @@ class Opener {
     GatherNorms(roles.signature, gathered);
     for (auto& [name, pieces] : gathered.pieces) {
       const TensorView& tensor = *gathered.tensors[name];
-      const std::optional<const Rotation*> rotation = gathered.rotations[name];
-      if (!SortPieces(pieces, tensor.shape[0]) || !rotation) continue;
+      const std::optional<InputChange> change = gathered.changes[name];
+      if (!SortPieces(pieces, tensor.shape[0]) || !change) continue;
       TensorView view;
       view.shape = tensor.shape;
       view.read = Reader(std::move(pieces),
                          tensor.shape.size() == 2 ? tensor.shape[1] : 1);
-      signature.weights[name] = {view, gathered.quantised[name], *rotation};
+      signature.weights[name] = {
+          view, gathered.quantised[name], change->rotation,
+          change->scale == nullptr ? nullptr : &change->scale->values};
     }
     return signature;
   }
@@ -482,15 +529,15 @@ class Opener {
     return result_.file.constants[static_cast<size_t>(index)];
   }
 
-  Originals originals_;
-  const ModelConfig& config_;
   std::shared_ptr<Storage> storage_;
+  const Originals& originals_;
+  const ModelConfig& config_;
   FileGraph result_;
   Roles roles_;
   const StoredConstant* embedder_ = nullptr;
   const Rotation* embedder_rotation_ = nullptr;
   std::map<std::tuple<const StoredConstant*, WeightRole, bool, bool,
-                      const Rotation*>,
+                      InputChange>,
            std::optional<Way>>
       ways_;
   std::map<std::pair<std::vector<FilePiece>, int64_t>, const ReadFn*> readers_;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "audit/graph.h"
+#include "audit/originals.h"
 #include "audit/roles.h"
 #include "audit/weight_audit.h"
 #include "checkpoint/checkpoint.h"
@@ -32,6 +33,13 @@ struct Product {
   // Weights are read as integers by the operator itself, not through
   // DEQUANTIZE, and its input is float: the runtime quantises that.
   bool quantised_input = false;
+  // Its matrix, of FileGraph::file.constants, and what the checkpoint has in
+  // its place; null as `columns` is empty.
+  int32_t constant = -1;
+  bool transposed = false;
+  std::shared_ptr<const Original> original;
+  // What the input is multiplied with before; null: nothing.
+  const std::vector<float>* vector = nullptr;
   // Which of the checkpoint's outputs the file's are, in the file's order.
   // Empty: the constant has another size than the checkpoint's tensors, or is
   // of a type not read here.

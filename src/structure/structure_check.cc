@@ -53,7 +53,8 @@ bool SameWeights(const FileWeights& a, const FileWeights& b) {
       a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
         return x.first == y.first && x.second.view.read == y.second.view.read &&
                x.second.quantised_input == y.second.quantised_input &&
-               x.second.rotation == y.second.rotation;
+               x.second.rotation == y.second.rotation &&
+               x.second.input_scale == y.second.input_scale;
       });
 }
 
@@ -236,6 +237,11 @@ Structure StructureCheck::Compare() {
                                                    : graph.not_understood;
   }
   return structure;
+}
+
+std::vector<ActivationError> StructureCheck::MeasureErrors(
+    const std::set<int32_t>& constants) const {
+  return MeasureActivationErrors(file_, recording_, constants, num_threads_);
 }
 
 std::vector<StructureFault> StructureCheck::FaultsUnder(

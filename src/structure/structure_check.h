@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -20,6 +21,7 @@
 #include "candidate/session.h"
 #include "checkpoint/checkpoint.h"
 #include "reference/alternative.h"
+#include "structure/calibrated.h"
 #include "structure/file_graph.h"
 #include "structure/recording.h"
 #include "structure/stage_comparison.h"
@@ -49,6 +51,10 @@ class StructureCheck {
   // What Compare found in the KV caches that should not be there: all rows of
   // the keys that differ.
   const std::vector<KeyRow>& wrong_keys() const { return wrong_keys_; }
+
+  // As MeasureActivationErrors, on what was recorded.
+  std::vector<ActivationError> MeasureErrors(
+      const std::set<int32_t>& constants) const;
 
   // Stages of decode that do not agree with a reference that computes
   // `alternative`, in the order of computation.

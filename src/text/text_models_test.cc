@@ -117,7 +117,7 @@ TEST(SmolLM2, HasItsTokensAndEndsAtItsEndOfTurn) {
   EXPECT_EQ(tokenizer.TokenToId("<|im_end|>"), 2);
   EXPECT_EQ(tokenizer.TokenToId("<|no_such_token|>"), std::nullopt);
   EXPECT_EQ(tokenizer.TokenToId("\xFF"), std::nullopt);
-  EXPECT_THAT(ReadEosIds(ModelPath("smollm2"), tokenizer), ElementsAre(2));
+  EXPECT_THAT(ReadEosIds(ModelPath("smollm2"), tokenizer).ids, ElementsAre(2));
 }
 
 }  // namespace

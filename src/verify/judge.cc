@@ -142,6 +142,7 @@ Check NoFigure(std::string name) {
 // could show more, and what rounding makes of large logits is no fault.
 bool LeavesRoundingAlone(const Verification& v) {
   return JudgedRecipe(v.model) == Recipe::kFloat32 && WeightsProven(v) &&
+         (FindTables(v) == nullptr || TablesProven(v)) &&
          CheckStructure(v, Outcome::kNotChecked).outcome == Outcome::kPass;
 }
 

@@ -107,8 +107,11 @@ std::string Conversion(const ModelInfo& model) {
 // Of a faithful file.
 std::string Proof(const Verification& v) {
   std::string text =
-      "100 % of weight bytes are this checkpoint's, 100 % of operators "
-      "verified";
+      TablesProven(v)
+          ? "every byte of its weights and tables is this checkpoint's, at "
+            "every position of the KV cache, 100 % of operators verified"
+          : "100 % of weight bytes are this checkpoint's, 100 % of operators "
+            "verified";
   if (!v.structure) return text;  // judged from checks alone
   const std::string worst = DescribeWorst(*v.structure);
   return worst.empty() ? text : fmt::format("{} ({})", text, worst);
