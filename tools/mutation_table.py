@@ -262,6 +262,78 @@ def _add_quantised_computation(add) -> None:
       )
 
 
+def _add_tables(add) -> None:
+  """Faults at positions that no run of a verification comes to."""
+  for name, base, recipe in (
+      ("f32", "tiny_f32", "float"),
+      ("q8", "tiny_q8", "int8"),
+      ("q4", "tiny_q4_block32", "int4"),
+  ):
+    for key, what, options in (
+        (
+            "row_1",
+            "row 1 of the mask's table hides token 0",
+            dict(fault="past", first=1, last=1, hidden=1),
+        ),
+        (
+            "rows_future",
+            "rows 150 to 170 of the mask's table see the future",
+            dict(fault="future", first=150, last=170),
+        ),
+        (
+            "row_last",
+            "the last row of the mask's table hides token 0",
+            dict(fault="past", first=255, last=255, hidden=1),
+        ),
+    ):
+      add(
+          f"{name}_mask_{key}",
+          base,
+          f"{recipe}: {what}",
+          "mask",
+          m.mask_rows,
+          **options,
+      )
+  for name, base, recipe in (
+      ("f32", "tiny_f32", "float"),
+      ("hf_q8", "tiny_hf_q8", "int8 of export_hf"),
+  ):
+    add(
+        f"{name}_rope_entry",
+        base,
+        f"{recipe}: one frequency of RoPE 1e-4 too large",
+        "rope-table",
+        m.rope_entry,
+        _SUBTLE,
+        index=2,
+        factor=1 + 1e-4,
+    )
+  large = dict(checkpoint="smollm2")
+  add(
+      "smollm2_q8_mask_future",
+      "smollm2_q8",
+      "SmolLM2 int8: rows 700 to 1000 of the mask's table see the future",
+      "mask",
+      m.mask_rows,
+      fault="future",
+      first=700,
+      last=1000,
+      **large,
+  )
+  add(
+      "smollm2_q8_mask_past",
+      "smollm2_q8",
+      "SmolLM2 int8: rows 600 to 1000 of the mask's table hide tokens 0 to 499",
+      "mask",
+      m.mask_rows,
+      fault="past",
+      first=600,
+      last=1000,
+      hidden=500,
+      **large,
+  )
+
+
 def _table() -> list[Mutation]:
   rows: list[Mutation] = []
 
@@ -923,6 +995,7 @@ def _table() -> list[Mutation]:
       new=1e-6,
   )
   _add_quantised_computation(add)
+  _add_tables(add)
   made_before(
       "tiny_q8.tflite",
       "mut_lora",

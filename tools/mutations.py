@@ -387,6 +387,43 @@ def mask_of(
   conversion.save(out)
 
 
+def mask_rows(
+    out: pathlib.Path,
+    base: pathlib.Path,
+    fault: str,
+    first: int,
+    last: int,
+    hidden: int = 0,
+) -> None:
+  """Rows `first` to `last` of the causal mask's table are wrong.
+
+  "future": they see all; "past": they do not see the first `hidden` tokens.
+  """
+  conversion = Conversion(base)
+  tables = [
+      table
+      for graph in conversion.signatures()
+      for table in conversion.attention_masks(graph)
+  ]
+  for table in conversion.once(tables):
+    rows = table.reshape(table.shape[0], -1)[first : last + 1]
+    if fault == "future":
+      rows[:] = table.max()
+    else:
+      rows[:, :hidden] = table.min()
+  conversion.save(out)
+
+
+def rope_entry(
+    out: pathlib.Path, base: pathlib.Path, index: int, factor: float
+) -> None:
+  """One frequency of RoPE is off."""
+  conversion = Conversion(base)
+  for table in _distinct_frequencies(conversion, 0):
+    table.reshape(-1)[index] *= np.float32(factor)
+  conversion.save(out)
+
+
 def _replace_scalars(
     conversion: Conversion, kinds: tuple[str, ...], old: float, new: float
 ) -> int:

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/no_file.h"
 #include "candidate/bundle.h"
 #include "candidate/tflite_file.h"
 
@@ -25,6 +26,7 @@ std::string EmbedderBeside(const std::string& path) {
 AuditInputs OpenAuditInputs(const std::string& path) {
   AuditInputs inputs;
   const auto& file = inputs.files.emplace_back(path);
+  RefuseNoFile(file.bytes(), path);
   if (const auto bundle = Bundle::Open(file)) {
     inputs.parts.push_back(
         {bundle->PrefillDecode().bytes, path + ": the model's section", true});

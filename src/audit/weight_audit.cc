@@ -211,7 +211,7 @@ class Auditor {
         audit_.not_understood.push_back(reason);
       }
       const size_t first = jobs_.size();
-      MakeJobs(files_[i], roles);
+      MakeJobs(i, roles);
       Run(first, inputs[i].is_mapping, num_threads);
       PairNorms(first);
     }
@@ -221,7 +221,8 @@ class Auditor {
   }
 
  private:
-  void MakeJobs(const AuditedFile& file, const Roles& roles) {
+  void MakeJobs(size_t input, const Roles& roles) {
+    const AuditedFile& file = files_[input];
     std::map<std::tuple<int32_t, WeightRole, const Rotation*, int32_t>, size_t>
         known;
     std::set<int32_t> named;
@@ -271,6 +272,15 @@ class Auditor {
       }
       ++audit_.other_constants;
       audit_.other_bytes += static_cast<int64_t>(constant.data.size());
+      // A rotation is held to be one where it is read, and compared with the
+      // weights behind it.
+      if (roles.rotations.count(index) > 0) continue;
+      audit_.others.push_back(
+          {.input = input,
+           .constant = index,
+           .name = constant.name,
+           .bytes = static_cast<int64_t>(constant.data.size()),
+           .elements = constant.elements()});
     }
   }
 

@@ -66,11 +66,20 @@ struct MissingTensor {
   bool explained = false;
 };
 
+// A constant that is no weight: a table, a mask, a shape, a scalar.
+struct OtherConstant {
+  size_t input = 0;      // of AuditWeights' inputs
+  int32_t constant = 0;  // of its AuditedFile::constants
+  std::string name;      // in the file; for the reader alone
+  int64_t bytes = 0;
+  int64_t elements = 0;  // 0: of a type not read here
+};
+
 struct WeightAudit {
   std::vector<WeightMatch> matches;  // in the order of use
   std::vector<MissingTensor> missing;
-  // Constants that are no weights: tables, masks, shapes, scalars.
-  int64_t other_constants = 0;
+  std::vector<OtherConstant> others;
+  int64_t other_constants = 0;  // of them
   int64_t other_bytes = 0;
   // Signatures whose graph was not understood, and why.
   std::vector<std::string> not_understood;

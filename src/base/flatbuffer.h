@@ -111,7 +111,13 @@ class FlatTable {
     return {buffer_->bytes().data() + vector.first, vector.size};
   }
   std::span<const std::byte> Bytes(size_t field) const;
-  // Where in the buffer the field's offset to a table, string or vector lies.
+  // Where in the buffer the field lies; nothing where the table does not have
+  // it.
+  template <typename T>
+  std::optional<size_t> PlaceOf(size_t field) const {
+    return FieldOffset(field, sizeof(T));
+  }
+  // Likewise of an offset to a table, string or vector.
   std::optional<size_t> PlaceOfOffset(size_t field) const {
     return FieldOffset(field, sizeof(uint32_t));
   }

@@ -8,9 +8,12 @@
 
 namespace verify_tflite {
 
-// Parses `text`; `origin` names it in the message. Throws Error for a syntax
-// error (with line and column), for nesting deeper than 128 levels, and when
-// the top level is not an object.
+// Parses `text` as Python's json module does: JSON (RFC 8259), and beyond it the
+// bare words NaN, Infinity and -Infinity in the place of a number, which that
+// module writes and transformers reads. Of a key given twice the last counts.
+// `origin` names the text in the message. Throws Error for a syntax error (with
+// line and column), for nesting deeper than 128 levels, when the top level is
+// not an object, and for what RefuseNoFile (base/no_file.h) knows.
 nlohmann::json ParseJsonObject(std::string_view text,
                                const std::string& origin);
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/no_file.h"
 
 namespace verify_tflite {
 namespace {
@@ -38,7 +39,7 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
     throw Error("{}: is a directory, expected a file", path);
   }
   if (!S_ISREG(info.st_mode)) throw Error("{}: not a regular file", path);
-  if (info.st_size == 0) throw Error("{}: the file is empty", path);
+  if (info.st_size == 0) throw Error("{}: the file is empty: download or copy it again", path);
   size_ = static_cast<size_t>(info.st_size);
   void* address = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
   if (address == MAP_FAILED) {
@@ -46,6 +47,13 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
                 std::strerror(errno));
   }
   data_ = static_cast<const std::byte*>(address);
+  // Whoever catches this has no use for the mapping.
+  try {
+    RefuseLfsPointer({static_cast<const char*>(address), size_}, path);
+  } catch (...) {
+    munmap(address, size_);
+    throw;
+  }
 }
 
 MappedFile::~MappedFile() {

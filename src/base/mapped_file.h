@@ -15,8 +15,8 @@ namespace verify_tflite {
 // access; cli/ turns that into an error message.
 class MappedFile {
  public:
-  // Throws Error when `path` does not exist, is not a regular file, is empty or
-  // cannot be read or mapped.
+  // Throws Error when `path` does not exist, is not a regular file, is empty,
+  // cannot be read or mapped, or is a Git LFS pointer (RefuseLfsPointer).
   explicit MappedFile(const std::string& path);
   ~MappedFile();
   MappedFile(MappedFile&& other) noexcept;

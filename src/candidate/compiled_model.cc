@@ -1,6 +1,7 @@
 #include "candidate/compiled_model.h"
 
 #include <fmt/ranges.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -29,6 +30,22 @@ void AddOptions(LiteRtOptions options, const char* reader,
   Call("LiteRT options", lib.LiteRtAddOpaqueOptions, options, opaque);
 }
 
+// The cache in memory is a file to the system, and the runtime aborts where it
+// may not grow (ulimit -f).
+bool MayGrowFiles() {
+  rlimit limit{};
+  return getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+         limit.rlim_cur == RLIM_INFINITY;
+}
+
+// Of XNNPACK. Without a weight cache every signature packs all weights again.
+// The cache is in memory, because one on disk that belongs to another model of
+// the same structure is taken without notice and gives wrong results.
+std::string KernelOptions(Kernels kernels) {
+  if (kernels == Kernels::kBuiltin) return "kernel_mode = \"builtin\"\n";
+  return MayGrowFiles() ? "weight_cache_file_path = \":memory\"\n" : "";
+}
+
 CompiledModel Compile(const std::string& path, LiteRtModel model,
                       const std::vector<std::string>& signatures,
                       const CpuOptions& cpu_options, ErrorText error_text) {
@@ -37,14 +54,9 @@ CompiledModel Compile(const std::string& path, LiteRtModel model,
   Call("LiteRT options", lib.LiteRtCreateOptions, options.receive());
   Call("LiteRT options", lib.LiteRtSetOptionsHardwareAccelerators,
        options.get(), kLiteRtHwAcceleratorCpu);
-  // Without a weight cache every signature packs all weights again. The cache
-  // is in memory, because one on disk that belongs to another model of the same
-  // structure is taken without notice and gives wrong results.
   const std::string cpu =
       fmt::format("num_threads = {}\n{}", cpu_options.num_threads,
-                  cpu_options.kernels == Kernels::kXnnpack
-                      ? "weight_cache_file_path = \":memory\"\n"
-                      : "kernel_mode = \"builtin\"\n");
+                  KernelOptions(cpu_options.kernels));
   // "xnnpack" is for XNNPACK's operators, "cpu_delegate" for all others.
   AddOptions(options.get(), "xnnpack", cpu);
   AddOptions(options.get(), "cpu_delegate", cpu);

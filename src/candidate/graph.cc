@@ -123,6 +123,7 @@ class GraphReader {
                   kLiteRtMaxRank);
     }
     spec.type = type.element_type;
+    spec.index = Get(lib_.LiteRtGetTensorIndex, tensor);
     spec.dims.assign(type.layout.dimensions,
                      type.layout.dimensions + type.layout.rank);
     if (Get(lib_.LiteRtGetQuantizationTypeId, tensor) ==
@@ -145,7 +146,8 @@ class GraphReader {
     if (code == kLiteRtOpCodeTflDynamicUpdateSlice) {
       return DifferingAxis(made_by.op);
     }
-    if ((code == kLiteRtOpCodeTflCast || code == kLiteRtOpCodeTflQuantize) &&
+    if ((code == kLiteRtOpCodeTflCast || code == kLiteRtOpCodeTflQuantize ||
+         code == kLiteRtOpCodeTflDequantize) &&
         Get(lib_.LiteRtGetNumOpInputs, made_by.op) == 1) {
       // A cache that is stored in another type than it is computed in.
       return SequenceAxis(

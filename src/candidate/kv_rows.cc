@@ -46,6 +46,15 @@ std::vector<float> Gather(const KvLayout& layout,
   return rows;
 }
 
+template <typename Stored>
+std::vector<float> GatherScaled(const TensorSpec& cache, const KvLayout& layout,
+                                std::span<const std::byte> bytes, int64_t begin,
+                                int64_t end) {
+  return Gather<Stored>(layout, bytes, begin, end, [&](Stored x) {
+    return cache.scale->scale * static_cast<float>(x - cache.scale->zero_point);
+  });
+}
+
 }  // namespace
 
 KvLayout LayoutOf(const std::string& path, const TensorSpec& cache,
@@ -88,17 +97,16 @@ std::vector<float> ReadPositions(const std::string& path,
       return Gather<uint16_t>(layout, bytes, begin, end, FromFloat16);
     case kLiteRtElementTypeInt8:
       if (!cache.scale) break;
-      return Gather<int8_t>(layout, bytes, begin, end, [&](int8_t x) {
-        return cache.scale->scale *
-               static_cast<float>(x - cache.scale->zero_point);
-      });
+      return GatherScaled<int8_t>(cache, layout, bytes, begin, end);
+    case kLiteRtElementTypeInt16:
+      if (!cache.scale) break;
+      return GatherScaled<int16_t>(cache, layout, bytes, begin, end);
     default:
       break;
   }
   throw Error(
-      "{}: {}: cannot read what is stored so; expected FLOAT32, FLOAT16 or "
-      "INT8 "
-      "with one scale",
+      "{}: {}: cannot read what is stored so; expected FLOAT32, FLOAT16, or "
+      "INT8 or INT16 with one scale",
       path, Describe(cache));
 }
 

@@ -43,7 +43,7 @@ KvLayout LayoutOf(const std::string& path, const TensorSpec& cache,
                   size_t sequence_axis);
 
 // Positions [begin, end) of a cache, [end - begin, heads, head_dim]. FLOAT32,
-// FLOAT16, and INT8 with TensorSpec::scale; throws Error for other types.
+// FLOAT16, and INT8 and INT16 with TensorSpec::scale; throws Error for other types.
 // Expects 0 <= begin <= end, end - begin <= slots and as many `bytes` as
 // ByteSize(cache) says.
 std::vector<float> ReadPositions(const std::string& path,

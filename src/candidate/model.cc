@@ -10,8 +10,10 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/no_file.h"
 #include "base/utf8.h"
 #include "candidate/bundle.h"
+#include "candidate/embedder_file.h"
 #include "candidate/graph.h"
 #include "candidate/model_impl.h"
 #include "candidate/runtime.h"
@@ -45,9 +47,6 @@ void CheckIdentifier(std::span<const std::byte> model,
   throw Error("{}: is no .tflite file: expected \"{}\" at byte {}", path,
               kIdentifier, kIdentifierOffset);
 }
-
-constexpr std::string_view kEmbedder = "embedder";
-constexpr std::string_view kPerLayerEmbedder = "per_layer_embedder";
 
 // A list of backends as ValidateBackendConstraint in LiteRT-LM's
 // engine_settings.cc reads it: "cpu,gpu", case ignored.
@@ -87,8 +86,8 @@ std::vector<std::string> NotesOn(const Bundle& bundle, const ModelInfo& info) {
   std::vector<std::string> others;
   for (const BundleSection& s : bundle.sections()) {
     if (s.type != SectionType::kTfliteModel || &s == &run) continue;
-    if (s.model_type == kEmbedder && !info.embedder_path.empty()) continue;
-    if (s.model_type == kPerLayerEmbedder &&
+    if (s.model_type == kEmbedderName && !info.embedder_path.empty()) continue;
+    if (s.model_type == kPerLayerEmbedderName &&
         !info.per_layer_embedder_path.empty()) {
       continue;
     }
@@ -114,9 +113,9 @@ std::span<const std::byte> ModelBytes(Model::Impl& impl) {
 
 // Only after the runtime has verified the file as it is: the message is then
 // about the file.
-void AddTaps(Model::Impl& impl, const TapFilter& filter) {
+void AddTaps(Model::Impl& impl, const TapFilter& filter, size_t limit) {
   const std::string& path = impl.file.path();
-  TapPatch patch = PlanTaps(impl.bytes, path, filter);
+  TapPatch patch = PlanTaps(impl.bytes, path, filter, limit);
   const auto offset =
       static_cast<size_t>(impl.bytes.data() - impl.file.bytes().data());
   impl.tapped.emplace(path, offset, impl.bytes.size(), patch);
@@ -156,7 +155,7 @@ ModelInfo InfoOf(const LlmSignatures& signatures,
     }
     values += ByteSize(cache) * 8 / ElementBits(cache.type);
   }
-  if (signatures.ring_length == 0) {
+  if (signatures.ring_length == 0 && info.kv_length * info.num_layers > 0) {
     info.kv_values = values / info.kv_length / info.num_layers;
   }
   if (signatures.decode.batch > 1) {
@@ -182,16 +181,6 @@ void CheckWindow(const std::string& path, const LlmSignatures& signatures,
     throw Error("{}: a sliding window of {}, expected 1 to {}", path, *window,
                 most);
   }
-}
-
-// "dir/model_quantized.tflite" -> "dir/embedder_quantized.tflite"; empty for a
-// file of another name.
-std::string FileBeside(const std::string& path, std::string_view name) {
-  constexpr std::string_view kModel = "model";
-  const std::filesystem::path file(path);
-  const std::string own = file.filename().string();
-  if (!own.starts_with(kModel)) return "";
-  return file.parent_path() / (std::string(name) + own.substr(kModel.size()));
 }
 
 std::unique_ptr<Embedder> OpenEmbedder(const Model::Impl& impl,
@@ -223,6 +212,42 @@ std::unique_ptr<Embedder> OpenEmbedder(const Model::Impl& impl,
       found.empty() ? "" : fmt::format("; there is no {}", found));
 }
 
+void AddFaults(const Embedder& embedder, Model::Impl& impl) {
+  impl.faults.insert(impl.faults.end(), embedder.faults.begin(),
+                     embedder.faults.end());
+}
+
+// What a signature says in place of what its graph gives: the runtime knows the
+// latter alone.
+void Declare(const SignatureFault& fault, SignatureSpec& signature) {
+  if (!fault.graphs) return;
+  for (TensorSpec& tensor :
+       fault.is_output ? signature.outputs : signature.inputs) {
+    if (tensor.index != fault.graphs_tensor) continue;
+    const auto axis = tensor.sequence_axis;
+    tensor = fault.named;
+    tensor.sequence_axis = axis;
+  }
+}
+
+// As Interpret, of what the file declares. Of a file with faults nothing where
+// that makes no sense: they are what is to be said of it.
+LlmSignatures InterpretDeclared(const std::string& path, LiteRtModel model,
+                                const std::vector<SignatureFault>& faults) {
+  if (faults.empty()) return Interpret(path, ReadSignatures(path, model));
+  try {
+    std::vector<SignatureSpec> signatures = ReadSignatures(path, model);
+    for (const SignatureFault& fault : faults) {
+      for (SignatureSpec& signature : signatures) {
+        if (signature.name == fault.signature) Declare(fault, signature);
+      }
+    }
+    return Interpret(path, signatures);
+  } catch (const Error&) {
+    return {};
+  }
+}
+
 }  // namespace
 
 Embedder::Embedder(const std::string& path) : name(path), file(path) {
@@ -237,6 +262,7 @@ Embedder::Embedder(std::string part, std::span<const std::byte> bytes)
 void Embedder::Load(std::span<const std::byte> bytes) {
   CheckIdentifier(bytes, name);
   handle = LoadModel(name, bytes);
+  faults = FindSignatureFaults(bytes, name);
   signatures = InterpretEmbedder(name, ReadSignatures(name, handle.get()));
 }
 
@@ -273,6 +299,10 @@ std::vector<GraphTensor> Model::ListTensors() const {
   return verify_tflite::ListTensors(impl_->bytes, path());
 }
 
+const std::vector<SignatureFault>& Model::signature_faults() const {
+  return impl_->faults;
+}
+
 const std::vector<GraphTensor>& Model::taps() const { return impl_->taps; }
 
 Model Model::Open(const std::string& path) { return Open(path, {}); }
@@ -287,25 +317,29 @@ Model Model::Open(const std::string& path, const OpenOptions& options) {
   auto impl = std::make_unique<Impl>(path);
   impl->options = options;
   impl->options.taps = nullptr;
+  RefuseNoFile(impl->file.bytes(), path);
   impl->bytes = ModelBytes(*impl);
   CheckIdentifier(impl->bytes, path);
   impl->handle = LoadModel(path, impl->bytes);
-  if (options.taps) AddTaps(*impl, options.taps);
+  if (options.taps) AddTaps(*impl, options.taps, options.taps_limit);
   const LiteRtModel model = impl->handle.get();
-  impl->signatures = Interpret(path, ReadSignatures(path, model));
+  impl->faults = FindSignatureFaults(impl->bytes, path);
+  impl->signatures = InterpretDeclared(path, model, impl->faults);
   const LlmSignatures& signatures = impl->signatures;
   CheckWindow(path, signatures, options.sliding_window);
   impl->sliding_window = options.sliding_window.value_or(0);
   impl->info = InfoOf(signatures, ReadWeightGroups(path, model));
   if (signatures.embeddings_input) {
     impl->embedder =
-        OpenEmbedder(*impl, options.embedder_path, kEmbedder, "embeddings");
+        OpenEmbedder(*impl, options.embedder_path, kEmbedderName, "embeddings");
+    AddFaults(*impl->embedder, *impl);
     impl->info.embedder_path = impl->embedder->name;
   }
   if (signatures.per_layer_embeddings_input) {
     impl->per_layer_embedder =
-        OpenEmbedder(*impl, options.per_layer_embedder_path, kPerLayerEmbedder,
+        OpenEmbedder(*impl, options.per_layer_embedder_path, kPerLayerEmbedderName,
                      "per_layer_embeddings");
+    AddFaults(*impl->per_layer_embedder, *impl);
     impl->info.per_layer_embedder_path = impl->per_layer_embedder->name;
   }
   if (impl->bundle) {

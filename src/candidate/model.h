@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "candidate/signature_faults.h"
 #include "candidate/tap.h"
 
 namespace verify_tflite {
@@ -120,8 +121,10 @@ class Model {
     std::optional<int64_t> sliding_window = {};
     // Inner tensors that running a signature shall yield, see Session::Taps:
     // asked for each that can be. What the model computes stays the same, bit
-    // for bit. Needs a model below 2 GB.
+    // for bit.
     TapFilter taps = {};
+    // As PlanTaps (tap.h) has it; for tests.
+    size_t taps_limit = kFlatbufferLimit;
   };
 
   // Maps `path`, a .tflite or a bundle of one (.litertlm, .task), has the
@@ -141,6 +144,11 @@ class Model {
   // What is packed around the model, nullptr for a .tflite alone.
   const Bundle* bundle() const;
 
+  // Signatures of the file, or of what embeds tokens for it, that name tensors
+  // which their graphs do not take or give. With any, no Session can be created;
+  // info() is what the file declares, as far as that makes sense.
+  const std::vector<SignatureFault>& signature_faults() const;
+
   // What the signatures' graphs compute; to choose taps. Throws Error when the
   // file is damaged.
   std::vector<GraphTensor> ListTensors() const;
@@ -151,6 +159,8 @@ class Model {
 
  private:
   friend class Session;
+  friend class PartialGraph;
+  static const Impl& ImplOf(const Model& model) { return *model.impl_; }
   explicit Model(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -13,6 +13,7 @@
 #include "candidate/graph.h"
 #include "candidate/model.h"
 #include "candidate/runtime.h"
+#include "candidate/signature_faults.h"
 #include "candidate/signatures.h"
 #include "candidate/tap_image.h"
 
@@ -28,6 +29,7 @@ struct Embedder {
   std::string name;
   std::optional<MappedFile> file;
   OwnedModel handle;
+  std::vector<SignatureFault> faults;
   std::vector<EmbedderSignature> signatures;  // by descending length
 
  private:
@@ -45,6 +47,7 @@ struct Model::Impl {
   std::optional<TapImage> tapped;  // with taps: what is loaded instead
   // Behind the file it lies in, so that it goes first.
   OwnedModel handle;
+  std::vector<SignatureFault> faults;  // of this file and its embedders
   LlmSignatures signatures;
   std::unique_ptr<Embedder> embedder;            // for `embeddings`, or null
   std::unique_ptr<Embedder> per_layer_embedder;  // or null

@@ -147,6 +147,13 @@ std::string ElementTypeName(LiteRtElementType type) {
   return fmt::format("element type {}", static_cast<int>(type));
 }
 
+LiteRtElementType ElementTypeByName(std::string_view name) {
+  for (const ElementTypeRow& row : kElementTypes) {
+    if (row.name == name) return row.type;
+  }
+  return kLiteRtElementTypeNone;
+}
+
 int ElementBits(LiteRtElementType type) {
   const ElementTypeRow* row = FindElementType(type);
   return row == nullptr ? 0 : row->bits;

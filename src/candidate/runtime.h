@@ -17,6 +17,8 @@ namespace verify_tflite {
 std::string StatusText(LiteRtStatus status);
 // "FLOAT32", …; the number for a type that this table lacks.
 std::string ElementTypeName(LiteRtElementType type);
+// kLiteRtElementTypeNone for names that are none of these.
+LiteRtElementType ElementTypeByName(std::string_view name);
 // Bits of one element, 0 for a type that has no fixed size or is not known.
 int ElementBits(LiteRtElementType type);
 

@@ -5,8 +5,10 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <variant>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "candidate/compiled_model.h"
 #include "candidate/embedding.h"
 #include "candidate/host_buffer.h"
@@ -31,12 +33,20 @@ struct BoundSignature {
   MaskInput mask;
   MaskInput local_mask;
   std::span<float> logits;
+  // Of integer logits: what the graph writes; `logits` is then `dequantised`.
+  std::variant<std::monostate, std::span<int8_t>, std::span<int16_t>> stored;
+  TensorScale logits_scale;
+  std::vector<float> dequantised;
   // Outputs that running the model has no use for, by name: taps.
   std::map<std::string, std::span<const float>> unused;
 };
 
-MaskInput MaskOf(const HostBuffer& buffer) {
+MaskInput MaskOf(const HostBuffer& buffer, const TensorSpec& tensor) {
   switch (buffer.type()) {
+    case kLiteRtElementTypeInt8:
+      return MaskOf(buffer.As<int8_t>(), tensor.scale.value());
+    case kLiteRtElementTypeInt16:
+      return MaskOf(buffer.As<int16_t>(), tensor.scale.value());
     case kLiteRtElementTypeBool:
       return buffer.As<uint8_t>();
     case kLiteRtElementTypeFloat16:
@@ -46,7 +56,44 @@ MaskInput MaskOf(const HostBuffer& buffer) {
   }
 }
 
-void KeepSpan(BoundSignature& bound, Role role, const HostBuffer& buffer) {
+void Dequantise(std::monostate, const TensorScale&, std::span<float>) {}
+
+template <typename Stored>
+void Dequantise(std::span<Stored> stored, const TensorScale& scale,
+                std::span<float> values) {
+  std::ranges::transform(stored, values.begin(), [&](Stored x) {
+    return scale.scale * static_cast<float>(x - scale.zero_point);
+  });
+}
+
+// After a run of a signature with integer logits.
+void DequantiseLogits(BoundSignature& bound) {
+  std::visit(
+      [&](auto stored) {
+        Dequantise(stored, bound.logits_scale, bound.logits);
+      },
+      bound.stored);
+}
+
+void KeepLogits(BoundSignature& bound, const HostBuffer& buffer,
+                const TensorSpec& tensor) {
+  if (!IsQuantised(tensor)) {
+    bound.logits = buffer.As<float>();
+    return;
+  }
+  bound.logits_scale = *tensor.scale;
+  if (tensor.type == kLiteRtElementTypeInt8) {
+    bound.stored = buffer.As<int8_t>();
+    bound.dequantised.resize(buffer.As<int8_t>().size());
+  } else {
+    bound.stored = buffer.As<int16_t>();
+    bound.dequantised.resize(buffer.As<int16_t>().size());
+  }
+  bound.logits = bound.dequantised;
+}
+
+void KeepSpan(BoundSignature& bound, Role role, const HostBuffer& buffer,
+              const TensorSpec& tensor) {
   switch (role) {
     case Role::kTokens:
       bound.tokens = buffer.As<int32_t>();
@@ -55,10 +102,10 @@ void KeepSpan(BoundSignature& bound, Role role, const HostBuffer& buffer) {
       bound.positions = buffer.As<int32_t>();
       break;
     case Role::kMask:
-      bound.mask = MaskOf(buffer);
+      bound.mask = MaskOf(buffer, tensor);
       break;
     case Role::kLocalMask:
-      bound.local_mask = MaskOf(buffer);
+      bound.local_mask = MaskOf(buffer, tensor);
       break;
     case Role::kParams:
       bound.params = buffer.As<int32_t>();
@@ -70,7 +117,7 @@ void KeepSpan(BoundSignature& bound, Role role, const HostBuffer& buffer) {
       bound.per_layer_embeddings = buffer.As<float>();
       break;
     case Role::kLogits:
-      bound.logits = buffer.As<float>();
+      KeepLogits(bound, buffer, tensor);
       break;
     case Role::kKvCache:
     case Role::kUnused:
@@ -86,7 +133,7 @@ std::vector<LiteRtTensorBuffer> BindTensors(
     if (slots[i].role == Role::kKvCache) continue;
     bound.buffers.emplace_back(tensors[i], bound.signature->origin);
     handles[i] = bound.buffers.back().handle();
-    KeepSpan(bound, slots[i].role, bound.buffers.back());
+    KeepSpan(bound, slots[i].role, bound.buffers.back(), tensors[i]);
     if (slots[i].role == Role::kUnused &&
         tensors[i].type == kLiteRtElementTypeFloat32) {
       bound.unused[tensors[i].name] = bound.buffers.back().As<float>();
@@ -151,6 +198,16 @@ KvCache::Impl::Set& KvCache::Impl::For(const LlmSignature& signature) {
 }
 
 namespace {
+
+// What is zeroed holds zeros but for integers with a zero point.
+void Empty(const TensorSpec& cache, const HostBuffer& buffer) {
+  if (!IsQuantised(cache) || cache.scale->zero_point == 0) return;
+  if (cache.type == kLiteRtElementTypeInt8) {
+    std::ranges::fill(buffer.As<int8_t>(), Quantise<int8_t>(0, *cache.scale));
+  } else {
+    std::ranges::fill(buffer.As<int16_t>(), Quantise<int16_t>(0, *cache.scale));
+  }
+}
 
 void BindKvCaches(const std::vector<Slot>& slots,
                   const std::vector<HostBuffer>& caches,
@@ -222,6 +279,14 @@ Session& Session::operator=(Session&&) noexcept = default;
 
 Session Session::Create(const Model& model, std::span<const PrefillPlan> plans,
                         Options options) {
+  if (!model.signature_faults().empty()) {
+    const SignatureFault& fault = model.signature_faults().front();
+    throw Error(
+        "{}: signature {} names the tensor {} as {}, which is none of its "
+        "graph's: it cannot be run as it is",
+        fault.file, Quote(fault.signature), Describe(fault.named),
+        fault.is_output ? "an output" : "an input");
+  }
   auto impl = std::make_unique<Impl>();
   impl->model = model.impl_.get();
   impl->options = std::move(options);
@@ -274,7 +339,11 @@ KvCache Session::NewKvCache() const {
                         const std::vector<TensorSpec>& caches) {
     for (const TensorSpec& cache : caches) {
       set.buffers.emplace_back(cache, path);
-      if (signatures.ring_length > 0) set.next.emplace_back(cache, path);
+      Empty(cache, set.buffers.back());
+      if (signatures.ring_length > 0) {
+        set.next.emplace_back(cache, path);
+        Empty(cache, set.next.back());
+      }
     }
   };
   fill(kv->one, signatures.kv_caches);
@@ -391,6 +460,7 @@ void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
                bound.outputs);
   RunSignature(compiled.get(), signature.origin, signature.spec.index,
                bound.inputs, bound.outputs);
+  DequantiseLogits(bound);
   if (!in_place) std::swap(caches.buffers, caches.next);
   last = &bound;
   last_begin = kv.length;
@@ -452,8 +522,10 @@ void Session::Impl::Replay(KvCache::Impl& kv) {
   if (!kv.must_replay) return;
   kv.must_replay = false;
   kv.length = 0;
-  for (const HostBuffer& cache : kv.one.buffers) {
+  for (size_t i = 0; i < kv.one.buffers.size(); ++i) {
+    const HostBuffer& cache = kv.one.buffers[i];
     std::ranges::fill(cache.As<std::byte>(), std::byte{0});
+    Empty(model->signatures.kv_caches[i], cache);
   }
   const std::vector<int32_t> tokens = std::exchange(kv.fed, {});
   Feed(kv, tokens, nullptr);

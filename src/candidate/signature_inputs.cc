@@ -6,30 +6,27 @@
 namespace verify_tflite {
 namespace {
 
-// What attended and blocked positions hold.
+// The elements with what attended and blocked positions hold.
+QuantisedMask<float> Values(std::span<float> elements) {
+  return {elements, 0.0f, kBlocked};
+}
+QuantisedMask<uint16_t> Values(std::span<uint16_t> elements) {
+  return {elements, 0, kBlockedFloat16};
+}
+QuantisedMask<uint8_t> Values(std::span<uint8_t> elements) {
+  return {elements, 1, 0};
+}
 template <typename T>
-struct MaskValues;
-template <>
-struct MaskValues<float> {
-  static constexpr float kAttended = 0.0f;
-  static constexpr float kNot = kBlocked;
-};
-template <>
-struct MaskValues<uint16_t> {
-  static constexpr uint16_t kAttended = 0;
-  static constexpr uint16_t kNot = kBlockedFloat16;
-};
-template <>
-struct MaskValues<uint8_t> {
-  static constexpr uint8_t kAttended = 1;
-  static constexpr uint8_t kNot = 0;
-};
+QuantisedMask<T> Values(const QuantisedMask<T>& mask) {
+  return mask;
+}
 
 // Row i attends to columns [first(i), last(i)).
 template <typename First, typename Last>
 void FillRows(MaskInput mask, int64_t width, First first, Last last) {
   std::visit(
-      [&]<typename T>(std::span<T> elements) {
+      [&](const auto& given) {
+        const auto [elements, attended, blocked] = Values(given);
         const auto columns = static_cast<size_t>(width);
         for (size_t row = 0; (row + 1) * columns <= elements.size(); ++row) {
           const auto out = elements.subspan(row * columns, columns);
@@ -39,23 +36,22 @@ void FillRows(MaskInput mask, int64_t width, First first, Last last) {
           const size_t begin = std::min(
               end,
               static_cast<size_t>(std::clamp<int64_t>(first(index), 0, width)));
-          std::ranges::fill(out, MaskValues<T>::kNot);
-          std::ranges::fill(out.subspan(begin, end - begin),
-                            MaskValues<T>::kAttended);
+          std::ranges::fill(out, blocked);
+          std::ranges::fill(out.subspan(begin, end - begin), attended);
         }
       },
       mask);
 }
 
 template <typename Attended>
-void FillEach(MaskInput mask, int64_t width, Attended attended) {
+void FillEach(MaskInput mask, int64_t width, Attended is_attended) {
   std::visit(
-      [&]<typename T>(std::span<T> elements) {
+      [&](const auto& given) {
+        const auto [elements, attended, blocked] = Values(given);
         const auto size = static_cast<int64_t>(elements.size());
         for (int64_t i = 0; i < size; ++i) {
-          elements[i] = attended(i / width, i % width)
-                            ? MaskValues<T>::kAttended
-                            : MaskValues<T>::kNot;
+          elements[static_cast<size_t>(i)] =
+              is_attended(i / width, i % width) ? attended : blocked;
         }
       },
       mask);

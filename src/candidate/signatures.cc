@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -314,9 +315,9 @@ int64_t ReadLogitRows(const LlmSignature& signature, int64_t vocab_size) {
   const TensorSpec* logits =
       Find(signature, signature.spec.outputs, Role::kLogits);
   if (logits == nullptr) return 0;
-  if (logits->type != kLiteRtElementTypeFloat32) {
-    throw Error("{}: {}: expected FLOAT32", signature.origin,
-                Describe(*logits));
+  if (logits->type != kLiteRtElementTypeFloat32 && !IsQuantised(*logits)) {
+    throw Error("{}: {}: expected FLOAT32, or INT8 or INT16 with one scale",
+                signature.origin, Describe(*logits));
   }
   const int64_t rows = Elements(*logits) / vocab_size / signature.batch;
   if (logits->dims.empty() || logits->dims.back() != vocab_size ||
@@ -440,9 +441,11 @@ void CheckMask(const LlmSignature& signature, Role role, int64_t width,
   if (mask == nullptr) return;
   if (mask->type != kLiteRtElementTypeFloat32 &&
       mask->type != kLiteRtElementTypeFloat16 &&
-      mask->type != kLiteRtElementTypeBool) {
-    throw Error("{}: {}: expected FLOAT32, FLOAT16 or BOOL", signature.origin,
-                Describe(*mask));
+      mask->type != kLiteRtElementTypeBool && !IsQuantised(*mask)) {
+    throw Error(
+        "{}: {}: expected FLOAT32, FLOAT16 or BOOL, or INT8 or INT16 with one "
+        "scale",
+        signature.origin, Describe(*mask));
   }
   if (mask->dims.empty() || mask->dims.back() != width ||
       Elements(*mask) != signature.length * width) {
@@ -509,6 +512,13 @@ int64_t ByteSize(const TensorSpec& tensor) {
     bytes *= dim;
   }
   return bytes;
+}
+
+bool IsQuantised(const TensorSpec& tensor) {
+  return (tensor.type == kLiteRtElementTypeInt8 ||
+          tensor.type == kLiteRtElementTypeInt16) &&
+         tensor.scale && std::isfinite(tensor.scale->scale) &&
+         tensor.scale->scale > 0;
 }
 
 std::string Describe(const TensorSpec& tensor) {

@@ -12,14 +12,9 @@
 
 #include "candidate/kv_name.h"
 #include "candidate/litert_abi.h"
+#include "candidate/tensor_scale.h"
 
 namespace verify_tflite {
-
-// value = scale * (stored - zero_point)
-struct TensorScale {
-  float scale = 1;
-  int64_t zero_point = 0;
-};
 
 // An input or output of a signature, as the file declares it.
 struct TensorSpec {
@@ -31,11 +26,14 @@ struct TensorSpec {
   std::optional<size_t> sequence_axis = std::nullopt;
   // Of a tensor quantised with one scale.
   std::optional<TensorScale> scale = std::nullopt;
+  size_t index = 0;  // of the tensor, in its graph
 };
 
 // Throws Error unless every dimension is positive, the type's size is known
 // and the tensor is smaller than a terabyte.
 int64_t ByteSize(const TensorSpec& tensor);
+// INT8 or INT16 with one scale that is a positive number.
+bool IsQuantised(const TensorSpec& tensor);
 // "FLOAT32 [1, 8, 2, 16]"
 std::string Describe(const TensorSpec& tensor);
 

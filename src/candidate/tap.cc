@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -21,8 +20,6 @@ namespace {
 
 using namespace tflite_schema;
 
-// What the runtime's verifier accepts (FLATBUFFERS_MAX_BUFFER_SIZE).
-constexpr size_t kMaxBytes = std::numeric_limits<int32_t>::max();
 constexpr size_t kTailAlignment = 16;
 // No tensor worth a tap comes near.
 constexpr int64_t kMaxElements = int64_t{1} << 31;
@@ -51,6 +48,29 @@ class Reader {
   const std::vector<Signature>& signatures() const { return signatures_; }
 
   FlatTable Subgraph(uint32_t index) const { return subgraphs_[index]; }
+
+  // A 64-bit field that says where in the file something lies.
+  struct Offset {
+    size_t place;
+    uint64_t value;
+  };
+
+  // Those of data outside the flatbuffer: buffers' and custom operators'.
+  std::vector<Offset> OffsetsOfData() {
+    std::vector<Offset> offsets;
+    const FlatTables buffers = root_.Tables(model::kBuffers);
+    for (size_t i = 0; i < buffers.size(); ++i) {
+      AddOffset(buffers[i], buffer::kOffset, buffer::kSize, offsets);
+    }
+    for (size_t i = 0; i < subgraphs_.size(); ++i) {
+      const FlatTables ops = subgraphs_[i].Tables(subgraph::kOperators);
+      for (size_t j = 0; j < ops.size(); ++j) {
+        AddOffset(ops[j], op::kLargeOptionsOffset, op::kLargeOptionsSize,
+                  offsets);
+      }
+    }
+    return offsets;
+  }
 
   // Of a signature, in the order of operators.
   std::vector<GraphTensor> Tensors(const Signature& signature) {
@@ -98,6 +118,21 @@ class Reader {
   std::string Text(std::string_view text) {
     Spend(text.size());
     return std::string(text);
+  }
+
+  // 0 and 1 stand for none.
+  void AddOffset(const FlatTable& table, size_t offset, size_t size,
+                 std::vector<Offset>& offsets) const {
+    const auto place = table.PlaceOf<uint64_t>(offset);
+    const auto value = table.Scalar<uint64_t>(offset, 0);
+    const auto bytes = table.Scalar<uint64_t>(size, 0);
+    if (!place || value <= 1) return;
+    if (value > buffer_.bytes().size() ||
+        bytes > buffer_.bytes().size() - value) {
+      buffer_.Damaged(fmt::format("data are said to be {} bytes from {} on",
+                                  bytes, value));
+    }
+    if (bytes > 0) offsets.push_back({*place, value});
   }
 
   void ReadSignatures() {
@@ -259,13 +294,112 @@ size_t PlaceOf(const FlatTable& table, size_t field, const std::string& what) {
   throw Error("{} has a signature or graph without outputs", what);
 }
 
-void CheckSize(size_t bytes, const std::string& what) {
-  if (bytes <= kMaxBytes) return;
-  throw Error(
-      "{}: intermediate tensors can be read from models below 2 GB alone, this "
-      "one would take {} bytes. Convert with fewer bits, or compare KV caches",
-      what, bytes);
+size_t RoundUp(size_t value, size_t unit) {
+  return (value + unit - 1) / unit * unit;
 }
+
+[[noreturn]] void NoRoom(const std::string& what, size_t bytes, size_t limit) {
+  throw Error(
+      "{}: intermediate tensors are read by adding outputs to the flatbuffer, "
+      "which would then take {} of at most {} bytes. Convert with fewer "
+      "signatures or fewer bits, or so that the data of weights lie behind the "
+      "flatbuffer, as the converters write files above 2 GB",
+      what, bytes, limit);
+}
+
+// Which tensors are taken, and what the graphs' and signatures' new lists of
+// outputs are.
+class Planner {
+ public:
+  Planner(std::span<const std::byte> model, const std::string& what,
+          const TapFilter& filter)
+      : size_(model.size()), what_(what), reader_(model, what) {
+    for (const Signature& s : reader_.signatures()) {
+      for (GraphTensor& t : reader_.Tensors(s)) {
+        if (!t.can_tap) continue;
+        // Signatures may share a graph, which has one list of outputs.
+        if (filter(t)) chosen_[s.subgraph].insert(t.index);
+        all_.push_back(std::move(t));
+      }
+    }
+  }
+
+  // With the tail behind all of the model.
+  TapPatch Behind() {
+    TapPatch patch;
+    patch.moved_begin = size_;
+    Fill(patch);
+    return patch;
+  }
+
+  // With the tail between flatbuffer and data.
+  TapPatch Between() {
+    TapPatch patch;
+    patch.moved_begin = size_;
+    const std::vector<Reader::Offset> offsets = reader_.OffsetsOfData();
+    for (const auto& [place, value] : offsets) {
+      patch.moved_begin = std::min<size_t>(patch.moved_begin, value);
+    }
+    Fill(patch);
+    if (offsets.empty()) return patch;
+    // A unit may begin as much as that before moved_begin.
+    patch.shift = RoundUp(patch.tail.size() + kTailAlignment + kTapShiftUnit,
+                          kTapShiftUnit);
+    for (const auto& [place, value] : offsets) {
+      CheckPlace(patch, place + sizeof(value));
+      patch.offsets.emplace_back(place, value + patch.shift);
+    }
+    for (const auto& [place, value] : patch.words) {
+      CheckPlace(patch, place + sizeof(value));
+    }
+    return patch;
+  }
+
+ private:
+  void CheckPlace(const TapPatch& patch, size_t end) const {
+    if (end <= patch.moved_begin) return;
+    throw Error(
+        "{}: intermediate tensors cannot be read: data of weights begin at "
+        "byte {}, and the flatbuffer goes on behind them",
+        what_, patch.moved_begin);
+  }
+
+  void Fill(TapPatch& patch) const {
+    patch.tail_begin = RoundUp(patch.moved_begin, kTailAlignment);
+    TailWriter tail(patch);
+    const size_t vtable = tail.Put(TensorMapVtable{});
+    for (const auto& [graph, tensors] : chosen_) {
+      const FlatTable table = reader_.Subgraph(graph);
+      const auto outputs = table.Scalars<int32_t>(subgraph::kOutputs);
+      const size_t vector =
+          tail.Put(static_cast<uint32_t>(outputs.size() + tensors.size()));
+      for (size_t i = 0; i < outputs.size(); ++i) tail.Put(outputs[i]);
+      for (const int32_t tensor : tensors) tail.Put(tensor);
+      tail.PointFromModel(PlaceOf(table, subgraph::kOutputs, what_), vector);
+    }
+    for (const Signature& s : reader_.signatures()) {
+      const auto taken = chosen_.find(s.subgraph);
+      if (taken == chosen_.end()) continue;
+      auto maps = s.outputs;
+      for (const int32_t tensor : taken->second) {
+        maps.emplace_back(TapName(tensor), static_cast<uint32_t>(tensor));
+      }
+      tail.PointFromModel(PlaceOf(s.table, signature::kOutputs, what_),
+                          PutTensorMaps(tail, vtable, maps));
+      for (const GraphTensor& t : all_) {
+        if (t.signature != s.name || !taken->second.contains(t.index)) continue;
+        patch.taps.push_back(t);
+        patch.taps.back().output = TapName(t.index);
+      }
+    }
+  }
+
+  size_t size_;
+  const std::string& what_;
+  Reader reader_;
+  std::map<uint32_t, std::set<int32_t>> chosen_;
+  std::vector<GraphTensor> all_;
+};
 
 }  // namespace
 
@@ -280,49 +414,15 @@ std::vector<GraphTensor> ListTensors(std::span<const std::byte> model,
 }
 
 TapPatch PlanTaps(std::span<const std::byte> model, const std::string& what,
-                  const TapFilter& filter) {
-  CheckSize(model.size(), what);
-  Reader reader(model, what);
-  TapPatch patch;
-  // Signatures may share a graph, which has one list of outputs.
-  std::map<uint32_t, std::set<int32_t>> chosen;
-  std::vector<GraphTensor> all;
-  for (const Signature& s : reader.signatures()) {
-    for (GraphTensor& t : reader.Tensors(s)) {
-      if (!t.can_tap) continue;
-      if (filter(t)) chosen[s.subgraph].insert(t.index);
-      all.push_back(std::move(t));
-    }
-  }
-  patch.tail_begin =
-      (model.size() + kTailAlignment - 1) / kTailAlignment * kTailAlignment;
-  TailWriter tail(patch);
-  const size_t vtable = tail.Put(TensorMapVtable{});
-  for (const auto& [graph, tensors] : chosen) {
-    const FlatTable table = reader.Subgraph(graph);
-    const auto outputs = table.Scalars<int32_t>(subgraph::kOutputs);
-    const size_t vector =
-        tail.Put(static_cast<uint32_t>(outputs.size() + tensors.size()));
-    for (size_t i = 0; i < outputs.size(); ++i) tail.Put(outputs[i]);
-    for (const int32_t tensor : tensors) tail.Put(tensor);
-    tail.PointFromModel(PlaceOf(table, subgraph::kOutputs, what), vector);
-  }
-  for (const Signature& s : reader.signatures()) {
-    const auto taken = chosen.find(s.subgraph);
-    if (taken == chosen.end()) continue;
-    auto maps = s.outputs;
-    for (const int32_t tensor : taken->second) {
-      maps.emplace_back(TapName(tensor), static_cast<uint32_t>(tensor));
-    }
-    tail.PointFromModel(PlaceOf(s.table, signature::kOutputs, what),
-                        PutTensorMaps(tail, vtable, maps));
-    for (GraphTensor& t : all) {
-      if (t.signature != s.name || !taken->second.contains(t.index)) continue;
-      t.output = TapName(t.index);
-      patch.taps.push_back(t);
-    }
-  }
-  CheckSize(tail.end(), what);
+                  const TapFilter& filter, size_t limit) {
+  const auto end = [](const TapPatch& patch) {
+    return patch.tail_begin + patch.tail.size();
+  };
+  Planner planner(model, what, filter);
+  TapPatch patch = planner.Behind();
+  if (end(patch) <= limit) return patch;
+  patch = planner.Between();
+  if (end(patch) > limit) NoRoom(what, end(patch), limit);
   return patch;
 }
 

@@ -44,20 +44,44 @@ std::vector<GraphTensor> ListTensors(std::span<const std::byte> model,
 // Asked for the tensors with can_tap.
 using TapFilter = std::function<bool(const GraphTensor&)>;
 
-// What turns a model into one with taps.
+// What turns a model into one with taps: its bytes [0, moved_begin), `tail` at
+// tail_begin, and its bytes from moved_begin on, `shift` further behind than
+// they were; with `words` and `offsets` overwritten.
+//
+// Offsets between parts of a flatbuffer have 31 bits. In a larger file the
+// flatbuffer itself is small, and the data of its buffers lie behind it, where
+// Buffer.offset, of 64 bits, has their place in the whole file (schema.fbs;
+// ai_edge_quantizer/model_modifier.py writes such files, too). The tail then
+// goes between the two.
 struct TapPatch {
   // Those taken; `output` is their signature's new name for them.
   std::vector<GraphTensor> taps;
-  // 32-bit words to overwrite: offset in the model, value.
+  // 32-bit words to overwrite: offset in the model, value. All lie before
+  // moved_begin.
   std::vector<std::pair<size_t, uint32_t>> words;
-  size_t tail_begin = 0;  // behind the model's end
+  // Likewise 64-bit ones: places of data that move.
+  std::vector<std::pair<size_t, uint64_t>> offsets;
+  size_t tail_begin = 0;  // the model's end, or moved_begin, rounded up
   std::vector<std::byte> tail;
+  // The model's size where nothing moves, and then shift is 0.
+  size_t moved_begin = 0;
+  // A multiple of kTapShiftUnit, and so large that the tail ends before the
+  // first unit that has a byte which moves, wherever units begin.
+  size_t shift = 0;
 };
 
-// Throws Error for a model of 2 GB or more, too: a flatbuffer's offsets do not
-// reach further.
+// No system has larger pages.
+inline constexpr size_t kTapShiftUnit = size_t{64} << 10;
+
+// What the runtime's verifier accepts of offsets (FLATBUFFERS_MAX_BUFFER_SIZE).
+inline constexpr size_t kFlatbufferLimit = 0x7FFFFFFF;
+
+// Data move only where the tail would not end before `limit` otherwise; tests
+// set it lower, so that small files take the way of large ones. Throws Error,
+// too, where the flatbuffer without its buffers' data does not leave room for
+// the tail before `limit`.
 TapPatch PlanTaps(std::span<const std::byte> model, const std::string& what,
-                  const TapFilter& filter);
+                  const TapFilter& filter, size_t limit = kFlatbufferLimit);
 
 }  // namespace verify_tflite
 

@@ -4,14 +4,18 @@
 
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/json_file.h"
+#include "base/mapped_file.h"
 #include "base/testing.h"
 #include "candidate/session.h"
 #include "candidate/tap.h"
+#include "candidate/tap_image.h"
+#include "candidate/tflite_file.h"
 #include "candidate/testing_models.h"
 
 namespace verify_tflite {
@@ -21,8 +25,10 @@ using ::testing::HasSubstr;
 
 bool Everything(const GraphTensor&) { return true; }
 
-Model OpenWith(const std::string& name, TapFilter taps) {
+Model OpenWith(const std::string& name, TapFilter taps,
+               size_t limit = kFlatbufferLimit) {
   Model::OpenOptions options;
+  options.taps_limit = limit;
   if (name == "small_ring.tflite") options.sliding_window = 24;
   options.taps = std::move(taps);
   return Model::Open(ModelPath(name), options);
@@ -60,6 +66,73 @@ TEST_P(TappedModel, ComputesTheSameBits) {
   EXPECT_EQ(
       std::memcmp(plain.data(), watched.data(), plain.size() * sizeof(float)),
       0);
+}
+
+// Converters put the data of these behind the flatbuffer, which ends before
+// 4 MB: files above 2 GB are tapped in this way.
+class LargeTappedModel : public testing::TestWithParam<const char*> {};
+
+TEST_P(LargeTappedModel, ComputesTheSameBits) {
+  const std::vector<float> plain = Outcome(OpenWith(GetParam(), nullptr));
+  constexpr size_t kLimit = size_t{4} << 20;
+  const Model tapped = OpenWith(GetParam(), Everything, kLimit);
+  EXPECT_GT(tapped.taps().size(), 50u);
+  const std::vector<float> watched = Outcome(tapped);
+  ASSERT_EQ(plain.size(), watched.size());
+  EXPECT_EQ(
+      std::memcmp(plain.data(), watched.data(), plain.size() * sizeof(float)),
+      0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, LargeTappedModel,
+                         testing::Values("tiny_q8.tflite",
+                                         "tiny_hf_q8.tflite"),
+                         [](const auto& info) {
+                           return info.index == 0 ? "classic" : "export_hf";
+                         });
+
+// Wherever the model begins in the file: a bundle's sections begin at multiples
+// of 16384, but nothing here relies on it.
+TEST(TapImageTest, LaysPartsWhereThePatchSays) {
+  const std::string model = ReadFile(TestDataPath("external.tflite"));
+  const TapPatch patch = PlanTaps(std::as_bytes(std::span(model)), "a.tflite",
+                                  Everything, model.size());
+  ASSERT_GT(patch.shift, 0u);
+  const TempDir dir;
+  for (const size_t offset : {0, 64, 3000, 4096, 16384, 70000}) {
+    SCOPED_TRACE(offset);
+    const std::string path = dir.Write("bundle", std::string(offset, 'x') + model);
+    const TapImage image(path, offset, model.size(), patch);
+    const std::string_view bytes(
+        reinterpret_cast<const char*>(image.bytes().data()),
+        image.bytes().size());
+    ASSERT_EQ(bytes.size(), model.size() + patch.shift);
+    EXPECT_EQ(bytes.substr(patch.moved_begin + patch.shift),
+              std::string_view(model).substr(patch.moved_begin));
+    EXPECT_EQ(std::memcmp(bytes.data() + patch.tail_begin, patch.tail.data(),
+                          patch.tail.size()),
+              0);
+    const TfliteFile file =
+        ReadTfliteFile(std::as_bytes(std::span(bytes)), "b.tflite");
+    EXPECT_EQ(file.weight_bytes,
+              ReadTfliteFile(std::as_bytes(std::span(model)), "a.tflite")
+                  .weight_bytes);
+  }
+}
+
+// The system's memory holds what is written, not the file's 16 GB.
+TEST(TapImageTest, OfASparseFileOf16GigaBytes) {
+  const std::string model = ReadFile(TestDataPath("external.tflite"));
+  constexpr size_t kSize = size_t{16} << 30;
+  const TempDir dir;
+  const std::string path = dir.Write("large.tflite", model);
+  std::filesystem::resize_file(path, kSize);
+  const MappedFile file(path);
+  const TapPatch patch = PlanTaps(file.bytes(), "a.tflite", Everything);
+  EXPECT_GT(patch.shift, 0u);
+  const TapImage image(path, 0, kSize, patch);
+  EXPECT_EQ(image.bytes().size(), kSize + patch.shift);
+  EXPECT_EQ(image.bytes().back(), std::byte{0});
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -118,16 +118,79 @@ TEST(Tap, SignaturesThatShareAGraph) {
   EXPECT_THAT(OutputsOf(file, 1), ElementsAre("logits", "verify_tflite_tap_1"));
   EXPECT_EQ(patch.taps.size(), 2u);
 }
-TEST(Tap, NotBeyondTwoGigabytes) {
-  // Refused for its size alone: nothing behind the real bytes is read.
-  const std::span<const std::byte> large(Bytes(Good()).data(), size_t{1} << 31);
+
+// Its five buffers lie behind the flatbuffer.
+const std::string& External() {
+  static const std::string content = ReadFile(TestDataPath("external.tflite"));
+  return content;
+}
+
+// As TapImage lays it out.
+std::string ApplyMoved(const std::string& content, const TapPatch& patch) {
+  std::string result(content.size() + patch.shift, '\0');
+  std::memcpy(result.data(), content.data(), patch.moved_begin);
+  for (const auto& [at, word] : patch.words) {
+    EXPECT_LE(at + sizeof(word), patch.moved_begin);
+    std::memcpy(result.data() + at, &word, sizeof(word));
+  }
+  for (const auto& [at, place] : patch.offsets) {
+    EXPECT_LE(at + sizeof(place), patch.moved_begin);
+    std::memcpy(result.data() + at, &place, sizeof(place));
+  }
+  std::memcpy(result.data() + patch.tail_begin, patch.tail.data(),
+              patch.tail.size());
+  std::memcpy(result.data() + patch.moved_begin + patch.shift,
+              content.data() + patch.moved_begin,
+              content.size() - patch.moved_begin);
+  return result;
+}
+
+TEST(Tap, MovesDataBehindTheFlatbufferWhereOffsetsDoNotReachOverThem) {
+  const TapPatch behind = PlanTaps(Bytes(External()), "a.tflite", Everything);
+  EXPECT_EQ(behind.shift, 0u);
+  EXPECT_EQ(behind.moved_begin, External().size());
+  EXPECT_TRUE(behind.offsets.empty());
+
+  const TapPatch patch =
+      PlanTaps(Bytes(External()), "a.tflite", Everything, External().size());
+  ASSERT_EQ(patch.offsets.size(), 5u);
+  EXPECT_GT(patch.shift, 0u);
+  EXPECT_EQ(patch.shift % kTapShiftUnit, 0u);
+  EXPECT_LT(patch.moved_begin, External().size());
+  EXPECT_LE(patch.moved_begin, patch.tail_begin);
+  // Even of pages that begin a unit before.
+  EXPECT_LE(patch.tail_begin + patch.tail.size() + kTapShiftUnit,
+            patch.moved_begin + patch.shift);
+  EXPECT_EQ(patch.offsets[0].second, patch.moved_begin + patch.shift);
+  EXPECT_EQ(patch.offsets[1].second, patch.offsets[0].second + 8);
+  const std::string moved = ApplyMoved(External(), patch);
+  const TfliteFile before = ReadTfliteFile(Bytes(External()), "a.tflite");
+  const TfliteFile after = ReadTfliteFile(Bytes(moved), "b.tflite");
+  EXPECT_EQ(before.weight_bytes, after.weight_bytes);
+  EXPECT_EQ(before.ops, after.ops);
+}
+
+// All of taps.tflite is flatbuffer.
+TEST(Tap, NotBeyondTheReachOfOffsets) {
   try {
-    PlanTaps(large, "a.tflite", Everything);
+    PlanTaps(Bytes(Good()), "a.tflite", Everything, Good().size());
     FAIL() << "expected an Error";
   } catch (const Error& e) {
     EXPECT_THAT(e.what(), HasSubstr("a.tflite: intermediate tensors"));
-    EXPECT_THAT(e.what(), HasSubstr("2147483648 bytes"));
+    EXPECT_THAT(e.what(), HasSubstr("of at most 1580 bytes"));
   }
+}
+
+TEST(Tap, RandomDamageWhereDataMove) {
+  const auto read = [](const std::string& content) {
+    ApplyMoved(content, PlanTaps(Bytes(content), "a.tflite", Everything, 0));
+  };
+  const auto planned = [](const std::string& content) {
+    ApplyMoved(content, PlanTaps(Bytes(content), "a.tflite", Everything,
+                                 content.size()));
+  };
+  EXPECT_EQ(CountRefusedDamage(External(), 100, read), 100);
+  EXPECT_GT(CountRefusedDamage(External(), 20000, planned), 1000);
 }
 
 TEST(Tap, TruncatedAnywhere) {

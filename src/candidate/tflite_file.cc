@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/flatbuffer.h"
+#include "candidate/runtime.h"
 #include "candidate/tflite_schema.h"
 
 namespace verify_tflite {
@@ -25,17 +26,13 @@ constexpr size_t kMaxRank = 16;
 
 // Fields of the schema's tables that no one else reads.
 namespace quantization {
-constexpr size_t kScale = 2, kDetailsType = 4, kDetails = 5;
+constexpr size_t kScale = 2, kZeroPoint = 3, kDetailsType = 4, kDetails = 5;
 constexpr uint8_t kBlockwise = 2, kMultiAxis = 3;
 constexpr size_t kBlockSize = 2;  // of BlockwiseQuantization
 }  // namespace quantization
 namespace metadata {
 constexpr size_t kName = 0, kBuffer = 1;
 }
-namespace buffer {
-// A buffer behind the flatbuffer itself (files above 2 GB) has the latter two.
-constexpr size_t kData = 0, kOffset = 1, kSize = 2;
-}  // namespace buffer
 
 constexpr int32_t kCustom = 32;
 // Builtin operators by number.
@@ -409,7 +406,8 @@ class Reader {
       }
       const FlatTable t = tensors[index];
       TfliteTensor found = {
-          Name(map.String(signature::kName)), TypeOf(t).name, {}};
+          Name(map.String(signature::kName)), TypeOf(t).name, {},
+                            ScaleOf(t)};
       auto shape = t.Scalars<int32_t>(tensor::kShapeSignature);
       if (shape.size() == 0) shape = t.Scalars<int32_t>(tensor::kShape);
       if (shape.size() > kMaxRank) {
@@ -458,6 +456,23 @@ std::string OperatorName(const FlatTable& code) {
 
 std::string TensorTypeName(const FlatTable& tensor) {
   return TypeOf(tensor).name;
+}
+
+LiteRtElementType ElementTypeOf(const FlatTable& tensor) {
+  return ElementTypeByName(TensorTypeName(tensor));
+}
+
+std::optional<TensorScale> ScaleOf(const FlatTable& t) {
+  const auto q = t.Table(tensor::kQuantization);
+  if (!q || q->Scalar<uint8_t>(quantization::kDetailsType, 0) != 0) {
+    return std::nullopt;
+  }
+  const auto scales = q->Scalars<float>(quantization::kScale);
+  if (scales.size() != 1) return std::nullopt;
+  const auto zero_points = q->Scalars<int64_t>(quantization::kZeroPoint);
+  return TensorScale{
+      .scale = scales[0],
+      .zero_point = zero_points.size() == 0 ? 0 : zero_points[0]};
 }
 
 bool IsTflite(std::span<const std::byte> bytes) {

@@ -8,12 +8,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/flatbuffer.h"
+#include "candidate/litert_abi.h"
+#include "candidate/tensor_scale.h"
 
 namespace verify_tflite {
 
@@ -21,6 +24,7 @@ struct TfliteTensor {
   std::string name;            // as the signature calls it
   std::string type;            // "FLOAT32", …
   std::vector<int32_t> shape;  // -1: any
+  std::optional<TensorScale> scale = std::nullopt;  // of one for the tensor
 };
 
 struct TfliteSignature {
@@ -53,6 +57,11 @@ struct TfliteFile {
 // "FULLY_CONNECTED", … of an OperatorCode; "FLOAT32", … of a Tensor.
 std::string OperatorName(const FlatTable& code);
 std::string TensorTypeName(const FlatTable& tensor);
+// The same as the runtime counts it; kLiteRtElementTypeNone for types that are
+// no numbers.
+LiteRtElementType ElementTypeOf(const FlatTable& tensor);
+// Of a Tensor that is quantised with one scale.
+std::optional<TensorScale> ScaleOf(const FlatTable& tensor);
 
 // Whether `bytes` begin as a .tflite does.
 bool IsTflite(std::span<const std::byte> bytes);

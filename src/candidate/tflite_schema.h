@@ -24,10 +24,16 @@ constexpr size_t kShape = 0, kType = 1, kBuffer = 2, kName = 3,
 }
 namespace op {
 constexpr size_t kOpcodeIndex = 0, kInputs = 1, kOutputs = 2,
+                 kLargeOptionsOffset = 9, kLargeOptionsSize = 10,
                  kOptions2Type = 11, kOptions2 = 12;
 constexpr uint8_t kCompositeOptions = 21;
 constexpr size_t kCompositeName = 0;  // of StableHLOCompositeOptions
 }  // namespace op
+namespace buffer {
+// The latter two where the data lie behind the flatbuffer itself, as in files
+// above 2 GB.
+constexpr size_t kData = 0, kOffset = 1, kSize = 2;
+}  // namespace buffer
 namespace signature {
 constexpr size_t kInputs = 0, kOutputs = 1, kKey = 2, kSubgraph = 4;
 constexpr size_t kName = 0, kTensorIndex = 1;  // of TensorMap

@@ -42,8 +42,17 @@ constexpr std::string_view kOtherFormats[] = {".gguf", ".h5", ".onnx",
 // Every decoder of the reference names its embedding so; what stands before it
 // tells how the model was wrapped when it was saved.
 constexpr std::string_view kEmbedding = "embed_tokens.weight";
+constexpr std::string_view kLastNorm = "norm.weight";
 constexpr std::string_view kModel = "model.";
 constexpr std::string_view kHead = "lm_head.";
+constexpr std::string_view kAdapterConfig = "adapter_config.json";
+
+// Members under which wrappers of training hold a module, wherever one is in
+// the model: DistributedDataParallel and DeepSpeed, torch.compile,
+// FullyShardedDataParallel, checkpoint_wrapper (activation checkpointing).
+constexpr std::string_view kWrappers[] = {"module.", "_orig_mod.",
+                                          "_fsdp_wrapped_module.",
+                                          "_checkpoint_wrapped_module."};
 
 struct Wrapping {
   std::string_view before_embedding;
@@ -54,15 +63,34 @@ struct Wrapping {
 constexpr Wrapping kWrappings[] = {
     {"model.", "", false},  // LlamaForCausalLM and the like
     {"", "", true},         // LlamaModel: without the head
-    // DistributedDataParallel
-    {"module.model.", "module.", false},
-    {"module.", "module.", true},
-    // torch.compile
-    {"_orig_mod.model.", "_orig_mod.", false},
-    {"_orig_mod.", "_orig_mod.", true},
     // A member `model` of a training class (Lightning)
     {"model.model.", "model.", false},
 };
+
+// What names begin with that are no plain model's, and what to do with such.
+struct Foreign {
+  std::string_view prefix;
+  std::string_view what;
+};
+constexpr Foreign kForeign[] = {
+    {"base_model.model.",
+     "as those of a model that PEFT wraps (get_peft_model); merge its adapter "
+     "and save the result: model.merge_and_unload().save_pretrained(DIR)"},
+    {"model.language_model.",
+     "as those of the text model inside a multimodal one, but config.json is "
+     "that of a text model; save the text model by itself"},
+    {"language_model.",
+     "as those of the text model inside a multimodal one, but config.json is "
+     "that of a text model; save the text model by itself"},
+};
+
+// Parts of the names of an adapter's tensors beside the layer it changes
+// (PEFT's LoRA, DoRA and kin; the layer itself becomes "base_layer").
+constexpr std::string_view kAdapterParts[] = {
+    ".lora_A.",         ".lora_B.",          ".lora_embedding_A",
+    ".lora_embedding_B", ".lora_magnitude_vector", ".base_layer.",
+    ".hada_w1_a",       ".lokr_w1",          ".oft_r",
+    ".vera_lambda_b",   ".ia3_l"};
 
 bool HasExtension(const std::string& path,
                   std::span<const std::string_view> extensions) {
@@ -120,6 +148,14 @@ Error FormatNotSupported(const std::string& path) {
       path);
 }
 
+Error AdapterOnly(const std::string& directory) {
+  return Error(
+      "{}: is an adapter (PEFT: {}), not a model. Merge it into its base model "
+      "and save the result: AutoPeftModelForCausalLM.from_pretrained(DIR)"
+      ".merge_and_unload().save_pretrained(…), then give that directory",
+      directory, kAdapterConfig);
+}
+
 // The weight file or shard index that `directory` holds.
 std::string FindWeights(const std::string& directory) {
   for (const std::string_view name : kWeightNames) {
@@ -127,6 +163,7 @@ std::string FindWeights(const std::string& directory) {
     if (Exists(path)) return path;
   }
   const std::vector<std::string> names = List(directory);
+  if (Exists(Beside(directory, kAdapterConfig))) throw AdapterOnly(directory);
   for (const std::string& name : names) {
     if (HasExtension(name, kOtherFormats)) {
       throw FormatNotSupported(Beside(directory, name));
@@ -161,6 +198,7 @@ void CheckWeightFile(const std::string& path) {
 nlohmann::json ReadConfig(const std::string& directory) {
   const std::string path = Beside(directory, kConfig);
   if (!Exists(path)) {
+    if (Exists(Beside(directory, kAdapterConfig))) throw AdapterOnly(directory);
     throw Error(
         "{}: no {}: expected the directory that save_pretrained wrote; {}",
         directory, kConfig, Found(List(directory)));
@@ -201,14 +239,41 @@ WeightMap ReadIndex(const std::string& path) {
   return map;
 }
 
-std::string Unwrap(const std::string& name, const Wrapping& wrapping) {
-  std::string_view rest = name;
-  if (rest.starts_with(wrapping.strip)) {
-    rest.remove_prefix(wrapping.strip.size());
+// Without kWrappers, wherever they stand.
+std::string WithoutWrappers(std::string_view name) {
+  std::string rest;
+  while (!name.empty()) {
+    const auto* wrapper = std::ranges::find_if(
+        kWrappers, [&](std::string_view each) { return name.starts_with(each); });
+    if (wrapper != std::end(kWrappers)) {
+      name.remove_prefix(wrapper->size());
+      continue;
+    }
+    const size_t end = std::min(name.find('.'), name.size() - 1) + 1;
+    rest += name.substr(0, end);
+    name.remove_prefix(end);
   }
-  const bool add = wrapping.add_model && !rest.starts_with(kHead) &&
-                   !rest.starts_with(kModel);
-  return fmt::format("{}{}", add ? kModel : "", rest);
+  return rest;
+}
+
+std::string Unwrap(std::string_view name, const Wrapping& wrapping) {
+  if (name.starts_with(wrapping.strip)) {
+    name.remove_prefix(wrapping.strip.size());
+  }
+  const bool add = wrapping.add_model && !name.starts_with(kHead) &&
+                   !name.starts_with(kModel);
+  return fmt::format("{}{}", add ? kModel : "", name);
+}
+
+// A few of `names`, for messages.
+std::string Some(std::vector<std::string> names) {
+  constexpr size_t kMost = 3;
+  const size_t count = names.size();
+  if (count > kMost) names.resize(kMost);
+  for (std::string& name : names) name = Quote(name);
+  return fmt::format("{}{}", fmt::join(names, ", "),
+                     count > kMost ? fmt::format(" and {} more", count - kMost)
+                                   : "");
 }
 
 }  // namespace
@@ -232,6 +297,7 @@ Checkpoint Checkpoint::Open(const std::string& path) {
   const std::string config_path = Beside(result.directory_, kConfig);
   RefuseQuantizedConfig(config, config_path);
   result.config_ = ParseModelConfig(config, config_path);
+  result.notes_ = result.config_.notes;
   result.weights_path_ =
       IsDirectory(path) ? FindWeights(result.directory_) : path;
   if (IsIndex(result.weights_path_)) {
@@ -243,6 +309,9 @@ Checkpoint Checkpoint::Open(const std::string& path) {
   }
   result.RefuseQuantized();
   result.UnwrapNames();
+  result.ReadLoneHeadAsEmbedding();
+  result.NoteMissing();
+  result.NoteAdapterBeside();
   return result;
 }
 
@@ -262,13 +331,11 @@ void Checkpoint::AddShards(const std::string& index_path) {
   std::map<std::string, Content> opened;  // by shard
   for (const auto& [tensor, shard] : map) {
     const std::string path = Beside(directory_, shard);
-    if (!opened.contains(shard)) {
-      if (!Exists(path)) {
-        throw Error("{}: missing: {} says that it holds {}", path, index,
-                    Quote(tensor));
-      }
-      opened.emplace(shard, OpenFile(path));
+    if (!opened.contains(shard) && !Exists(path)) {
+      missing_shard_[tensor] = shard;
+      continue;
     }
+    if (!opened.contains(shard)) opened.emplace(shard, OpenFile(path));
     const Content& content = opened.at(shard);
     if (const auto found = content.tensors.find(tensor);
         found != content.tensors.end()) {
@@ -277,9 +344,13 @@ void Checkpoint::AddShards(const std::string& index_path) {
                other != content.other_tensors.end()) {
       other_tensors_[tensor] = other->second;
     } else {
-      throw Error("{}: has no tensor {}, but {} says so", path, Quote(tensor),
-                  index);
+      not_in_shard_.push_back(tensor);
     }
+  }
+  if (opened.empty()) {
+    throw Error("{}: missing: {} says that it holds {}",
+                Beside(directory_, map.begin()->second), index,
+                Quote(map.begin()->first));
   }
 }
 
@@ -292,40 +363,153 @@ void Checkpoint::RefuseQuantized() const {
 }
 
 void Checkpoint::UnwrapNames() {
-  const Wrapping* found = nullptr;
-  for (const Wrapping& wrapping : kWrappings) {
-    const std::string name =
-        fmt::format("{}{}", wrapping.before_embedding, kEmbedding);
-    if (!Has(name)) continue;
-    if (found) {
-      throw Error(
-          "{}: has both {}{} and {}: it is not clear which is the model's",
-          weights_path_, found->before_embedding, kEmbedding, name);
-    }
-    found = &wrapping;
-  }
-  if (!found) {
-    if (Has("tok_embeddings.weight")) {
-      throw Error(
-          "{}: names tensors as Meta's own files do; convert it to the Hugging "
-          "Face format first (transformers' convert_llama_weights_to_hf.py)",
-          weights_path_);
-    }
-    return;  // whoever needs a tensor says which one is missing
-  }
-  const auto unwrap_all = [&](auto& map) {
-    std::remove_reference_t<decltype(map)> renamed;
-    for (const auto& [name, value] : map) {
-      const std::string unwrapped = Unwrap(name, *found);
-      if (!renamed.emplace(unwrapped, value).second) {
-        throw Error("{}: more than one tensor could be {}", weights_path_,
-                    Quote(unwrapped));
+  const auto rename_all = [&](const auto& rename) {
+    const auto rename_in = [&](auto& map) {
+      std::remove_reference_t<decltype(map)> renamed;
+      for (const auto& [name, value] : map) {
+        const std::string unwrapped = rename(name);
+        if (!renamed.emplace(unwrapped, value).second) {
+          throw Error("{}: more than one tensor could be {}", weights_path_,
+                      Quote(unwrapped));
+        }
       }
-    }
-    map = std::move(renamed);
+      map = std::move(renamed);
+    };
+    rename_in(tensors_);
+    rename_in(other_tensors_);
+    rename_in(missing_shard_);
   };
-  unwrap_all(tensors_);
-  unwrap_all(other_tensors_);
+  rename_all(WithoutWrappers);
+  // A model saved without its embedding, which its head is, is told by its last
+  // norm.
+  for (const std::string_view anchor : {kEmbedding, kLastNorm}) {
+    const Wrapping* found = nullptr;
+    for (const Wrapping& wrapping : kWrappings) {
+      const std::string name =
+          fmt::format("{}{}", wrapping.before_embedding, anchor);
+      if (!tensors_.contains(name) && !other_tensors_.contains(name)) continue;
+      if (found) {
+        throw Error(
+            "{}: has both {}{} and {}: it is not clear which is the model's",
+            weights_path_, found->before_embedding, anchor, name);
+      }
+      found = &wrapping;
+    }
+    if (found == nullptr) continue;
+    rename_all([&](std::string_view name) { return Unwrap(name, *found); });
+    return;
+  }
+  if (Has("tok_embeddings.weight")) {
+    throw Error(
+        "{}: names tensors as Meta's own files do; convert it to the Hugging "
+        "Face format first (transformers' convert_llama_weights_to_hf.py)",
+        weights_path_);
+  }
+  // Whoever needs a tensor says which one is missing.
+}
+
+// PreTrainedModel.tie_weights: "if the source is missing while the target
+// exists, we swap".
+void Checkpoint::ReadLoneHeadAsEmbedding() {
+  if (!config_.tie_word_embeddings) return;
+  struct Pair {
+    const char* embedding;
+    const char* head;
+  };
+  std::vector<Pair> pairs = {{"model.embed_tokens.weight", "lm_head.weight"}};
+  if (config_.naming == Naming::kFalcon) {
+    pairs = {{"transformer.word_embeddings.weight", "lm_head.weight"}};
+  } else if (config_.naming == Naming::kOpenElm) {
+    return;  // its class has no head then
+  } else if (config_.multimodal) {
+    pairs = {
+        {"model.language_model.embed_tokens.weight", "lm_head.weight"},
+        {"language_model.model.embed_tokens.weight",
+         "language_model.lm_head.weight"}};
+  }
+  for (const Pair& pair : pairs) {
+    if (missing_shard_.contains(pair.embedding) || Has(pair.embedding)) return;
+  }
+  for (const Pair& pair : pairs) {
+    const auto head = tensors_.find(pair.head);
+    if (head == tensors_.end()) continue;
+    tensors_[pair.embedding] = head->second;
+    tensors_.erase(pair.head);
+    notes_.push_back(fmt::format(
+        "the checkpoint holds {} alone, and {} ties the embedding to it: one "
+        "tensor is both, as in transformers",
+        pair.head, kConfig));
+    return;
+  }
+}
+
+void Checkpoint::NoteMissing() {
+  const std::string index = fs::path(weights_path_).filename().string();
+  if (!not_in_shard_.empty()) {
+    notes_.push_back(fmt::format(
+        "{} names {}, which the shard it names does not hold; the model that "
+        "{} describes does without",
+        index, Some(not_in_shard_), kConfig));
+  }
+  std::vector<std::string> names;
+  for (const auto& [name, shard] : missing_shard_) names.push_back(name);
+  if (names.empty()) return;
+  notes_.push_back(fmt::format(
+      "{} names {} in {}, which is missing; the model that {} describes does "
+      "without",
+      index, Some(names), Quote(missing_shard_.begin()->second), kConfig));
+}
+
+void Checkpoint::NoteAdapterBeside() {
+  if (!Exists(Beside(directory_, kAdapterConfig))) return;
+  notes_.push_back(fmt::format(
+      "{} lies beside the weights: transformers with PEFT loads that adapter, "
+      "too; compared is the model without it. If the file was converted with "
+      "it, merge it first (merge_and_unload) and give the result",
+      kAdapterConfig));
+}
+
+// Says what is there instead.
+Error Checkpoint::Missing(const std::string& name,
+                          std::span<const int64_t> expected) const {
+  if (const auto shard = missing_shard_.find(name);
+      shard != missing_shard_.end()) {
+    return Error("{}: missing: {} says that it holds {}",
+                 Beside(directory_, shard->second),
+                 fs::path(weights_path_).filename().string(), Quote(name));
+  }
+  if (std::ranges::count(not_in_shard_, name) > 0) {
+    return Error("{}: names tensor {}, but the shard that it names does not "
+                 "hold it",
+                 weights_path_, Quote(name));
+  }
+  std::vector<std::string> names;
+  for (const auto& [there, tensor] : tensors_) names.push_back(there);
+  for (const auto& there : names) {
+    for (const std::string_view part : kAdapterParts) {
+      if (there.find(part) == std::string::npos) continue;
+      return Error(
+          "{}: no tensor \"{}\": it holds an adapter that is not merged "
+          "(PEFT: {}). Merge it and save the result: "
+          "model.merge_and_unload().save_pretrained(DIR)",
+          weights_path_, name, Quote(there));
+    }
+  }
+  for (const Foreign& foreign : kForeign) {
+    const auto is_so = [&](const std::string& each) {
+      return each.starts_with(foreign.prefix);
+    };
+    const auto found = std::ranges::find_if(names, is_so);
+    if (found == names.end()) continue;
+    return Error("{}: no tensor \"{}\": {} of {} names begin with \"{}\", {}",
+                 weights_path_, name, std::ranges::count_if(names, is_so),
+                 names.size(), foreign.prefix, foreign.what);
+  }
+  return Error(
+      "{}: no tensor \"{}\" of shape {}, which {} implies; the file has {} "
+      "tensors{}",
+      weights_path_, name, ShapeToString(expected), kConfig, names.size(),
+      names.empty() ? "" : ": " + Some(names));
 }
 
 const TensorView& Checkpoint::Get(const std::string& name,
@@ -339,12 +523,7 @@ const TensorView& Checkpoint::Get(const std::string& name,
         weights_path_, name, other->second);
   }
   const auto found = tensors_.find(name);
-  if (found == tensors_.end()) {
-    throw Error(
-        "{}: no tensor \"{}\" of shape {}, which {} implies; the file has {} "
-        "tensors",
-        weights_path_, name, ShapeToString(expected), kConfig, tensors_.size());
-  }
+  if (found == tensors_.end()) throw Missing(name, expected);
   if (!std::ranges::equal(found->second.shape, expected)) {
     throw Error("{}: tensor \"{}\" has shape {}, {} implies {}", weights_path_,
                 name, ShapeToString(found->second.shape), kConfig,
@@ -354,6 +533,7 @@ const TensorView& Checkpoint::Get(const std::string& name,
 }
 
 bool Checkpoint::Has(const std::string& name) const {
+  if (missing_shard_.contains(name)) throw Missing(name, {});
   return tensors_.contains(name) || other_tensors_.contains(name);
 }
 

@@ -6,8 +6,11 @@
 #include <deque>
 #include <initializer_list>
 #include <map>
+#include <span>
 #include <string>
+#include <vector>
 
+#include "base/error.h"
 #include "checkpoint/model_config.h"
 #include "checkpoint/pytorch_file.h"
 #include "checkpoint/safetensors.h"
@@ -24,25 +27,36 @@ class Checkpoint {
   // pytorch_model.bin.index.json, as transformers looks for them; or the given
   // file (.safetensors; .bin, .pt, .pth and .ckpt of torch.save).
   //
-  // Names of a model that was saved wrapped ("module.", "_orig_mod.", a second
-  // "model.") or without its head ("embed_tokens.weight") are made those of the
-  // whole model; where two names could be meant that is an Error.
+  // Names of a model that was saved wrapped ("module.", "_orig_mod.",
+  // "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", a second "model.")
+  // or without its head ("embed_tokens.weight") are made those of the whole
+  // model; where two names could be meant that is an Error. Where config.json
+  // ties embedding and head, either of the two is enough, as in transformers
+  // (PreTrainedModel.tie_weights).
+  //
+  // What an index names and no shard holds is missing when it is asked for, and
+  // a note otherwise.
   //
   // Throws Error that says what is missing and what was expected, for quantized
   // checkpoints, and for a weight file of another kind ("File format not
-  // supported").
+  // supported"), and for adapters that are not merged (PEFT).
   static Checkpoint Open(const std::string& path);
 
   // The directory that holds config.json, the tokenizer and so on.
   const std::string& directory() const { return directory_; }
   const ModelConfig& config() const { return config_; }
 
+  // What the reader should know of this checkpoint and what decides nothing:
+  // one sentence each.
+  const std::vector<std::string>& notes() const { return notes_; }
+
   // The tensor `name` with exactly `shape`. Throws Error when it is missing,
   // has another shape than the config implies, or a dtype other than F64, F32,
   // F16 and BF16.
   const TensorView& Get(const std::string& name,
                         std::initializer_list<int64_t> shape) const;
-  // Whether the checkpoint holds `name`, of whatever dtype.
+  // Whether the checkpoint holds `name`, of whatever dtype. Throws Error where
+  // that is not known: the index names it in a shard that is not there.
   bool Has(const std::string& name) const;
   const std::map<std::string, TensorView>& tensors() const { return tensors_; }
 
@@ -59,6 +73,11 @@ class Checkpoint {
   Content OpenFile(const std::string& path);
   void AddShards(const std::string& index_path);
   void UnwrapNames();
+  void ReadLoneHeadAsEmbedding();
+  void NoteAdapterBeside();
+  void NoteMissing();
+  Error Missing(const std::string& name,
+                std::span<const int64_t> expected) const;
   void RefuseQuantized() const;
 
   std::string directory_;
@@ -69,6 +88,9 @@ class Checkpoint {
   std::deque<PytorchFile> pickles_;
   Tensors tensors_;
   OtherTensors other_tensors_;
+  std::map<std::string, std::string> missing_shard_;  // by tensor; as the index
+  std::vector<std::string> not_in_shard_;  // named by the index, in no shard
+  std::vector<std::string> notes_;
 };
 
 }  // namespace verify_tflite

@@ -216,28 +216,45 @@ constexpr Family kFamilies[] = {
      .handles = kFalconKeys},
 };
 
-// Settings that change the computation of some model. For a family that does
-// not handle them they may be absent, null or the value that switches them off.
+// Who reads a setting in transformers 5.24, beside the families that handle it.
+enum class Readers {
+  kAll,    // or nothing is known of who does
+  kSome,   // Unhandled::families
+  kCache,  // no forward pass, but its KV cache keeps that many tokens alone
+};
+
+constexpr std::string_view kGemmas[] = {"gemma", "gemma2", "gemma3_text"};
+constexpr std::string_view kPhi[] = {"phi"};
+
+// Settings that change the computation of some model. For a family that reads
+// and does not handle them they may be absent, null or the value that switches
+// them off; for one that does not read them they change nothing.
+// testdata/ignored_keys.json has what transformers makes of each.
 struct Unhandled {
   std::string_view key;
   std::string_view off;  // as JSON
+  Readers readers = Readers::kSome;
+  std::span<const std::string_view> families = {};
 };
 
 constexpr Unhandled kUnhandled[] = {
-    {"quantization_config", "null"},
-    {"compression_config", "null"},
+    {"quantization_config", "null", Readers::kAll},
+    {"compression_config", "null", Readers::kAll},
+    {"is_encoder_decoder", "false", Readers::kAll},
+    {"add_cross_attention", "false", Readers::kAll},
+    {"is_causal", "true", Readers::kAll},
+    {"sliding_window", "null", Readers::kCache},
+    {"attention_chunk_size", "null", Readers::kCache},
+    {"use_bidirectional_attention", "false", Readers::kSome, kGemmas},
+    {"qk_layernorm", "false", Readers::kSome, kPhi},
     {"attention_bias", "false"},
     {"mlp_bias", "false"},
     {"partial_rotary_factor", "1.0"},
-    {"sliding_window", "null"},
     {"sliding_window_pattern", "null"},
     {"rope_local_base_freq", "null"},
-    {"attention_chunk_size", "null"},
     {"no_rope_layers", "null"},
-    {"use_bidirectional_attention", "false"},
     {"use_qk_norm", "false"},
     {"qk_norm", "false"},
-    {"qk_layernorm", "false"},
     {"attn_logit_softcapping", "null"},
     {"final_logit_softcapping", "null"},
     {"query_pre_attn_scalar", "null"},
@@ -251,8 +268,6 @@ constexpr Unhandled kUnhandled[] = {
     {"num_experts", "0"},
     {"num_local_experts", "0"},
     {"parallel_attn", "false"},
-    {"is_encoder_decoder", "false"},
-    {"add_cross_attention", "false"},
 };
 
 std::string Dump(const json& value) {
@@ -354,7 +369,16 @@ Error NotSupported(const Fields& fields, const std::string& model_type) {
                fmt::join(supported, ", "));
 }
 
-void RefuseUnhandled(const Fields& fields, const Family& family) {
+// OpenELM's class is not transformers': nothing is known of what it ignores.
+bool IsRead(const Unhandled& row, std::string_view model_type) {
+  return row.readers == Readers::kAll || model_type == kOpenElm ||
+         std::ranges::count(row.families, model_type) > 0;
+}
+
+// Errors for what is read and not handled, notes on what is not read.
+std::vector<std::string> CheckUnhandled(const Fields& fields,
+                                        const Family& family) {
+  std::vector<std::string> notes;
   for (const Unhandled& row : kUnhandled) {
     const json* value = fields.Find(row.key);
     if (value == nullptr || *value == json::parse(row.off)) continue;
@@ -364,11 +388,22 @@ void RefuseUnhandled(const Fields& fields, const Family& family) {
         !fields.Flag("use_sliding_window", true)) {
       continue;
     }
-    throw Error(
-        "{}: \"{}\" is {}; the reference does not compute this for {}, it "
-        "expects {}",
-        fields.origin(), row.key, Dump(*value), family.model_type, row.off);
+    if (IsRead(row, family.model_type)) {
+      throw Error(
+          "{}: \"{}\" is {}; the reference does not compute this for {}, it "
+          "expects {}",
+          fields.origin(), row.key, Dump(*value), family.model_type, row.off);
+    }
+    notes.push_back(fmt::format(
+        "{}: \"{}\" is {}: transformers ignores it for {}, and so does this "
+        "verification{}",
+        fields.origin(), row.key, Dump(*value), family.model_type,
+        row.readers == Readers::kCache
+            ? " (in a forward pass; transformers' KV cache drops what is "
+              "further back, so its generate() differs on longer texts)"
+            : ""));
   }
+  return notes;
 }
 
 Activation FindActivation(const Fields& fields, std::string_view key,
@@ -604,12 +639,16 @@ void ParseLongRope(const Fields& rope, const Fields& fields,
 // _compute_yarn_parameters of transformers' modeling_rope_utils.
 void ParseYarn(const Fields& rope, const Fields& fields, ModelConfig* result) {
   YarnRopeScaling& scaling = result->yarn_rope.emplace();
-  scaling.factor = rope.Number("factor", {}, 1, 1e6);
+  scaling.original_max_position_embeddings =
+      OriginalPositions(rope, fields, *result);
+  // Where the file gives none, or null.
+  const double ratio =
+      static_cast<double>(result->max_position_embeddings) /
+      static_cast<double>(scaling.original_max_position_embeddings);
+  scaling.factor = rope.Number("factor", ratio, 1, 1e6);
   scaling.beta_fast = rope.Number("beta_fast", 32, 1e-6, 1e6);
   scaling.beta_slow = rope.Number("beta_slow", 1, 1e-6, 1e6);
   scaling.truncate = rope.Flag("truncate", true);
-  scaling.original_max_position_embeddings =
-      OriginalPositions(rope, fields, *result);
   const double scale = rope.Number("mscale", 0, 0, 1e3);
   const double all = rope.Number("mscale_all_dim", 0, 0, 1e3);
   const auto suggest = [&](double times) {
@@ -648,6 +687,13 @@ void ParseRopeType(const Fields& rope, const Fields& fields,
   std::string type = rope.Text("rope_type", rope.Text("type", "default"));
   if (rope.Find("mrope_section") != nullptr) type += " with mrope_section";
   if (type == "default") return;
+  // Ignored with default RoPE; whether each scaling reads it is not known.
+  constexpr std::string_view kPartial = "partial_rotary_factor";
+  if (const json* partial = fields.Find(kPartial);
+      partial != nullptr && *partial != 1.0 &&
+      std::ranges::count(family.handles, kPartial) == 0) {
+    throw fields.Unexpected(kPartial, *partial, "1.0 with rope_type " + type);
+  }
   if (family.long_rope && type == "longrope") {
     ParseLongRope(rope, fields, family, result);
   } else if (!family.long_rope && type == "llama3") {
@@ -884,8 +930,8 @@ void FillLayers(ModelConfig* result) {
 }
 
 ModelConfig ParseDecoder(const Fields& fields, const Family& family) {
-  RefuseUnhandled(fields, family);
   ModelConfig result;
+  result.notes = CheckUnhandled(fields, family);
   result.model_type = family.model_type;
   result.vocab_size =
       fields.Size("vocab_size", family.vocab_size > 0
@@ -929,7 +975,7 @@ ModelConfig ParseDecoder(const Fields& fields, const Family& family) {
 // config says.
 ModelConfig ParseMultimodal(const Fields& fields) {
   const Family& family = *FindFamily(kMultimodalText);
-  RefuseUnhandled(fields, family);
+  std::vector<std::string> notes = CheckUnhandled(fields, family);
   constexpr std::string_view kKey = "text_config";
   const json* text = fields.Find(kKey);
   if (text == nullptr) throw Error("{}: no \"{}\"", fields.origin(), kKey);
@@ -943,6 +989,7 @@ ModelConfig ParseMultimodal(const Fields& fields) {
     throw inner.Unexpected(kCap, *cap, "null in a multimodal model");
   }
   ModelConfig result = ParseDecoder(inner, family);
+  result.notes.insert(result.notes.begin(), notes.begin(), notes.end());
   result.model_type = kMultimodal;
   result.multimodal = true;
   result.tie_word_embeddings = fields.Flag("tie_word_embeddings", true);
@@ -1016,7 +1063,7 @@ void ParseOpenElmLayers(const Fields& fields, ModelConfig* result) {
 // Has keys and a block of its own, in Apple's modeling_openelm.py; transformers
 // has no such class.
 ModelConfig ParseOpenElm(const Fields& fields) {
-  RefuseUnhandled(fields, {.model_type = kOpenElm});
+  CheckUnhandled(fields, {.model_type = kOpenElm});
   ModelConfig result;
   result.model_type = kOpenElm;
   result.naming = Naming::kOpenElm;

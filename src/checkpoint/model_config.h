@@ -107,6 +107,9 @@ struct ModelConfig {
   bool gated_mlp = true;
   bool head_bias = false;
   bool multimodal = false;  // weights lie under "language_model"
+  // Settings of config.json that transformers ignores for this family, as this
+  // reference does: one sentence each.
+  std::vector<std::string> notes;
 };
 
 // The sliding window of the layers that have one; no model of a supported
@@ -116,9 +119,10 @@ std::optional<int64_t> SlidingWindowOf(const ModelConfig& config);
 // Reads a parsed config.json; `origin` names it in messages. Accepts RoPE both
 // as top-level `rope_theta` + `rope_scaling` and as transformers 5's
 // `rope_parameters`. Throws Error for a missing, mistyped or absurd value, for
-// a model_type that is not supported, and for any known key whose value would
-// change the computation in a way the reference does not do for that family
-// (docs/families.md): never an approximation.
+// a model_type that is not supported, and for any known key whose value changes
+// what transformers computes in a way the reference does not do for that family
+// (docs/families.md): never an approximation. A key that transformers does not
+// read for the family is a note.
 ModelConfig ParseModelConfig(const nlohmann::json& config,
                              const std::string& origin);
 

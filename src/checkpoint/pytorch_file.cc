@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/no_file.h"
 #include "base/utf8.h"
 #include "base/zip_file.h"
 #include "checkpoint/pickle.h"
@@ -514,6 +515,7 @@ TensorView View(const Strided& tensor, const MappedFile& file,
 
 PytorchFile PytorchFile::Open(const std::string& path) {
   PytorchFile result(std::make_unique<const MappedFile>(path));
+  RefuseNoFile(result.file_->bytes(), path);
   if (!ZipFile::IsZip(*result.file_)) throw NotAnArchive(*result.file_);
   const ZipFile zip(*result.file_);
   const std::string folder = FindFolder(zip, path);

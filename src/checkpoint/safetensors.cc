@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/no_file.h"
 #include "base/utf8.h"
 
 namespace verify_tflite {
@@ -247,6 +248,7 @@ void CheckCover(const std::string& path, std::vector<Range> ranges,
 
 SafetensorsFile SafetensorsFile::Open(const std::string& path) {
   SafetensorsFile result(std::make_unique<const MappedFile>(path));
+  RefuseNoFile(result.file_->bytes(), path);
   const json header = ParseHeader(*result.file_);
   const auto data = result.file_->bytes().subspan(
       kLengthBytes + HeaderText(*result.file_).size());

@@ -11,10 +11,10 @@
 #include <iterator>
 #include <memory>
 #include <optional>
+#include <span>
 #include <sstream>
 
 #include "base/error.h"
-#include "base/mapped_file.h"
 
 namespace verify_tflite {
 namespace {
@@ -83,22 +83,35 @@ std::string VersionIn(const fs::path& dist_info) {
   return "";
 }
 
-std::string Sha256(const std::string& path) {
-  const MappedFile file(path);
+std::string Hexadecimal(std::span<const uint8_t> bytes) {
+  std::string text;
+  for (const uint8_t byte : bytes) text += fmt::format("{:02x}", byte);
+  return text;
+}
+
+// Read, not mapped: what is hashed beside the work must not count as its
+// memory. Empty when asked to stop.
+std::string Sha256(const std::string& path, const std::stop_token& stop) {
+  constexpr size_t kBlock = size_t{1} << 20;
+  std::ifstream file(path, std::ios::binary);
   const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(
       EVP_MD_CTX_new(), EVP_MD_CTX_free);
+  bool ok = context != nullptr &&
+            EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1;
+  std::vector<char> block(kBlock);
+  while (ok && file) {
+    if (stop.stop_requested()) return "";
+    file.read(block.data(), std::ssize(block));
+    ok = EVP_DigestUpdate(context.get(), block.data(),
+                          static_cast<size_t>(file.gcount())) == 1;
+  }
+  if (!file.eof()) throw Error("{}: cannot read it to hash it", path);
   std::array<uint8_t, EVP_MAX_MD_SIZE> digest{};
   unsigned size = 0;
-  if (context == nullptr ||
-      EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1 ||
-      EVP_DigestUpdate(context.get(), file.bytes().data(),
-                       file.bytes().size()) != 1 ||
-      EVP_DigestFinal_ex(context.get(), digest.data(), &size) != 1) {
+  if (!ok || EVP_DigestFinal_ex(context.get(), digest.data(), &size) != 1) {
     throw Error("{}: SHA-256 failed in libcrypto", path);
   }
-  std::string text;
-  for (unsigned i = 0; i < size; ++i) text += fmt::format("{:02x}", digest[i]);
-  return text;
+  return Hexadecimal(std::span(digest).first(size));
 }
 
 // Regular files of the directory with one of these extensions, by name.
@@ -207,17 +220,20 @@ Environment DescribeEnvironment(int argc, const char* const* argv) {
   return e;
 }
 
-std::vector<std::pair<std::string, std::string>> HashFiles(
-    const std::string& tflite_path, const std::string& checkpoint_path,
-    const std::function<void(const std::string&)>& progress) {
-  std::vector<fs::path> files = {tflite_path};
-  for (const fs::path& path : CheckpointFiles(checkpoint_path)) {
-    files.push_back(path);
+FileHashes HashFiles(const std::string& tflite_path,
+                     const std::string& checkpoint_path,
+                     const std::stop_token& stop) {
+  std::vector<fs::path> files = CheckpointFiles(checkpoint_path);
+  std::error_code ignored;
+  // A pipe or a device would be waited for; the run itself refuses it.
+  if (!fs::exists(tflite_path, ignored) ||
+      fs::is_regular_file(tflite_path, ignored)) {
+    files.insert(files.begin(), tflite_path);
   }
-  std::vector<std::pair<std::string, std::string>> hashes;
+  FileHashes hashes;
   for (const fs::path& path : files) {
-    progress(path.string());
-    hashes.emplace_back(path.filename().string(), Sha256(path.string()));
+    if (stop.stop_requested()) break;
+    hashes.emplace_back(path.filename().string(), Sha256(path.string(), stop));
   }
   return hashes;
 }

@@ -2,7 +2,7 @@
 #ifndef VERIFY_TFLITE_CLI_ENVIRONMENT_H_
 #define VERIFY_TFLITE_CLI_ENVIRONMENT_H_
 
-#include <functional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -29,14 +29,16 @@ std::string CpuModel(std::string_view cpuinfo);
 // file that is elsewhere.
 std::string PackageVersion(const std::string& library);
 
+using FileHashes = std::vector<std::pair<std::string, std::string>>;
+
 // SHA-256 of the model file and of the checkpoint's files, by file name, in
 // that order and by name. Of a directory: configuration, tokenizer, template,
 // and the weights: .safetensors, or where there are none, .bin, .pt, .pth and
-// .ckpt. `progress` is called with each path before it is read. Throws Error
-// when a file cannot be read.
-std::vector<std::pair<std::string, std::string>> HashFiles(
-    const std::string& tflite_path, const std::string& checkpoint_path,
-    const std::function<void(const std::string&)>& progress);
+// .ckpt. Ends early, with fewer, when asked to stop. Throws Error when a file
+// cannot be read. May run beside the work.
+FileHashes HashFiles(const std::string& tflite_path,
+                     const std::string& checkpoint_path,
+                     const std::stop_token& stop = {});
 
 }  // namespace verify_tflite
 

@@ -2,8 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
+#include <stop_token>
 
 #include "base/error.h"
 #include "base/testing.h"
@@ -12,6 +14,7 @@ namespace verify_tflite {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 using ::testing::MatchesRegex;
 using ::testing::Pair;
 
@@ -63,16 +66,30 @@ TEST(HashFiles, TakesTheModelAndWhatTheCheckpointIsMadeOf) {
                            "model.safetensors", "chat_template.jinja"}) {
     dir.Write(std::string("c/") + name, "abc");
   }
-  const auto ignore = [](const std::string&) {};
-  EXPECT_THAT(HashFiles(model, dir.File("c"), ignore),
+  EXPECT_THAT(HashFiles(model, dir.File("c")),
               ElementsAre(Pair("m.tflite", kHashOfAbc),
                           Pair("chat_template.jinja", kHashOfAbc),
                           Pair("config.json", kHashOfAbc),
                           Pair("model.safetensors", kHashOfAbc)));
-  EXPECT_EQ(
-      HashFiles(model, dir.File("c/pytorch_model.bin"), ignore).back().first,
-      "pytorch_model.bin");
-  EXPECT_THROW(HashFiles(dir.File("none"), dir.File("c"), ignore), Error);
+  EXPECT_EQ(HashFiles(model, dir.File("c/pytorch_model.bin")).back().first,
+            "pytorch_model.bin");
+  EXPECT_THROW(HashFiles(dir.File("none"), dir.File("c")), Error);
+}
+
+TEST(HashFiles, EndsEarlyWhenAsked) {
+  const TempDir dir;
+  const std::string model = dir.Write("m.tflite", "abc");
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_THAT(HashFiles(model, dir.File("c"), stop.get_token()), IsEmpty());
+}
+
+// Waiting for a pipe would never end.
+TEST(HashFiles, LeavesAPipeToTheRun) {
+  const TempDir dir;
+  std::filesystem::create_directories(dir.File("c"));
+  ASSERT_EQ(mkfifo(dir.File("m.tflite").c_str(), 0600), 0);
+  EXPECT_THAT(HashFiles(dir.File("m.tflite"), dir.File("c")), IsEmpty());
 }
 
 TEST(DescribeEnvironment, SaysWhenAndWhere) {

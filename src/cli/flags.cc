@@ -187,6 +187,7 @@ void ConvertNumbers(const RawFlags& raw, Settings& settings) {
   }
   if (!raw.tolerance.empty()) {
     settings.tolerance = ParsePositive("tolerance", raw.tolerance);
+    settings.tolerance_given = true;
   }
   if (!raw.max_kld.empty()) {
     settings.max_kld = ParsePositive("max_kld", raw.max_kld);

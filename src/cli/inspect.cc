@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/json_file.h"
 #include "base/mapped_file.h"
+#include "base/no_file.h"
 #include "base/utf8.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/arguments.h"
@@ -155,6 +156,7 @@ void InspectConfig(const std::string& directory, InspectedCheckpoint& c) {
 
 void InspectWeights(const std::string& directory, InspectedCheckpoint& c) {
   const Checkpoint checkpoint = Checkpoint::Open(directory);
+  c.notes = checkpoint.notes();
   for (const auto& [name, tensor] : checkpoint.tensors()) {
     const auto bytes = static_cast<int64_t>(tensor.data.size());
     ++c.tensors;
@@ -180,7 +182,9 @@ void InspectTokenizer(const std::string& directory, InspectedCheckpoint& c) {
   const Tokenizer tokenizer = Tokenizer::Open(directory);
   c.tokenizer +=
       fmt::format(" ({}), ids below {}", file, tokenizer.vocab_size());
-  c.eos_ids = ReadEosIds(directory, tokenizer);
+  const EosIds eos = ReadEosIds(directory, tokenizer);
+  c.eos_ids = eos.ids;
+  c.notes.insert(c.notes.end(), eos.notes.begin(), eos.notes.end());
 }
 
 void InspectTemplate(const std::string& directory, InspectedCheckpoint& c) {
@@ -250,6 +254,7 @@ Inspection Inspect(const std::string& path, const StageFn& stage) {
   }
   const MappedFile file(path);
   result.bytes = static_cast<int64_t>(file.bytes().size());
+  RefuseNoFile(file.bytes(), path);
   if (const auto bundle = Bundle::Open(file)) {
     InspectBundle(file, *bundle, result);
     return result;

@@ -1,7 +1,6 @@
 // verify_tflite: the command.
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -19,16 +18,19 @@
 #include "candidate/model.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/arguments.h"
+#include "cli/background.h"
 #include "cli/environment.h"
 #include "cli/explain.h"
 #include "cli/flags.h"
 #include "cli/inspect.h"
+#include "cli/memory_watch.h"
 #include "cli/output_file.h"
 #include "cli/progress_bar.h"
 #include "cli/recheck.h"
 #include "cli/report_files.h"
 #include "cli/self_check_command.h"
 #include "cli/supervisor.h"
+#include "cli/terminal.h"
 #include "cli/version.h"
 #include "cli/weights_command.h"
 #include "report/console.h"
@@ -49,16 +51,13 @@ constexpr int kFailed = 1;
 constexpr int kCouldNotCheck = 2;
 constexpr int kInconclusive = 3;
 
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
-      .count();
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-int64_t PeakMemoryBytes() {
-  rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  return int64_t{usage.ru_maxrss} * 1024;
-}
+bool OnTerminal() { return isatty(fileno(Terminal())) != 0; }
 
 std::optional<ChatTemplate> OpenTemplate(const std::string& setting,
                                          const std::string& directory) {
@@ -89,9 +88,8 @@ std::vector<Prompt> MakePrompts(
   return prompts;
 }
 
-Verification Verify(const Flags& flags, const StageFn& stage,
-                    ProgressBar& bar) {
-  const auto start = std::chrono::steady_clock::now();
+Verification Verify(const Flags& flags, Clock::time_point start,
+                    const StageFn& stage, ProgressBar& bar) {
   const auto enter = [&](const char* what, const std::string& path) {
     stage(fmt::format("{} {}", what, path));
     bar.Update(what, 0, 0);
@@ -100,7 +98,7 @@ Verification Verify(const Flags& flags, const StageFn& stage,
   const Checkpoint checkpoint = Checkpoint::Open(flags.checkpoint_path);
   enter("reading the tokenizer of", checkpoint.directory());
   const Tokenizer tokenizer = Tokenizer::Open(checkpoint.directory());
-  const std::vector<int32_t> eos_ids =
+  const auto [eos_ids, eos_notes] =
       ReadEosIds(checkpoint.directory(), tokenizer);
   const auto chat_template =
       OpenTemplate(flags.chat_template, checkpoint.directory());
@@ -125,6 +123,8 @@ Verification Verify(const Flags& flags, const StageFn& stage,
   v.settings = flags.settings;
   v.limits = LimitsFor(JudgedRecipe(model.info()), flags.settings);
   v.eos_ids = eos_ids;
+  v.notes = checkpoint.notes();
+  v.notes.insert(v.notes.end(), eos_notes.begin(), eos_notes.end());
   if (model.bundle() != nullptr) {
     enter("comparing the bundle's parts of", flags.tflite_path);
     CheckBundle({*model.bundle(), checkpoint.directory(), tokenizer, eos_ids,
@@ -139,8 +139,6 @@ Verification Verify(const Flags& flags, const StageFn& stage,
   RunVerification(
       {model, checkpoint, tokenizer, eos_ids, flags.settings, progress},
       prompts, eval_text, v);
-  v.timing.total = SecondsSince(start);
-  v.peak_memory_bytes = PeakMemoryBytes();
   return v;
 }
 
@@ -173,17 +171,27 @@ int Deliver(const Verification& v, const ReportFiles& files, bool quiet) {
 
 int RunCommand(const Flags& flags, int argc, char** argv,
                const StageFn& stage) {
+  const Clock::time_point start = Clock::now();
   CheckWritable(flags.reports);
-  ProgressBar bar(!flags.quiet && isatty(STDERR_FILENO) != 0);
-  Verification v = Verify(flags, stage, bar);
+  const MemoryWatch memory;
+  std::optional<Background<FileHashes>> hashes;
   if (AnyOf(flags.reports)) {
-    v.environment = DescribeEnvironment(argc, argv);
-    v.environment.hashes = HashFiles(flags.tflite_path, flags.checkpoint_path,
-                                     [&](const std::string& path) {
-                                       stage("hashing " + path);
-                                       bar.Update("hashing", 0, 0);
-                                     });
+    hashes.emplace([&](const std::stop_token& stop) {
+      return HashFiles(flags.tflite_path, flags.checkpoint_path, stop);
+    });
   }
+  ProgressBar bar(!flags.quiet && OnTerminal());
+  Verification v = Verify(flags, start, stage, bar);
+  if (hashes) {
+    stage("hashing the files");
+    bar.Update("hashing", 0, 0);
+    v.environment = DescribeEnvironment(argc, argv);
+    v.environment.hashes = hashes->Get();
+  }
+  v.timing.total = SecondsSince(start);
+  const PeakMemory peak = memory.Peak();
+  v.peak_memory_bytes = peak.bytes;
+  v.peak_mapped_bytes = peak.mapped_bytes;
   stage("writing the report");
   bar.Clear();
   return Deliver(v, flags.reports, flags.quiet);
@@ -211,7 +219,7 @@ int RunInspect(const InspectFlags& flags, const StageFn& stage) {
 
 int RunSelfCheckCommand(const SelfCheckFlags& flags, const StageFn& stage) {
   if (!flags.json_path.empty()) CheckWritable(flags.json_path);
-  ProgressBar bar(isatty(STDERR_FILENO) != 0);
+  ProgressBar bar(OnTerminal());
   const SelfCheckReport report = SelfCheckFile(
       flags, stage, [&](std::string_view text, int64_t done, int64_t total) {
         bar.Update(text, done, total);
@@ -238,7 +246,7 @@ int RunWeightsCommand(const WeightsFlags& flags, const StageFn& stage) {
 }
 
 int ReportError(const char* message) {
-  std::fprintf(stderr, "verify_tflite: error: %s\n", message);
+  std::fprintf(Terminal(), "verify_tflite: error: %s\n", message);
   return kCouldNotCheck;
 }
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "cli/terminal.h"
+
 namespace verify_tflite {
 namespace {
 
@@ -32,15 +34,15 @@ void ProgressBar::Update(std::string_view stage, int64_t done, int64_t total) {
   last_ = now;
   stage_ = stage;
   drawn_ = true;
-  fmt::print(stderr, "{}{}", kClearLine, ProgressLine(stage, done, total));
-  std::fflush(stderr);
+  fmt::print(Terminal(), "{}{}", kClearLine, ProgressLine(stage, done, total));
+  std::fflush(Terminal());
 }
 
 void ProgressBar::Clear() {
   if (!drawn_) return;
   drawn_ = false;
-  fmt::print(stderr, "{}", kClearLine);
-  std::fflush(stderr);
+  fmt::print(Terminal(), "{}", kClearLine);
+  std::fflush(Terminal());
 }
 
 }  // namespace verify_tflite

@@ -99,7 +99,10 @@ Verification Recheck(const RecheckFlags& flags) {
   Verification v = ReadJsonReportFile(flags.path);
   if (flags.max_kld) v.settings.max_kld = flags.max_kld;
   if (flags.max_flips) v.settings.max_flips = flags.max_flips;
-  if (flags.tolerance) v.settings.tolerance = *flags.tolerance;
+  if (flags.tolerance) {
+    v.settings.tolerance = *flags.tolerance;
+    v.settings.tolerance_given = true;
+  }
   if (flags.match_tokens) v.settings.match_tokens = *flags.match_tokens;
   v.limits = LimitsFor(JudgedRecipe(v.model), v.settings);
   Judge(v);

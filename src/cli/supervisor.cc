@@ -13,6 +13,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cli/terminal.h"
+
 namespace verify_tflite {
 namespace {
 
@@ -23,6 +25,9 @@ std::string_view Explain(int signal) {
     case SIGBUS:
       return "a file was cut short while it was read, or one of the libraries "
              "read past its end";
+    case SIGXFSZ:
+      return "the disk is full, or a file grew beyond what this process may "
+             "write (ulimit -f)";
     case SIGKILL:
       return "most likely the system ran out of memory";
     default:
@@ -56,6 +61,9 @@ int RunSupervised(const std::function<int(const StageFn&)>& work) {
     // The work must not outlive a killed supervisor.
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(2);
+    // A write beyond the limit then fails and is told, instead of ending all.
+    signal(SIGXFSZ, SIG_IGN);
+    KeepLibrariesQuiet();
     const int code = work([stage](std::string_view text) {
       const size_t size = std::min(text.size(), kStageBytes - 1);
       std::memcpy(stage, text.data(), size);

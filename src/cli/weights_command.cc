@@ -61,6 +61,7 @@ WeightReport RunWeights(const WeightsFlags& flags, const StageFn& stage) {
   report.checkpoint_path = flags.checkpoint_path;
   stage("opening checkpoint " + flags.checkpoint_path);
   const Checkpoint checkpoint = Checkpoint::Open(flags.checkpoint_path);
+  report.notes = checkpoint.notes();
   stage("comparing the weights of " + flags.tflite_path);
   report.audit = AuditFile(flags.tflite_path, checkpoint, kThreads);
   report.findings = FindingsOf(report.audit);

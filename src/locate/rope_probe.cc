@@ -13,7 +13,7 @@ using Complex = std::complex<double>;
 // What the residual depends on: for each row and pair, summed over heads.
 struct Products {
   std::vector<Complex> cross;  // after * conj(before), [rows, pairs]
-  double energy = 0;           // sum |after|^2 + |before|^2
+  double before_energy = 0;    // sum |before|^2
   double after_energy = 0;
   size_t pairs = 0;
 };
@@ -38,7 +38,7 @@ Products Multiply(const RopeSample& s, RopePairs pairs) {
                              s.before[at + Place(i + half, half, pairs)]);
         const Complex after(s.after[at + i], s.after[at + i + half]);
         result.cross[row * half + i] += after * std::conj(before);
-        result.energy += std::norm(before) + std::norm(after);
+        result.before_energy += std::norm(before);
         result.after_energy += std::norm(after);
       }
     }
@@ -46,21 +46,39 @@ Products Multiply(const RopeSample& s, RopePairs pairs) {
   return result;
 }
 
-// |a - b e^{ix}|^2 = |a|^2 + |b|^2 - 2 Re(a conj(b) e^{-ix}).
-double Residual(const Products& products, std::span<const int64_t> positions,
-                std::span<const double> frequencies, int64_t shift) {
+// Sum of Re(a conj(b) e^{-ix}) over one pair.
+double Explained(const Products& products, std::span<const int64_t> positions,
+                 size_t pair, double frequency, int64_t shift) {
   double explained = 0;
   for (size_t row = 0; row < positions.size(); ++row) {
-    const auto position = static_cast<double>(positions[row] + shift);
-    for (size_t i = 0; i < products.pairs; ++i) {
-      const Complex& cross = products.cross[row * products.pairs + i];
-      const double angle = position * frequencies[i];
-      explained +=
-          cross.real() * std::cos(angle) + cross.imag() * std::sin(angle);
-    }
+    const Complex& cross = products.cross[row * products.pairs + pair];
+    const double angle =
+        static_cast<double>(positions[row] + shift) * frequency;
+    explained +=
+        cross.real() * std::cos(angle) + cross.imag() * std::sin(angle);
   }
+  return explained;
+}
+
+double Explained(const Products& products, std::span<const int64_t> positions,
+                 std::span<const double> frequencies, int64_t shift) {
+  double explained = 0;
+  for (size_t i = 0; i < products.pairs; ++i) {
+    explained += Explained(products, positions, i, frequencies[i], shift);
+  }
+  return explained;
+}
+
+// |a - g b e^{ix}|^2 = |a|^2 + g^2 |b|^2 - 2 g Re(a conj(b) e^{-ix}).
+double Residual(const Products& products, std::span<const int64_t> positions,
+                std::span<const double> frequencies, int64_t shift,
+                double amplitude = 1) {
   if (products.after_energy == 0) return 0;
-  return std::max(0.0, products.energy - 2 * explained) / products.after_energy;
+  const double explained = Explained(products, positions, frequencies, shift);
+  return std::max(0.0, products.after_energy +
+                           amplitude * amplitude * products.before_energy -
+                           2 * amplitude * explained) /
+         products.after_energy;
 }
 
 // The x that makes `residual` least: a grid of `steps` in log x, then golden
@@ -128,6 +146,48 @@ RopeFit FitRopeFactor(const RopeSample& sample,
     }
     return Residual(products, sample.position, scaled, 0);
   });
+}
+
+RopeFit FitRopeParameter(const RopeSample& sample, double low, double high,
+                         const std::function<RopeModel(double)>& model) {
+  const Products products = Multiply(sample, RopePairs::kHalves);
+  return Minimize(low, high, 1000, [&](double parameter) {
+    const RopeModel made = model(parameter);
+    return Residual(products, sample.position, made.frequencies, 0,
+                    made.amplitude);
+  });
+}
+
+double RopeResidual(const RopeSample& sample, const RopeModel& model) {
+  return Residual(Multiply(sample, RopePairs::kHalves), sample.position,
+                  model.frequencies, 0, model.amplitude);
+}
+
+RopeFit FitRopeAmplitude(const RopeSample& sample,
+                         std::span<const double> frequencies) {
+  const Products products = Multiply(sample, RopePairs::kHalves);
+  if (products.before_energy == 0) return {1, 0};
+  const double amplitude =
+      Explained(products, sample.position, frequencies, 0) /
+      products.before_energy;
+  return {amplitude,
+          Residual(products, sample.position, frequencies, 0, amplitude)};
+}
+
+FreeRopeFit FitEachRopeFrequency(const RopeSample& sample,
+                                 std::span<const double> expected) {
+  const Products products = Multiply(sample, RopePairs::kHalves);
+  FreeRopeFit fit;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const auto left = [&](double frequency) {
+      return -Explained(products, sample.position, i, frequency, 0);
+    };
+    const RopeFit best =
+        Minimize(expected[i] / 64, expected[i] * 64, 2000, left);
+    fit.frequencies.push_back(left(0) < best.residual ? 0 : best.value);
+  }
+  fit.residual = Residual(products, sample.position, fit.frequencies, 0);
+  return fit;
 }
 
 }  // namespace verify_tflite

@@ -8,6 +8,7 @@
 #define VERIFY_TFLITE_LOCATE_ROPE_PROBE_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -56,6 +57,30 @@ RopeFit FitRopeBase(const RopeSample& sample, double factor = 1);
 // best, from 1/64 to 64.
 RopeFit FitRopeFactor(const RopeSample& sample,
                       std::span<const double> frequencies);
+
+// The parameter, from `low` to `high`, whose `frequencies` and `amplitude` (of
+// the rotated keys) explain the keys best.
+struct RopeModel {
+  std::vector<double> frequencies;  // [rotary_dim / 2]
+  double amplitude = 1;
+};
+RopeFit FitRopeParameter(const RopeSample& sample, double low, double high,
+                         const std::function<RopeModel(double)>& model);
+double RopeResidual(const RopeSample& sample, const RopeModel& model);
+
+// The one factor on all keys that explains them best when they are rotated by
+// `frequencies`: what another attention factor (YaRN, longrope) does.
+RopeFit FitRopeAmplitude(const RopeSample& sample,
+                         std::span<const double> frequencies);
+
+// Each frequency for itself, near those of `expected` (from 1/64 to 64 times;
+// 0, too); with the residual of all.
+struct FreeRopeFit {
+  std::vector<double> frequencies;
+  double residual = 0;
+};
+FreeRopeFit FitEachRopeFrequency(const RopeSample& sample,
+                                 std::span<const double> expected);
 
 }  // namespace verify_tflite
 

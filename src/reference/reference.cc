@@ -1317,14 +1317,26 @@ Reference Reference::Open(const Checkpoint& checkpoint, Options options) {
   return Reference(std::make_unique<Impl>(checkpoint, std::move(options)));
 }
 
-std::vector<double> Reference::RopeFrequencies(bool local) const {
-  const at::Tensor& from =
-      local ? impl_->frequencies.local : impl_->frequencies.usual;
+namespace {
+
+std::vector<double> Doubles(const at::Tensor& from) {
   std::vector<double> result;
   for (int64_t i = 0; from.defined() && i < from.size(0); ++i) {
     result.push_back(from.const_data_ptr<float>()[i]);
   }
   return result;
+}
+
+}  // namespace
+
+std::vector<double> Reference::RopeFrequencies(bool local) const {
+  return Doubles(local ? impl_->frequencies.local : impl_->frequencies.usual);
+}
+
+std::vector<double> Reference::RopeFrequenciesOf(const ModelConfig& config,
+                                                 bool local) {
+  const Frequencies frequencies = GetFrequencies(config);
+  return Doubles(local ? frequencies.local : frequencies.usual);
 }
 
 namespace {

@@ -91,6 +91,9 @@ class Reference {
   // LayerConfig::local_rope, or of the others. With ModelConfig::long_rope,
   // those of short texts.
   std::vector<double> RopeFrequencies(bool local) const;
+  // The same of other settings; nothing is read.
+  static std::vector<double> RopeFrequenciesOf(const ModelConfig& config,
+                                               bool local);
 
   // What one sequence contributes to a pass.
   struct Item {

@@ -113,6 +113,13 @@ void AppendFindings(const Verification& v, std::string& out) {
   }
 }
 
+void AppendNotes(const Verification& v, std::string& out) {
+  if (v.notes.empty()) return;
+  Line(out, "");
+  Line(out, "Notes");
+  for (const std::string& note : v.notes) Line(out, "  {}", ShowControls(note));
+}
+
 void AppendHeader(const Verification& v, std::string& out) {
   std::vector<std::string> lengths;
   for (const PrefillInfo& prefill : v.model.prefills) {
@@ -260,6 +267,10 @@ void AppendPrompt(const PromptResult& result, size_t index, size_t count,
 // One line of figures, the same for a passage, a range of positions and all.
 void AppendAggregate(std::string_view name, const Aggregate& a,
                      std::string& out) {
+  if (a.kld.count == 0) {
+    Line(out, "  {:<14} {:>5}  no finite logits", name, a.positions);
+    return;
+  }
   Line(out,
        "  {:<14} {:>5}  {:>9.3g} {:>9.3g} {:>9.3g} {:>9.3g}  {:>5} {:>5}  "
        "{:>8.4g} {:>8.4g}",
@@ -355,7 +366,7 @@ void AppendSummary(const Verification& v, std::string& out) {
        t.total, t.open, t.compile, t.prefill, t.decode,
        t.decode > 0 ? static_cast<double>(t.decode_tokens) / t.decode : 0.0,
        t.reference, t.reference_passes, more);
-  Line(out, "  peak memory {}", Megabytes(v.peak_memory_bytes));
+  Line(out, "  peak memory {}", DescribeMemory(v));
   Line(out, "{}", VerdictLine(v));
 }
 
@@ -389,6 +400,7 @@ std::string ConsoleReport(const Verification& v) {
   AppendCost(v, out);
   AppendChecks("The TFLite model against itself", v.self_checks, out);
   AppendFindings(v, out);
+  AppendNotes(v, out);
   AppendSummary(v, out);
   return out;
 }

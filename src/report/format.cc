@@ -176,6 +176,14 @@ std::string Megabytes(int64_t bytes) {
   return fmt::format("{:.0f} MB", static_cast<double>(bytes) / 1e6);
 }
 
+std::string DescribeMemory(const Verification& v) {
+  const std::string peak = Megabytes(v.peak_memory_bytes);
+  if (!v.peak_mapped_bytes) return peak;
+  return fmt::format("{} ({} private, {} of mapped files)", peak,
+                     Megabytes(v.peak_memory_bytes - *v.peak_mapped_bytes),
+                     Megabytes(*v.peak_mapped_bytes));
+}
+
 size_t PartAt(const PromptResult& result) {
   const std::string_view a = result.reference_text;
   const std::string_view b = result.candidate_text;

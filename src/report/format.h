@@ -52,6 +52,10 @@ bool IsNoisy(const PromptResult& result);
 
 std::string Megabytes(int64_t bytes);
 
+// "956 MB (610 MB private, 346 MB of mapped files)": the run's peak, parted as
+// far as it is known.
+std::string DescribeMemory(const Verification& v);
+
 // Where the two greedy texts part, in bytes: behind the last shared token or,
 // where a tokenizer joins differently, at the first differing character. npos
 // if they are equal.

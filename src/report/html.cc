@@ -194,6 +194,13 @@ void AddAggregateHead(const char* reference, const char* candidate,
 
 void AddAggregate(const std::string& name, const Aggregate& a, const char* css,
                   std::string& out) {
+  if (a.kld.count == 0) {
+    Add(out,
+        "<tr class=\"{}\"><th scope=\"row\">{}</th><td class=\"n\">{}</td>"
+        "<td colspan=\"8\">no finite logits</td></tr>\n",
+        css, name, a.positions);
+    return;
+  }
   Add(out,
       "<tr class=\"{}\"><th scope=\"row\">{}</th><td class=\"n\">{}</td>"
       "<td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>"
@@ -230,7 +237,7 @@ void AddCard(const std::string& figure, const std::string& label,
 
 void AddCards(const Verification& v, std::string& out) {
   const Aggregate& a = v.all;
-  if (a.positions == 0) return;
+  if (a.kld.count == 0) return;
   out += "<div class=\"cards\">\n";
   AddCard(Figure(a.kld.mean),
           fmt::format("nats, mean KL divergence<br>limit {}",
@@ -240,10 +247,10 @@ void AddCards(const Verification& v, std::string& out) {
   const int64_t differing = a.flips + a.ties;
   AddCard(
       fmt::format("{:.1f} %", 100 *
-                                  static_cast<double>(a.positions - differing) /
-                                  static_cast<double>(a.positions)),
+                                  static_cast<double>(a.kld.count - differing) /
+                                  static_cast<double>(a.kld.count)),
       fmt::format(
-          "of {} greedy choices agree<br>{} {}, {} flips", a.positions, a.ties,
+          "of {} greedy choices agree<br>{} {}, {} flips", a.kld.count, a.ties,
           IsNoisy(a.kld.mean, v.limits) ? "within its own noise" : "ties",
           a.flips),
       out);
@@ -257,7 +264,7 @@ void AddCards(const Verification& v, std::string& out) {
       fmt::format("{} → {}", Figure(a.reference_ppl), Figure(a.candidate_ppl)),
       "perplexity, PyTorch → TFLite", out);
   AddCard(fmt::format("{:.0f} s", v.timing.total),
-          fmt::format("{} peak memory", Megabytes(v.peak_memory_bytes)), out);
+          fmt::format("peak memory {}", DescribeMemory(v)), out);
   out += "</div>\n";
 }
 
@@ -305,6 +312,18 @@ void AddFindings(const Verification& v, std::string& out) {
   const size_t shown = std::min(v.findings.size(), kMaxRows);
   for (size_t i = 0; i < shown; ++i) AddFinding(v.findings[i], out);
   AddMore(v.findings.size(), shown, out);
+  out += "</section>\n";
+}
+
+void AddNotes(const Verification& v, std::string& out) {
+  if (v.notes.empty()) return;
+  out += "<section>\n<h2>Notes</h2>\n<ul>\n";
+  const size_t shown = std::min(v.notes.size(), kMaxRows);
+  for (size_t i = 0; i < shown; ++i) {
+    Add(out, "<li>{}</li>\n", Foreign(v.notes[i]));
+  }
+  out += "</ul>\n";
+  AddMore(v.notes.size(), shown, out);
   out += "</section>\n";
 }
 
@@ -828,6 +847,7 @@ std::string HtmlReport(const Verification& v) {
       Headline(v.outcome), Text(v.tflite_path), kStyle);
   AddVerdict(v, out);
   AddFindings(v, out);
+  AddNotes(v, out);
   AddHypotheses(v, out);
   AddFaithful(v, out);
   AddCost(v, out);

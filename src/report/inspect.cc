@@ -387,6 +387,7 @@ void AppendCheckpoint(const InspectedCheckpoint& c, std::string& out) {
   Line(out, "  EOS ids      {}",
        c.eos_ids.empty() ? "none"
                          : fmt::format("{}", fmt::join(c.eos_ids, ", ")));
+  for (const std::string& note : c.notes) Sentence(out, "  Note        ", note);
   if (c.unsupported.empty()) {
     Line(out, "  Verifiable   yes");
     return;

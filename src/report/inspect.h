@@ -61,6 +61,7 @@ struct InspectedCheckpoint {
   std::string chat_template;  // where it stands, or "none"
   std::vector<int32_t> eos_ids;
   std::vector<std::string> unsupported;  // what cannot be verified, and why
+  std::vector<std::string> notes;        // what decides nothing
 };
 
 struct Inspection {

@@ -163,6 +163,8 @@ Json ToJson(const InspectedCheckpoint& c) {
   for (const std::string& reason : c.unsupported) {
     unsupported.push_back(Text(reason));
   }
+  Json notes = Json::array();
+  for (const std::string& note : c.notes) notes.push_back(Text(note));
   Json config = Json::object();
   for (const auto& [key, value] : c.config) config[key] = Json::parse(value);
   return {{"model_type", Text(c.model_type)},
@@ -173,7 +175,8 @@ Json ToJson(const InspectedCheckpoint& c) {
           {"tokenizer", Text(c.tokenizer)},
           {"chat_template", Text(c.chat_template)},
           {"eos_ids", c.eos_ids},
-          {"unsupported", unsupported}};
+          {"unsupported", unsupported},
+          {"notes", notes}};
 }
 
 }  // namespace

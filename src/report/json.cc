@@ -27,6 +27,12 @@ Json OrNull(const std::optional<T>& value) {
 // character.
 std::string Text(std::string_view text) { return ReplaceInvalidUtf8(text); }
 
+Json Texts(const std::vector<std::string>& texts) {
+  Json json = Json::array();
+  for (const std::string& text : texts) json.push_back(Text(text));
+  return json;
+}
+
 Json ToJson(const LogitDifference& l) {
   Json json = {{"finite", l.finite},
                {"reference_token", l.reference_token},
@@ -208,10 +214,6 @@ Json ToJson(const StructureFault& f) {
 }
 
 Json ToJson(const SignatureStructure& s) {
-  Json not_verified = Json::array();
-  for (const std::string& what : s.not_verified) {
-    not_verified.push_back(Text(what));
-  }
   Json positions = Json::array();
   for (const auto& [begin, end] : s.positions)
     positions.push_back({begin, end});
@@ -219,7 +221,7 @@ Json ToJson(const SignatureStructure& s) {
           {"not_run", Text(s.not_run)},
           {"ops", s.ops},
           {"verified_ops", s.verified_ops},
-          {"not_verified", not_verified},
+          {"not_verified", Texts(s.not_verified)},
           {"positions", positions},
           {"stages", ToJson(s.stages)}};
 }
@@ -261,19 +263,13 @@ Json ToJson(const ModelInfo& m) {
   for (const auto& [type, bytes] : m.weight_bytes) {
     weights.push_back({{"type", Text(type)}, {"bytes", bytes}});
   }
-  Json notes = Json::array();
-  for (const std::string& note : m.notes) notes.push_back(Text(note));
-  return {{"recipe", NameOf(m.recipe)},
-          {"recipe_detail", Text(m.recipe_detail)},
-          {"notes", notes},
-          {"num_layers", m.num_layers},
-          {"vocab_size", m.vocab_size},
-          {"kv_length", m.kv_length},
-          {"kv_bytes", m.kv_bytes},
-          {"kv_type", Text(m.kv_type)},
-          {"mask_input", m.mask_input},
-          {"prefills", prefills},
-          {"weights", weights}};
+  return {
+      {"recipe", NameOf(m.recipe)}, {"recipe_detail", Text(m.recipe_detail)},
+      {"notes", Texts(m.notes)},    {"num_layers", m.num_layers},
+      {"vocab_size", m.vocab_size}, {"kv_length", m.kv_length},
+      {"kv_bytes", m.kv_bytes},     {"kv_type", Text(m.kv_type)},
+      {"mask_input", m.mask_input}, {"prefills", prefills},
+      {"weights", weights}};
 }
 
 Json ToJson(const ModelConfig& c) {
@@ -325,6 +321,7 @@ std::string JsonReport(const Verification& v) {
        {{"max_new_tokens", v.settings.max_new_tokens},
         {"match_tokens", v.settings.match_tokens},
         {"tolerance", v.settings.tolerance},
+        {"tolerance_given", v.settings.tolerance_given},
         {"max_kld", OrNull(v.settings.max_kld)},
         {"max_flips", OrNull(v.settings.max_flips)},
         {"eval_tokens", v.settings.eval_tokens},
@@ -349,6 +346,7 @@ std::string JsonReport(const Verification& v) {
       {"self_checks", ToJson(v.self_checks)},
       {"bundle_checks", ToJson(v.bundle_checks)},
       {"findings", ToJson(v.findings)},
+      {"notes", Texts(v.notes)},
       {"structure", v.structure ? ToJson(*v.structure) : Json(nullptr)},
       {"weights_cost",
        v.weights_cost ? ToJson(*v.weights_cost) : Json(nullptr)},
@@ -356,6 +354,7 @@ std::string JsonReport(const Verification& v) {
       {"hypotheses", ToJson(v.hypotheses)},
       {"timing_seconds", ToJson(v.timing)},
       {"peak_memory_bytes", v.peak_memory_bytes},
+      {"peak_mapped_bytes", OrNull(v.peak_mapped_bytes)},
       {"environment", ToJson(v.environment)},
       {"prompts", ToJson(v.prompts)},
       {"evaluation", ToJson(v.evaluation)}};

@@ -136,6 +136,10 @@ std::vector<int32_t> ReadTokens(const Node& node) {
 
 std::string ReadText(const Node& node) { return node.Text(); }
 
+std::vector<std::string> ReadTexts(const Node& node) {
+  return List<std::string>(node, ReadText);
+}
+
 Outcome ReadOutcome(const Node& node) {
   const std::string name = node.Text();
   for (const Outcome outcome :
@@ -363,7 +367,7 @@ SignatureStructure ReadSignature(const Node& node) {
   s.not_run = node["not_run"].Text();
   s.ops = node["ops"].Whole(0, kMaxIndex);
   s.verified_ops = node["verified_ops"].Whole(0, s.ops);
-  s.not_verified = List<std::string>(node["not_verified"], ReadText);
+  s.not_verified = ReadTexts(node["not_verified"]);
   s.positions = List<std::pair<int64_t, int64_t>>(node["positions"], ReadRange);
   s.stages = List<StageAgreement>(node["stages"], ReadStage);
   return s;
@@ -393,6 +397,7 @@ auto ReadNewer(const Node& parent, const char* key, const Read& read)
 
 bool ReadBool(const Node& node) { return node.Bool(); }
 double ReadNumber(const Node& node) { return node.Number(); }
+int64_t ReadCount(const Node& node) { return node.Whole(); }
 
 Hypothesis ReadHypothesis(const Node& node) {
   return {node["finding"].Text(), node["change"].Text(),
@@ -404,7 +409,7 @@ ModelInfo ReadModel(const Node& node) {
   ModelInfo m;
   m.recipe = ReadRecipe(node["recipe"]);
   m.recipe_detail = node["recipe_detail"].Text();
-  m.notes = List<std::string>(node["notes"], ReadText);
+  m.notes = ReadTexts(node["notes"]);
   m.num_layers = node["num_layers"].Whole();
   m.vocab_size = node["vocab_size"].Whole();
   m.kv_length = node["kv_length"].Whole();
@@ -452,6 +457,9 @@ Settings ReadSettings(const Node& node) {
   s.max_new_tokens = node["max_new_tokens"].Whole();
   s.match_tokens = node["match_tokens"].Whole(1);
   s.tolerance = ReadPositive(node["tolerance"]);
+  // Versions before let nothing explain an excess.
+  s.tolerance_given =
+      ReadNewer(node, "tolerance_given", ReadBool).value_or(true);
   s.max_kld = ReadOptionalPositive(node["max_kld"]);
   s.max_flips = ReadOptionalPositive(node["max_flips"]);
   s.eval_tokens = node["eval_tokens"].Whole();
@@ -557,12 +565,14 @@ Verification ReadJsonReport(std::string_view text, const std::string& origin) {
   v.self_checks = ReadChecks(root["self_checks"]);
   v.bundle_checks = ReadChecks(root["bundle_checks"]);
   v.findings = List<Finding>(root["findings"], ReadFinding);
+  if (const auto notes = ReadNewer(root, "notes", ReadTexts)) v.notes = *notes;
   v.structure = ReadNewer(root, "structure", ReadStructure);
   v.weights_cost = ReadNewer(root, "weights_cost", ReadWeightsCost);
   v.kv_profile = ReadProfile(root["kv_profile"]);
   v.hypotheses = List<Hypothesis>(root["hypotheses"], ReadHypothesis);
   v.timing = ReadTiming(root["timing_seconds"]);
   v.peak_memory_bytes = root["peak_memory_bytes"].Whole();
+  v.peak_mapped_bytes = ReadNewer(root, "peak_mapped_bytes", ReadCount);
   v.environment = ReadEnvironment(root["environment"]);
   v.prompts = List<PromptResult>(root["prompts"], ReadPrompt);
   v.evaluation = ReadEvaluation(root["evaluation"]);

@@ -181,6 +181,9 @@ TEST(ReadJsonReport, RefusesMissingFields) {
                                          "/num_failed"};
   // Versions before did not write these.
   const std::set<std::string> newer = {"/structure",
+                                       "/notes",
+                                       "/peak_mapped_bytes",
+                                       "/settings/tolerance_given",
                                        "/weights_cost",
                                        "/structure_checks",
                                        "/settings/structure",

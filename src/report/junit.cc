@@ -144,6 +144,7 @@ void AppendProperties(const Verification& v, std::string& out) {
   add("recipe", v.model.recipe_detail);
   add("command", v.environment.command);
   add("cpu", v.environment.cpu);
+  for (const std::string& note : v.notes) add("note", note);
   out += "    </properties>\n";
 }
 

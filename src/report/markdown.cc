@@ -105,6 +105,16 @@ void AppendFindings(const Verification& v, std::string& out) {
   AppendMore(v.findings.size(), out);
 }
 
+void AppendNotes(const Verification& v, std::string& out) {
+  if (v.notes.empty()) return;
+  out += "\n#### Notes\n\n";
+  const size_t shown = std::min(v.notes.size(), kMaxItems);
+  for (size_t i = 0; i < shown; ++i) {
+    out += fmt::format("- {}\n", Sentence(Shorten(v.notes[i], kMaxEvidence)));
+  }
+  AppendMore(v.notes.size(), out);
+}
+
 void AppendChecks(const Verification& v, std::string& out) {
   struct Row {
     const char* group;
@@ -184,6 +194,11 @@ void AppendPrompts(const Verification& v, std::string& out) {
 }
 
 void AppendRow(const std::string& name, const Aggregate& a, std::string& out) {
+  if (a.kld.count == 0) {
+    out += fmt::format("| {} | {} | no finite logits | | | | |\n", name,
+                       a.positions);
+    return;
+  }
   out += fmt::format("| {} | {} | {} | {} | {} | {} | {} |\n", name,
                      a.positions, Figure(a.kld.mean), Figure(a.kld.p99),
                      Figure(a.kld.max), a.flips, a.ties);
@@ -244,7 +259,7 @@ std::string MarkdownReport(const Verification& v) {
                   Code(Shorten(v.checkpoint_path, kMaxText)),
                   Sentence(Shorten(v.model.recipe_detail, kMaxText)));
   for (const auto& append :
-       {AppendFindings, AppendChecks, AppendCost, AppendStructure,
+       {AppendFindings, AppendNotes, AppendChecks, AppendCost, AppendStructure,
         AppendReproduction, AppendEvaluation, AppendPrompts}) {
     std::string section;
     append(v, section);

@@ -276,6 +276,10 @@ std::string WeightsText(const WeightReport& report) {
   Uncovered(audit, out);
   MissingTensors(audit, out);
   Findings(report.findings, out);
+  if (!report.notes.empty()) out += "\nNotes:\n";
+  for (const std::string& note : report.notes) {
+    out += fmt::format("  {}\n", ReplaceInvalidUtf8(note));
+  }
   out += fmt::format(
       "\nverified: {} of {} bytes ({:g} %); {:.1f} s, {} MB\n{}\n",
       audit.verified_bytes, audit.weight_bytes,
@@ -300,6 +304,7 @@ std::string WeightsJson(const WeightReport& report) {
                {"other_bytes", audit.other_bytes},
                {"not_understood", Json::array()},
                {"findings", Json::array()},
+               {"notes", Json::array()},
                {"matches", Json::array()},
                {"missing", Json::array()},
                {"seconds", report.seconds},
@@ -314,6 +319,9 @@ std::string WeightsJson(const WeightReport& report) {
                                 {"evidence", ReplaceInvalidUtf8(f.evidence)},
                                 {"cause", f.cause},
                                 {"remedy", f.remedy}});
+  }
+  for (const std::string& note : report.notes) {
+    json["notes"].push_back(ReplaceInvalidUtf8(note));
   }
   for (const WeightMatch& match : audit.matches) {
     json["matches"].push_back(ToJson(match));

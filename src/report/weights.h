@@ -15,6 +15,7 @@ struct WeightReport {
   std::string checkpoint_path;
   WeightAudit audit;
   std::vector<Finding> findings;
+  std::vector<std::string> notes;  // on the checkpoint; they decide nothing
   double seconds = 0;
   int64_t peak_memory_bytes = 0;
 };

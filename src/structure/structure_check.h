@@ -43,7 +43,7 @@ class StructureCheck {
 
   // Runs the candidate (recording.h). What `input` refers to must outlive this,
   // but for `ids` and `plain`. Throws Error when the model cannot be run or
-  // opened with taps (files of 2 GB or more).
+  // opened with taps.
   explicit StructureCheck(const Input& input);
 
   // Compares what the candidate computed with the reference.

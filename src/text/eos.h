@@ -14,9 +14,15 @@ namespace verify_tflite {
 // of generation_config.json in `directory`; else of config.json; else of the
 // text model's part of it (`text_config`, in models of text and images); else
 // the id of tokenizer_config.json's `eos_token`. Sorted, unique; empty when the
-// checkpoint names none. Throws Error for an id that is not a token.
-std::vector<int32_t> ReadEosIds(const std::string& directory,
-                                const Tokenizer& tokenizer);
+// checkpoint names none. A number that is no token's id (-1, or one beyond the
+// vocabulary) is never generated, so transformers' never stops at it: it is left
+// out, with a note of one sentence; so is such a `bos_token_id` or
+// `pad_token_id`, which nothing here reads. Throws Error for what is no integer.
+struct EosIds {
+  std::vector<int32_t> ids;
+  std::vector<std::string> notes;
+};
+EosIds ReadEosIds(const std::string& directory, const Tokenizer& tokenizer);
 
 }  // namespace verify_tflite
 

@@ -23,6 +23,9 @@ class ReadEosIdsTest : public ::testing::Test {
  protected:
   ReadEosIdsTest() { dir_.Write("tokenizer.json", kSmallTokenizer); }
   std::vector<int32_t> Read() {
+    return ReadAll().ids;
+  }
+  EosIds ReadAll() {
     return ReadEosIds(dir_.path(), Tokenizer::Open(dir_.path()));
   }
   TempDir dir_;
@@ -65,14 +68,36 @@ TEST_F(ReadEosIdsTest, RefusesWhatIsNoToken) {
                                      HasSubstr("config.json: `eos_token_id`"),
                                      HasSubstr(value))));
   };
-  refuses("4");
-  refuses("-1");
-  refuses("18446744073709551615");
   refuses("1.5");
   refuses("\"ab\"");
   refuses("true");
   dir_.Write("config.json", R"({"eos_token_id": [1, "x"]})");
   EXPECT_THAT([&] { Read(); }, ThrowsMessage<Error>(HasSubstr("\"x\"")));
+}
+
+// transformers' generate() compares each new token with these numbers.
+TEST_F(ReadEosIdsTest, NotesNumbersThatNoTokenHas) {
+  for (const char* value : {"4", "-1", "18446744073709551615"}) {
+    dir_.Write("generation_config.json",
+               fmt::format("{{\"eos_token_id\": {}}}", value));
+    dir_.Write("config.json", R"({"eos_token_id": 2})");
+    const EosIds read = ReadAll();
+    EXPECT_THAT(read.ids, IsEmpty()) << "the config does not fill in";
+    EXPECT_THAT(read.notes,
+                ElementsAre(AllOf(HasSubstr("generation_config.json: "
+                                            "`eos_token_id` "),
+                                  HasSubstr(value), HasSubstr("ignored"),
+                                  HasSubstr("ids from 0 to 3"))));
+  }
+  dir_.Write("generation_config.json",
+             R"({"eos_token_id": [2, 49200, -1], "pad_token_id": -1})");
+  dir_.Write("config.json", R"({"bos_token_id": 4, "pad_token_id": 1})");
+  const EosIds read = ReadAll();
+  EXPECT_THAT(read.ids, ElementsAre(2));
+  EXPECT_THAT(read.notes, ElementsAre(HasSubstr("49200, -1"),
+                                      HasSubstr("`pad_token_id` -1"),
+                                      HasSubstr("config.json: `bos_token_id`"
+                                                " 4")));
 }
 
 TEST_F(ReadEosIdsTest, RefusesATokenThatTheTokenizerLacks) {

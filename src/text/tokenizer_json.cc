@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/no_file.h"
 #include "base/utf8.h"
 
 namespace verify_tflite {
@@ -321,6 +322,7 @@ class Checker : public json::json_sax_t {
 
 TokenizerJson CheckTokenizerJson(std::string_view text,
                                  const std::string& path) {
+  RefuseNoFile(text, path);
   // The parser here would pass over a byte order mark, the library does not.
   if (text.starts_with("\xEF\xBB\xBF")) {
     throw Error("{}: starts with a byte order mark, expected plain JSON", path);

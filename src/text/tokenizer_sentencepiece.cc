@@ -8,6 +8,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/no_file.h"
 #include "base/json_file.h"
 #include "base/mapped_file.h"
 #include "base/utf8.h"
@@ -38,6 +39,7 @@ constexpr std::string_view kWithoutDummyPrefix("\x1a\x02\x18\x00", 4);
 
 std::string ReadAll(const std::string& path) {
   const MappedFile file(path);
+  RefuseNoFile(file.bytes(), path);
   return {reinterpret_cast<const char*>(file.bytes().data()),
           file.bytes().size()};
 }

@@ -23,7 +23,7 @@ using ::testing::IsEmpty;
 Verification Compare(const std::string& name, const std::string& directory) {
   const Model model = Model::Open(ModelPath(name));
   const Tokenizer tokenizer = Tokenizer::Open(directory);
-  const auto eos_ids = ReadEosIds(directory, tokenizer);
+  const auto eos_ids = ReadEosIds(directory, tokenizer).ids;
   const auto chat_template = ChatTemplate::FromCheckpoint(directory);
   Verification v;
   CheckBundle({*model.bundle(), directory, tokenizer, eos_ids,

@@ -15,6 +15,7 @@
 
 #include "locate/agreement.h"
 #include "locate/rope_probe.h"
+#include "locate/rope_settings.h"
 
 namespace verify_tflite {
 namespace {
@@ -249,12 +250,6 @@ bool Diagnostician::LookAtReach() {
 
 // --- by which angles keys are rotated ---
 
-struct Explanation {
-  double residual = 0;
-  std::string id;
-  std::string sentence;
-};
-
 std::string Percent(double share) {
   return fmt::format("{:.2g} %", 100 * share);
 }
@@ -344,7 +339,7 @@ bool Diagnostician::ExplainKeys(const WrongKeys& keys) {
   const std::vector<double> plain = RopeFrequencies(theta, config_.rotary_dim);
   const std::vector<double> none(expected.size(), 0.0);
   const double now = RopeResidual(sample, expected);
-  std::vector<Explanation> all;
+  std::vector<RopeExplanation> all;
   all.push_back({RopeResidual(sample, none),
                  keys.only_decode ? "kv-update" : "rope-missing",
                  "keys are stored without RoPE"});
@@ -372,17 +367,16 @@ bool Diagnostician::ExplainKeys(const WrongKeys& keys) {
                  fmt::format("all RoPE frequencies are {:.4g} times those of "
                              "config.json",
                              1 / factor.value)});
-  const RopeFit base =
-      FitRopeBase(sample, layer.local_rope ? 1 : config_.rope_linear_factor);
-  all.push_back(
-      {base.residual, "rope-base",
-       fmt::format("RoPE's base is {:.6g}, where config.json says {:g}",
-                   base.value, theta)});
-  const auto best = std::min_element(
-      all.begin(), all.end(), [](const Explanation& a, const Explanation& b) {
-        // A simpler one that is as good comes first.
-        return a.residual < 0.5 * b.residual;
-      });
+  for (RopeExplanation& setting :
+       ExplainRope(sample, config_, layer.local_rope)) {
+    all.push_back(std::move(setting));
+  }
+  const auto best =
+      std::min_element(all.begin(), all.end(),
+                       [&](const RopeExplanation& a, const RopeExplanation& b) {
+                         // A simpler one that is as good comes first.
+                         return !ExplainsAsWell(b.residual, a.residual, now);
+                       });
   if (best->residual > kExplained * now &&
       !(best->residual <= keys.noise && best->residual < 0.3 * now)) {
     return false;

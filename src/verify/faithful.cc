@@ -262,14 +262,29 @@ bool Proven(const std::vector<Check>& checks) {
 
 }  // namespace
 
-bool WeightsProven(const Verification& v) { return Proven(v.weight_checks); }
+bool WeightsProven(const Verification& v) {
+  return !v.weight_checks.empty() &&
+         Proven({v.weight_checks.begin(), v.weight_checks.begin() + 1});
+}
+
+const Check* FindTables(const Verification& v) {
+  const auto at = std::ranges::find(v.weight_checks, "tables", &Check::name);
+  return at == v.weight_checks.end() ? nullptr : &*at;
+}
+
+bool TablesProven(const Verification& v) {
+  const Check* tables = FindTables(v);
+  return tables != nullptr && tables->outcome == Outcome::kPass;
+}
 
 bool StructureProven(const Verification& v) {
   return Proven(v.structure_checks);
 }
 
 bool IsFaithful(const Verification& v) {
-  return WeightsProven(v) && StructureProven(v);
+  // Results of versions before have no such check.
+  return WeightsProven(v) && StructureProven(v) &&
+         (FindTables(v) == nullptr || TablesProven(v));
 }
 
 std::optional<CostSplit> SplitCost(const Verification& v) {

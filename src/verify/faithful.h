@@ -56,7 +56,13 @@ Check CheckStructure(const Verification& verification, Outcome kld);
 std::vector<Check> SignatureChecks(const Verification& verification);
 
 // By the checks, so after Judge.
-bool WeightsProven(const Verification& verification);    // to the last byte
+bool WeightsProven(const Verification& verification);  // to the last byte
+// The check of that name; null where none was made.
+const Check* FindTables(const Verification& verification);
+
+// Every other constant is explained, and what depends on positions is right at
+// all of them: "tables" passes.
+bool TablesProven(const Verification& verification);
 bool StructureProven(const Verification& verification);  // "structure" passes
 bool IsFaithful(const Verification& verification);       // both
 

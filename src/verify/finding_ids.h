@@ -14,6 +14,7 @@ inline constexpr auto kFindingIds = std::to_array<std::string_view>({
     "rope-scaling",
     "rope-missing",
     "rope-interleaved",
+    "rope-table",
     "positions-restart",
     "decode-position",
     "mask",

@@ -131,6 +131,21 @@ Check CheckTokens(const Limits& limits, const PromptResult& result,
   return check;
 }
 
+// Of no position at all, or of none with finite logits.
+Check NoFigure(std::string name) {
+  return {std::move(name), Outcome::kNotChecked, std::nullopt, std::nullopt,
+          "no position has finite logits"};
+}
+
+// What float rounding alone leaves: every weight and every operator of a
+// float32 file was verified. Then each figure counts as it is, since no text
+// could show more, and what rounding makes of large logits is no fault.
+bool LeavesRoundingAlone(const Verification& v) {
+  return JudgedRecipe(v.model) == Recipe::kFloat32 && WeightsProven(v) &&
+         (FindTables(v) == nullptr || TablesProven(v)) &&
+         CheckStructure(v, Outcome::kNotChecked).outcome == Outcome::kPass;
+}
+
 // Whether there is evidence enough is asked of all positions together: that of
 // one prompt passes by its mean, and fails where its interval does.
 Check CheckPromptKld(const Limits& limits, const Aggregate& figures) {
@@ -145,7 +160,9 @@ Check CheckPromptKld(const Limits& limits, const Aggregate& figures) {
   return check;
 }
 
-Check CheckLogits(const Limits& limits, const Aggregate& figures) {
+Check CheckLogits(const Limits& limits, const Aggregate& figures,
+                  bool rounding_alone) {
+  if (figures.kld.count == 0) return NoFigure("logits");
   if (!limits.tolerance) {
     return {"logits", Outcome::kNotChecked, figures.max_abs, std::nullopt,
             "--tolerance is in force for float32 files only"};
@@ -157,10 +174,18 @@ Check CheckLogits(const Limits& limits, const Aggregate& figures) {
   check.value = figures.max_abs;
   check.limit = limits.tolerance;
   check.detail = "largest |logit difference|";
+  if (rounding_alone && check.outcome == Outcome::kDegraded &&
+      figures.kld.max <= limits.kld.pass) {
+    check.outcome = Outcome::kPass;
+    check.detail +=
+        ", of float rounding alone: every weight and operator is verified, and "
+        "no position diverges";
+  }
   return check;
 }
 
-Check CheckPrefillLogits(const Limits& limits, const PromptResult& result) {
+Check CheckPrefillLogits(const Limits& limits, const PromptResult& result,
+                         bool rounding_alone) {
   if (!result.prefill_logits) {
     return {"prefill_logits", Outcome::kNotChecked, std::nullopt, std::nullopt,
             "no prefill signature yields the logits of the last prompt token"};
@@ -169,7 +194,8 @@ Check CheckPrefillLogits(const Limits& limits, const PromptResult& result) {
   Check check;
   check.name = "prefill_logits";
   check.outcome = HoldAgainst({logits.kld, logits.kld}, limits.kld);
-  if (limits.tolerance && logits.max_abs > *limits.tolerance) {
+  if (limits.tolerance && logits.max_abs > *limits.tolerance &&
+      !rounding_alone) {
     check.outcome = std::max(check.outcome, Outcome::kDegraded);
   }
   if (!logits.finite) check.outcome = Outcome::kBroken;
@@ -195,14 +221,24 @@ Check TooFew(std::string name, double value, int64_t needed) {
       fmt::format("takes at least {} positions: raise --eval_tokens", needed)};
 }
 
-Check CheckKld(const Verification& v) {
-  return Estimated(
-      "kld", v.all.kld.mean, v.all.kld.mean_interval, v.limits.kld,
-      fmt::format("mean over {} positions, nats", v.all.kld.count));
+Check CheckKld(const Verification& v, bool rounding_alone) {
+  if (v.all.kld.count == 0 && v.all.positions > 0) return NoFigure("kld");
+  Check check =
+      Estimated("kld", v.all.kld.mean, v.all.kld.mean_interval, v.limits.kld,
+                fmt::format("mean over {} positions, nats", v.all.kld.count));
+  if (rounding_alone && check.outcome == Outcome::kInconclusive &&
+      v.all.kld.count > 0 && v.all.kld.max <= v.limits.kld.pass) {
+    check.outcome = Outcome::kPass;
+    check.detail +=
+        "; few, but none is beyond the limit, and every weight and operator is "
+        "verified";
+  }
+  return check;
 }
 
 Check CheckKldP99(const Verification& v) {
   const Distribution& kld = v.all.kld;
+  if (kld.count == 0) return NoFigure("kld_p99");
   if (kld.count < kNeededForTail) {
     return TooFew("kld_p99", kld.p99, kNeededForTail);
   }
@@ -234,6 +270,7 @@ int64_t NeededForShare(double pass) {
 
 Check CheckFlips(const Verification& v) {
   const int64_t count = v.all.kld.count;
+  if (count == 0) return NoFigure("flips");
   const double share = count == 0 ? 0
                                   : static_cast<double>(v.all.flips) /
                                         static_cast<double>(count);
@@ -254,6 +291,7 @@ Check CheckDiffering(const Verification& v) {
   }
   const Limit limit = {*v.limits.differing, 1};
   const int64_t count = v.all.kld.count;
+  if (count == 0) return NoFigure("differing");
   const int64_t differing = v.all.flips + v.all.ties;
   const double share =
       count == 0 ? 0
@@ -403,7 +441,8 @@ Outcome HoldAgainst(const Interval& interval, const Limit& limit) {
   return interval.high <= limit.pass ? Outcome::kPass : Outcome::kInconclusive;
 }
 
-void JudgePrompt(const Limits& limits, PromptResult& result) {
+void JudgePrompt(const Limits& limits, PromptResult& result,
+                 bool rounding_alone) {
   result.checks.clear();
   if (!AllFinite(result.positions)) {
     // No other figure means anything then.
@@ -415,8 +454,8 @@ void JudgePrompt(const Limits& limits, PromptResult& result) {
     const Aggregate figures = Summarize(Pointers(result.positions));
     result.checks = {CheckTokens(limits, result, figures.kld.mean),
                      CheckPromptKld(limits, figures),
-                     CheckLogits(limits, figures),
-                     CheckPrefillLogits(limits, result)};
+                     CheckLogits(limits, figures, rounding_alone),
+                     CheckPrefillLogits(limits, result, rounding_alone)};
   }
   result.outcome = Outcome::kNotChecked;
   for (const Check& check : result.checks) {
@@ -425,7 +464,12 @@ void JudgePrompt(const Limits& limits, PromptResult& result) {
 }
 
 void Judge(Verification& v) {
-  for (PromptResult& prompt : v.prompts) JudgePrompt(v.limits, prompt);
+  const bool rounding_alone = LeavesRoundingAlone(v);
+  // A limit of the user's own holds whatever explains it.
+  const bool soft_tolerance = rounding_alone && !v.settings.tolerance_given;
+  for (PromptResult& prompt : v.prompts) {
+    JudgePrompt(v.limits, prompt, soft_tolerance);
+  }
   JudgePassages(v.evaluation);
   const std::vector<const Position*> all = AllPositions(v);
   v.all = Summarize(all);
@@ -433,12 +477,12 @@ void Judge(Verification& v) {
   v.checks.clear();
   FindNonFinite(v, all);
   FindConstant(v, all);
-  v.checks.push_back(CheckKld(v));
+  v.checks.push_back(CheckKld(v, rounding_alone));
   const Outcome kld = v.checks.back().outcome;
   v.checks.push_back(CheckKldP99(v));
   v.checks.push_back(CheckFlips(v));
   v.checks.push_back(CheckDiffering(v));
-  v.checks.push_back(CheckLogits(v.limits, v.all));
+  v.checks.push_back(CheckLogits(v.limits, v.all, soft_tolerance));
   v.structure_checks = {CheckStructure(v, kld)};
   v.outcome = Overall(v);
   v.reason = ReasonFor(v);

@@ -32,8 +32,11 @@ Outcome HoldAgainst(const Interval& interval, const Limit& limit);
 // result can be judged anew by other limits.
 void Judge(Verification& v);
 
-// One prompt alone, by v.limits; part of Judge.
-void JudgePrompt(const Limits& limits, PromptResult& result);
+// One prompt alone, by v.limits; part of Judge. `rounding_alone`: every weight
+// and operator of a float32 file is verified, so that the tolerance of logits,
+// which does not know their scale, gives way where no position diverges.
+void JudgePrompt(const Limits& limits, PromptResult& result,
+                 bool rounding_alone = false);
 
 }  // namespace verify_tflite
 

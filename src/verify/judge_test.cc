@@ -9,6 +9,8 @@
 #include <optional>
 #include <string>
 
+#include "verify/testing_structure.h"
+
 namespace verify_tflite {
 namespace {
 
@@ -192,6 +194,76 @@ TEST(JudgePrompt, PassesByItsMeanAndFailsByItsInterval) {
   EXPECT_EQ(outcome_of_blocks(0.09, 0.12), Outcome::kInconclusive);
   EXPECT_EQ(outcome_of_blocks(0.2, 0.2), Outcome::kDegraded);
   EXPECT_EQ(outcome_of_blocks(1.1, 1.1), Outcome::kBroken);
+}
+
+// A float32 file of which every weight and operator is verified.
+Verification Proven() {
+  Verification v;
+  v.limits = kFloat;
+  v.weight_checks = {{"weights", Outcome::kPass, 1, 1, ""}};
+  v.structure = Structure{.signatures = {SignatureFor("decode", 400)},
+                          .faults = {},
+                          .same_bits = true,
+                          .not_run = ""};
+  v.prompts.resize(1);
+  v.prompts[0].positions.assign(8, Agreeing(1e-11));
+  return v;
+}
+
+// Eight positions have no interval, and so decide nothing by themselves.
+TEST(Judge, FewPositionsSufficeWhereBothProofsPass) {
+  Verification v = Proven();
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kPass);
+  v.prompts[0].positions[3].logits.kld = 2e-7;
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kInconclusive);
+  v = Proven();
+  v.structure->signatures[0].verified_ops = 399;
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kInconclusive);
+  v = Proven();
+  v.model.recipe = Recipe::kInt8;  // what it costs is not proven
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kInconclusive);
+}
+
+// Of a checkpoint with logits in the hundreds.
+TEST(Judge, RoundingOfLargeLogitsIsNoFaultWhereBothProofsPass) {
+  Verification v = Proven();
+  for (Position& p : v.prompts[0].positions) p.logits.max_abs = 0.0121;
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kPass);
+  EXPECT_EQ(v.prompts[0].outcome, Outcome::kPass);
+  v.settings.tolerance_given = true;
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kDegraded);
+  v.settings.tolerance_given = false;
+  v.weight_checks[0].outcome = Outcome::kNotChecked;
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kDegraded);
+  v = Proven();
+  for (Position& p : v.prompts[0].positions) {
+    p.logits.max_abs = 0.0121;
+    p.logits.kld = 2e-7;
+  }
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kDegraded);
+}
+
+// A figure over no position at all reads as if something had been compared.
+TEST(Judge, GivesNoFigureWhereNoLogitIsFinite) {
+  Verification v = Proven();
+  for (Position& p : v.prompts[0].positions) p.logits.finite = false;
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kBroken);
+  for (const Check& check : v.checks) {
+    if (check.name == "finite_logits") continue;
+    EXPECT_EQ(check.outcome, Outcome::kNotChecked) << check.name;
+    EXPECT_FALSE(check.value) << check.name;
+  }
+  EXPECT_THAT(v.reason, HasSubstr("none of 8 positions has finite logits"));
+  EXPECT_THAT(v.reason, Not(HasSubstr("greedy choice")));
 }
 
 TEST(JudgePrompt, ToleranceIsForFloat32Only) {

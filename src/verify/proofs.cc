@@ -1,6 +1,7 @@
 #include "verify/proofs.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <set>
@@ -12,6 +13,7 @@
 #include "audit/findings.h"
 #include "audit/weight_audit.h"
 #include "base/error.h"
+#include "structure/position_check.h"
 #include "verify/stopwatch.h"
 
 namespace verify_tflite {
@@ -47,7 +49,9 @@ void Report(const WeightAudit& audit, Verification& v) {
   } else {
     check.detail += "; `verify_tflite weights` lists what was not covered";
   }
-  v.weight_checks = {check};
+  // "tables" may stand behind it.
+  v.weight_checks.resize(std::max<size_t>(1, v.weight_checks.size()));
+  v.weight_checks[0] = std::move(check);
   for (Finding& finding : findings) v.findings.push_back(std::move(finding));
 }
 
@@ -60,6 +64,167 @@ WeightAudit ProveWeights(const VerifyInput& input, Verification& v) {
                                 input.settings.num_threads);
   Report(audit, v);
   return audit;
+}
+
+namespace {
+
+// Of numbers: what a shape, an axis or a scalar takes.
+constexpr int64_t kSmall = 16;
+
+// Every operator that reads the constant, in a signature that runs, is one of
+// those that were run at all positions.
+bool IsReadForPositionsAlone(const FileGraph& file, const ModelInfo& model,
+                             int32_t constant) {
+  for (const AuditedGraph& graph : file.file.graphs) {
+    // Others are parts of composites, or are not run.
+    const bool runs = RowsOf(model, graph.signature) > 0;
+    if (!runs && !graph.signature.empty()) continue;
+    const PositionPart part = runs ? FindPositionPart(graph) : PositionPart{};
+    for (const AuditedTensor& tensor : graph.tensors) {
+      if (tensor.constant != constant) continue;
+      for (const int32_t op : tensor.consumers) {
+        if (!std::ranges::binary_search(part.ops, op)) return false;
+      }
+    }
+  }
+  return true;
+}
+
+struct Accounted {
+  int64_t bytes = 0;
+  int64_t of = 0;
+  std::vector<std::string> left;  // names of those that are not
+};
+
+Accounted AccountFor(const WeightAudit& audit, const FileGraph& file,
+                     const ModelInfo& model) {
+  Accounted result;
+  for (const OtherConstant& constant : audit.others) {
+    result.of += constant.bytes;
+    const bool small = constant.bytes <= kSmall * 8;
+    // The model's; an embedder has no positions.
+    const bool table = constant.input == 0 &&
+                       IsReadForPositionsAlone(file, model, constant.constant);
+    if (small || table) {
+      result.bytes += constant.bytes;
+    } else {
+      result.left.push_back(
+          fmt::format("{} ({} bytes)", constant.name, constant.bytes));
+    }
+  }
+  return result;
+}
+
+std::string Describe(const PositionFault& f) {
+  return fmt::format(
+      "{}: {} (tensor {}) at {} position{}, {} to {}: {:g} at position {}, "
+      "column {}, config.json asks for {:g}",
+      f.signature, f.what, f.tensor, f.positions, f.positions == 1 ? "" : "s",
+      f.first, f.last, f.found, f.at, f.column, f.expected);
+}
+
+// What a fault of a table is called.
+struct TableFinding {
+  const char* id;
+  Outcome severity;
+  const char* sentence;
+  const char* cause;
+};
+
+TableFinding FindingFor(PositionFault::Kind kind) {
+  using Kind = PositionFault::Kind;
+  switch (kind) {
+    case Kind::kRope:
+      return {"rope-table", Outcome::kDegraded,
+              "RoPE turns by wrong angles at some positions.",
+              "A table of cosines, sines or frequencies was changed or cut "
+              "after it was computed."};
+    case Kind::kMask:
+      return {
+          "mask", Outcome::kBroken,
+          "The mask of attention is wrong at some positions.",
+          "The table of the mask was built for another length, or changed."};
+    case Kind::kWindow:
+      return {"sliding-window", Outcome::kBroken,
+              "The mask of a sliding window is wrong at some positions.",
+              "The window was lost or changed at the conversion."};
+    case Kind::kPlace:
+      return {"kv-update", Outcome::kBroken,
+              "Keys and values are written to wrong places at some positions.",
+              "The place in the KV cache is computed wrongly."};
+  }
+  return {};
+}
+
+std::vector<Finding> FindingsOf(const std::vector<PositionFault>& faults) {
+  std::vector<Finding> findings;
+  for (const PositionFault& fault : faults) {
+    const TableFinding kind = FindingFor(fault.kind);
+    const auto same = std::ranges::find(findings, kind.id, &Finding::id);
+    if (same != findings.end()) {
+      same->evidence += "\n" + Describe(fault);
+      continue;
+    }
+    findings.push_back({.id = kind.id,
+                        .severity = kind.severity,
+                        .sentence = kind.sentence,
+                        .evidence = Describe(fault),
+                        .cause = kind.cause,
+                        .remedy = "Convert again, with the KV cache's length "
+                                  "that will be used."});
+  }
+  return findings;
+}
+
+}  // namespace
+
+std::vector<Finding> ProveTables(const VerifyInput& input,
+                                 const FileGraph& graph,
+                                 const WeightAudit& audit,
+                                 const Reference& reference, Verification& v) {
+  const Stopwatch watch(v.timing.weights);
+  const ModelInfo& model = input.model.info();
+  Check check;
+  check.name = "tables";
+  check.limit = 1;
+  PositionResult result;
+  try {
+    result = CheckPositions(
+        input.model, graph.file, input.checkpoint.config(),
+        {reference.RopeFrequencies(false), reference.RopeFrequencies(true)});
+  } catch (const Error& error) {
+    // Of the part that was run alone, not of the model: that runs.
+    result.gaps.push_back(error.what());
+  }
+  const Accounted accounted = AccountFor(audit, graph, model);
+  check.value = accounted.of == 0 ? 1
+                                  : static_cast<double>(accounted.bytes) /
+                                        static_cast<double>(accounted.of);
+  check.detail = fmt::format(
+      "{} of {} bytes of tables and scalars explained; {} tensors of positions "
+      "at all {} positions{}",
+      accounted.bytes, accounted.of, result.tensors, result.positions,
+      result.kinds.empty()
+          ? ""
+          : fmt::format(": {}", fmt::join(result.kinds, ", ")));
+  std::vector<Finding> findings = FindingsOf(result.faults);
+  if (!findings.empty()) {
+    for (const Finding& f : findings) {
+      check.outcome = std::max(check.outcome, f.severity);
+    }
+    check.detail += "; " + Describe(result.faults.front());
+  } else if (result.gaps.empty() && accounted.left.empty()) {
+    check.outcome = Outcome::kPass;
+  } else {
+    const std::string gap = result.gaps.empty()
+                                ? "not explained: " + accounted.left.front()
+                                : result.gaps.front();
+    check.detail += fmt::format(
+        "; {}{}", gap,
+        result.gaps.size() + accounted.left.size() > 1 ? " and others" : "");
+  }
+  v.weight_checks.push_back(std::move(check));
+  return findings;
 }
 
 void ProveCalibrated(const StructureCheck& structure, WeightAudit& audit,

@@ -6,8 +6,11 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
+#include "audit/weight_audit.h"
 #include "candidate/session.h"
+#include "reference/reference.h"
 #include "audit/weight_audit.h"
 #include "structure/structure_check.h"
 #include "verify/verifier.h"
@@ -23,6 +26,15 @@ int64_t UnpackedBytes(const ModelInfo& model);
 // Audits the weights: fills v.weight_checks and adds to v.findings. Nothing
 // runs. Throws Error when the file is damaged.
 WeightAudit ProveWeights(const VerifyInput& input, Verification& v);
+
+// Shows that what depends on positions is right at all positions of the KV
+// cache, and accounts for every byte of the constants that are no weights: adds
+// "tables" to v.weight_checks. The findings count where nothing else explains
+// them.
+std::vector<Finding> ProveTables(const VerifyInput& input,
+                                 const FileGraph& graph,
+                                 const WeightAudit& audit,
+                                 const Reference& reference, Verification& v);
 
 // Does so anew with what ran, where the audit alone cannot say whether a
 // quantiser moved weights with activations in mind.

@@ -35,6 +35,10 @@ std::string Tokens(const Verification& v) {
 
 std::string Figures(const Verification& v) {
   const Distribution& kld = v.all.kld;
+  if (kld.count == 0) {
+    return fmt::format("no figures: none of {} positions has finite logits",
+                       v.all.positions);
+  }
   std::string error;
   if (std::isfinite(kld.standard_error)) {
     error = fmt::format(" ± {:.2g}", kld.standard_error);
@@ -103,8 +107,11 @@ std::string Conversion(const ModelInfo& model) {
 // Of a faithful file.
 std::string Proof(const Verification& v) {
   std::string text =
-      "100 % of weight bytes are this checkpoint's, 100 % of operators "
-      "verified";
+      TablesProven(v)
+          ? "every byte of its weights and tables is this checkpoint's, at "
+            "every position of the KV cache, 100 % of operators verified"
+          : "100 % of weight bytes are this checkpoint's, 100 % of operators "
+            "verified";
   if (!v.structure) return text;  // judged from checks alone
   const std::string worst = DescribeWorst(*v.structure);
   return worst.empty() ? text : fmt::format("{} ({})", text, worst);

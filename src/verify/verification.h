@@ -32,6 +32,7 @@ struct Settings {
   int64_t max_new_tokens = 30;
   int64_t match_tokens = 10;        // first tokens that must agree
   double tolerance = 0.01;          // of |logit difference|, float files only
+  bool tolerance_given = false;     // by the user: holds whatever was proven
   std::optional<double> max_kld;    // nats; default by recipe
   std::optional<double> max_flips;  // share of positions; default by recipe
   int64_t eval_tokens = 512;        // of the evaluation text; 0: none
@@ -335,6 +336,9 @@ struct Verification {
   // .tflite alone.
   std::vector<Check> bundle_checks;
   std::vector<Finding> findings;
+  // What the reader should know and what decides nothing: one sentence each, of
+  // the checkpoint, the bundle and the file.
+  std::vector<std::string> notes;
   std::optional<KvProfile> kv_profile;
   std::vector<Hypothesis> hypotheses;
   Outcome outcome = Outcome::kNotChecked;
@@ -342,6 +346,8 @@ struct Verification {
   Timing timing;
   Environment environment;
   int64_t peak_memory_bytes = 0;  // resident set of the whole run
+  // Of it pages of mapped files; not known of results of versions before.
+  std::optional<int64_t> peak_mapped_bytes;
 };
 
 // The first index at which the two greedy texts part; none if they are equal.

@@ -34,7 +34,7 @@ struct Side {
   explicit Side(const std::string& name)
       : checkpoint(Checkpoint::Open(ModelPath(name))),
         tokenizer(Tokenizer::Open(checkpoint.directory())),
-        eos_ids(ReadEosIds(checkpoint.directory(), tokenizer)) {
+        eos_ids(ReadEosIds(checkpoint.directory(), tokenizer).ids) {
     const auto chat = ChatTemplate::FromCheckpoint(checkpoint.directory());
     for (const std::string& text : kTexts) {
       const std::string rendered = chat ? chat->Render(text) : text;

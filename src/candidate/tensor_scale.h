@@ -1,0 +1,18 @@
+// How integers stand for numbers, of a tensor with one scale.
+#ifndef VERIFY_TFLITE_CANDIDATE_TENSOR_SCALE_H_
+#define VERIFY_TFLITE_CANDIDATE_TENSOR_SCALE_H_
+
+#include <cstdint>
+
+namespace verify_tflite {
+
+// value = scale * (stored - zero_point)
+struct TensorScale {
+  float scale = 1;
+  int64_t zero_point = 0;
+  bool operator==(const TensorScale&) const = default;
+};
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_CANDIDATE_TENSOR_SCALE_H_

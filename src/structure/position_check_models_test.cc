@@ -1,0 +1,202 @@
+// What depends on positions alone is what config.json says, at all positions,
+// in sound conversions of every family and converter.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cctype>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "audit/graph.h"
+#include "base/testing.h"
+#include "checkpoint/checkpoint.h"
+#include "reference/reference.h"
+#include "structure/file_graph.h"
+#include "structure/position_check.h"
+
+namespace verify_tflite {
+namespace {
+
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+struct SoundPair {
+  const char* model;
+  const char* checkpoint;
+};
+void PrintTo(const SoundPair& sound, std::ostream* out) { *out << sound.model; }
+
+PositionResult Check(const std::string& path, const std::string& from) {
+  const Checkpoint checkpoint = Checkpoint::Open(ModelPath(from));
+  Model::OpenOptions options;
+  options.sliding_window = SlidingWindowOf(checkpoint.config());
+  const Model model = Model::Open(path, options);
+  const FileGraph file = OpenFileGraph(path, checkpoint);
+  const Reference reference = Reference::Open(checkpoint, {.num_threads = 1});
+  return CheckPositions(
+      model, file.file, checkpoint.config(),
+      {reference.RopeFrequencies(false), reference.RopeFrequencies(true)});
+}
+
+class SoundPositions : public testing::TestWithParam<SoundPair> {};
+
+TEST_P(SoundPositions, AreRightAtAllPositions) {
+  const PositionResult result =
+      Check(ModelPath(GetParam().model), GetParam().checkpoint);
+  for (const PositionFault& f : result.faults) {
+    ADD_FAILURE() << f.signature << ": " << f.what << " at " << f.at
+                  << ", column " << f.column << " is " << f.found << ", not "
+                  << f.expected << "; " << f.values << " values at "
+                  << f.positions << " positions";
+  }
+  EXPECT_THAT(result.gaps, IsEmpty());
+  EXPECT_THAT(result.kinds, Not(IsEmpty()));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, SoundPositions,
+    testing::Values(SoundPair{"tiny_f32.tflite", "tiny"},
+                    SoundPair{"tiny_single.tflite", "tiny"},
+                    SoundPair{"tiny_prefill_logits.tflite", "tiny"},
+                    SoundPair{"tiny_mask.tflite", "tiny"},
+                    SoundPair{"tiny_transposed.tflite", "tiny"},
+                    SoundPair{"tiny_mask_transposed.tflite", "tiny"},
+                    SoundPair{"tiny_batch.tflite", "tiny"},
+                    SoundPair{"tiny_q8.tflite", "tiny"},
+                    SoundPair{"tiny_q8_embedding_q4.tflite", "tiny"},
+                    SoundPair{"tiny_kv_float16.tflite", "tiny"},
+                    SoundPair{"tiny_kv_int8.tflite", "tiny"},
+                    SoundPair{"tiny_export_hf.tflite", "tiny"},
+                    SoundPair{"tiny_hf_logits.tflite", "tiny"},
+                    SoundPair{"tiny_hf_gpu.tflite", "tiny"},
+                    SoundPair{"tiny_hf_caches.tflite", "tiny"},
+                    SoundPair{"tiny_hf_embedder/model.tflite", "tiny"},
+                    SoundPair{"tiny_hf_embedder_q8/model_quantized.tflite",
+                              "tiny"},
+                    SoundPair{"tiny_bundle.litertlm", "tiny"},
+                    SoundPair{"tiny_wrong_weights.tflite", "tiny"},
+                    SoundPair{"small_ring.tflite", "small_sliding"},
+                    SoundPair{"small_lora.tflite", "small_mqa"},
+                    SoundPair{"ref_gemma.tflite", "ref_gemma"},
+                    SoundPair{"ref_gemma2.tflite", "ref_gemma2"},
+                    SoundPair{"ref_gemma3.tflite", "ref_gemma3"},
+                    SoundPair{"ref_mistral.tflite", "ref_mistral"},
+                    SoundPair{"ref_phi.tflite", "ref_phi"},
+                    SoundPair{"ref_phi3_partial.tflite", "ref_phi3_partial"},
+                    SoundPair{"ref_phi3_plain.tflite", "ref_phi3_plain"},
+                    SoundPair{"ref_phi35.tflite", "ref_phi35"},
+                    SoundPair{"ref_phi4.tflite", "ref_phi4"},
+                    SoundPair{"ref_qwen2.tflite", "ref_qwen2"},
+                    SoundPair{"ref_qwen3.tflite", "ref_qwen3"},
+                    SoundPair{"ref_smollm3.tflite", "ref_smollm3"},
+                    SoundPair{"ref_falcon_rw.tflite", "ref_falcon_rw"},
+                    SoundPair{"ref_openelm.tflite", "ref_openelm"},
+                    SoundPair{"smollm2_f32.tflite", "smollm2"},
+                    SoundPair{"smollm2_fp16.tflite", "smollm2"},
+                    SoundPair{"smollm2_q8.tflite", "smollm2"},
+                    SoundPair{"smollm2_q4_block32.tflite", "smollm2"}),
+    [](const auto& info) {
+      std::string name = info.param.model;
+      for (char& c : name) c = std::isalnum(c) != 0 ? c : '_';
+      return name;
+    });
+
+// Changes a constant of a copy of a file, as a mishap on the way would.
+class PatchedFile {
+ public:
+  PatchedFile(const std::string& model, const std::vector<int64_t>& shape,
+              const std::function<void(std::span<float>)>& change)
+      : bytes_(ReadFile(ModelPath(model))) {
+    const auto all = std::as_writable_bytes(std::span(bytes_));
+    const AuditedFile file = ReadAuditedFile(all, model);
+    for (const StoredConstant& constant : file.constants) {
+      if (constant.type != StoredType::kFloat32 || constant.shape != shape) {
+        continue;
+      }
+      const auto at = static_cast<size_t>(constant.data.data() - all.data());
+      change({reinterpret_cast<float*>(bytes_.data() + at),
+              constant.data.size() / sizeof(float)});
+      ++changed_;
+    }
+    path_ = dir_.Write("model.tflite", bytes_);
+  }
+  int changed() const { return changed_; }
+  const std::string& path() const { return path_; }
+
+ private:
+  TempDir dir_;
+  std::string bytes_;
+  std::string path_;
+  int changed_ = 0;
+};
+
+using Kind = PositionFault::Kind;
+
+TEST(PositionFaults, OneSlotOfOneRowOfTheMask) {
+  for (const int64_t row : {1, 100, 255}) {
+    SCOPED_TRACE(row);
+    const PatchedFile file("tiny_q8.tflite", {256, 1, 1, 256},
+                           [&](std::span<float> mask) {
+                             mask[static_cast<size_t>(row * 256)] = -1e9f;
+                           });
+    ASSERT_EQ(file.changed(), 1);
+    const PositionResult result = Check(file.path(), "tiny");
+    EXPECT_THAT(result.gaps, IsEmpty());
+    ASSERT_THAT(result.faults,
+                SizeIs(3));  // two lengths of prefill, and decode
+    for (const PositionFault& fault : result.faults) {
+      EXPECT_EQ(fault.kind, Kind::kMask);
+      EXPECT_EQ(fault.first, row);
+      EXPECT_EQ(fault.last, row);
+      EXPECT_EQ(fault.positions, 1);
+      EXPECT_EQ(fault.column, 0);
+      EXPECT_EQ(fault.expected, 0);
+    }
+  }
+}
+
+// No run of a verification comes to these positions.
+TEST(PositionFaults, RowsThatSeeTheFuture) {
+  const PatchedFile file("tiny_f32.tflite", {256, 1, 1, 256},
+                         [](std::span<float> mask) {
+                           for (size_t row = 150; row <= 170; ++row) {
+                             mask[row * 256 + row + 1] = 0;
+                           }
+                         });
+  const PositionResult result = Check(file.path(), "tiny");
+  ASSERT_THAT(result.faults, SizeIs(3));
+  EXPECT_EQ(result.faults[0].first, 150);
+  EXPECT_EQ(result.faults[0].last, 170);
+  EXPECT_EQ(result.faults[0].positions, 21);
+}
+
+TEST(PositionFaults, OneFrequencyOfRope) {
+  for (const char* model : {"tiny_f32.tflite", "tiny_hf_q8.tflite"}) {
+    SCOPED_TRACE(model);
+    const PatchedFile file(model, {1, 1, 8}, [](std::span<float> frequencies) {
+      frequencies[2] *= 1 + 1e-4f;
+    });
+    ASSERT_GT(file.changed(), 0);
+    const PositionResult result = Check(file.path(), "tiny");
+    ASSERT_THAT(result.faults, Not(IsEmpty()));
+    EXPECT_EQ(result.faults[0].kind, Kind::kRope);
+    EXPECT_EQ(result.faults[0].column % 8, 2);
+  }
+}
+
+// What is wrong everywhere is something else: nothing is accused, and nothing
+// passes.
+TEST(PositionFaults, AnotherBaseIsNotUnderstood) {
+  const PatchedFile file("tiny_f32.tflite", {1, 1, 8},
+                         [](std::span<float> frequencies) {
+                           for (float& f : frequencies) f *= 1.7f;
+                         });
+  const PositionResult result = Check(file.path(), "tiny");
+  EXPECT_THAT(result.gaps, Not(IsEmpty()));
+}
+
+}  // namespace
+}  // namespace verify_tflite
