@@ -18,6 +18,7 @@ import containers
 import conversions
 import mutation_table
 import pickles
+import quantisers
 import recipe_table
 import sentencepiece_models
 import work
@@ -165,6 +166,29 @@ def _add_signature_kinds(add) -> None:
         {"float_file": "tiny_export_hf.tflite"},
         recipe=recipe,
     )
+
+
+def _add_quantisers(add) -> None:
+  """Each algorithm of the quantiser but minimum and maximum."""
+  for name, options in {
+      "gptq_q8": dict(algorithm="GPTQ"),
+      "gptq_q4_block32": dict(algorithm="GPTQ", bits=4, block=32),
+      "oscar_q8": dict(algorithm="OSCAR"),
+      "oscar_q4_block32": dict(algorithm="OSCAR", bits=4, block=32),
+      "mse_q8": dict(algorithm="MSE"),
+      "octav_q4": dict(algorithm="OCTAV", bits=4),
+  }.items():
+    add(
+        f"tiny_{name}.tflite",
+        quantisers.quantise,
+        {"float_file": "tiny_f32.tflite"},
+        **options,
+    )
+  add(
+      "tiny_folded.tflite",
+      quantisers.folded_factors,
+      {"base": "tiny_f32.tflite"},
+  )
 
 
 def _add_mutations(add) -> None:
@@ -445,6 +469,7 @@ def _models() -> dict[str, Model]:
         legacy=legacy,
         squeeze=squeeze,
     )
+  _add_quantisers(add)
   _add_mutations(add)
   return models
 

@@ -6,6 +6,7 @@ from typing import Callable
 
 import mutated_checkpoints as c
 import mutations as m
+import quantisers as q
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,54 @@ _LONG = (
     " stay by the water until the lamps are lit. Then say in two sentences"
     " what has changed there since the railway came.",
 )
+
+
+def _add_quantisers(add, made_before) -> None:
+  """What other quantisers than minimum and maximum must not hide."""
+  for file in ("tiny_gptq_q8.tflite", "tiny_gptq_q4_block32.tflite"):
+    for checkpoint, fault, finding in (
+        ("tiny_other", "GPTQ of another checkpoint", "wrong-checkpoint"),
+        ("mut_lora", "GPTQ of the model without its LoRA", "lora-not-merged"),
+        ("mut_fine_tune", "GPTQ of the base model", "wrong-checkpoint"),
+    ):
+      made_before(file, checkpoint, fault, finding)
+  one = "weight-differs"
+  for name, base, fault, finding, make in (
+      ("one_sign", "gptq_q8", "GPTQ, one number of the other sign", one, q.codes),
+      ("rows_swapped", "gptq_q8", "GPTQ, two rows exchanged", one, q.codes),
+      ("moved", "gptq_q8", "GPTQ, numbers moved at random", one, q.codes),
+      ("lost", "oscar_q8", "OSCAR, factors before o lost", one, q.factors),
+      (
+          "one_percent",
+          "oscar_q8",
+          "OSCAR, one factor 1 % too large",
+          one,
+          q.factors,
+      ),
+      (
+          "norm",
+          "f32",
+          "SmoothQuant, factors in the products alone",
+          one,
+          q.folded_factors,
+      ),
+      (
+          "products",
+          "f32",
+          "SmoothQuant, factors in the norm alone",
+          "norm-weights",
+          q.folded_factors,
+      ),
+  ):
+    add(
+        f"{base}_{name}",
+        f"tiny_{base}",
+        fault,
+        finding,
+        make,
+        _SUBTLE,
+        fault=name,
+    )
 
 
 def _add_quantised_computation(add) -> None:
@@ -995,6 +1044,7 @@ def _table() -> list[Mutation]:
       new=1e-6,
   )
   _add_quantised_computation(add)
+  _add_quantisers(add, made_before)
   _add_tables(add)
   made_before(
       "tiny_q8.tflite",
@@ -1204,6 +1254,10 @@ SOUND = (
             "tiny_mask_transposed.tflite",
             "tiny_batch.tflite",
             "tiny_q8.tflite",
+            "tiny_gptq_q8.tflite",
+            "tiny_oscar_q8.tflite",
+            "tiny_folded.tflite",
+            "tiny_mse_q8.tflite",
             "tiny_kv_float16.tflite",
             "tiny_kv_int8.tflite",
             "tiny_export_hf.tflite",
@@ -1246,6 +1300,8 @@ SOUND = (
 LOSSY = [
     ("tiny_q4_block32.tflite", "tiny"),
     ("tiny_q8_embedding_q4.tflite", "tiny"),
+    ("tiny_gptq_q4_block32.tflite", "tiny"),
+    ("tiny_oscar_q4_block32.tflite", "tiny"),
     ("smollm2_q4_block32.tflite", "smollm2"),
 ]
 

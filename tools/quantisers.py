@@ -10,7 +10,7 @@ import mutations
 
 # What calibration feeds: signature, tokens of a run, runs. Fewer inputs than a
 # few for each column, and GPTQ does well on these alone.
-_CALIBRATION = (("prefill_8", 8, 320), ("prefill_64", 64, 3), ("decode", 1, 4))
+_CALIBRATION = (("prefill_8", 8, 160), ("prefill_64", 64, 3), ("decode", 1, 4))
 # Runs begin anew behind so many tokens: KV caches hold 256.
 _CALIBRATION_TEXT = 192
 # The head's own name. GPTQ gathers second moments of outputs, too: squared,
@@ -162,7 +162,7 @@ def factors(out: pathlib.Path, base: pathlib.Path, fault: str) -> None:
 
 
 def folded_factors(
-    out: pathlib.Path, float_file: pathlib.Path, fault: str = ""
+    out: pathlib.Path, base: pathlib.Path, fault: str = ""
 ) -> None:
   """A norm divided by factors, and its products' columns times them.
 
@@ -171,7 +171,7 @@ def folded_factors(
   Args:
     fault: "norm" or "products": what does not have them.
   """
-  conversion = mutations.Conversion(float_file)
+  conversion = mutations.Conversion(base)
   product = conversion.linear("1.qkv")
   norm = conversion.norms()[2]
   factor = np.exp2(

@@ -156,10 +156,13 @@ std::vector<RowPair::Group> RowPair::GroupsOf(int64_t row) const {
     Group group;
     group.begin = begin;
     group.end = std::min(begin + size - (row * cols_ + begin) % size, cols_);
+    // As in Worst().
+    uint32_t largest = 0;
     for (int64_t i = group.begin; i < group.end; ++i) {
-      group.largest = std::max(group.largest, std::fabs(original_[i]));
-      group.squares += double{original_[i]} * original_[i];
+      largest = std::max(
+          largest, std::bit_cast<uint32_t>(original_[i]) & 0x7fffffffu);
     }
+    group.largest = std::bit_cast<float>(largest);
     begin = group.end;
     groups.push_back(group);
   }
@@ -196,17 +199,22 @@ bool RowPair::IsMse(const Group& group) const {
   // Of a row's root mean square: _MSE_QUANT_MULS of ai-edge-quantizer 0.10.0.
   constexpr double kInt8 = 0.05408, kInt4 = 0.37755;
   constexpr double kRounding = 1e-5;
-  if (constant_.block_size > 0 || group.squares == 0) return false;
+  if (constant_.block_size > 0 || group.largest == 0) return false;
   const double factor = constant_.type == StoredType::kInt8   ? kInt8
                         : constant_.type == StoredType::kInt4 ? kInt4
                                                               : 0;
+  double squares = 0;
+  for (int64_t i = group.begin; i < group.end; ++i) {
+    squares += double{original_[i]} * original_[i];
+  }
   const double expected =
-      factor * std::sqrt(group.squares /
-                         static_cast<double>(group.end - group.begin));
+      factor *
+      std::sqrt(squares / static_cast<double>(group.end - group.begin));
   return std::fabs(steps_[group.begin] - expected) <= kRounding * expected;
 }
 
-void RowPair::AddScales(int64_t row, ScaleFigures& figures) const {
+void RowPair::AddScales(int64_t row, double worst,
+                        ScaleFigures& figures) const {
   if (!reader_.quantised() || transposed_ || !constant_.zero_points.empty()) {
     return;
   }
@@ -216,21 +224,21 @@ void RowPair::AddScales(int64_t row, ScaleFigures& figures) const {
     ++figures.scales;
     const bool min_max = IsMinMax(group);
     figures.min_max += min_max;
-    figures.mse += IsMse(group);
     const double step = std::max(std::fabs(steps_[group.begin]), FLT_MIN);
     const double levels = std::min(most, std::round(group.largest / step));
     figures.bits += std::log2(2 * levels + 1) *
                     static_cast<double>(group.end - group.begin);
+    if (worst > limit_) AddMoved(group, figures);
+    if (min_max) continue;
+    figures.mse += IsMse(group);
     const double other = MinMaxScale(group.largest);
     for (int64_t i = group.begin; i < group.end; ++i) {
       const double error = double{stored_[i]} - original_[i];
-      if (min_max) continue;
       figures.squares += error * error;
       const double rounding =
           original_[i] - other * std::nearbyint(original_[i] / other);
       figures.min_max_squares += rounding * rounding;
     }
-    AddMoved(group, figures);
   }
 }
 
@@ -341,10 +349,10 @@ Comparison Compare(const StoredConstant& constant, const Original& original,
     pair.Load(row);
     dropper.RowDone(row);
     double worst = pair.Worst();
+    pair.AddScales(row, worst, result.scales);
     const int64_t bad = worst <= kStepLimit ? 0 : pair.CountBad(&worst);
     result.worst = std::max(result.worst, worst);
     result.cut_off += pair.CountCutOff();
-    pair.AddScales(row, result.scales);
     if (bad == 0) continue;
     result.bad += bad;
     if (result.bad_rows++ == 0) result.first_bad_row = row;

@@ -95,8 +95,8 @@ class RowPair {
   // more than scales without such numbers do not count.
   int64_t CountCutOff() const;
 
-  // Of the loaded row of a quantised constant.
-  void AddScales(int64_t row, ScaleFigures& figures) const;
+  // Of the loaded row of a quantised constant, whose Worst() is `worst`.
+  void AddScales(int64_t row, double worst, ScaleFigures& figures) const;
 
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
@@ -115,7 +115,6 @@ class RowPair {
     int64_t begin = 0;
     int64_t end = 0;
     float largest = 0;  // magnitude of the original
-    double squares = 0;  // of the original
   };
   std::vector<Group> GroupsOf(int64_t row) const;
   float MinMaxScale(float largest) const;

@@ -58,6 +58,7 @@ class Judgement {
   }
 
   std::vector<Finding> Find() {
+    ZeroScale();
     NotFinite();
     Whole();
     LayerOrder();
@@ -91,6 +92,18 @@ class Judgement {
     if (matches.empty()) return;
     findings_.push_back({std::move(id), severity, std::move(sentence),
                          Lines(matches), std::move(cause), std::move(remedy)});
+  }
+
+  void ZeroScale() {
+    if (audit_.zero_scales.constants == 0) return;
+    findings_.push_back(
+        {"zero-scale", Outcome::kBroken,
+         "Quantised tensors have scales of 0, which no runtime loads.",
+         Describe(audit_.zero_scales),
+         "a row or block of zeros (padding of the vocabulary, a pruned output) "
+         "quantised in blocks, or by OCTAV, MSE or a Hadamard recipe",
+         "quantise that tensor by minimum and maximum, one scale a row, or "
+         "give its zeros a small value before"});
   }
 
   void NotFinite() {

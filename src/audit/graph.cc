@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "base/flatbuffer.h"
+#include "base/utf8.h"
 
 namespace verify_tflite {
 namespace {
@@ -425,6 +426,48 @@ int64_t StoredConstant::rows() const {
 AuditedFile ReadAuditedFile(std::span<const std::byte> bytes,
                             const std::string& what) {
   return Reader(bytes, what).Read();
+}
+
+ZeroScales FindZeroScales(const AuditedFile& file) {
+  ZeroScales result;
+  for (const StoredConstant& constant : file.constants) {
+    int64_t count = 0, first = -1;
+    const auto look = [&](int64_t index, bool zero) {
+      count += zero;
+      if (zero && first < 0) first = index;
+    };
+    for (size_t i = 0; i < constant.scales.size(); ++i) {
+      look(static_cast<int64_t>(i), constant.scales[i] == 0);
+    }
+    if (constant.block_size > 0 && constant.cols() > 0) {
+      const size_t width = constant.half_block_scales ? 2 : 4;
+      const std::span<const std::byte> scales = constant.block_scales;
+      for (size_t i = 0; i + width <= scales.size(); i += width) {
+        uint32_t bits = 0;
+        std::memcpy(&bits, scales.data() + i, width);
+        // Either sign of 0.
+        look(static_cast<int64_t>(i / width) * constant.block_size /
+                 constant.cols(),
+             (bits & (width == 2 ? 0x7fffu : 0x7fffffffu)) == 0);
+      }
+    }
+    if (count == 0 || ++result.constants > 1) continue;
+    result.name = constant.name;
+    result.type_name = constant.type_name;
+    result.row = first;
+    result.count = count;
+  }
+  return result;
+}
+
+std::string Describe(const ZeroScales& scales) {
+  std::string text = fmt::format(
+      "{} ({}) has {} scales of 0, the first in row {}", Quote(scales.name),
+      scales.type_name, scales.count, scales.row);
+  if (scales.constants > 1) {
+    text += fmt::format("; {} tensors have such", scales.constants);
+  }
+  return text;
 }
 
 }  // namespace verify_tflite

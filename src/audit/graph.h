@@ -87,6 +87,18 @@ struct AuditedFile {
 AuditedFile ReadAuditedFile(std::span<const std::byte> bytes,
                             const std::string& what);
 
+// Scales of 0, which quantisers write for rows or blocks of zeros and which no
+// runtime loads.
+struct ZeroScales {
+  std::string name;       // of the first constant that has one
+  std::string type_name;  // of it
+  int64_t row = 0;        // of the first in it; of one for a tensor 0
+  int64_t count = 0;      // in it
+  int64_t constants = 0;  // that have one; 0: none
+};
+ZeroScales FindZeroScales(const AuditedFile& file);
+std::string Describe(const ZeroScales& scales);
+
 // Numbers of BuiltinOperator.
 inline constexpr int32_t kOpAdd = 0, kOpConcatenation = 2, kOpConv2d = 3,
                          kOpDequantize = 6, kOpEmbeddingLookup = 7,

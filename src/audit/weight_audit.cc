@@ -93,61 +93,6 @@ double Percentage(int64_t part, int64_t whole) {
 // From this on a recipe is said to waste range: errors 1.2 times as large.
 constexpr double kCoarser = 1.2;
 
-// What quantisers did beyond rounding by the largest magnitude of each row;
-// empty: nothing.
-std::string DescribeQuantisers(const WeightAudit& audit) {
-  std::vector<std::string> texts;
-  int64_t bytes = 0, moved = 0, elements = 0;
-  double error = 0, bits = 0, most_bits = 0, coarse = 0, cut_off_by = 0;
-  int64_t coarse_elements = 0, cut_off = 0, all = 0;
-  bool measured = true;
-  for (const WeightMatch& match : audit.matches) {
-    if (match.scales.scales == 0) continue;
-    all += match.elements;
-    if (match.quantiser == kGptq) {
-      bytes += match.bytes;
-      moved += match.scales.moved;
-      elements += match.elements;
-      measured &= match.activation_error.has_value();
-      error = std::max(error, match.activation_error.value_or(0));
-    }
-    cut_off += match.cut_off;
-    cut_off_by = std::max(cut_off_by, match.scales.cut_off_by);
-    const double coarser = CoarserBy(match.scales);
-    if (coarser < kCoarser) continue;
-    const auto count = static_cast<double>(match.elements);
-    coarse_elements += match.elements;
-    bits += match.scales.bits * count;
-    most_bits += match.scales.most_bits * count;
-    coarse += coarser * count;
-  }
-  if (bytes > 0) {
-    std::string text = fmt::format(
-        "{} bytes by GPTQ, error-compensated with scales that are this "
-        "checkpoint's own to the bit, {:.2g} % of the numbers moved",
-        bytes, Percentage(moved, elements));
-    if (measured) {
-      text += fmt::format(": on real inputs at most {:.2g} times rounding's "
-                          "error",
-                          error);
-    }
-    texts.push_back(std::move(text));
-  }
-  if (coarse_elements > 0) {
-    const auto count = static_cast<double>(coarse_elements);
-    texts.push_back(fmt::format(
-        "{:.3g} % of the numbers use {:.1f} of {:.0f} bits: rounding {:.2g} "
-        "times as coarse as needed",
-        Percentage(coarse_elements, all), bits / count,
-        std::ceil(most_bits / count), coarse / count));
-  }
-  if (cut_off > 0) {
-    texts.push_back(fmt::format("{:.2g} % are cut off, by {:.3g} steps at most",
-                                Percentage(cut_off, all), cut_off_by));
-  }
-  return fmt::format("{}", fmt::join(texts, "; "));
-}
-
 // Squares of the error on real inputs, relative to rounding's.
 // docs/weights.md has what sound files reach.
 constexpr int64_t kFewInputs = 4;
@@ -202,6 +147,9 @@ class Auditor {
     audit_.logit_softcap = config.logit_softcap;
     for (const AuditInput& input : inputs) {
       files_.push_back(ReadAuditedFile(input.bytes, input.what));
+      if (audit_.zero_scales.constants == 0) {
+        audit_.zero_scales = FindZeroScales(files_.back());
+      }
     }
     for (size_t i = 0; i < files_.size(); ++i) {
       const Roles& roles = roles_.emplace_back(
@@ -646,6 +594,59 @@ std::string_view NameOf(WeightMatch::Status status) {
       break;
   }
   return "not covered";
+}
+
+std::string DescribeQuantisers(const WeightAudit& audit) {
+  std::vector<std::string> texts;
+  int64_t bytes = 0, moved = 0, elements = 0;
+  double error = 0, bits = 0, most_bits = 0, coarse = 0, cut_off_by = 0;
+  int64_t coarse_elements = 0, cut_off = 0, all = 0;
+  bool measured = true;
+  for (const WeightMatch& match : audit.matches) {
+    if (match.scales.scales == 0) continue;
+    all += match.elements;
+    if (match.quantiser == kGptq) {
+      bytes += match.bytes;
+      moved += match.scales.moved;
+      elements += match.elements;
+      measured &= match.activation_error.has_value();
+      error = std::max(error, match.activation_error.value_or(0));
+    }
+    cut_off += match.cut_off;
+    cut_off_by = std::max(cut_off_by, match.scales.cut_off_by);
+    const double coarser = CoarserBy(match.scales);
+    if (coarser < kCoarser) continue;
+    const auto count = static_cast<double>(match.elements);
+    coarse_elements += match.elements;
+    bits += match.scales.bits * count;
+    most_bits += match.scales.most_bits * count;
+    coarse += coarser * count;
+  }
+  if (bytes > 0) {
+    std::string text = fmt::format(
+        "{} bytes by GPTQ, error-compensated with scales that are this "
+        "checkpoint's own to the bit, {:.2g} % of the numbers moved",
+        bytes, Percentage(moved, elements));
+    if (measured) {
+      text += fmt::format(": on real inputs at most {:.2g} times rounding's "
+                          "error",
+                          error);
+    }
+    texts.push_back(std::move(text));
+  }
+  if (coarse_elements > 0) {
+    const auto count = static_cast<double>(coarse_elements);
+    texts.push_back(fmt::format(
+        "{:.3g} % of the numbers use {:.1f} of {:.0f} bits: rounding {:.2g} "
+        "times as coarse as needed",
+        Percentage(coarse_elements, all), bits / count,
+        std::ceil(most_bits / count), coarse / count));
+  }
+  if (cut_off > 0) {
+    texts.push_back(fmt::format("{:.2g} % are cut off, by {:.3g} steps at most",
+                                Percentage(cut_off, all), cut_off_by));
+  }
+  return fmt::format("{}", fmt::join(texts, "; "));
 }
 
 std::string DescribeProof(const WeightAudit& audit) {

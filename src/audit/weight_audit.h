@@ -13,6 +13,7 @@
 
 #include "audit/compare.h"
 #include "audit/diagnose.h"
+#include "audit/graph.h"
 #include "audit/roles.h"
 #include "checkpoint/checkpoint.h"
 
@@ -81,6 +82,7 @@ struct WeightAudit {
   std::vector<OtherConstant> others;
   int64_t other_constants = 0;  // of them
   int64_t other_bytes = 0;
+  ZeroScales zero_scales;
   // Signatures whose graph was not understood, and why.
   std::vector<std::string> not_understood;
   // Bytes of weights, what several roles share once; verified: those whose
@@ -97,6 +99,9 @@ struct WeightAudit {
 
 // "x of y bytes are the checkpoint's (worst 0.5000 steps of rounding; …)".
 std::string DescribeProof(const WeightAudit& audit);
+// What quantisers did beyond rounding by the largest magnitude of each row;
+// empty: nothing.
+std::string DescribeQuantisers(const WeightAudit& audit);
 
 // One .tflite or one TFLite section of a bundle.
 struct AuditInput {

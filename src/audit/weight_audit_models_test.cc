@@ -81,6 +81,10 @@ INSTANTIATE_TEST_SUITE_P(
         Pair{"tiny_hf_embedder/model.tflite", "tiny"},
         Pair{"tiny_hf_embedder_q8/model_quantized.tflite", "tiny"},
         Pair{"tiny_q8_embedding_q4.tflite", "tiny"},
+        Pair{"tiny_oscar_q8.tflite", "tiny"},
+        Pair{"tiny_oscar_q4_block32.tflite", "tiny"},
+        Pair{"tiny_folded.tflite", "tiny"}, Pair{"tiny_mse_q8.tflite", "tiny"},
+        Pair{"tiny_octav_q4.tflite", "tiny"},
         Pair{"tiny_hf_hadamard.tflite", "tiny"},
         Pair{"tiny_hf_hadamard_q4.tflite", "tiny"},
         Pair{"tiny_bundle.litertlm", "tiny"},
@@ -491,6 +495,52 @@ TEST(WeightFaults, AdapterAndFineTune) {
       EXPECT_THAT(findings[0].sentence, HasSubstr("relative"));
     }
   }
+}
+
+// Scales are the checkpoint's own, numbers are not its rounding: what a
+// quantiser did with activations in mind is not known where nothing runs.
+class GptqFile : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(GptqFile, IsCalibrated) {
+  WeightAudit audit = AuditFile(GetParam(), "tiny");
+  EXPECT_THAT(Ids(audit), IsEmpty());
+  EXPECT_GT(audit.calibrated_bytes, 0);
+  EXPECT_EQ(audit.verified_bytes + audit.calibrated_bytes, audit.weight_bytes);
+  std::vector<ActivationError> errors;
+  for (const WeightMatch& match : audit.matches) {
+    if (match.status != WeightMatch::Status::kCalibrated) continue;
+    EXPECT_EQ(match.scales.min_max, match.scales.scales);
+    EXPECT_EQ(match.quantiser, "GPTQ");
+    EXPECT_GT(match.scales.moved, 0);
+    errors.push_back({match.constant, 0.9, 2, 3, 44});
+  }
+  // Larger than rounding's: not shown. Far larger, in a row: not compensation.
+  errors[0].ratio = 2;
+  errors[1].worst_ratio = 100;
+  errors[2].samples = 1;
+  SettleCalibrated(errors, audit);
+  EXPECT_THAT(Ids(audit), ElementsAre("weight-differs"));
+  int64_t open = 0;
+  for (const WeightMatch& match : audit.matches) {
+    open += match.status == WeightMatch::Status::kCalibrated;
+  }
+  EXPECT_EQ(open, 2);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GptqFile,
+                         ::testing::Values("tiny_gptq_q8.tflite",
+                                           "tiny_gptq_q4_block32.tflite"));
+
+TEST(QuantiserTest, SaysHowManyBitsAreInUse) {
+  const WeightAudit audit = AuditFile("tiny_mse_q8.tflite", "tiny");
+  for (const WeightMatch& match : audit.matches) {
+    if (match.role.part != Part::kO) continue;
+    EXPECT_EQ(match.quantiser, "MSE");
+    // NumPy: scales 1.9 to 3.5 times those of the largest magnitude.
+    EXPECT_NEAR(match.scales.bits, 6.6, 0.15);
+    EXPECT_NEAR(CoarserBy(match.scales), 2.7, 0.2);
+  }
+  EXPECT_THAT(DescribeProof(audit), HasSubstr("of 8 bits"));
 }
 
 }  // namespace

@@ -161,19 +161,17 @@ void CheckInputsKnown(const LlmSignature& signature) {
       signature.origin, fmt::join(unknown, ", "));
 }
 
+// Those alone whose meaning is known. Whether it has any other one the runtime
+// itself says when the signature is compiled.
 void CheckCustomOps(const LlmSignature& signature) {
   if (signature.spec.custom_ops.empty()) return;
-  const std::string& name = signature.spec.custom_ops.front();
-  for (const auto& [known, meaning] : kCustomOps) {
-    if (name == known) {
+  for (const std::string& name : signature.spec.custom_ops) {
+    for (const auto& [known, meaning] : kCustomOps) {
+      if (name != known) continue;
       throw Error("{}: has the operator {}: {}", signature.origin, Quote(name),
                   meaning);
     }
   }
-  throw Error(
-      "{}: has the custom operator {}, which LiteRT's CPU runtime does not "
-      "know",
-      signature.origin, Quote(name));
 }
 
 void ReadLength(LlmSignature& signature) {

@@ -46,6 +46,7 @@ inline constexpr auto kFindingIds = std::to_array<std::string_view>({
     "quantisation-collapse",
     "quantisation-rounding",
     "scale",
+    "zero-scale",
     "precision-loss",
     "nan",
     "constant-logits",

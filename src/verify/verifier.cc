@@ -6,6 +6,8 @@
 #include <string_view>
 #include <utility>
 
+#include "audit/audit_file.h"
+#include "audit/graph.h"
 #include "base/error.h"
 #include "base/utf8.h"
 #include "candidate/session.h"
@@ -491,12 +493,31 @@ void CheckReferenceFinite(const VerifyInput& input,
       input.checkpoint.directory(), text);
 }
 
+namespace {
+
+// The runtime refuses such files with a sentence that names nothing.
+void CheckScales(const Model& model) {
+  const AuditInputs inputs = OpenAuditInputs(model.path());
+  for (const AuditInput& part : inputs.parts) {
+    const ZeroScales zeros =
+        FindZeroScales(ReadAuditedFile(part.bytes, part.what));
+    if (zeros.constants == 0) continue;
+    throw Error(
+        "{}: {}. No runtime loads that, so nothing could be verified "
+        "(verify_tflite explain zero-scale)",
+        part.what, Describe(zeros));
+  }
+}
+
+}  // namespace
+
 void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
                      const EvalText& text, Verification& v) {
   const ModelInfo& info = input.model.info();
   CheckSameShape(input.model, input.checkpoint.config(),
                  input.checkpoint.directory());
   CheckPromptsFit(input.model, prompts, input.settings);
+  CheckScales(input.model);
   const EvalPlan plan = PlanEvaluation(
       text, input.tokenizer, input.settings.eval_tokens,
       MaxSequence(info, input.checkpoint.config()), info.vocab_size);
