@@ -304,10 +304,14 @@ class GraphReader {
                                       activations) != kLiteRtRankedTensorType) {
       return Use::kTable;
     }
-    return Get(lib_.LiteRtGetRankedTensorType, activations).element_type ==
-                   kLiteRtElementTypeFloat32
-               ? Use::kDynamic
-               : Use::kStatic;
+    switch (Get(lib_.LiteRtGetRankedTensorType, activations).element_type) {
+      case kLiteRtElementTypeFloat32:
+        return Use::kDynamic;
+      case kLiteRtElementTypeInt16:
+        return Use::kStatic16;
+      default:
+        return Use::kStatic;
+    }
   }
 
   const Runtime& lib_ = Runtime::Get();

@@ -123,6 +123,26 @@ void AddTaps(Model::Impl& impl, const TapFilter& filter, size_t limit) {
   impl.taps = std::move(patch.taps);
 }
 
+void AddEndScales(const LlmSignature& signature,
+                  std::vector<EndScale>& scales) {
+  const auto add = [&](const std::vector<TensorSpec>& tensors,
+                       const std::vector<Slot>& slots, bool outputs) {
+    for (size_t i = 0; i < slots.size(); ++i) {
+      if (!IsQuantised(tensors[i]) || slots[i].role == Role::kUnused) continue;
+      scales.push_back({.signature = signature.spec.name,
+                        .name = tensors[i].name,
+                        .is_output = outputs,
+                        .decode = signature.length == 1,
+                        .mask = slots[i].role == Role::kMask ||
+                                slots[i].role == Role::kLocalMask,
+                        .type = ElementTypeName(tensors[i].type),
+                        .scale = *tensors[i].scale});
+    }
+  };
+  add(signature.spec.inputs, signature.inputs, false);
+  add(signature.spec.outputs, signature.outputs, true);
+}
+
 ModelInfo InfoOf(const LlmSignatures& signatures,
                  std::vector<WeightGroup> weights) {
   ModelInfo info;
@@ -145,6 +165,10 @@ ModelInfo InfoOf(const LlmSignatures& signatures,
     info.weight_bytes[group.type] += group.bytes;
   }
   info.weights = std::move(weights);
+  AddEndScales(signatures.decode, info.end_scales);
+  for (const LlmSignature& prefill : signatures.prefills) {
+    AddEndScales(prefill, info.end_scales);
+  }
   int64_t values = 0;
   int kv_bits = std::numeric_limits<int>::max();
   for (const TensorSpec& cache : signatures.kv_caches) {
@@ -276,6 +300,10 @@ std::string_view NameOf(Recipe recipe) {
       return "int8 weight-only";
     case Recipe::kInt8:
       return "int8";
+    case Recipe::kInt16x8Static:
+      return "int16x8 static";
+    case Recipe::kInt8Static:
+      return "int8 static";
     case Recipe::kInt4:
       return "int4";
     case Recipe::kInt4PerChannel:
@@ -329,6 +357,7 @@ Model Model::Open(const std::string& path, const OpenOptions& options) {
   CheckWindow(path, signatures, options.sliding_window);
   impl->sliding_window = options.sliding_window.value_or(0);
   impl->info = InfoOf(signatures, ReadWeightGroups(path, model));
+  impl->info.angle_step = AngleStep(impl->bytes, path);
   if (signatures.embeddings_input) {
     impl->embedder =
         OpenEmbedder(*impl, options.embedder_path, kEmbedderName, "embeddings");

@@ -23,13 +23,16 @@ enum class Recipe {
   kFloat32,
   kFloat16,
   kInt8WeightOnly,  // int8 that no product takes as it is: dequantised first
-  kInt8,            // products with quantised activations, dynamic or static
+  kInt8,            // products whose activations are quantised on the go
+  kInt16x8Static,   // int8 weights, 16-bit activations of ranges measured once
+  kInt8Static,      // int8 weights and activations of such ranges
   kInt4,            // int4 or int2 in blocks, or of embeddings alone
   kInt4PerChannel,  // int4 or int2 in products, one scale a channel or tensor
 };
 inline constexpr Recipe kAllRecipes[] = {
     Recipe::kFloat32, Recipe::kFloat16, Recipe::kInt8WeightOnly,
-    Recipe::kInt8,    Recipe::kInt4,    Recipe::kInt4PerChannel};
+    Recipe::kInt8,    Recipe::kInt16x8Static, Recipe::kInt8Static,
+    Recipe::kInt4,    Recipe::kInt4PerChannel};
 std::string_view NameOf(Recipe recipe);  // "float32", "int8 weight-only", …
 
 // Constants of one kind, all over the file.
@@ -43,7 +46,8 @@ struct WeightGroup {
     kLookup,       // row by row, dequantised: embeddings
     kDequantized,  // dequantised as a whole before a float product
     kDynamic,      // in an integer product with activations quantised on the go
-    kStatic,       // in an integer product with quantised activations
+    kStatic,       // in an integer product with 8-bit activations
+    kStatic16,     // the same with 16-bit activations
   };
 
   std::string type;  // "FLOAT32", "INT8", …
@@ -70,6 +74,17 @@ struct PrefillInfo {
   int64_t logit_rows = 0;  // 0: no logits; N: one row a token; 1: last row
 };
 
+// An input or output of a signature that is stored as integers with one scale.
+struct EndScale {
+  std::string signature;
+  std::string name;
+  bool is_output = false;
+  bool decode = false;  // the signature takes one token
+  bool mask = false;    // it is an attention mask
+  std::string type;     // "INT8", "INT16"
+  TensorScale scale;
+};
+
 struct ModelInfo {
   std::vector<PrefillInfo> prefills;  // by descending length, at least one
   std::vector<std::string> ignored_signatures;  // neither prefill nor decode
@@ -94,6 +109,11 @@ struct ModelInfo {
   std::string recipe_detail;         // DescribeWeights
   // Bytes of constants by element type ("FLOAT32", "INT8", "INT4", …).
   std::map<std::string, int64_t> weight_bytes;
+  // Of the signatures that run; empty for most files.
+  std::vector<EndScale> end_scales;
+  // Radians between two neighbouring angles that COS and SIN can get, where
+  // these are stored as integers; 0 where they are not.
+  double angle_step = 0;
   int64_t kv_bytes = 0;  // of one zeroed set of KV caches
   // Element type of the KV caches ("FLOAT32", "FLOAT16", "INT8"); of several,
   // the one of fewest bits. What passes through them is as coarse as that.

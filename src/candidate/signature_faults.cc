@@ -42,6 +42,30 @@ class Reader {
     return std::move(faults_);
   }
 
+  double AngleStep() {
+    const FlatTables graphs = root_.Tables(model::kSubgraphs);
+    double largest = 0;
+    for (size_t i = 0; i < graphs.size(); ++i) {
+      const FlatTable graph = graphs[i];
+      const Producers producers = ProducersOf(graph);
+      for (const auto& [tensor, made] : producers) {
+        if ((made.op != "COS" && made.op != "SIN") || made.inputs.empty()) {
+          continue;
+        }
+        uint32_t angles = made.inputs[0];
+        const auto before = producers.find(angles);
+        if (before != producers.end() && before->second.op == "DEQUANTIZE" &&
+            !before->second.inputs.empty()) {
+          angles = before->second.inputs[0];
+        }
+        const TensorSpec spec = Read(graph, angles);
+        if (!IsQuantised(spec)) continue;
+        largest = std::max(largest, static_cast<double>(spec.scale->scale));
+      }
+    }
+    return largest;
+  }
+
  private:
   static std::set<uint32_t> EndsOf(const FlatTable& graph, bool outputs) {
     const auto ends = graph.Scalars<int32_t>(outputs ? subgraph::kOutputs
@@ -178,6 +202,10 @@ void Append(std::vector<SignatureFault> more,
 std::vector<SignatureFault> FindSignatureFaults(
     std::span<const std::byte> bytes, const std::string& what) {
   return Reader(bytes, what).Find();
+}
+
+double AngleStep(std::span<const std::byte> bytes, const std::string& what) {
+  return Reader(bytes, what).AngleStep();
 }
 
 std::vector<SignatureFault> FindSignatureFaults(const std::string& path) {

@@ -46,6 +46,11 @@ std::vector<SignatureFault> FindSignatureFaults(
 // in a bundle. Throws Error when one of them is damaged.
 std::vector<SignatureFault> FindSignatureFaults(const std::string& path);
 
+// Radians between two neighbouring angles that COS and SIN can get, the largest
+// in the file, where these are integers or were (behind a DEQUANTIZE); 0 where
+// they are not. Throws Error as above.
+double AngleStep(std::span<const std::byte> bytes, const std::string& what);
+
 }  // namespace verify_tflite
 
 #endif  // VERIFY_TFLITE_CANDIDATE_SIGNATURE_FAULTS_H_

@@ -32,6 +32,8 @@ Recipe RecipeOfGroup(const WeightGroup& group) {
     return blocks || lookup ? Recipe::kInt4 : Recipe::kInt4PerChannel;
   }
   if (type == "INT8" || type == "UINT8") {
+    if (group.use == Use::kStatic) return Recipe::kInt8Static;
+    if (group.use == Use::kStatic16) return Recipe::kInt16x8Static;
     // Of integers in a product that is not known, the coarser is assumed.
     const bool float_product = lookup || group.use == Use::kDequantized;
     return float_product ? Recipe::kInt8WeightOnly : Recipe::kInt8;
@@ -68,6 +70,8 @@ std::string UseText(const WeightGroup& group) {
       return ", dynamic";
     case WeightGroup::Use::kStatic:
       return ", static";
+    case WeightGroup::Use::kStatic16:
+      return ", static, 16-bit activations";
   }
   return "";
 }

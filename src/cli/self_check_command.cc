@@ -1,6 +1,7 @@
 #include "cli/self_check_command.h"
 
 #include <algorithm>
+#include <iterator>
 #include <thread>
 
 #include "base/error.h"
@@ -9,6 +10,7 @@
 #include "cli/flag_values.h"
 #include "cli/version.h"
 #include "verify/self_check.h"
+#include "verify/signature_findings.h"
 #include "verify/stopwatch.h"
 
 namespace verify_tflite {
@@ -77,6 +79,8 @@ SelfCheckReport SelfCheckFile(const SelfCheckFlags& flags, const StageFn& stage,
     open.sliding_window = flags.sliding_window;
     const Model model = Model::Open(flags.tflite_path, open);
     report.recipe = model.info().recipe_detail;
+    report.findings = FindingsOf(model.signature_faults());
+    if (!report.findings.empty()) return report;
     stage("compiling and running " + flags.tflite_path);
     if (progress) progress("compiling", 0, 0);
     Session session = Session::Create(model, SelfCheckPlans(model.info()),
@@ -86,7 +90,8 @@ SelfCheckReport SelfCheckFile(const SelfCheckFlags& flags, const StageFn& stage,
                                            .window = flags.sliding_window,
                                            .progress = progress});
     report.checks = std::move(result.checks);
-    report.findings = std::move(result.findings);
+    report.findings = ScaleFindings(model.info());
+    std::ranges::move(result.findings, std::back_inserter(report.findings));
   }
   return report;
 }

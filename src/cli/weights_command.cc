@@ -7,8 +7,10 @@
 #include "audit/audit_file.h"
 #include "audit/findings.h"
 #include "base/error.h"
+#include "candidate/signature_faults.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/arguments.h"
+#include "verify/signature_findings.h"
 
 namespace verify_tflite {
 namespace {
@@ -64,7 +66,10 @@ WeightReport RunWeights(const WeightsFlags& flags, const StageFn& stage) {
   report.notes = checkpoint.notes();
   stage("comparing the weights of " + flags.tflite_path);
   report.audit = AuditFile(flags.tflite_path, checkpoint, kThreads);
-  report.findings = FindingsOf(report.audit);
+  report.findings = FindingsOf(FindSignatureFaults(flags.tflite_path));
+  for (Finding& finding : FindingsOf(report.audit)) {
+    report.findings.push_back(std::move(finding));
+  }
   report.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
           .count();

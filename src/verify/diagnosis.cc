@@ -931,8 +931,10 @@ KvNoise NoiseOf(const ModelInfo& model) {
       break;
     case Recipe::kInt8WeightOnly:
     case Recipe::kInt8:
+    case Recipe::kInt16x8Static:
       noise = {0.01, 0.1};
       break;
+    case Recipe::kInt8Static:
     case Recipe::kInt4:
       noise = {0.15, 0.8};
       break;

@@ -50,6 +50,11 @@ inline constexpr auto kFindingIds = std::to_array<std::string_view>({
     "precision-loss",
     "nan",
     "constant-logits",
+    // Signatures and their scales
+    "signature-output",
+    "kv-scale-differs",
+    "mask-range",
+    "rope-precision",
     // The file against itself
     "prefill-differs",
     "decode-differs",

@@ -50,6 +50,17 @@ Limits DefaultLimits(Recipe recipe) {
       limits.flips = {0.01, 0.4};
       limits.differing = 0.35;
       break;
+    case Recipe::kInt16x8Static:
+      limits.kld = {0.1, 1};
+      limits.kld_p99 = {1, 10};
+      limits.flips = {0.01, 0.4};
+      limits.differing = 0.35;
+      break;
+    case Recipe::kInt8Static:
+      limits.kld = {0.5, 2};
+      limits.kld_p99 = {3, 10};
+      limits.flips = {0.05, 0.4};
+      break;
     case Recipe::kInt4:
       limits.kld = {0.3, 2};
       limits.kld_p99 = {3, 10};

@@ -46,7 +46,8 @@ bool QuantisesActivations(const ModelInfo& model) {
   using Use = WeightGroup::Use;
   return std::any_of(
       model.weights.begin(), model.weights.end(), [](const WeightGroup& group) {
-        return group.use == Use::kDynamic || group.use == Use::kStatic;
+        return group.use == Use::kDynamic || group.use == Use::kStatic ||
+               group.use == Use::kStatic16;
       });
 }
 

@@ -35,6 +35,7 @@ std::string Tokens(const Verification& v) {
 
 std::string Figures(const Verification& v) {
   const Distribution& kld = v.all.kld;
+  if (v.all.positions == 0) return "nothing was run";
   if (kld.count == 0) {
     return fmt::format("no figures: none of {} positions has finite logits",
                        v.all.positions);

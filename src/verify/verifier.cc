@@ -18,6 +18,7 @@
 #include "verify/probes.h"
 #include "verify/proofs.h"
 #include "verify/self_check.h"
+#include "verify/signature_findings.h"
 #include "verify/stopwatch.h"
 
 namespace verify_tflite {
@@ -458,6 +459,15 @@ void LocateFault(const VerifyInput& input, const Probes& probes,
   v.hypotheses = std::move(diagnosis.hypotheses);
 }
 
+bool HasStaticProducts(const ModelInfo& model) {
+  using Use = WeightGroup::Use;
+  return std::any_of(model.weights.begin(), model.weights.end(),
+                     [](const WeightGroup& group) {
+                       return group.use == Use::kStatic ||
+                              group.use == Use::kStatic16;
+                     });
+}
+
 // PyTorch with the weights that decode has, where they are not the checkpoint's
 // own numbers.
 std::optional<Reference> WithFileWeights(const VerifyInput& input,
@@ -514,8 +524,19 @@ void CheckScales(const Model& model) {
 void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
                      const EvalText& text, Verification& v) {
   const ModelInfo& info = input.model.info();
+  for (Finding& finding : FindingsOf(input.model.signature_faults())) {
+    v.findings.push_back(std::move(finding));
+  }
+  if (!input.model.signature_faults().empty()) {
+    ProveWeights(input, v);
+    Judge(v);
+    return;
+  }
   CheckSameShape(input.model, input.checkpoint.config(),
                  input.checkpoint.directory());
+  for (Finding& finding : ScaleFindings(info)) {
+    v.findings.push_back(std::move(finding));
+  }
   CheckPromptsFit(input.model, prompts, input.settings);
   CheckScales(input.model);
   const EvalPlan plan = PlanEvaluation(
@@ -576,7 +597,11 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
     probes = RunProbes(probe_plan, *session, *reference);
   }
   std::unique_ptr<StructureCheck> structure;
-  if (input.settings.structure) {
+  if (input.settings.structure && HasStaticProducts(info)) {
+    v.structure.emplace().not_run =
+        "products, norms and RoPE are computed in integers of ranges measured "
+        "once, which are not recomputed here";
+  } else if (input.settings.structure) {
     structure = ProveStructure(input, *graph, TextToProbe(plan, prompts),
                                std::move(session), compiled, v);
     if (structure) ProveCalibrated(*structure, audit, v);
