@@ -43,6 +43,9 @@ KEYS = {
     "num_local_experts": 4,
     "parallel_attn": False,
     "is_causal": False,
+    # Of rope_parameters.
+    "rope.partial_rotary_factor": 0.25,
+    "rope.mrope_section": [1],
 }
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2",
             "gemma3_text", "phi3", "smollm3", "phi", "falcon"]
@@ -58,6 +61,10 @@ def make(family, seed, **more):
   sizes = dict(SIZES)
   if family == "falcon":
     sizes.pop("head_dim")
+  rope = {k[5:]: v for k, v in more.items() if k.startswith("rope.")}
+  if rope:
+    more = {"rope_parameters": {
+        "rope_type": "default", "rope_theta": 10000.0, **rope}}
   config = transformers.AutoConfig.for_model(family, **{**sizes, **more})
   config._attn_implementation = "eager"
   torch.manual_seed(seed)
@@ -90,6 +97,9 @@ def main():
     plain = run(make(family, 1), ids)
     row = result[family] = {}
     for key, value in KEYS.items():
+      # Has a dictionary for each kind of layer.
+      if key.startswith("rope.") and family == "gemma3_text":
+        continue
       try:
         forward, cached = run(make(family, 1, **{key: value}), ids)
       except Exception as e:  # pylint: disable=broad-except

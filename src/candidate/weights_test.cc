@@ -39,7 +39,7 @@ TEST(RecipeOfTest, WeightOnlyIsWhereNoProductTakesIntegers) {
             Recipe::kInt8WeightOnly);
   EXPECT_EQ(RecipeOf({Int8(100, Use::kDynamic), Int8(30, Use::kLookup)}),
             Recipe::kInt8);
-  EXPECT_EQ(RecipeOf({Int8(100, Use::kStatic)}), Recipe::kInt8);
+  EXPECT_EQ(RecipeOf({Int8(100, Use::kStatic)}), Recipe::kInt8Static);
   // A tenth of the products is dynamic.
   EXPECT_EQ(RecipeOf({Int8(90, Use::kDequantized), Int8(10, Use::kDynamic)}),
             Recipe::kInt8);

@@ -15,6 +15,7 @@ namespace verify_tflite {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
@@ -128,7 +129,6 @@ TEST(Checkpoint, RefusesAnIndexThatLies) {
   dir.Write("m.safetensors", Weights({"a"}));
   const BadIndex cases[] = {
       {R"({"weight_map": {"a": "n.safetensors"}})", "n.safetensors: missing"},
-      {R"({"weight_map": {"b": "m.safetensors"}})", "has no tensor \"b\""},
       {R"({"weight_map": {"a": "../m.safetensors"}})", "bad shard name"},
       {R"({"weight_map": {"a": "/m.safetensors"}})", "bad shard name"},
       {R"({"weight_map": {"a": "x\\m.safetensors"}})", "bad shard name"},
@@ -209,7 +209,7 @@ TEST(Checkpoint, NamesThatCouldBeTwoThingsAreErrors) {
     const char* message;
   } cases[] = {
       {{"model.embed_tokens.weight", "module.model.embed_tokens.weight"},
-       "has both model.embed_tokens.weight and module.model.embed_tokens"},
+       "more than one tensor could be \"model.embed_tokens.weight\""},
       {{"embed_tokens.weight", "model.embed_tokens.weight"},
        "it is not clear which"},
       {{"embed_tokens.weight", "norm.weight", "model.norm.weight"},
@@ -225,6 +225,106 @@ TEST(Checkpoint, NamesThatCouldBeTwoThingsAreErrors) {
     dir.Write("model.safetensors", Weights(bad.names));
     Fails(dir.path(), bad.message)();
   }
+}
+
+// PreTrainedModel.tie_weights of transformers 5.24 ties either way.
+TEST(Checkpoint, ALoneHeadIsTheEmbeddingWhereTheTwoAreTied) {
+  const TempDir dir;
+  std::string tied = kConfig;
+  tied.replace(tied.find('{'), 1, R"({"tie_word_embeddings": true,)");
+  dir.Write("config.json", tied);
+  dir.Write("model.safetensors",
+            Weights({"model.norm.weight", "lm_head.weight"}));
+  const Checkpoint checkpoint = Checkpoint::Open(dir.path());
+  EXPECT_NO_THROW(checkpoint.Get("model.embed_tokens.weight", {2, 1}));
+  EXPECT_FALSE(checkpoint.Has("lm_head.weight"));
+  EXPECT_THAT(checkpoint.notes(), ElementsAre(HasSubstr("lm_head.weight")));
+  // A wrapped one, whose names the last norm tells.
+  dir.Write("model.safetensors",
+            Weights({"module.norm.weight", "module.lm_head.weight"}));
+  EXPECT_TRUE(Checkpoint::Open(dir.path()).Has("model.embed_tokens.weight"));
+  // Both: nothing is exchanged.
+  dir.Write("model.safetensors",
+            Weights({"model.embed_tokens.weight", "lm_head.weight"}));
+  EXPECT_TRUE(Checkpoint::Open(dir.path()).Has("lm_head.weight"));
+  // Not tied: the embedding is missing.
+  dir.Write("config.json", kConfig);
+  dir.Write("model.safetensors", Weights({"lm_head.weight"}));
+  EXPECT_FALSE(Checkpoint::Open(dir.path()).Has("model.embed_tokens.weight"));
+}
+
+TEST(Checkpoint, WhatAnIndexNamesIsMissingWhereItIsNeeded) {
+  const TempDir dir;
+  dir.Write("config.json", kConfig);
+  dir.Write("m.safetensors", Weights({"a"}));
+  dir.Write("model.safetensors.index.json",
+            R"({"weight_map": {"a": "m.safetensors", "b": "m.safetensors",
+                "c": "n.safetensors"}})");
+  const Checkpoint checkpoint = Checkpoint::Open(dir.path());
+  EXPECT_TRUE(checkpoint.Has("a"));
+  EXPECT_FALSE(checkpoint.Has("b"));
+  EXPECT_THAT([&] { checkpoint.Get("b", {2, 1}); },
+              ThrowsMessage<Error>(HasSubstr("names tensor \"b\", but")));
+  // Whether it would be there is not known.
+  EXPECT_THAT([&] { checkpoint.Has("c"); },
+              ThrowsMessage<Error>(HasSubstr("n.safetensors: missing")));
+  EXPECT_THAT([&] { checkpoint.Get("c", {2, 1}); },
+              ThrowsMessage<Error>(HasSubstr("n.safetensors: missing")));
+  EXPECT_THAT(checkpoint.notes(),
+              ElementsAre(HasSubstr("\"b\""), HasSubstr("\"n.safetensors\"")));
+}
+
+TEST(Checkpoint, ReadsNamesOfWrappersWhereverTheyStand) {
+  const TempDir dir;
+  dir.Write("config.json", kConfig);
+  dir.Write("model.safetensors",
+            Weights({"_fsdp_wrapped_module.model.embed_tokens.weight",
+                     "_fsdp_wrapped_module.model.layers.0._fsdp_wrapped_module."
+                     "self_attn.q_proj.weight",
+                     "model.layers.1._orig_mod.mlp.up_proj.weight",
+                     "model.layers.2._checkpoint_wrapped_module.mlp.x"}));
+  const Checkpoint checkpoint = Checkpoint::Open(dir.path());
+  for (const char* name :
+       {"model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight",
+        "model.layers.1.mlp.up_proj.weight", "model.layers.2.mlp.x"}) {
+    EXPECT_TRUE(checkpoint.Has(name)) << name;
+  }
+}
+
+TEST(Checkpoint, SaysWhatIsThereInsteadOfATensor) {
+  const struct {
+    std::initializer_list<std::string> names;
+    const char* message;
+  } cases[] = {
+      {{"base_model.model.model.embed_tokens.weight"}, "merge_and_unload"},
+      {{"base_model.model.model.embed_tokens.weight",
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_A.default."
+        "weight"},
+       "an adapter that is not merged"},
+      {{"language_model.model.embed_tokens.weight"}, "multimodal"},
+      {{"model.language_model.embed_tokens.weight"}, "multimodal"},
+      {{"x.y", "z"}, "the file has 2 tensors: \"x.y\", \"z\""},
+  };
+  for (const auto& bad : cases) {
+    const TempDir dir;
+    dir.Write("config.json", kConfig);
+    dir.Write("model.safetensors", Weights(bad.names));
+    const Checkpoint checkpoint = Checkpoint::Open(dir.path());
+    EXPECT_THAT([&] { checkpoint.Get("model.embed_tokens.weight", {2, 1}); },
+                ThrowsMessage<Error>(HasSubstr(bad.message)));
+  }
+}
+
+TEST(Checkpoint, NamesAnAdapter) {
+  const TempDir dir;
+  dir.Write("adapter_config.json", "{}");
+  dir.Write("adapter_model.safetensors", Weights({"a"}));
+  Fails(dir.path(), "is an adapter (PEFT")();
+  dir.Write("config.json", kConfig);
+  Fails(dir.path(), "is an adapter (PEFT")();
+  dir.Write("model.safetensors", Weights({"a"}));
+  EXPECT_THAT(Checkpoint::Open(dir.path()).notes(),
+              ElementsAre(HasSubstr("compared is the model without it")));
 }
 
 TEST(Checkpoint, TakesTheFirstOfTheFilesTransformersLooksFor) {

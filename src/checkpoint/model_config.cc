@@ -641,23 +641,37 @@ void ParseYarn(const Fields& rope, const Fields& fields, ModelConfig* result) {
   YarnRopeScaling& scaling = result->yarn_rope.emplace();
   scaling.original_max_position_embeddings =
       OriginalPositions(rope, fields, *result);
-  // Where the file gives none, or null.
-  const double ratio =
-      static_cast<double>(result->max_position_embeddings) /
-      static_cast<double>(scaling.original_max_position_embeddings);
-  scaling.factor = rope.Number("factor", ratio, 1, 1e6);
+  // null, not absence, means the ratio (DeepSeek-V3's files).
+  scaling.factor =
+      rope.IsNull("factor")
+          ? static_cast<double>(result->max_position_embeddings) /
+                static_cast<double>(scaling.original_max_position_embeddings)
+          : rope.Number("factor", {}, 1, 1e6);
   scaling.beta_fast = rope.Number("beta_fast", 32, 1e-6, 1e6);
   scaling.beta_slow = rope.Number("beta_slow", 1, 1e-6, 1e6);
   scaling.truncate = rope.Flag("truncate", true);
   const double scale = rope.Number("mscale", 0, 0, 1e3);
   const double all = rope.Number("mscale_all_dim", 0, 0, 1e3);
   const auto suggest = [&](double times) {
-    return 0.1 * times * std::log(scaling.factor) + 1;
+    return scaling.factor <= 1 ? 1 : 0.1 * times * std::log(scaling.factor) + 1;
   };
   const double suggested =
       scale > 0 && all > 0 ? suggest(scale) / suggest(all) : suggest(1);
   result->rope_attention_factor =
       rope.Number("attention_factor", suggested, 1e-6, 1e6);
+}
+
+std::string TypeOf(const Fields& rope) {
+  return rope.Text("rope_type", rope.Text("type", "default"));
+}
+
+void NoteIgnored(const Fields& fields, std::string_view key,
+                 const Family& family, ModelConfig* result) {
+  result->notes.push_back(
+      fmt::format("{}: \"{}\" is {}: transformers ignores it for {}, and so "
+                  "does this verification",
+                  fields.origin(), key, Dump(*fields.Find(key)),
+                  family.model_type));
 }
 
 void ParseRotaryDim(const Fields& fields, const Fields& rope,
@@ -666,10 +680,15 @@ void ParseRotaryDim(const Fields& fields, const Fields& rope,
   const bool handled = std::ranges::count(family.handles, kKey) > 0;
   const double outer =
       handled ? fields.Number(kKey, family.partial_rotary_factor, 0, 1) : 1;
-  const double factor = rope.Number(kKey, outer, 0, 1);
+  double factor = rope.Number(kKey, outer, 0, 1);
   if (!handled && factor != 1) {
-    throw Error("{}: \"partial_rotary_factor\" other than 1 is not supported",
-                rope.origin());
+    // Each scaling of modeling_rope_utils reads it, no default RoPE of these.
+    if (TypeOf(rope) != "default") {
+      throw Error("{}: \"partial_rotary_factor\" other than 1 is not supported",
+                  rope.origin());
+    }
+    NoteIgnored(rope, kKey, family, result);
+    factor = 1;
   }
   result->rotary_dim =
       static_cast<int64_t>(static_cast<double>(result->head_dim) * factor);
@@ -684,8 +703,13 @@ constexpr double kMaxTheta = 1e15;
 
 void ParseRopeType(const Fields& rope, const Fields& fields,
                    const Family& family, ModelConfig* result) {
-  std::string type = rope.Text("rope_type", rope.Text("type", "default"));
-  if (rope.Find("mrope_section") != nullptr) type += " with mrope_section";
+  std::string type = TypeOf(rope);
+  constexpr std::string_view kSections = "mrope_section";
+  if (rope.Find(kSections) != nullptr && type == "default") {
+    NoteIgnored(rope, kSections, family, result);
+  } else if (rope.Find(kSections) != nullptr) {
+    type += " with mrope_section";
+  }
   if (type == "default") return;
   // Ignored with default RoPE; whether each scaling reads it is not known.
   constexpr std::string_view kPartial = "partial_rotary_factor";

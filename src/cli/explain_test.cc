@@ -73,6 +73,7 @@ TEST(FindingPages, AreThereForEveryIdInTheCode) {
     const std::string code =
         std::regex_replace(ReadFile(entry.path()), std::regex("\\s+"), " ");
     for (const std::string& id : IdsIn(code)) {
+      if (id == "min-max") continue;  // how scales were chosen
       EXPECT_TRUE(known.count(id) > 0)
           << entry.path() << ": " << id
           << " is in no page of docs/findings.md and not in finding_ids.h";

@@ -35,23 +35,23 @@ double YarnAttention(double factor) { return 0.1 * std::log(factor) + 1; }
 
 std::vector<Setting> SettingsOf(const ModelConfig& config) {
   std::vector<Setting> settings;
-  const auto add = [&](std::string name, double expected, double low,
-                       double high,
-                       std::function<void(ModelConfig&, double)> set,
-                       bool whole = false) {
-    settings.push_back({std::move(name), "rope-scaling", expected, low, high,
-                        std::move(set), whole});
-  };
+  const auto offer =
+      [&](std::string name, double expected, double low, double high,
+          std::function<void(ModelConfig&, double)> set, bool whole = false) {
+        settings.push_back({std::move(name), "rope-scaling", expected, low,
+                            high, std::move(set), whole});
+      };
   if (const auto& s = config.llama3_rope) {
-    add("factor", s->factor, 1, 256,
-        [](ModelConfig& c, double x) { c.llama3_rope->factor = x; });
-    add("low_freq_factor", s->low_freq_factor, s->high_freq_factor / 1000,
-        s->high_freq_factor * 0.999,
-        [](ModelConfig& c, double x) { c.llama3_rope->low_freq_factor = x; });
-    add("high_freq_factor", s->high_freq_factor, s->low_freq_factor * 1.001,
-        s->low_freq_factor * 1000,
-        [](ModelConfig& c, double x) { c.llama3_rope->high_freq_factor = x; });
-    add(
+    offer("factor", s->factor, 1, 256,
+          [](ModelConfig& c, double x) { c.llama3_rope->factor = x; });
+    offer("low_freq_factor", s->low_freq_factor, s->high_freq_factor / 1000,
+          s->high_freq_factor * 0.999,
+          [](ModelConfig& c, double x) { c.llama3_rope->low_freq_factor = x; });
+    offer("high_freq_factor", s->high_freq_factor, s->low_freq_factor * 1.001,
+          s->low_freq_factor * 1000, [](ModelConfig& c, double x) {
+            c.llama3_rope->high_freq_factor = x;
+          });
+    offer(
         "original_max_position_embeddings",
         static_cast<double>(s->original_max_position_embeddings), 16, 1 << 20,
         [](ModelConfig& c, double x) {
@@ -60,21 +60,21 @@ std::vector<Setting> SettingsOf(const ModelConfig& config) {
         true);
   }
   if (const auto& s = config.yarn_rope) {
-    add("factor", s->factor, 1, 256,
-        [](ModelConfig& c, double x) { c.yarn_rope->factor = x; });
+    offer("factor", s->factor, 1, 256,
+          [](ModelConfig& c, double x) { c.yarn_rope->factor = x; });
     const double named = YarnAttention(s->factor);
     if (std::abs(config.rope_attention_factor / named - 1) < 1e-9) {
-      add("factor and the attention factor that follows from it", s->factor, 1,
-          256, [](ModelConfig& c, double x) {
-            c.yarn_rope->factor = x;
-            c.rope_attention_factor = YarnAttention(x);
-          });
+      offer("factor and the attention factor that follows from it", s->factor,
+            1, 256, [](ModelConfig& c, double x) {
+              c.yarn_rope->factor = x;
+              c.rope_attention_factor = YarnAttention(x);
+            });
     }
-    add("beta_fast", s->beta_fast, 0.25, 1024,
-        [](ModelConfig& c, double x) { c.yarn_rope->beta_fast = x; });
-    add("beta_slow", s->beta_slow, 1.0 / 64, 64,
-        [](ModelConfig& c, double x) { c.yarn_rope->beta_slow = x; });
-    add(
+    offer("beta_fast", s->beta_fast, 0.25, 1024,
+          [](ModelConfig& c, double x) { c.yarn_rope->beta_fast = x; });
+    offer("beta_slow", s->beta_slow, 1.0 / 64, 64,
+          [](ModelConfig& c, double x) { c.yarn_rope->beta_slow = x; });
+    offer(
         "original_max_position_embeddings",
         static_cast<double>(s->original_max_position_embeddings), 16, 1 << 20,
         [](ModelConfig& c, double x) {
@@ -83,8 +83,8 @@ std::vector<Setting> SettingsOf(const ModelConfig& config) {
         true);
   }
   if (config.rope_linear_factor != 1) {
-    add("factor", config.rope_linear_factor, 1.0 / 64, 256,
-        [](ModelConfig& c, double x) { c.rope_linear_factor = x; });
+    offer("factor", config.rope_linear_factor, 1.0 / 64, 256,
+          [](ModelConfig& c, double x) { c.rope_linear_factor = x; });
   }
   return settings;
 }
@@ -113,15 +113,13 @@ class RopeExplainer {
     // The best, then the roundest of those as good.
     double best = std::numeric_limits<double>::infinity();
     for (const Fitted& f : fitted_) best = std::min(best, f.text.residual);
-    std::stable_sort(fitted_.begin(), fitted_.end(),
-                     [&](const Fitted& a, const Fitted& b) {
-                       const auto rank = [&](const Fitted& f) {
-                         return ExplainsAsWell(f.text.residual, best, now_)
-                                    ? f.digits
-                                    : 100;
-                       };
-                       return rank(a) < rank(b);
-                     });
+    std::stable_sort(
+        fitted_.begin(), fitted_.end(), [&](const Fitted& a, const Fitted& b) {
+          const auto rank = [&](const Fitted& f) {
+            return ExplainsAsWell(f.text.residual, best, now_) ? f.digits : 100;
+          };
+          return rank(a) < rank(b);
+        });
     std::vector<RopeExplanation> result;
     for (Fitted& f : fitted_) result.push_back(std::move(f.text));
     result.push_back(Free());
@@ -137,10 +135,10 @@ class RopeExplainer {
   RopeModel With(const std::function<void(ModelConfig&)>& change) const {
     ModelConfig changed = config_;
     change(changed);
-    return {Reference::RopeFrequenciesOf(changed, local_),
-            local_ ? 1
-                   : changed.rope_attention_factor /
-                         config_.rope_attention_factor};
+    return {
+        Reference::RopeFrequenciesOf(changed, local_),
+        local_ ? 1
+               : changed.rope_attention_factor / config_.rope_attention_factor};
   }
 
   // The simplest value near the fitted one that explains as much: one with few
@@ -181,17 +179,15 @@ class RopeExplainer {
   }
 
   void Base() {
-    const double theta =
-        local_ ? config_.local_rope_theta : config_.rope_theta;
-    const Setting setting = {
-        .name = "base",
-        .id = "rope-base",
-        .expected = theta,
-        .low = 1e2,
-        .high = 1e9,
-        .set = [this](ModelConfig& c,
-                      double x) { (local_ ? c.local_rope_theta
-                                          : c.rope_theta) = x; }};
+    const double theta = local_ ? config_.local_rope_theta : config_.rope_theta;
+    const Setting setting = {.name = "base",
+                             .id = "rope-base",
+                             .expected = theta,
+                             .low = 1e2,
+                             .high = 1e9,
+                             .set = [this](ModelConfig& c, double x) {
+                               (local_ ? c.local_rope_theta : c.rope_theta) = x;
+                             }};
     const auto model = [&](double x) {
       return With([&](ModelConfig& c) { setting.set(c, x); });
     };
@@ -223,11 +219,12 @@ class RopeExplainer {
     const RopeModel model = With([](ModelConfig& c) {
       c.long_rope->short_factor = c.long_rope->long_factor;
     });
-    fitted_.push_back({{RopeResidual(sample_, model), "rope-scaling",
-                        "frequencies are divided by longrope's long factors, "
-                        "where config.json has short factors for texts as short "
-                        "as this"},
-                       0});
+    fitted_.push_back(
+        {{RopeResidual(sample_, model), "rope-scaling",
+          "frequencies are divided by longrope's long factors, "
+          "where config.json has short factors for texts as short "
+          "as this"},
+         0});
   }
 
   // Of YaRN and longrope: cosine and sine are multiplied by it, and so are
@@ -239,12 +236,12 @@ class RopeExplainer {
     const double factor = fit.value * config_.rope_attention_factor;
     fitted_.push_back(
         {{fit.residual, scaled ? "rope-scaling" : "attention-scale",
-          scaled
-              ? fmt::format("RoPE's attention factor is {:.6g}, where "
-                            "config.json has {:.6g}",
-                            factor, config_.rope_attention_factor)
-              : fmt::format("keys are {:.6g} times as large as the checkpoint's",
-                            factor)},
+          scaled ? fmt::format("RoPE's attention factor is {:.6g}, where "
+                               "config.json has {:.6g}",
+                               factor, config_.rope_attention_factor)
+                 : fmt::format(
+                       "keys are {:.6g} times as large as the checkpoint's",
+                       factor)},
          0});
   }
 
@@ -269,9 +266,10 @@ class RopeExplainer {
                   config_.long_rope->short_factor[largest] *
                       expected_[largest] / found,
                   config_.long_rope->short_factor[largest])
-            : fmt::format("frequency {} of {} is {:.4g}, where config.json has "
-                          "{:.4g}",
-                          largest, expected_.size(), found, expected_[largest]);
+            : fmt::format(
+                  "frequency {} of {} is {:.4g}, where config.json has "
+                  "{:.4g}",
+                  largest, expected_.size(), found, expected_[largest]);
     return {fit.residual, "rope-scaling",
             fmt::format("RoPE's frequencies are others than config.json's: {}",
                         figures)};

@@ -248,7 +248,7 @@ TEST(ReadJsonReport, RefusesDamagedText) {
   }
   ExpectRefused(std::string(100'000, '['), "");
   ExpectRefused("{\"schema_version\": 2, \"tool_version\": 1e999}", "");
-  ExpectRefused("{\"schema_version\": NaN}", "not valid JSON");
+  ExpectRefused("{\"schema_version\": NaN}", "schema_version is null");
 }
 
 TEST(ReadJsonReportFile, NamesTheFile) {
