@@ -105,6 +105,7 @@ TapPatch PlanPart(std::span<const std::byte> model, const std::string& what,
   const FlatTable graph = graphs[sig.Scalar<uint32_t>(signature::kSubgraph, 0)];
   TapPatch patch;
   patch.tail_begin = model.size();
+  patch.moved_begin = model.size();  // nothing moves
   const std::vector<size_t> ops(part.ops.begin(), part.ops.end());
   WordVector(buffer, graph, subgraph::kOperators).KeepOffsets(ops, patch);
   WordVector(buffer, graph, subgraph::kInputs).Set(part.inputs, patch);

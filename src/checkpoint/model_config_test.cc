@@ -651,6 +651,8 @@ TEST(ModelConfig, RefusesWhatTransformersReadsAndNotesWhatItIgnores) {
   for (const auto& [family, keys] : recorded["families"].items()) {
     for (const auto& [key, seen] : keys.items()) {
       SCOPED_TRACE(family + " " + key);
+      // No key that is known outside of Falcon: passed over like any other.
+      if (key == "parallel_attn" && family != "falcon") continue;
       json value = seen["value"];
       if (key == "no_rope_layers") value = json::array({0, 0, 0});
       if (key == "partial_rotary_factor") value = 0.5;
