@@ -164,7 +164,7 @@ TEST(Command, WritesEveryReportAndJudgesItAgain) {
   EXPECT_EQ(RunCommand({"recheck", json, "--json=" + again}).out, run.out);
   EXPECT_EQ(ReadFile(again), ReadFile(json));
   EXPECT_EQ(RunCommand({"recheck", json, "--max_kld=1e-30"}).code, 1);
-  ExpectRefused(RunCommand({"recheck", html}), "not valid JSON");
+  ExpectRefused(RunCommand({"recheck", html}), "is a web page");
   ExpectRefused(RunCommand({"recheck", dir.File("none.json")}), "none.json");
 }
 
