@@ -351,7 +351,7 @@ def _add_tables(add) -> None:
         f"{name}_rope_entry",
         base,
         f"{recipe}: one frequency of RoPE 1e-4 too large",
-        "rope-table",
+        "rope-table rope-scaling",
         m.rope_entry,
         _SUBTLE,
         index=2,
