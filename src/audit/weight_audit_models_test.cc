@@ -536,7 +536,8 @@ TEST(QuantiserTest, SaysHowManyBitsAreInUse) {
   for (const WeightMatch& match : audit.matches) {
     if (match.role.part != Part::kO) continue;
     EXPECT_EQ(match.quantiser, "MSE");
-    // NumPy: scales 1.9 to 3.5 times those of the largest magnitude.
+    // As measured by this program, not independently: scales 1.9 to 3.5 times
+    // those of the largest magnitude.
     EXPECT_NEAR(match.scales.bits, 6.6, 0.15);
     EXPECT_NEAR(CoarserBy(match.scales), 2.7, 0.2);
   }
