@@ -39,6 +39,7 @@ class Run:
   positions: int
   detail: str = ""
   over_limit: bool = False  # the mean over all positions, of its recipe's
+  proven: bool = False  # every operator was verified
 
 
 def _figures(result: dict) -> tuple[float, int, int]:
@@ -91,6 +92,7 @@ def verify(
       )
     result = json.loads(path.read_text())
   mean, same, positions = _figures(result)
+  proofs = {check["name"]: check for check in result["structure_checks"]}
   # NaN is null, and over any limit.
   overall = result["all"]["kld"]["mean"]
   return Run(
@@ -100,6 +102,7 @@ def verify(
       same,
       positions,
       over_limit=overall is None or overall > result["limits"]["kld"]["pass"],
+      proven=proofs.get("structure", {}).get("outcome") == "pass",
   )
 
 
@@ -112,7 +115,7 @@ def correct(row: mutation_table.Mutation, run: Run) -> bool:
   """One of the right outcomes, for one of the right reasons."""
   if hidden(row, run):
     return True
-  if run.outcome not in row.outcomes:
+  if run.outcome not in row.outcomes or (row.unproven and run.proven):
     return False
   if not row.findings:
     return not run.findings

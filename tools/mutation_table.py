@@ -29,6 +29,8 @@ class Mutation:
   flags: tuple[str, ...] = ()
   # Smaller than this recipe's noise: to pass it is no mistake, but is listed.
   may_hide: bool = False
+  # No run reaches it: nothing differs, but local verification must not pass.
+  unproven: bool = False
 
 
 _BROKEN = ("broken",)
@@ -311,6 +313,33 @@ def _add_quantised_computation(add) -> None:
       )
 
 
+def _add_thresholds(add) -> None:
+  """Operators that no number of a run reaches."""
+  for name, base, recipe in (
+      ("f32", "tiny_f32", "float"),
+      ("q8", "tiny_q8", "int8"),
+      ("q4", "tiny_q4_block32", "int4"),
+      ("hf_f32", "tiny_hf_f32", "float of export_hf"),
+      ("hf_q8", "tiny_hf_q8", "int8 of export_hf"),
+  ):
+    for key, kind, at in (
+        ("clamp", "MINIMUM", 50),
+        ("clamp_below", "MAXIMUM", -50),
+        ("select", "SELECT_V2", 50),
+    ):
+      add(
+          f"{name}_{key}",
+          base,
+          f"{recipe}: {kind} at {at}, which no run reaches",
+          "",
+          m.threshold,
+          ("pass", "degraded"),
+          unproven=True,
+          kind=kind,
+          at=float(at),
+      )
+
+
 def _add_tables(add) -> None:
   """Faults at positions that no run of a verification comes to."""
   for name, base, recipe in (
@@ -398,6 +427,7 @@ def _table() -> list[Mutation]:
       flags=(),
       inputs=None,
       may_hide=False,
+      unproven=False,
       **options,
   ):
     rows.append(
@@ -412,6 +442,7 @@ def _table() -> list[Mutation]:
             options,
             flags,
             may_hide,
+            unproven,
         )
     )
 
@@ -1046,6 +1077,7 @@ def _table() -> list[Mutation]:
   _add_quantised_computation(add)
   _add_quantisers(add, made_before)
   _add_tables(add)
+  _add_thresholds(add)
   made_before(
       "tiny_q8.tflite",
       "mut_lora",

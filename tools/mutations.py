@@ -30,6 +30,12 @@ class Conversion:
       "INT8": np.int8,
       "BOOL": np.bool_,
   }
+  # Whose name is not the operator's.
+  _OPTIONS = {
+      "MAXIMUM": "MaximumMinimumOptions",
+      "MINIMUM": "MaximumMinimumOptions",
+      "SELECT_V2": "SelectV2Options",
+  }
 
   def __init__(self, path: pathlib.Path):
     from ai_edge_litert import schema_py_generated as schema
@@ -139,18 +145,26 @@ class Conversion:
     operator.inputs[place] = tensor
     self.repack = True
 
+  def _code_of(self, kind: str) -> int:
+    for i, code in enumerate(self.model.operatorCodes):
+      if (
+          self._op_names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+          == kind
+      ):
+        return i
+    new = self.schema.OperatorCodeT()
+    new.builtinCode = getattr(self.schema.BuiltinOperator, kind)
+    new.deprecatedBuiltinCode = min(new.builtinCode, 127)
+    new.version = 1
+    self.model.operatorCodes.append(new)
+    return len(self.model.operatorCodes) - 1
+
   def insert(self, graph, before, kind: str, inputs: list[int], output: int):
     """Puts an elementwise operator before another."""
-    code = next(
-        i
-        for i, code in enumerate(self.model.operatorCodes)
-        if self._op_names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        == kind
-    )
     operator = self.schema.OperatorT()
-    operator.opcodeIndex = code
+    operator.opcodeIndex = self._code_of(kind)
     operator.inputs, operator.outputs = inputs, [output]
-    options = kind.capitalize() + "Options"
+    options = self._OPTIONS.get(kind, kind.capitalize() + "Options")
     operator.builtinOptionsType = getattr(self.schema.BuiltinOptions, options)
     operator.builtinOptions = getattr(self.schema, options + "T")()
     place = next(i for i, op in enumerate(graph.operators) if op is before)
@@ -798,6 +812,29 @@ def activation(out: pathlib.Path, base: pathlib.Path) -> None:
       new = conversion.new_tensor(graph, shape, old)
       conversion.insert(graph, op, "MUL", [old, factor], new)
       conversion.set_input(op, 0, new)
+  conversion.save(out)
+
+
+def threshold(
+    out: pathlib.Path, base: pathlib.Path, kind: str, at: float
+) -> None:
+  """The last layer's down reads no more than `at`, or no less."""
+  conversion = Conversion(base)
+  for graph in conversion.signatures():
+    products = conversion.operators(graph, "FULLY_CONNECTED")
+    down = products[-2 if graph is conversion.decode else -1]
+    old = int(down.inputs[0])
+    shape = [int(size) for size in graph.tensors[old].shape]
+    limit = conversion.new_constant(graph, np.array(at, np.float32), old)
+    new = conversion.new_tensor(graph, shape, old)
+    if kind == "SELECT_V2":
+      above = conversion.new_tensor(graph, shape, old)
+      graph.tensors[above].type = conversion.schema.TensorType.BOOL
+      conversion.insert(graph, down, "GREATER", [old, limit], above)
+      conversion.insert(graph, down, kind, [above, limit, old], new)
+    else:
+      conversion.insert(graph, down, kind, [old, limit], new)
+    conversion.set_input(down, 0, new)
   conversion.save(out)
 
 

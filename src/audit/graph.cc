@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <tuple>
 
 #include "base/flatbuffer.h"
@@ -44,6 +45,24 @@ constexpr size_t kOpcodeIndex = 0, kInputs = 1, kOutputs = 2, kOptions = 4,
 constexpr uint8_t kCompositeOptions = 21;
 constexpr size_t kCompositeName = 0, kBody = 1;  // of StableHLOCompositeOptions
 constexpr size_t kAdjointY = 1;                  // of BatchMatMulOptions
+
+// Where the options have the fused activation.
+std::optional<size_t> ActivationField(int32_t code) {
+  switch (code) {
+    case kOpAdd:
+    case kOpSub:
+    case kOpMul:
+    case kOpDiv:
+    case kOpFullyConnected:
+      return 0;
+    case kOpConcatenation:
+      return 1;
+    case kOpConv2d:
+      return 3;
+    default:
+      return std::nullopt;
+  }
+}
 }  // namespace op
 namespace signature {
 constexpr size_t kInputs = 0, kOutputs = 1, kKey = 2, kSubgraph = 4;
@@ -209,6 +228,11 @@ class Reader {
     if (result.code == kOpBatchMatmul) {
       if (const auto options = table.Table(op::kOptions)) {
         result.adjoint_y = options->Scalar<uint8_t>(op::kAdjointY, 0) != 0;
+      }
+    }
+    if (const auto field = op::ActivationField(result.code)) {
+      if (const auto options = table.Table(op::kOptions)) {
+        result.activation = options->Scalar<int8_t>(*field, 0);
       }
     }
     if (table.Scalar<uint8_t>(op::kOptions2Type, 0) == op::kCompositeOptions) {

@@ -55,6 +55,7 @@ struct AuditedOp {
   std::string composite;        // name, where it is one
   int32_t body = -1;            // and the graph it stands for
   bool adjoint_y = false;       // BATCH_MATMUL's second operand is transposed
+  int32_t activation = 0;       // ActivationFunctionType, fused; 0: none
   std::vector<int32_t> inputs;  // tensors; -1: left out
   std::vector<int32_t> outputs;
 };
@@ -103,8 +104,9 @@ std::string Describe(const ZeroScales& scales);
 inline constexpr int32_t kOpAdd = 0, kOpConcatenation = 2, kOpConv2d = 3,
                          kOpDequantize = 6, kOpEmbeddingLookup = 7,
                          kOpFullyConnected = 9, kOpMul = 18, kOpReshape = 22,
-                         kOpGather = 36, kOpTranspose = 39, kOpSqueeze = 43,
-                         kOpCast = 53, kOpExpandDims = 70, kOpBatchMatmul = 126,
+                         kOpGather = 36, kOpTranspose = 39, kOpSub = 41,
+                         kOpDiv = 42, kOpSqueeze = 43, kOpCast = 53,
+                         kOpExpandDims = 70, kOpBatchMatmul = 126,
                          kOpBroadcastTo = 130, kOpComposite = 206;
 
 }  // namespace verify_tflite

@@ -16,12 +16,11 @@
 
 #include "base/error.h"
 #include "candidate/partial_graph.h"
+#include "structure/dependence.h"
 #include "structure/recording.h"
 
 namespace verify_tflite {
 namespace {
-
-constexpr std::string_view kPositionInputs[] = {"input_pos", "positions"};
 
 // A score that this much is added to has no share in softmax: exp(-1e4) is 0 in
 // float32 whatever the other scores of a model are.
@@ -665,39 +664,19 @@ class Checker {
 PositionPart FindPositionPart(const AuditedGraph& graph) {
   PositionPart part;
   part.signature = graph.signature;
-  for (const auto& [name, tensor] : graph.inputs) {
-    if (std::ranges::find(kPositionInputs, name) !=
-        std::ranges::end(kPositionInputs)) {
-      part.input = tensor;
-    }
-  }
+  part.input = PositionsInput(graph);
   if (part.input < 0) return part;
-  // What a tensor depends on; constants and what is made of them on nothing.
-  enum class On { kNothing, kPositions, kMore };
-  std::vector<On> on(graph.tensors.size(), On::kNothing);
-  for (const int32_t input : graph.input_tensors) {
-    on[static_cast<size_t>(input)] = On::kMore;
-  }
-  on[static_cast<size_t>(part.input)] = On::kPositions;
-  std::vector<On> op_on(graph.ops.size(), On::kNothing);
-  for (size_t k = 0; k < graph.ops.size(); ++k) {
-    for (const int32_t input : graph.ops[k].inputs) {
-      if (input < 0) continue;
-      op_on[k] = std::max(op_on[k], on[static_cast<size_t>(input)]);
-    }
-    for (const int32_t output : graph.ops[k].outputs) {
-      on[static_cast<size_t>(output)] = op_on[k];
-    }
-  }
+  const Dependence on = DependenceOf(graph, DependenceOfInputs(graph));
   std::set<int32_t> frontier;
   const auto read_outside = [&](int32_t tensor) {
     const auto at = static_cast<size_t>(tensor);
-    if (tensor >= 0 && on[at] == On::kPositions && tensor != part.input) {
+    if (tensor >= 0 && on.tensors[at] == DependsOn::kPositions &&
+        tensor != part.input) {
       frontier.insert(tensor);
     }
   };
   for (size_t k = 0; k < graph.ops.size(); ++k) {
-    if (op_on[k] != On::kMore) continue;
+    if (on.ops[k] <= DependsOn::kPositions) continue;
     for (const int32_t input : graph.ops[k].inputs) read_outside(input);
   }
   for (const auto& [name, tensor] : graph.outputs) read_outside(tensor);

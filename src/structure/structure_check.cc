@@ -22,6 +22,13 @@ std::string StageName(const StageOf& stage) {
   return std::string(stage.logits ? kLogits : NameOf(stage.key.first));
 }
 
+// Tensors' names hold the path of the module.
+std::string Shortened(const std::string& name) {
+  constexpr size_t kMost = 60;
+  if (name.size() <= kMost) return name;
+  return fmt::format("…{}", std::string_view(name).substr(name.size() - kMost));
+}
+
 // In the order of computation: layer by layer, stage by stage.
 std::tuple<int64_t, int64_t, bool> OrderOf(const StageOf& stage) {
   const auto& [kind, layer] = stage.key;
@@ -90,15 +97,15 @@ StructureCheck::StructureCheck(const Input& input)
     anchors_[graph.signature] =
         FindAnchors(file_, graph, checkpoint_.config(), rows);
   }
-  recording_ = Record({.model = model_,
-                       .file = file_,
-                       .anchors = anchors_,
-                       .positions =
-                           PositionsOf(model_.info(), checkpoint_.config()),
-                       .ids = input.ids,
-                       .plain = input.plain,
-                       .num_threads = num_threads_,
-                       .progress = progress_});
+  recording_ =
+      Record({.model = model_,
+              .file = file_,
+              .anchors = anchors_,
+              .positions = PositionsOf(model_.info(), checkpoint_.config()),
+              .ids = input.ids,
+              .plain = input.plain,
+              .num_threads = num_threads_,
+              .progress = progress_});
 }
 
 StageResults StructureCheck::CompareAll(
@@ -165,24 +172,57 @@ std::vector<StructureFault> StructureCheck::FaultsOf(
   return faults;
 }
 
-std::vector<std::string> StructureCheck::NamesOfRest(
-    const SignatureGraph& graph, const Coverage& coverage) const {
-  std::vector<int32_t> rest;
-  std::set_difference(coverage.needed.begin(), coverage.needed.end(),
-                      coverage.verified.begin(), coverage.verified.end(),
-                      std::back_inserter(rest));
+std::string StructureCheck::NameOf(const SignatureGraph& graph, int32_t op,
+                                   const std::string& more) const {
   const AuditedGraph& ops = file_.file.graphs[static_cast<size_t>(graph.graph)];
-  std::vector<std::string> names;
-  for (const int32_t op : rest) {
-    if (names.size() == kMostNotVerified) break;
-    const auto& outputs = ops.ops[static_cast<size_t>(op)].outputs;
-    if (outputs.empty()) continue;
-    const auto tensor = tensors_.find(std::pair(graph.signature, outputs[0]));
-    if (tensor == tensors_.end()) continue;
-    names.push_back(
-        fmt::format("{} ({})", tensor->second.op, tensor->second.name));
+  const auto& outputs = ops.ops[static_cast<size_t>(op)].outputs;
+  if (outputs.empty()) return "";
+  const auto tensor = tensors_.find(std::pair(graph.signature, outputs[0]));
+  if (tensor == tensors_.end()) return "";
+  return fmt::format("{}{} ({})", tensor->second.op, more,
+                     Shortened(tensor->second.name));
+}
+
+std::string StructureCheck::NameOf(const SignatureGraph& graph,
+                                   const Threshold& threshold) const {
+  return NameOf(graph, threshold.op,
+                threshold.at ? fmt::format(" at {:g}", *threshold.at) : "");
+}
+
+std::vector<std::string> StructureCheck::NotesOnThresholds() const {
+  struct Kind {
+    int64_t count = 0;
+    std::string first;
+  };
+  Kind half, other;
+  for (const SignatureGraph& graph : file_.signatures) {
+    if (!anchors_.contains(graph.signature)) continue;
+    const AuditedGraph& ops =
+        file_.file.graphs[static_cast<size_t>(graph.graph)];
+    const std::vector<int32_t> needed = FindCoverage(ops, {}, {}).needed;
+    for (const Threshold& threshold : FindThresholds(file_.file, ops, needed)) {
+      Kind& kind = threshold.is_half_range() ? half : other;
+      if (kind.count++ > 0) continue;
+      kind.first =
+          fmt::format("{} in {}", NameOf(graph, threshold), graph.signature);
+    }
   }
-  return names;
+  std::vector<std::string> notes;
+  if (half.count > 0) {
+    notes.push_back(fmt::format(
+        "Operators of the file act only where float16 ends ({} of them, first "
+        "{}): it was made for accelerators that compute in float16; PyTorch "
+        "has no such limit.",
+        half.count, half.first));
+  }
+  if (other.count > 0) {
+    notes.push_back(fmt::format(
+        "Operators of the file act beyond a threshold that the model does not "
+        "have ({} of them, first {}): what they do to numbers that no run "
+        "reached is not shown.",
+        other.count, other.first));
+  }
+  return notes;
 }
 
 SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
@@ -205,10 +245,24 @@ SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
           stages[2 * static_cast<int64_t>(stage.key.first) + stage.logits]);
   }
   for (auto& [order, stage] : stages) description.stages.push_back(stage);
-  const Coverage coverage = FindCoverage(ops, agreeing, differing);
+  Coverage coverage = FindCoverage(ops, agreeing, differing);
+  std::map<int32_t, std::string> rest;  // by operator
+  for (const Threshold& threshold :
+       FindThresholds(file_.file, ops, coverage.needed)) {
+    if (threshold.is_half_range()) continue;
+    std::erase(coverage.verified, threshold.op);
+    rest[threshold.op] = fmt::format("{}, which the model does not have",
+                                     NameOf(graph, threshold));
+  }
   description.ops = std::ssize(coverage.needed);
   description.verified_ops = std::ssize(coverage.verified);
-  description.not_verified = NamesOfRest(graph, coverage);
+  for (const int32_t op : coverage.needed) {
+    if (std::ranges::binary_search(coverage.verified, op)) continue;
+    if (description.not_verified.size() == kMostNotVerified) break;
+    const auto [name, is_new] = rest.try_emplace(op);
+    if (is_new) name->second = NameOf(graph, op, "");
+    if (!name->second.empty()) description.not_verified.push_back(name->second);
+  }
   for (const Snapshot& s : recording_.snapshots) {
     if (s.graph != &graph) continue;
     description.positions.emplace_back(s.begin, s.begin + std::ssize(s.tokens));

@@ -16,6 +16,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/progress.h"
 #include "candidate/session.h"
@@ -25,6 +26,7 @@
 #include "structure/file_graph.h"
 #include "structure/recording.h"
 #include "structure/stage_comparison.h"
+#include "structure/thresholds.h"
 #include "verify/verification.h"
 
 namespace verify_tflite {
@@ -52,6 +54,10 @@ class StructureCheck {
   // the keys that differ.
   const std::vector<KeyRow>& wrong_keys() const { return wrong_keys_; }
 
+  // A sentence each about operators that act beyond a threshold: where float16
+  // ends, and elsewhere.
+  std::vector<std::string> NotesOnThresholds() const;
+
   // As MeasureActivationErrors, on what was recorded.
   std::vector<ActivationError> MeasureErrors(
       const std::set<int32_t>& constants) const;
@@ -64,8 +70,12 @@ class StructureCheck {
   StageResults CompareAll(const std::string& only,
                           const std::optional<Alternative>& alternative,
                           std::vector<KeyRow>* wrong_keys) const;
-  std::vector<std::string> NamesOfRest(const SignatureGraph& graph,
-                                       const Coverage& coverage) const;
+  // "MINIMUM at 50 (model/layers.0/mul)", by the tensor that it computes;
+  // `more` is " at 50".
+  std::string NameOf(const SignatureGraph& graph, int32_t op,
+                     const std::string& more) const;
+  std::string NameOf(const SignatureGraph& graph,
+                     const Threshold& threshold) const;
   SignatureStructure Describe(const SignatureGraph& graph,
                               const StageResults& results) const;
   std::vector<StructureFault> FaultsOf(const StageResults& results) const;

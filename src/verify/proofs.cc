@@ -217,7 +217,8 @@ std::vector<Finding> ProveTables(const VerifyInput& input,
     check.outcome = Outcome::kPass;
   } else {
     const std::string gap = result.gaps.empty()
-                                ? "not explained: " + accounted.left.front()
+                                ? fmt::format("not explained: {}",
+                                              accounted.left.front())
                                 : result.gaps.front();
     check.detail += fmt::format(
         "; {}{}", gap,
@@ -269,6 +270,9 @@ std::unique_ptr<StructureCheck> ProveStructure(
                               .num_threads = input.settings.num_threads,
                               .progress = input.progress});
     v.structure = check->Compare();
+    for (std::string& note : check->NotesOnThresholds()) {
+      v.notes.push_back(std::move(note));
+    }
     return check;
   } catch (const Error& error) {
     // Of taps, not of the model: that ran before.

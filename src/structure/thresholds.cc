@@ -1,0 +1,221 @@
+#include "structure/thresholds.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <limits>
+#include <map>
+#include <utility>
+
+#include "audit/stored.h"
+#include "structure/dependence.h"
+
+namespace verify_tflite {
+namespace {
+
+constexpr double kHalfMax = 65504;
+constexpr int kMostDepth = 8;
+
+// By number of BuiltinOperator, ascending. A smooth function that is not the
+// model's differs from the model's at every number; one that moves numbers
+// about does so whatever they are.
+constexpr int32_t kSmooth[] = {
+    0,    // ADD
+    2,    // CONCATENATION
+    3,    // CONV_2D
+    6,    // DEQUANTIZE
+    7,    // EMBEDDING_LOOKUP
+    9,    // FULLY_CONNECTED
+    11,   // L2_NORMALIZATION
+    14,   // LOGISTIC
+    18,   // MUL
+    22,   // RESHAPE
+    25,   // SOFTMAX
+    28,   // TANH
+    34,   // PAD
+    36,   // GATHER
+    39,   // TRANSPOSE
+    40,   // MEAN
+    41,   // SUB
+    42,   // DIV
+    43,   // SQUEEZE
+    45,   // STRIDED_SLICE
+    47,   // EXP
+    49,   // SPLIT
+    50,   // LOG_SOFTMAX
+    53,   // CAST, to floats
+    59,   // NEG
+    60,   // PADV2
+    64,   // SELECT, by a mask or by a comparison that is none of these
+    65,   // SLICE
+    66,   // SIN
+    69,   // TILE
+    70,   // EXPAND_DIMS
+    73,   // LOG
+    74,   // SUM
+    75,   // SQRT
+    76,   // RSQRT
+    77,   // SHAPE
+    78,   // POW
+    82,   // REDUCE_MAX, which softmax subtracts
+    83,   // PACK
+    84,   // LOGICAL_OR
+    86,   // LOGICAL_AND
+    87,   // LOGICAL_NOT
+    88,   // UNPACK
+    92,   // SQUARE
+    93,   // ZEROS_LIKE
+    94,   // FILL
+    99,   // SQUARED_DIFFERENCE
+    102,  // SPLIT_V
+    107,  // GATHER_ND
+    108,  // COS
+    114,  // QUANTIZE
+    122,  // SCATTER_ND
+    123,  // SELECT_V2
+    126,  // BATCH_MATMUL
+    128,  // CUMSUM
+    130,  // BROADCAST_TO
+    150,  // GELU
+    151,  // DYNAMIC_UPDATE_SLICE
+    206,  // STABLEHLO_COMPOSITE, by what it holds
+};
+static_assert(std::ranges::is_sorted(kSmooth));
+
+bool IsFloat(StoredType type) {
+  return type == StoredType::kFloat32 || type == StoredType::kFloat16 ||
+         type == StoredType::kBFloat16;
+}
+
+class Finder {
+ public:
+  explicit Finder(const AuditedFile& file) : file_(file) {}
+
+  // `inputs` is as for DependenceOf.
+  std::vector<Threshold> Find(const AuditedGraph& graph,
+                              const std::vector<DependsOn>& inputs) {
+    std::vector<Threshold> found;
+    const Dependence on = DependenceOf(graph, inputs);
+    for (size_t i = 0; i < graph.ops.size(); ++i) {
+      if (on.ops[i] != DependsOn::kValues) continue;
+      const AuditedOp& op = graph.ops[i];
+      std::optional<Threshold> threshold;
+      if (!IsSmooth(graph, op)) {
+        threshold = Threshold{-1, At(graph, op)};
+      } else if (op.body >= 0) {
+        threshold = Inside(op, on);
+      }
+      if (!threshold) continue;
+      threshold->op = static_cast<int32_t>(i);
+      if (std::abs(threshold->at.value_or(0)) <
+          std::numeric_limits<float>::max()) {
+        found.push_back(*threshold);
+      }
+    }
+    return found;
+  }
+
+ private:
+  bool IsSmooth(const AuditedGraph& graph, const AuditedOp& op) const {
+    if (op.activation != 0) return false;
+    if (!std::ranges::binary_search(kSmooth, op.code)) return false;
+    if (op.code != kOpCast || op.inputs.empty() || op.outputs.empty()) {
+      return true;
+    }
+    return IsFloat(TypeOf(graph, op.outputs[0])) ||
+           !IsFloat(TypeOf(graph, op.inputs[0]));
+  }
+
+  static StoredType TypeOf(const AuditedGraph& graph, int32_t tensor) {
+    return tensor < 0 ? StoredType::kOther
+                      : graph.tensors[static_cast<size_t>(tensor)].type;
+  }
+
+  // The nearest of the composite's; nothing where it holds none.
+  std::optional<Threshold> Inside(const AuditedOp& op, const Dependence& on) {
+    if (op.body >= std::ssize(file_.graphs)) return std::nullopt;
+    // Deeper than any converter writes.
+    if (depth_ == kMostDepth) return Threshold{};
+    std::vector<DependsOn> inputs;
+    for (const int32_t input : op.inputs) {
+      inputs.push_back(input < 0 ? DependsOn::kNothing
+                                 : on.tensors[static_cast<size_t>(input)]);
+    }
+    const auto [entry, is_new] =
+        known_.try_emplace(std::pair(op.body, std::move(inputs)));
+    if (is_new) {
+      entry->second = Threshold{};  // where it is inside itself
+      entry->second = NearestIn(entry->first);
+    }
+    return entry->second;
+  }
+
+  std::optional<Threshold> NearestIn(
+      const std::pair<int32_t, std::vector<DependsOn>>& body) {
+    ++depth_;
+    const std::vector<Threshold> inside =
+        Find(file_.graphs[static_cast<size_t>(body.first)], body.second);
+    --depth_;
+    if (inside.empty()) return std::nullopt;
+    const auto nearer = [](const Threshold& a, const Threshold& b) {
+      return std::abs(a.at.value_or(0)) < std::abs(b.at.value_or(0));
+    };
+    return std::ranges::min(inside, nearer);
+  }
+
+  // The nearest to 0 of its constants; nothing where one of them is not the
+  // same number throughout.
+  std::optional<double> At(const AuditedGraph& graph,
+                           const AuditedOp& op) const {
+    std::optional<double> nearest;
+    for (const int32_t input : op.inputs) {
+      if (input < 0) continue;
+      const int32_t index = graph.tensors[static_cast<size_t>(input)].constant;
+      if (index < 0) continue;
+      const auto value = Uniform(file_.constants[static_cast<size_t>(index)]);
+      if (!value) return std::nullopt;
+      if (!nearest || std::abs(*value) < std::abs(*nearest)) nearest = value;
+    }
+    return nearest;
+  }
+
+  static std::optional<double> Uniform(const StoredConstant& constant) {
+    if (!IsFloat(constant.type) || constant.elements() == 0) return {};
+    const StoredReader reader(constant);
+    std::vector<float> row(static_cast<size_t>(constant.cols()));
+    std::optional<float> value;
+    for (int64_t r = 0; r < constant.rows(); ++r) {
+      reader.Read(r, row.data());
+      if (!value) value = row[0];
+      if (std::ranges::any_of(row, [&](float x) { return x != *value; })) {
+        return {};
+      }
+    }
+    return value;
+  }
+
+  const AuditedFile& file_;
+  int depth_ = 0;
+  // By body and what its inputs depend on.
+  std::map<std::pair<int32_t, std::vector<DependsOn>>, std::optional<Threshold>>
+      known_;
+};
+
+}  // namespace
+
+bool Threshold::is_half_range() const {
+  return at.has_value() && std::abs(*at) >= kHalfMax;
+}
+
+std::vector<Threshold> FindThresholds(const AuditedFile& file,
+                                      const AuditedGraph& graph,
+                                      std::span<const int32_t> needed) {
+  std::vector<Threshold> found =
+      Finder(file).Find(graph, DependenceOfInputs(graph));
+  std::erase_if(found, [&](const Threshold& threshold) {
+    return !std::ranges::binary_search(needed, threshold.op);
+  });
+  return found;
+}
+
+}  // namespace verify_tflite

@@ -1,0 +1,41 @@
+// Operators that act beyond a threshold alone.
+//
+// A clamp at 50 changes nothing as long as every number that a run meets is
+// below it, so no comparison of numbers finds it: it shows on the phone, at a
+// prompt that nobody tried. It is found by its presence instead. None of the
+// decoders that the reference knows has such an operator between its tokens and
+// its logits.
+#ifndef VERIFY_TFLITE_STRUCTURE_THRESHOLDS_H_
+#define VERIFY_TFLITE_STRUCTURE_THRESHOLDS_H_
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "audit/graph.h"
+
+namespace verify_tflite {
+
+struct Threshold {
+  int32_t op = -1;           // of the graph
+  std::optional<double> at;  // where it is the same for all its numbers
+
+  // Beyond it a number does not fit into float16: the file was made for
+  // accelerators that compute in it.
+  bool is_half_range() const;
+};
+
+// Operators among `needed` (ascending), whose values depend on
+// more than positions and masks and which are no smooth functions and move no
+// numbers about: minima and maxima, comparisons, rectifiers (as activations of
+// other operators, too), rounding, control flow, whatever is not known here,
+// and composites that hold one of them. Left out are thresholds that no float32
+// is beyond.
+std::vector<Threshold> FindThresholds(const AuditedFile& file,
+                                      const AuditedGraph& graph,
+                                      std::span<const int32_t> needed);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_STRUCTURE_THRESHOLDS_H_
