@@ -7,7 +7,8 @@ function(vtf_room room)
 endfunction()
 
 # vtf_test(<name> [MODELS] SOURCES a_test.cc … DEPS lib …): one test program,
-# each of its cases a ctest test. Without MODELS it is a unit test: it needs no
+# each of its cases a ctest test. Tests are compiled without optimisation, which
+# takes half the time; what they test is not theirs. Without MODELS it is a unit test: it needs no
 # model, no runtime and no network, carries the label `unit` and also runs under
 # the sanitizers. With MODELS it reads what tools/make_models.py and
 # tools/record_expectations.py made (base/testing.h finds it).
@@ -19,6 +20,8 @@ function(vtf_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock
                                         GTest::gtest_main)
+  target_compile_options(${name} PRIVATE -O0)
+  target_precompile_headers(${name} REUSE_FROM vtf_testing)
   set(label unit)
   if(ARG_MODELS)
     set(label models)
