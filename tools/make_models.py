@@ -16,6 +16,7 @@ from typing import Callable
 import checkpoints
 import containers
 import conversions
+import mutated_checkpoints
 import mutation_table
 import pickles
 import quantisers
@@ -177,12 +178,34 @@ def _add_quantisers(add) -> None:
       "oscar_q4_block32": dict(algorithm="OSCAR", bits=4, block=32),
       "mse_q8": dict(algorithm="MSE"),
       "octav_q4": dict(algorithm="OCTAV", bits=4),
+      "hadamard_op": dict(algorithm="HADAMARD_ROTATION"),
   }.items():
     add(
         f"tiny_{name}.tflite",
         quantisers.quantise,
         {"float_file": "tiny_f32.tflite"},
         **options,
+    )
+  for bits in (8, 4):
+    add(
+        f"tiny_qat{bits}",
+        mutated_checkpoints.on_grid,
+        {"checkpoint": "tiny"},
+        bits=bits,
+    )
+    add(
+        f"tiny_qat{bits}_f32.tflite",
+        conversions.classic,
+        {"checkpoint": f"tiny_qat{bits}"},
+        prefill=[8],
+        cache=128,
+    )
+    add(
+        f"tiny_qat{bits}_recovered.tflite",
+        quantisers.quantise,
+        {"float_file": f"tiny_qat{bits}_f32.tflite"},
+        algorithm="DEQUANTIZED_WEIGHT_RECOVERY",
+        bits=bits,
     )
   add(
       "tiny_folded.tflite",

@@ -64,6 +64,24 @@ def with_config(
   )
 
 
+def on_grid(out: pathlib.Path, checkpoint: pathlib.Path, bits: int) -> None:
+  """What quantisation-aware training leaves: floats on a grid, row by row."""
+  import torch
+
+  most = 2 ** (bits - 1) - 1
+
+  def change(tensors: dict, config: dict) -> None:
+    del config
+    for name, tensor in tensors.items():
+      if not name.endswith("_proj.weight"):
+        continue
+      scale = tensor.float().abs().amax(dim=1, keepdim=True) / most
+      codes = torch.clamp(torch.round(tensor.float() / scale), -most, most)
+      tensors[name] = (codes * scale).to(tensor.dtype)
+
+  patched_checkpoint(out, checkpoint, change)
+
+
 def with_lora(out: pathlib.Path, checkpoint: pathlib.Path, rank: int) -> None:
   """A fine-tune: a difference of low rank on q and v of every layer."""
   import torch

@@ -56,6 +56,18 @@ def _add_quantisers(add, made_before) -> None:
         ("mut_fine_tune", "GPTQ of the base model", "wrong-checkpoint"),
     ):
       made_before(file, checkpoint, fault, finding)
+  made_before(
+      "tiny_qat8_recovered.tflite",
+      "tiny_other",
+      "weights on a grid, of another checkpoint",
+      "wrong-checkpoint",
+  )
+  made_before(
+      "tiny_hadamard_op.tflite",
+      "tiny_other",
+      "weights rotated by an operator, of another checkpoint",
+      "wrong-checkpoint",
+  )
   one = "weight-differs"
   for name, base, fault, finding, make in (
       ("one_sign", "gptq_q8", "GPTQ, one number of the other sign", one, q.codes),
@@ -1287,6 +1299,7 @@ SOUND = (
             "tiny_batch.tflite",
             "tiny_q8.tflite",
             "tiny_gptq_q8.tflite",
+            "tiny_hadamard_op.tflite",
             "tiny_oscar_q8.tflite",
             "tiny_folded.tflite",
             "tiny_mse_q8.tflite",
@@ -1322,6 +1335,7 @@ SOUND = (
             "smollm3",
         )
     ]
+    + [("tiny_qat8_recovered.tflite", "tiny_qat8")]
     + [
         (f"smollm2_{recipe}.tflite", "smollm2")
         for recipe in ("f32", "fp16", "q8", "q8_wo")
@@ -1333,6 +1347,7 @@ LOSSY = [
     ("tiny_q4_block32.tflite", "tiny"),
     ("tiny_q8_embedding_q4.tflite", "tiny"),
     ("tiny_gptq_q4_block32.tflite", "tiny"),
+    ("tiny_qat4_recovered.tflite", "tiny_qat4"),
     ("tiny_oscar_q4_block32.tflite", "tiny"),
     ("smollm2_q4_block32.tflite", "smollm2"),
 ]

@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tools/common.sh
 
 readonly debian_packages=(
-  g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libfmt-dev
+  g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libflatbuffers-dev libfmt-dev
   libgtest-dev libgmock-dev libsentencepiece-dev libssl-dev zlib1g-dev
 )
 readonly sdist_parts=(

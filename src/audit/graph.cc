@@ -1,5 +1,6 @@
 #include "audit/graph.h"
 
+#include <flatbuffers/flexbuffers.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@ namespace {
 // Names may overlap in a damaged file.
 constexpr size_t kMaxName = 256;
 constexpr size_t kMaxRank = 16;
+constexpr size_t kMaxOptions = 1 << 20;
 
 // Fields of the schema's tables, in the order of their declaration.
 namespace model {
@@ -24,7 +26,7 @@ constexpr size_t kOperatorCodes = 1, kSubgraphs = 2, kBuffers = 4,
                  kSignatures = 7;
 }
 namespace operator_code {
-constexpr size_t kOldBuiltinCode = 0, kBuiltinCode = 3;
+constexpr size_t kOldBuiltinCode = 0, kCustomCode = 1, kBuiltinCode = 3;
 }
 namespace subgraph {
 constexpr size_t kTensors = 0, kInputs = 1, kOperators = 3;
@@ -41,7 +43,8 @@ constexpr size_t kScales = 0, kZeroPoints = 1, kBlockSize = 2;  // of the latter
 }  // namespace quantization
 namespace op {
 constexpr size_t kOpcodeIndex = 0, kInputs = 1, kOutputs = 2, kOptions = 4,
-                 kOptions2Type = 11, kOptions2 = 12;
+                 kCustomOptions = 5, kLargeOptionsOffset = 9,
+                 kLargeOptionsSize = 10, kOptions2Type = 11, kOptions2 = 12;
 constexpr uint8_t kCompositeOptions = 21;
 constexpr size_t kCompositeName = 0, kBody = 1;  // of StableHLOCompositeOptions
 constexpr size_t kAdjointY = 1;                  // of BatchMatMulOptions
@@ -151,6 +154,9 @@ class Reader {
       codes_.push_back(std::max<int32_t>(
           code.Scalar<int8_t>(operator_code::kOldBuiltinCode, 0),
           code.Scalar<int32_t>(operator_code::kBuiltinCode, 0)));
+      rotates_.push_back(codes_.back() == kOpCustom &&
+                         code.String(operator_code::kCustomCode) ==
+                             "aeq.hadamard_rotation");
     }
   }
 
@@ -235,6 +241,7 @@ class Reader {
         result.activation = options->Scalar<int8_t>(*field, 0);
       }
     }
+    if (rotates_[code]) result.rotates = BlockSize(CustomOptions(table));
     if (table.Scalar<uint8_t>(op::kOptions2Type, 0) == op::kCompositeOptions) {
       if (const auto options = table.Table(op::kOptions2)) {
         result.body = options->Scalar<int32_t>(op::kBody, -1);
@@ -243,6 +250,28 @@ class Reader {
       }
     }
     return result;
+  }
+
+  std::span<const std::byte> CustomOptions(const FlatTable& table) const {
+    const auto offset = table.Scalar<uint64_t>(op::kLargeOptionsOffset, 0);
+    if (offset <= 1) return table.Bytes(op::kCustomOptions);
+    const auto size = table.Scalar<uint64_t>(op::kLargeOptionsSize, 0);
+    if (offset > bytes_.size() || size > bytes_.size() - offset) {
+      buffer_.Damaged("options of an operator lie outside");
+    }
+    return bytes_.subspan(offset, size);
+  }
+
+  // 0 where it is not said.
+  static int64_t BlockSize(std::span<const std::byte> options) {
+    const auto* data = reinterpret_cast<const uint8_t*>(options.data());
+    std::vector<uint8_t> seen;
+    if (options.size() > kMaxOptions ||
+        !flexbuffers::VerifyBuffer(data, options.size(), &seen)) {
+      return 0;
+    }
+    const auto root = flexbuffers::GetRoot(data, options.size());
+    return root.IsMap() ? root.AsMap()["hadamard_size"].AsInt64() : 0;
   }
 
   AuditedTensor ReadTensor(const FlatTables& tensors, const FlatTable& t) {
@@ -420,6 +449,7 @@ class Reader {
   AuditedFile file_;
   std::vector<std::span<const std::byte>> buffers_;
   std::vector<int32_t> codes_;
+  std::vector<bool> rotates_;  // as codes_
   std::map<Key, int32_t> known_;
   mutable size_t entries_left_;
 };

@@ -56,6 +56,10 @@ struct AuditedOp {
   int32_t body = -1;            // and the graph it stands for
   bool adjoint_y = false;       // BATCH_MATMUL's second operand is transposed
   int32_t activation = 0;       // ActivationFunctionType, fused; 0: none
+  // Of the custom operator aeq.hadamard_rotation, which multiplies each block of
+  // so many numbers with Sylvester's matrix over the root of its size; else 0.
+  // Source: tflite/kernels/hadamard_rotation.cc.
+  int64_t rotates = 0;
   std::vector<int32_t> inputs;  // tensors; -1: left out
   std::vector<int32_t> outputs;
 };
@@ -104,7 +108,8 @@ std::string Describe(const ZeroScales& scales);
 inline constexpr int32_t kOpAdd = 0, kOpConcatenation = 2, kOpConv2d = 3,
                          kOpDequantize = 6, kOpEmbeddingLookup = 7,
                          kOpFullyConnected = 9, kOpMul = 18, kOpReshape = 22,
-                         kOpGather = 36, kOpTranspose = 39, kOpSub = 41,
+                         kOpCustom = 32, kOpGather = 36,
+                         kOpTranspose = 39, kOpSub = 41,
                          kOpDiv = 42, kOpSqueeze = 43, kOpCast = 53,
                          kOpExpandDims = 70, kOpBatchMatmul = 126,
                          kOpBroadcastTo = 130, kOpComposite = 206;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -237,10 +238,11 @@ class GraphRoles {
            VectorOperand(index, kOpAdd).first >= 0;
   }
 
-  // The constant, where the operator is a product with a rotation and nothing
-  // else; or -1.
+  // Of Roles::rotations, where the operator rotates and does nothing else; or
+  // -1.
   int32_t RotationOf(int32_t index) const {
     const AuditedOp& op = graph_.ops[index];
+    if (op.rotates > 0) return OwnRotation(op);
     if (op.code != kOpFullyConnected || op.inputs.size() < 2 ||
         op.inputs[0] < 0 || op.inputs[1] < 0 ||
         (op.inputs.size() > 2 && op.inputs[2] >= 0)) {
@@ -255,13 +257,28 @@ class GraphRoles {
       return -1;
     }
     const auto [entry, is_new] = roles_.rotations.try_emplace(index_of);
-    if (is_new) entry->second = ReadRotation(constant);
+    if (is_new) {
+      entry->second = Known(Rotation::From(constant.shape[0], constant.data));
+    }
     return entry->second == nullptr ? -1 : index_of;
   }
 
-  std::shared_ptr<const Rotation> ReadRotation(
-      const StoredConstant& constant) const {
-    const auto read = Rotation::From(constant.shape[0], constant.data);
+  int32_t OwnRotation(const AuditedOp& op) const {
+    const auto rotation = Rotation::Sylvester(op.rotates);
+    if (!rotation || op.inputs.size() != 1 || op.inputs[0] < 0 ||
+        Width(op.inputs[0]) % op.rotates != 0) {
+      return -1;
+    }
+    const auto index = static_cast<int32_t>(
+        std::ssize(file_.constants) +
+        std::countr_zero(static_cast<uint64_t>(op.rotates)));
+    const auto [entry, is_new] = roles_.rotations.try_emplace(index);
+    if (is_new) entry->second = Known(rotation);
+    return index;
+  }
+
+  std::shared_ptr<const Rotation> Known(
+      const std::optional<Rotation>& read) const {
     if (!read) return nullptr;
     for (const auto& [index, known] : roles_.rotations) {
       if (known != nullptr && *known == *read) return known;
@@ -343,7 +360,7 @@ class GraphRoles {
 
   // Rows of both are whole blocks of the rotation.
   bool AreBlocks(int32_t a, int32_t b, int32_t rotation) const {
-    const int64_t size = file_.constants[rotation].shape[0];
+    const int64_t size = roles_.rotations.at(rotation)->size();
     return Width(a) == Width(b) && Width(a) > 0 && Width(a) % size == 0;
   }
 
@@ -594,9 +611,8 @@ class GraphRoles {
   void AddProduct(int32_t index, WeightRole role) {
     const AuditedOp& op = graph_.ops[index];
     const Rotated before = BeforeRotation(op.inputs[0]);
-    const Scaled scaled =
-        BeforeScale(before.tensor,
-                    role.part == Part::kO || role.part == Part::kDown);
+    const Scaled scaled = BeforeScale(
+        before.tensor, role.part == Part::kO || role.part == Part::kDown);
     if (scaled.op >= 0) scale_ops_.insert(scaled.op);
     ProductUse product{
         .role = role,

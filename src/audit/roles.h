@@ -54,7 +54,7 @@ struct RoleUse {
   bool composite = false;   // read by a composite that may do more than scale
   bool operand = false;     // of a product: its matrix or its bias
   // Of a product whose input, or a lookup whose output, is rotated block by
-  // block: the constant that does it, of Roles::rotations.
+  // block: by what, of Roles::rotations.
   int32_t rotation = -1;
   // Of a product whose input is multiplied by a constant vector first, which
   // belongs to no norm: that vector. Its inverse is in the matrix's columns
@@ -73,7 +73,7 @@ struct ProductUse {
   // Tensor; before a rotation and before input_scale, where there are such.
   int32_t input = -1;
   int32_t input_scale = -1;  // constant, as RoleUse::input_scale
-  int32_t rotation = -1;  // constant
+  int32_t rotation = -1;  // as RoleUse::rotation
   int32_t rotated = -1;   // what the operator reads, where that is rotated
   int32_t output = -1;    // with the bias, also where an ADD of its own adds it
   // Of integers that the operator reads as they are, with a float input.
@@ -92,7 +92,8 @@ struct SignatureRoles {
 
 struct Roles {
   std::vector<RoleUse> uses;
-  // By constant. Equal ones are one; null: a square matrix that is none.
+  // By constant; behind the last, those that operators of their own do, which
+  // have none. Equal ones are one; null: a square matrix that is none.
   std::map<int32_t, std::shared_ptr<const Rotation>> rotations;
   std::vector<SignatureRoles> signatures;
   // Operators that multiply with weights or look them up and whose role is not

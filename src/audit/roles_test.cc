@@ -217,6 +217,27 @@ TEST(Roles, AProductWithARotationIsPartOfTheNext) {
   }
 }
 
+// The same by an operator that has no matrix.
+TEST(Roles, AnOperatorThatRotates) {
+  RotatedDecoder decoder;
+  const int32_t norm = decoder.Op(kRelu, {decoder.hidden()});
+  const int32_t in = decoder.Op(kOpCustom, {norm});
+  decoder.graph().ops.back().rotates = 4;
+  const int32_t q = decoder.Product(in), k = decoder.Product(in);
+  const Roles roles = decoder.Finish(q, k, decoder.Product(norm));
+  const SignatureRoles& signature = roles.signatures.at(0);
+  ASSERT_THAT(signature.products, SizeIs(8));
+  for (const ProductUse& product : signature.products) {
+    const bool rotated =
+        product.role.part == Part::kQ || product.role.part == Part::kK;
+    ASSERT_EQ(product.rotation >= 0, rotated);
+    if (!rotated) continue;
+    EXPECT_EQ(product.input, norm);
+    EXPECT_EQ(roles.rotations.at(product.rotation)->size(), 4);
+    EXPECT_EQ(roles.rotations.at(product.rotation)->magnitude(), 0.5);
+  }
+}
+
 // The lookup's rows are for nothing else than to be rotated back.
 TEST(Roles, ALookupRotatedBack) {
   RotatedDecoder decoder;

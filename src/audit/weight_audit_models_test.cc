@@ -87,6 +87,9 @@ INSTANTIATE_TEST_SUITE_P(
         Pair{"tiny_octav_q4.tflite", "tiny"},
         Pair{"tiny_hf_hadamard.tflite", "tiny"},
         Pair{"tiny_hf_hadamard_q4.tflite", "tiny"},
+        Pair{"tiny_hadamard_op.tflite", "tiny"},
+        Pair{"tiny_qat8_recovered.tflite", "tiny_qat8"},
+        Pair{"tiny_qat4_recovered.tflite", "tiny_qat4"},
         Pair{"tiny_bundle.litertlm", "tiny"},
         Pair{"tiny_wrong_weights.tflite", "tiny_other"},
         Pair{"small_ring.tflite", "small_sliding"},
@@ -398,6 +401,22 @@ TEST(WeightFaults, OfRotatedWeights) {
             for (float& c : f.Rotation(32).first(16 * 32)) c *= -1;
           },
           "weight-differs"}});
+  }
+}
+
+// Floats that lie on a grid come back whole.
+TEST(Recovered, IsExact) {
+  for (const char* bits : {"8", "4"}) {
+    const std::string name = std::string("tiny_qat") + bits;
+    const WeightAudit audit =
+        AuditFile((name + "_recovered.tflite").c_str(), name.c_str());
+    int products = 0;
+    for (const WeightMatch& match : audit.matches) {
+      if (match.quantiser != "on a grid") continue;
+      ++products;
+      EXPECT_LT(match.worst, 2e-3) << match.name;
+    }
+    EXPECT_GE(products, 4 * 7);
   }
 }
 

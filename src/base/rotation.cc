@@ -8,6 +8,8 @@
 namespace verify_tflite {
 namespace {
 
+constexpr int64_t kMostSize = int64_t{1} << 20;  // squares do not overflow
+
 bool IsNegativeInSylvester(int64_t row, int64_t column) {
   return std::popcount(static_cast<uint64_t>(row & column)) % 2 != 0;
 }
@@ -44,7 +46,6 @@ void Transform(double* x, int64_t size) {
 
 std::optional<Rotation> Rotation::From(int64_t size,
                                        std::span<const std::byte> values) {
-  constexpr int64_t kMostSize = int64_t{1} << 20;  // squares do not overflow
   if (size < 2 || size > kMostSize ||
       values.size() != static_cast<size_t>(size * size) * sizeof(float)) {
     return std::nullopt;
@@ -79,6 +80,14 @@ std::optional<Rotation> Rotation::From(int64_t size,
   }
   if (!AreOrthogonal(rows, size, words)) return std::nullopt;
   return rotation;
+}
+
+std::optional<Rotation> Rotation::Sylvester(int64_t size) {
+  if (size < 2 || size > kMostSize ||
+      !std::has_single_bit(static_cast<uint64_t>(size))) {
+    return std::nullopt;
+  }
+  return Rotation(size, 1 / std::sqrt(static_cast<float>(size)));
 }
 
 void Rotation::Apply(std::span<double> values, bool transposed,

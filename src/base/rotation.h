@@ -21,6 +21,9 @@ class Rotation {
   static std::optional<Rotation> From(int64_t size,
                                       std::span<const std::byte> values);
   static constexpr int64_t kMostRows = 1024;
+  // Sylvester's matrix over the root of its size, in float32. Nothing where
+  // there is none of that size, or one beyond 2^20.
+  static std::optional<Rotation> Sylvester(int64_t size);
 
   int64_t size() const { return size_; }
   double magnitude() const { return magnitude_; }  // c

@@ -117,6 +117,7 @@ class Finder {
 
  private:
   bool IsSmooth(const AuditedGraph& graph, const AuditedOp& op) const {
+    if (op.rotates > 0) return true;
     if (op.activation != 0) return false;
     if (!std::ranges::binary_search(kSmooth, op.code)) return false;
     if (op.code != kOpCast || op.inputs.empty() || op.outputs.empty()) {
