@@ -136,7 +136,8 @@ def _rows() -> list[mutation_table.Mutation]:
 
 def _cell(row: mutation_table.Mutation, run: Run) -> list[str]:
   findings = ", ".join(run.findings) or "–"
-  verdict = f"{run.outcome} ({run.detail})" if run.detail else run.outcome
+  detail = run.detail or ("not faithful" if row.unproven else "")
+  verdict = f"{run.outcome} ({detail})" if detail else run.outcome
   expected = ", ".join(
       " or ".join(words) or "–" for words in (row.outcomes, row.findings)
   )

@@ -331,7 +331,7 @@ def _add_thresholds(add) -> None:
       ("f32", "tiny_f32", "float"),
       ("q8", "tiny_q8", "int8"),
       ("q4", "tiny_q4_block32", "int4"),
-      ("hf_f32", "tiny_hf_f32", "float of export_hf"),
+      ("hf_f32", "tiny_export_hf", "float of export_hf"),
       ("hf_q8", "tiny_hf_q8", "int8 of export_hf"),
   ):
     for key, kind, at in (

@@ -85,6 +85,7 @@ class Decoder {
   int32_t hidden() const { return hidden_; }
   void set_hidden(int32_t tensor) { hidden_ = tensor; }
   const AuditedGraph& graph() const { return graph_; }
+  AuditedGraph& graph() { return graph_; }
 
  private:
   AuditedFile file_;

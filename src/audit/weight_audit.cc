@@ -78,9 +78,10 @@ std::string QuantiserOf(const Comparison& comparison) {
   if (s.scales == 0) return "";
   if (s.min_max == s.scales) return "min-max";
   if (s.mse == s.scales) return "MSE";
-  // Nothing was lost: the checkpoint's numbers are multiples of the scales.
-  constexpr double kExact = 1e-8;
-  if (s.squares <= kExact * s.min_max_squares) return "on a grid";
+  // Nothing was lost: the checkpoint's numbers are multiples of the scales, but
+  // for the rounding of both to float32.
+  constexpr double kExact = 0.01;
+  if (comparison.ok() && comparison.worst <= kExact) return "on a grid";
   if (comparison.cut_off > 0) return "clipped";
   return "other scales";
 }

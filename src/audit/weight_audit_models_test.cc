@@ -408,13 +408,13 @@ TEST(WeightFaults, OfRotatedWeights) {
 TEST(Recovered, IsExact) {
   for (const char* bits : {"8", "4"}) {
     const std::string name = std::string("tiny_qat") + bits;
-    const WeightAudit audit =
-        AuditFile((name + "_recovered.tflite").c_str(), name.c_str());
+    const WeightAudit audit = AuditFile(name + "_recovered.tflite", name);
     int products = 0;
     for (const WeightMatch& match : audit.matches) {
       if (match.quantiser != "on a grid") continue;
       ++products;
       EXPECT_LT(match.worst, 2e-3) << match.name;
+      EXPECT_LT(CoarserBy(match.scales), 1) << match.name;
     }
     EXPECT_GE(products, 4 * 7);
   }
