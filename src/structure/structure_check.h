@@ -57,12 +57,16 @@ class StructureCheck {
       const std::set<int32_t>& constants) const;
 
   // Stages of decode that do not agree with a reference that computes
-  // `alternative`, in the order of computation.
-  std::vector<StructureFault> FaultsUnder(const Alternative& alternative) const;
+  // `alternative`, in the order of computation; of layers behind `last_layer`
+  // none, which saves their time.
+  std::vector<StructureFault> FaultsUnder(
+      const Alternative& alternative,
+      std::optional<int64_t> last_layer = std::nullopt) const;
 
  private:
   StageResults CompareAll(const std::string& only,
                           const std::optional<Alternative>& alternative,
+                          std::optional<int64_t> last_layer,
                           std::vector<KeyRow>* wrong_keys) const;
   std::vector<std::string> NamesOfRest(const SignatureGraph& graph,
                                        const Coverage& coverage) const;
