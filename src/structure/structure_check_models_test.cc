@@ -181,6 +181,7 @@ const std::vector<std::string> kNorms = {"input_norm", "mlp_norm",
 const std::vector<std::string> kRope = {"key", "attention"};
 const std::vector<std::string> kAttention = {"attention"};
 const std::vector<std::string> kInner = {"mlp_inner"};
+const std::vector<std::string> kGate = {"gate_projection"};
 
 INSTANTIATE_TEST_SUITE_P(
     Models, FaultyStructure,
@@ -205,6 +206,13 @@ INSTANTIATE_TEST_SUITE_P(
                kInner},
         Faulty{"mut_q8_eps.tflite", "tiny", "input_norm", 0, kNorms},
         Faulty{"mut_q8_rope.tflite", "tiny", "key", 0, kRope},
+        // One number of one row in the middle of a prefill.
+        Faulty{"mut_f32_prefill_row.tflite", "tiny", "gate_projection", 1,
+               kGate},
+        Faulty{"mut_q8_prefill_row.tflite", "tiny", "gate_projection", 1,
+               kGate},
+        Faulty{"mut_hf_q8_prefill_row.tflite", "tiny", "gate_projection", 1,
+               kGate},
         Faulty{"mut_smollm2_q8_eps.tflite", "smollm2", "input_norm", 0,
                kNorms}),
     [](const auto& info) {
@@ -223,6 +231,21 @@ TEST(StructureCheck, TheChangeThatExplainsAFaultLeavesNone) {
   // Near is not enough: 1.1e-6 is off by 1e-4 of what it divides by.
   alternative.config->rms_norm_eps = 1.1e-6;
   EXPECT_THAT(pair.check().FaultsUnder(alternative), Not(IsEmpty()));
+}
+
+TEST(StructureCheck, LooksAtTheFirstLayersAlone) {
+  Pair pair("mut_q8_attention_scale.tflite", "tiny");
+  const auto layers_of = [](const std::vector<StructureFault>& faults) {
+    std::vector<int64_t> layers;
+    for (const StructureFault& fault : faults) layers.push_back(fault.layer);
+    return layers;
+  };
+  const Alternative none;
+  EXPECT_THAT(layers_of(pair.check().FaultsUnder(none)),
+              testing::ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(layers_of(pair.check().FaultsUnder(none, 1)),
+              testing::ElementsAre(0, 1));
+  EXPECT_THAT(pair.check().FaultsUnder(none, -1), IsEmpty());
 }
 
 }  // namespace
