@@ -447,7 +447,7 @@ def _add_tables(add) -> None:
         f"{name}_mask_short",
         base,
         f"{recipe}: the mask's table has 200 rows for a KV cache of 256",
-        "mask table-too-short",
+        "table-too-short",
         m.mask_short,
         rows=200,
     )

@@ -181,7 +181,6 @@ const std::vector<std::string> kNorms = {"input_norm", "mlp_norm",
 const std::vector<std::string> kRope = {"key", "attention"};
 const std::vector<std::string> kAttention = {"attention"};
 const std::vector<std::string> kInner = {"mlp_inner"};
-const std::vector<std::string> kGate = {"gate_projection"};
 
 INSTANTIATE_TEST_SUITE_P(
     Models, FaultyStructure,
@@ -207,12 +206,9 @@ INSTANTIATE_TEST_SUITE_P(
         Faulty{"mut_q8_eps.tflite", "tiny", "input_norm", 0, kNorms},
         Faulty{"mut_q8_rope.tflite", "tiny", "key", 0, kRope},
         // One number of one row in the middle of a prefill.
-        Faulty{"mut_f32_prefill_row.tflite", "tiny", "gate_projection", 1,
-               kGate},
-        Faulty{"mut_q8_prefill_row.tflite", "tiny", "gate_projection", 1,
-               kGate},
-        Faulty{"mut_hf_q8_prefill_row.tflite", "tiny", "gate_projection", 1,
-               kGate},
+        Faulty{"mut_f32_prefill_row.tflite", "tiny", "mlp_inner", 1, kInner},
+        Faulty{"mut_q8_prefill_row.tflite", "tiny", "mlp_inner", 1, kInner},
+        Faulty{"mut_hf_q8_prefill_row.tflite", "tiny", "mlp_inner", 1, kInner},
         Faulty{"mut_smollm2_q8_eps.tflite", "smollm2", "input_norm", 0,
                kNorms}),
     [](const auto& info) {
