@@ -256,6 +256,11 @@ PROOFS = {
             f"{layer}self_attn.q_proj.weight"
         ].mul_(4)
     ),
+    "mut_attention_scale_1_percent": _each_layer(
+        lambda tensors, config, layer: tensors[
+            f"{layer}self_attn.q_proj.weight"
+        ].mul_(1.01)
+    ),
     "mut_gemma2_query_scalar": _config(query_pre_attn_scalar=20),
     "mut_gemma2_query_scalar_12": _config(query_pre_attn_scalar=12),
     "mut_gemma2_final_cap": _config(final_logit_softcapping=4.1),
