@@ -722,7 +722,8 @@ void Diagnostician::FitSettings() {
   if (first == input_.faults.end() || input_.structure == nullptr) return;
   const std::vector<Setting> settings = SettingsOf(first->stage);
   if (settings.empty()) return;
-  std::optional<int64_t> last = first->layer;
+  // The embedding's tensor is the nearest of several: layer 0 tells which.
+  std::optional<int64_t> last = std::max<int64_t>(first->layer, 0);
   if (first->layer < 0 && first->stage != NameOf(Stage::kEmbedding)) {
     last.reset();
   }
