@@ -459,7 +459,8 @@ def _add_tables(add) -> None:
     add(
         f"{name}_prefill_row",
         base,
-        f"{recipe}: one number of row 30 of prefill_64's gate of layer 1 is off",
+        f"{recipe}: one number of row 30 of prefill_64's gate of layer 1 is"
+        " off",
         "computation-differs prefill-differs",
         m.prefill_row,
         _SUBTLE,
