@@ -177,6 +177,41 @@ def reference(out: pathlib.Path, name: str, seed: int) -> None:
   _set_rope_style(out / "config.json", "rope_parameters" in changes)
 
 
+# Many frequencies on either side of the scaling and in between, so that each
+# parameter is told from the others, on texts of 50 tokens.
+SCALED_ROPE = {
+    "small_llama3": {
+        "rope_type": "llama3",
+        "rope_theta": 10000.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+    "small_yarn": {
+        "rope_type": "yarn",
+        "rope_theta": 10000.0,
+        "factor": 4.0,
+        "original_max_position_embeddings": 128,
+        "beta_fast": 8.0,
+        "beta_slow": 1.0,
+    },
+}
+
+
+def scaled_rope(out: pathlib.Path, name: str, seed: int) -> None:
+  """A small random Llama with wide heads and one of SCALED_ROPE."""
+  config = _llama_config(
+      num_hidden_layers=2,
+      num_attention_heads=2,
+      num_key_value_heads=1,
+      head_dim=64,
+      rope_parameters=dict(SCALED_ROPE[name]),
+  )
+  model = _random_llama(config, seed, embedding_std=0.5, logit_std=2.0)
+  model.save_pretrained(out)
+
+
 # A small checkpoint of each further family: settings that are legal and as
 # extreme as a short text can show (windows smaller than the text, odd head
 # counts, heads that do not add up to the hidden size).

@@ -169,6 +169,25 @@ def _add_signature_kinds(add) -> None:
     )
 
 
+def _add_scaled_rope(add) -> None:
+  """Models whose RoPE is scaled, float and int8."""
+  for seed, name in enumerate(checkpoints.SCALED_ROPE, 300):
+    add(name, checkpoints.scaled_rope, {}, name=name, seed=seed)
+    add(
+        f"{name}.tflite",
+        conversions.export_family,
+        {"checkpoint": name, "tokenizer": "smollm2"},
+        prefill=[8, 64],
+        cache=256,
+    )
+    add(
+        f"{name}_q8.tflite",
+        conversions.quantize_hf,
+        {"float_file": f"{name}.tflite"},
+        recipe="dynamic_wi8_afp32",
+    )
+
+
 def _add_quantisers(add) -> None:
   """Each algorithm of the quantiser but minimum and maximum."""
   for name, options in {
@@ -493,6 +512,7 @@ def _models() -> dict[str, Model]:
         squeeze=squeeze,
     )
   _add_quantisers(add)
+  _add_scaled_rope(add)
   _add_mutations(add)
   return models
 

@@ -12,6 +12,7 @@ from typing import Callable
 
 import mutated_checkpoints
 import mutation_table
+import mutations
 import work
 
 # Sound conversions reach 1e-11 and 0.02.
@@ -255,7 +256,17 @@ PROOFS = {
             f"{layer}self_attn.q_proj.weight"
         ].mul_(4)
     ),
+    "mut_attention_scale_1_percent": _each_layer(
+        lambda tensors, config, layer: tensors[
+            f"{layer}self_attn.q_proj.weight"
+        ].mul_(1.01)
+    ),
     "mut_gemma2_query_scalar": _config(query_pre_attn_scalar=20),
+    "mut_gemma2_query_scalar_12": _config(query_pre_attn_scalar=12),
+    "mut_gemma2_final_cap": _config(final_logit_softcapping=4.1),
+    "mut_gemma2_attention_cap": _config(attn_logit_softcapping=3.2),
+    "mut_eps_2e_5": _config(rms_norm_eps=2e-5),
+    "mut_q8_eps_3e_5": _config(rms_norm_eps=3e-5),
     "mut_gemma2_no_final_capping": _config(final_logit_softcapping=None),
     "mut_gemma2_no_attention_capping": _config(attn_logit_softcapping=None),
     "mut_heads_q_k": _each_layer(_swap_q_k),
@@ -297,6 +308,10 @@ PROOFS = {
     "mut_q8_layers": _layers([0, 2, 1, 3]),
     "mut_q8_rope": _rope(rope_theta=100000.0),
     "mut_weights_bfloat16": _round("", 2),
+} | {
+    row.file.removesuffix(".tflite"): _rope(**row.options["changes"])
+    for row in mutation_table.MUTATIONS
+    if row.make is mutations.rope_parameters
 }
 
 

@@ -38,6 +38,7 @@ class Run:
   same_tokens: int
   positions: int
   detail: str = ""
+  sentence: str = ""  # of the first finding
   over_limit: bool = False  # the mean over all positions, of its recipe's
   proven: bool = False  # every operator was verified
 
@@ -93,14 +94,16 @@ def verify(
     result = json.loads(path.read_text())
   mean, same, positions = _figures(result)
   proofs = {check["name"]: check for check in result["structure_checks"]}
+  findings = result.get("findings", [])
   # NaN is null, and over any limit.
   overall = result["all"]["kld"]["mean"]
   return Run(
       result.get("outcome", "no outcome"),
-      [finding["id"] for finding in result.get("findings", [])],
+      [finding["id"] for finding in findings],
       mean,
       same,
       positions,
+      sentence=findings[0]["sentence"] if findings else "",
       over_limit=overall is None or overall > result["limits"]["kld"]["pass"],
       proven=proofs.get("structure", {}).get("outcome") == "pass",
   )
@@ -119,7 +122,11 @@ def correct(row: mutation_table.Mutation, run: Run) -> bool:
     return False
   if not row.findings:
     return not run.findings
-  return bool(run.findings) and run.findings[0] in row.findings
+  return (
+      bool(run.findings)
+      and run.findings[0] in row.findings
+      and all(figure in run.sentence for figure in row.says)
+  )
 
 
 def _rows() -> list[mutation_table.Mutation]:
@@ -141,6 +148,9 @@ def _cell(row: mutation_table.Mutation, run: Run) -> list[str]:
   expected = ", ".join(
       " or ".join(words) or "–" for words in (row.outcomes, row.findings)
   )
+  if run.findings and run.findings[0] in row.findings:
+    expected += "".join(f", '{figure}'" for figure in row.says)
+    expected += f", not '{run.sentence}'" if row.says else ""
   right = "yes" if correct(row, run) else f"**no**: {expected}"
   if hidden(row, run):
     right = "not seen: below the noise"

@@ -31,6 +31,8 @@ class Mutation:
   may_hide: bool = False
   # No run reaches it: nothing differs, but local verification must not pass.
   unproven: bool = False
+  # What the first finding's sentence must have in it: figures.
+  says: tuple[str, ...] = ()
 
 
 _BROKEN = ("broken",)
@@ -243,10 +245,10 @@ def _add_quantised_computation(add) -> None:
         ),
         "attention_scale_1_percent": (
             "scores 1 % too large",
-            "computation-differs",  # no setting that anyone would lose
+            "attention-scale",
             m.composite_scale,
             _SUBTLE,
-            dict(factor=1.01),
+            dict(factor=1.01, says=("scaled by 0.2525", "instead of 0.25")),
         ),
         "hf_attention_scale": (
             "scores are not divided by the root of the head size",
@@ -352,6 +354,86 @@ def _add_thresholds(add) -> None:
       )
 
 
+def _add_scaled_rope(add) -> None:
+  """Each parameter of a scaled RoPE."""
+  base = ("base", "rope-base", dict(rope_theta=20000.0), ("20000", "10000"))
+  scaling = "rope-scaling"
+  original = "original_max_position_embeddings"
+  rows = {
+      "llama3": [
+          base,
+          ("factor", scaling, dict(factor=4.0), ("factor 4,", "says 8")),
+          (
+              "low_freq_factor",
+              scaling,
+              dict(low_freq_factor=2.0),
+              ("low_freq_factor 2,", "says 1"),
+          ),
+          (
+              "high_freq_factor",
+              scaling,
+              dict(high_freq_factor=8.0),
+              ("high_freq_factor 8,", "says 4"),
+          ),
+          (
+              "original length",
+              scaling,
+              {original: 128},
+              (f"{original} 128,", "says 64"),
+          ),
+      ],
+      "yarn": [
+          base,
+          (
+              "factor",
+              scaling,
+              dict(factor=8.0),
+              ("factor and the attention factor", "8,", "says 4"),
+          ),
+          (
+              "attention_factor",
+              scaling,
+              dict(attention_factor=1.0),
+              ("attention factor is 1,", "has 1.13863"),
+          ),
+          (
+              "beta_fast",
+              scaling,
+              dict(beta_fast=32.0),
+              ("beta_fast", "says 8"),
+          ),
+          (
+              "beta_slow",
+              scaling,
+              dict(beta_slow=2.0),
+              ("beta_slow", "says 1"),
+          ),
+          (
+              "original length",
+              scaling,
+              {original: 256},
+              (original, "says 128"),
+          ),
+      ],
+  }
+  for kind, faults in rows.items():
+    for suffix, recipe in (("", ""), ("_q8", "int8: ")):
+      for what, finding, changes, says in faults:
+        name = what.replace(" ", "_")
+        add(
+            f"{kind}{suffix}_{name}",
+            f"small_{kind}{suffix}",
+            f"{recipe}wrong {what} of a {kind} RoPE",
+            finding,
+            m.rope_parameters,
+            _SUBTLE,
+            checkpoint=f"text_small_{kind}",
+            inputs={"rope_of": f"small_{kind}"},
+            says=says,
+            changes=changes,
+        )
+
+
 def _add_tables(add) -> None:
   """Faults at positions that no run of a verification comes to."""
   for name, base, recipe in (
@@ -398,6 +480,37 @@ def _add_tables(add) -> None:
         index=2,
         factor=1 + 1e-4,
     )
+  for name, base, recipe in (
+      ("f32", "tiny_f32", "float"),
+      ("q8", "tiny_q8", "int8"),
+  ):
+    add(
+        f"{name}_mask_short",
+        base,
+        f"{recipe}: the mask's table has 200 rows for a KV cache of 256",
+        "table-too-short",
+        m.mask_short,
+        rows=200,
+    )
+  for name, base, recipe in (
+      ("f32", "tiny_f32", "float"),
+      ("q8", "tiny_q8", "int8"),
+      ("hf_q8", "tiny_hf_q8", "int8 of export_hf"),
+  ):
+    add(
+        f"{name}_prefill_row",
+        base,
+        f"{recipe}: one number of row 30 of prefill_64's gate of layer 1 is"
+        " off",
+        "computation-differs prefill-differs",
+        m.prefill_row,
+        _SUBTLE,
+        signature="prefill_64",
+        role="1.gate",
+        row=30,
+        column=7,
+        size=0.1,
+    )
   large = dict(checkpoint="smollm2")
   add(
       "smollm2_q8_mask_future",
@@ -440,6 +553,7 @@ def _table() -> list[Mutation]:
       inputs=None,
       may_hide=False,
       unproven=False,
+      says=(),
       **options,
   ):
     rows.append(
@@ -455,6 +569,7 @@ def _table() -> list[Mutation]:
             flags,
             may_hide,
             unproven,
+            says,
         )
     )
 
@@ -637,9 +752,10 @@ def _table() -> list[Mutation]:
       "attention_scale_1_percent",
       f32,
       "scores 1 % too large",
-      "computation-differs",  # no setting that anyone would lose
+      "attention-scale",
       m.composite_scale,
       _SUBTLE,
+      says=("scaled by 0.2525", "instead of 0.25"),
       factor=1.01,
   )
   add(
@@ -654,6 +770,34 @@ def _table() -> list[Mutation]:
       old=11**-0.5,
       new=20**-0.5,
   )
+  add(
+      "gemma2_query_scalar_12",
+      "ref_gemma2",
+      "query_pre_attn_scalar 12 instead of 11",
+      "attention-scale",
+      m.scalar,
+      _SUBTLE,
+      checkpoint="text_gemma2",
+      says=("(1 / sqrt(12))", "(1 / sqrt(11))"),
+      kinds=("MUL",),
+      old=11**-0.5,
+      new=12**-0.5,
+  )
+  for final, cap, new in (("final", 4.0, 4.1), ("attention", 3.0, 3.2)):
+    add(
+        f"gemma2_{final}_cap",
+        "ref_gemma2",
+        f"soft-capping of the {'logits' if cap == 4 else 'attention scores'}"
+        f" at {new} instead of {cap}",
+        "soft-capping",
+        m.cap,
+        _SUBTLE,
+        checkpoint="text_gemma2",
+        # The final cap is part of the head: the weights tell.
+        says=(f"capped at {new} instead of {cap:g}",) if cap == 3 else (),
+        final=final == "final",
+        factor=new / cap,
+    )
   for final, part in ((True, "final"), (False, "attention")):
     add(
         f"gemma2_no_{part}_capping",
@@ -760,6 +904,28 @@ def _table() -> list[Mutation]:
       new=1e-3,
   )
   add(
+      "eps_2e_5",
+      f32,
+      "norm epsilon 2e-5 instead of 1e-5",
+      "norm-eps",
+      m.norm_eps,
+      _SUBTLE,
+      says=("2e-05 instead of 1e-05",),
+      old=1e-5,
+      new=2e-5,
+  )
+  add(
+      "q8_eps_3e_5",
+      q8,
+      "int8: norm epsilon 3e-5 instead of 1e-5",
+      "norm-eps",
+      m.norm_eps,
+      _SUBTLE,
+      says=("3e-05 instead of 1e-05",),
+      old=1e-5,
+      new=3e-5,
+  )
+  add(
       "gemma3_norm_without_one",
       "ref_gemma3",
       "norms multiply by w instead of 1 + w",
@@ -820,6 +986,19 @@ def _table() -> list[Mutation]:
       kinds=("MUL",),
       old=72**0.5,
       new=1.0,
+  )
+  add(
+      "gemma3_embedding_1_percent",
+      "ref_gemma3",
+      "embedding scaled by 1 % more than the root of the hidden size",
+      "embedding",
+      m.scalar,
+      _SUBTLE,
+      checkpoint="text_gemma3",
+      says=("multiplied by 8.57", "instead of 8.48528"),
+      kinds=("MUL",),
+      old=72**0.5,
+      new=8.57,
   )
   add(
       "embedding_lost",
@@ -1090,6 +1269,7 @@ def _table() -> list[Mutation]:
   _add_quantisers(add, made_before)
   _add_tables(add)
   _add_thresholds(add)
+  _add_scaled_rope(add)
   made_before(
       "tiny_q8.tflite",
       "mut_lora",
@@ -1243,6 +1423,13 @@ CHECKPOINTS = {
         "smollm3",
     )
 } | {
+    f"text_{name}": (
+        c.with_tokenizer,
+        {"checkpoint": name, "tokenizer": "smollm2"},
+        {},
+    )
+    for name in ("small_llama3", "small_yarn")
+} | {
     "text_mqa": (
         c.with_tokenizer,
         {"checkpoint": "small_mqa", "tokenizer": "smollm2"},
@@ -1321,6 +1508,11 @@ SOUND = (
     + [
         ("small_ring.tflite", "text_sliding"),
         ("small_lora.tflite", "text_mqa"),
+    ]
+    + [
+        (f"small_{kind}{suffix}.tflite", f"text_small_{kind}")
+        for kind in ("llama3", "yarn")
+        for suffix in ("", "_q8")
     ]
     + [
         (f"ref_{family}.tflite", f"text_{family}")

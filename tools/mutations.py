@@ -428,6 +428,53 @@ def mask_rows(
   conversion.save(out)
 
 
+def _rope_of(
+    checkpoint: pathlib.Path, changes: dict
+) -> tuple[np.ndarray, float]:
+  """transformers' frequencies and attention factor, with other parameters."""
+  import torch
+  import transformers
+  from transformers import modeling_rope_utils
+
+  config = transformers.AutoConfig.from_pretrained(checkpoint)
+  rope = dict(config.rope_parameters) | changes
+  config.rope_parameters = rope
+  if rope["rope_type"] == "default":
+    size = config.head_dim
+    steps = torch.arange(0, size, 2).float() / size
+    return (1 / rope["rope_theta"] ** steps).numpy(), 1.0
+  compute = modeling_rope_utils.ROPE_INIT_FUNCTIONS[rope["rope_type"]]
+  frequencies, factor = compute(config, torch.device("cpu"))
+  return frequencies.numpy(), float(factor)
+
+
+def rope_parameters(
+    out: pathlib.Path,
+    base: pathlib.Path,
+    rope_of: pathlib.Path,
+    changes: dict,
+) -> None:
+  """RoPE as transformers computes it with other parameters.
+
+  Args:
+    rope_of: the checkpoint that `base` is made of.
+    changes: to its rope_parameters.
+  """
+  conversion = Conversion(base)
+  old, old_factor = _rope_of(rope_of, {})
+  new, new_factor = _rope_of(rope_of, changes)
+  for table in conversion.once(
+      table
+      for graph in conversion.signatures()
+      for table in conversion.frequencies(graph)
+  ):
+    assert np.allclose(table.ravel(), old, rtol=1e-6), "other frequencies"
+    table[...] = new.reshape(table.shape)
+  if abs(new_factor - old_factor) > 1e-9:
+    assert _replace_scalars(conversion, ("MUL",), old_factor, new_factor)
+  conversion.save(out)
+
+
 def rope_entry(
     out: pathlib.Path, base: pathlib.Path, index: int, factor: float
 ) -> None:
@@ -435,6 +482,50 @@ def rope_entry(
   conversion = Conversion(base)
   for table in _distinct_frequencies(conversion, 0):
     table.reshape(-1)[index] *= np.float32(factor)
+  conversion.save(out)
+
+
+def mask_short(out: pathlib.Path, base: pathlib.Path, rows: int) -> None:
+  """The mask's table ends before the KV cache does."""
+  conversion = Conversion(base)
+  for graph in conversion.signatures():
+    for op in conversion.operators(graph, "GATHER_ND"):
+      old = int(op.inputs[0])
+      values = conversion.constant(graph, old)[:rows].copy()
+      conversion.set_input(op, 0, conversion.new_constant(graph, values, old))
+  assert conversion.repack, "no table"
+  conversion.save(out)
+
+
+def prefill_row(
+    out: pathlib.Path,
+    base: pathlib.Path,
+    signature: str,
+    role: str,
+    row: int,
+    column: int,
+    size: float,
+) -> None:
+  """One number of one row of a product is off, in one prefill signature."""
+  conversion = Conversion(base)
+  graph = conversion.graph(signature)
+  weight = conversion.linear_tensors(graph)[role]
+  (product,) = [
+      op
+      for op in conversion.operators(graph, "FULLY_CONNECTED")
+      if int(op.inputs[1]) == weight
+  ]
+  old = int(product.outputs[0])
+  shape = [int(size) for size in graph.tensors[old].shape]
+  values = np.zeros(shape, np.float32)
+  values.reshape(-1, shape[-1])[row, column] = size
+  offset = conversion.new_constant(graph, values, old)
+  graph.tensors[offset].quantization = None
+  new = conversion.new_tensor(graph, shape, old)
+  users = [op for op in graph.operators if old in list(op.inputs)]
+  conversion.insert(graph, users[0], "ADD", [old, offset], new)
+  for op in users:
+    conversion.set_input(op, list(op.inputs).index(old), new)
   conversion.save(out)
 
 
@@ -541,6 +632,26 @@ def soft_capping(out: pathlib.Path, base: pathlib.Path, final: bool) -> None:
       before = conversion.producer(graph, tanh.inputs[0])
       _scale_input(conversion, graph, before, 1, 1 / 4096)
       _scale_input(conversion, graph, after, 1, 4096)
+  assert conversion.repack, "no soft-capping"
+  conversion.save(out)
+
+
+def cap(
+    out: pathlib.Path, base: pathlib.Path, final: bool, factor: float
+) -> None:
+  """Another cap, of the logits or of the attention scores."""
+  conversion = Conversion(base)
+  for graph in conversion.signatures():
+    outputs = {int(index) for index in graph.outputs}
+    for tanh in conversion.operators(graph, "TANH"):
+      (after,) = [
+          op for op in graph.operators if tanh.outputs[0] in list(op.inputs)
+      ]
+      if (int(after.outputs[0]) in outputs) != final:
+        continue
+      before = conversion.producer(graph, tanh.inputs[0])
+      _scale_input(conversion, graph, before, 1, 1 / factor)
+      _scale_input(conversion, graph, after, 1, factor)
   assert conversion.repack, "no soft-capping"
   conversion.save(out)
 

@@ -147,28 +147,44 @@ class RopeExplainer {
   std::pair<RopeFit, int> Simplest(
       const RopeFit& fit, const std::function<RopeModel(double)>& model,
       const Setting& setting) const {
-    const auto good = [&](double value) {
-      if (value < setting.low || value > setting.high) return false;
-      if (std::abs(value / fit.value - 1) > 0.5) return false;
-      const double residual = RopeResidual(sample_, model(value));
-      return residual <= 1.01 * fit.residual + kRounding;
+    const auto good = [&](RopeFit& value) {
+      if (value.value < setting.low || value.value > setting.high) return false;
+      if (std::abs(value.value / fit.value - 1) > 0.5) return false;
+      value.residual = RopeResidual(sample_, model(value.value));
+      return value.residual <= 1.01 * fit.residual + kRounding;
     };
-    const double power = std::exp2(std::round(std::log2(fit.value)));
-    if (power >= 1 && good(power)) return {{power, fit.residual}, 1};
+    RopeFit power = {std::exp2(std::round(std::log2(fit.value)))};
+    if (power.value >= 1 && good(power)) return {power, 1};
     for (int digits = 1; digits <= 5; ++digits) {
-      const double value = Rounded(fit.value, digits);
-      if (good(value)) return {{value, fit.residual}, digits};
+      RopeFit value = {Rounded(fit.value, digits)};
+      if (good(value)) return {value, digits};
     }
-    return {{setting.whole ? std::round(fit.value) : fit.value, fit.residual},
-            6};
+    return {fit, 6};
+  }
+
+  // From a value near it: the residual is the same between two whole numbers,
+  // which misleads a search.
+  RopeFit BestWhole(const RopeFit& near,
+                    const std::function<RopeModel(double)>& model) const {
+    const auto at = [&](double value) {
+      return RopeFit{value, RopeResidual(sample_, model(value))};
+    };
+    RopeFit best = at(std::round(near.value));
+    for (const double step : {-1.0, 1.0}) {
+      for (RopeFit next = at(best.value + step); next.residual < best.residual;
+           next = at(best.value + step)) {
+        best = next;
+      }
+    }
+    return best;
   }
 
   void Fit(const Setting& setting) {
     const auto model = [&](double x) {
       return With([&](ModelConfig& c) { setting.set(c, x); });
     };
-    const RopeFit best =
-        FitRopeParameter(sample_, setting.low, setting.high, model);
+    RopeFit best = FitRopeParameter(sample_, setting.low, setting.high, model);
+    if (setting.whole) best = BestWhole(best, model);
     const auto [fit, digits] = Simplest(best, model, setting);
     fitted_.push_back(
         {{fit.residual, setting.id,
@@ -230,10 +246,17 @@ class RopeExplainer {
   // Of YaRN and longrope: cosine and sine are multiplied by it, and so are
   // keys, at the first position, too.
   void AttentionFactor() {
-    const RopeFit fit = FitRopeAmplitude(sample_, expected_);
-    if (fit.value <= 0) return;
+    const double usual = config_.rope_attention_factor;
+    RopeFit best = FitRopeAmplitude(sample_, expected_);
+    if (best.value <= 0) return;
+    best.value *= usual;
+    const Setting setting = {.low = best.value / 2, .high = best.value * 2};
+    const auto model = [&](double x) {
+      return RopeModel{expected_, x / usual};
+    };
+    const RopeFit fit = Simplest(best, model, setting).first;
     const bool scaled = config_.yarn_rope || config_.long_rope;
-    const double factor = fit.value * config_.rope_attention_factor;
+    const double factor = fit.value;
     fitted_.push_back(
         {{fit.residual, scaled ? "rope-scaling" : "attention-scale",
           scaled ? fmt::format("RoPE's attention factor is {:.6g}, where "

@@ -679,7 +679,7 @@ struct Reference::Impl {
     std::vector<int64_t> computed;
   };
 
-  // What Probe has of a product: W^T r and b.r for each vector of signs r.
+  // What Probe has of a product: W^T r and b.r for each random vector r.
   struct ProbeVectors {
     const TensorView* weight = nullptr;
     std::array<std::vector<double>, kProbes> inputs;
@@ -1356,8 +1356,7 @@ at::Tensor Reference::Impl::Mlp(const Pass& pass, const at::Tensor& hidden,
     Run(pass, Stage::kMlpNorm, number, hidden,
         {{layer.gate, inner.mutable_data_ptr<float>()},
          {layer.up, up.mutable_data_ptr<float>()}});
-    CaptureProduct(pass, Stage::kGateProjection, Stage::kMlpNorm, index,
-                   inner);
+    CaptureProduct(pass, Stage::kGateProjection, Stage::kMlpNorm, index, inner);
   }
   CaptureProduct(pass, Stage::kUpProjection, Stage::kMlpNorm, index, up);
   switch (config.activation) {
@@ -1576,14 +1575,17 @@ Reference::PreciseRow Reference::Multiply(Stage stage, int64_t layer,
 
 namespace {
 
-// 1 or -1, by SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-double SignOf(uint64_t seed, int probe, int64_t output) {
+// Of either sign and from 1/2 to 3/2, times what makes its square 1 on average;
+// by SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+double FactorOf(uint64_t seed, int probe, int64_t output) {
   uint64_t x = seed + 0x9E3779B97F4A7C15 *
                           (static_cast<uint64_t>(output) * Reference::kProbes +
                            static_cast<uint64_t>(probe) + 1);
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
   x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
-  return ((x ^ (x >> 31)) & 1) != 0 ? 1 : -1;
+  x ^= x >> 31;
+  const double size = 0.5 + static_cast<double>(x >> 11) * 0x1p-53;
+  return ((x & 1) != 0 ? size : -size) * std::sqrt(12.0 / 13.0);
 }
 
 }  // namespace
@@ -1615,9 +1617,9 @@ const Reference::Impl::ProbeVectors& Reference::Impl::ProbeOf(
       for (int64_t i = 0; i < count; ++i) {
         const float* row = rows.data() + i * inputs;
         for (int p = 0; p < kProbes; ++p) {
-          const double sign = SignOf(options.probe_seed, p, first + i);
+          const double factor = FactorOf(options.probe_seed, p, first + i);
           double* sum = sums[static_cast<size_t>(p)].data();
-          for (int64_t j = 0; j < inputs; ++j) sum[j] += sign * row[j];
+          for (int64_t j = 0; j < inputs; ++j) sum[j] += factor * row[j];
         }
       }
     }
@@ -1631,7 +1633,7 @@ const Reference::Impl::ProbeVectors& Reference::Impl::ProbeOf(
   for (int p = 0; p < kProbes; ++p) {
     for (int64_t i = 0; i < outputs; ++i) {
       probe.bias[static_cast<size_t>(p)] +=
-          SignOf(options.probe_seed, p, i) * bias[static_cast<size_t>(i)];
+          FactorOf(options.probe_seed, p, i) * bias[static_cast<size_t>(i)];
     }
   }
   probe.weight = linear.weight;
@@ -1670,7 +1672,7 @@ double Reference::Probe(Stage stage, int64_t layer, std::span<const float> x,
     }
     double sum = 0;
     for (size_t i = 0; i < found.size(); ++i) {
-      sum += SignOf(impl_->options.probe_seed, p, static_cast<int64_t>(i)) *
+      sum += FactorOf(impl_->options.probe_seed, p, static_cast<int64_t>(i)) *
              found[i];
     }
     const double d = sum - (expected * scale + vectors.bias[index]);

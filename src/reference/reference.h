@@ -133,12 +133,14 @@ class Reference {
   // How far `found`, [outputs], is from that product, relative to `found` and
   // in L2, at a cost of inputs + outputs instead of inputs * outputs (R.
   // Freivalds, Probabilistic machines can use less running time, 1977). For
-  // random signs r, the square of r.(found - W x) is on average that of
+  // a random r, the square of r.(found - W x) is on average that of
   // |found - W x|, and r.(W x) is (W^T r).x, where W^T r is computed once. The
-  // estimate is the root of the mean over kProbes vectors of signs: below a
-  // tenth of the true distance in one of 20,000 cases, and never 0 where a
-  // single output differs. Signs follow from Options::probe_seed. Not to be
-  // called from several threads at once. Errors as Multiply's.
+  // estimate is the root of the mean over kProbes vectors, of numbers of either
+  // sign from 0.48 to 1.44: below a tenth of the true distance in one of 20,000
+  // cases where many outputs differ, in one of 400 where two differ by the
+  // same, and never below 0.48 of it where one does. Vectors follow from
+  // Options::probe_seed. Not to be called from several threads at once. Errors
+  // as Multiply's.
   static constexpr int kProbes = 4;
   double Probe(Stage stage, int64_t layer, std::span<const float> x,
                bool is_rotated, std::span<const float> found) const;

@@ -1,6 +1,7 @@
 #include "structure/position_check.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -699,6 +700,90 @@ PositionPart FindPositionPart(const AuditedGraph& graph) {
   part.ops.assign(ops.begin(), ops.end());
   part.constants.assign(constants.begin(), constants.end());
   return part;
+}
+
+namespace {
+
+// What the runtime says of the part at the positions from `start` on; none: it
+// runs, or cannot be run alone.
+std::optional<std::string> FailureAt(const Model& model,
+                                     const PositionPart& part, int64_t rows,
+                                     int64_t start) {
+  const size_t most =
+      std::max<size_t>(1, PartialGraph::MaxOutputs(model, part.signature));
+  for (size_t from = 0; from < part.frontier.size(); from += most) {
+    const size_t count = std::min(most, part.frontier.size() - from);
+    const auto tensors = std::span(part.frontier).subspan(from, count);
+    std::optional<PartialGraph> run;
+    try {
+      run.emplace(model, GraphPart{part.signature,
+                                   part.ops,
+                                   {part.input},
+                                   {tensors.begin(), tensors.end()}});
+    } catch (const Error&) {
+      return std::nullopt;
+    }
+    const TensorSpec& input = run->inputs().at(0);
+    if (input.type != kLiteRtElementTypeInt32 || ByteSize(input) != rows * 4) {
+      return std::nullopt;
+    }
+    const auto positions = run->Input<int32_t>(0);
+    for (int64_t r = 0; r < rows; ++r) {
+      positions[static_cast<size_t>(r)] = static_cast<int32_t>(start + r);
+    }
+    try {
+      run->Run();
+    } catch (const Error& error) {
+      return error.what();
+    }
+  }
+  return std::nullopt;
+}
+
+// A constant of so many rows that the part reads.
+std::string TableOf(const AuditedGraph& graph, const PositionPart& part,
+                    int64_t rows) {
+  for (const int32_t op : part.ops) {
+    for (const int32_t input : graph.ops[static_cast<size_t>(op)].inputs) {
+      if (input < 0) continue;
+      const AuditedTensor& tensor = graph.tensors[static_cast<size_t>(input)];
+      if (tensor.constant < 0 || tensor.shape.empty()) continue;
+      if (tensor.shape.front() != rows) continue;
+      return fmt::format("[{}]", fmt::join(tensor.shape, ", "));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<ShortTable> FindShortTables(const Model& model,
+                                        const AuditedFile& file) {
+  std::vector<ShortTable> found;
+  const int64_t length = model.info().kv_length;
+  for (const AuditedGraph& graph : file.graphs) {
+    const int64_t rows = RowsOf(model.info(), graph.signature);
+    if (rows == 0 || rows > length) continue;
+    const PositionPart part = FindPositionPart(graph);
+    if (part.frontier.empty()) continue;
+    int64_t fails = length - rows;  // first position of a run
+    std::optional<std::string> error = FailureAt(model, part, rows, fails);
+    if (!error) continue;
+    int64_t runs = -1;
+    while (fails - runs > 1) {
+      const int64_t middle = (runs + fails) / 2;
+      const auto other = FailureAt(model, part, rows, middle);
+      (other ? fails : runs) = middle;
+      if (other) error = other;
+    }
+    const int64_t first = fails + rows - 1;
+    found.push_back({.signature = graph.signature,
+                     .first = first,
+                     .positions = length,
+                     .table = TableOf(graph, part, first),
+                     .error = *error});
+  }
+  return found;
 }
 
 PositionResult CheckPositions(const Model& model, const AuditedFile& file,

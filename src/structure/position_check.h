@@ -66,6 +66,21 @@ struct PositionResult {
   std::vector<int32_t> constants;
 };
 
+// A table that is read by position and ends before the KV cache does.
+struct ShortTable {
+  std::string signature;
+  int64_t first = 0;      // position from which on the runtime fails
+  int64_t positions = 0;  // of the KV cache
+  std::string table;  // "[200, 1, 1, 256]"; empty: no constant of as many rows
+  std::string error;  // the runtime's
+};
+
+// Runs what depends on positions alone at the last positions of the KV cache,
+// and where the runtime fails there, looks for the first such position. `file`
+// is of `model`. Nothing else is run.
+std::vector<ShortTable> FindShortTables(const Model& model,
+                                        const AuditedFile& file);
+
 // By which a head rotates, as the reference has them (radians a position);
 // `local`: of the layers with local_rope, else empty.
 struct RotaryFrequencies {

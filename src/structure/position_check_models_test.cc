@@ -198,5 +198,35 @@ TEST(PositionFaults, AnotherBaseIsNotUnderstood) {
   EXPECT_THAT(result.gaps, Not(IsEmpty()));
 }
 
+std::vector<ShortTable> ShortTablesOf(const std::string& name) {
+  const Model model = Model::Open(ModelPath(name));
+  const FileGraph file =
+      OpenFileGraph(ModelPath(name), Checkpoint::Open(ModelPath("tiny")));
+  return FindShortTables(model, file.file);
+}
+
+TEST(FindShortTables, FindsTheFirstPositionOfEachSignature) {
+  for (const char* name :
+       {"mut_f32_mask_short.tflite", "mut_q8_mask_short.tflite"}) {
+    const std::vector<ShortTable> tables = ShortTablesOf(name);
+    EXPECT_THAT(tables, SizeIs(3));  // decode, prefill_8, prefill_64
+    for (const ShortTable& table : tables) {
+      SCOPED_TRACE(table.signature);
+      EXPECT_EQ(table.first, 200);
+      EXPECT_EQ(table.positions, 256);
+      EXPECT_EQ(table.table, "[200, 1, 1, 256]");
+      EXPECT_THAT(table.error, testing::HasSubstr("index out of bounds"));
+    }
+  }
+}
+
+TEST(FindShortTables, FindsNoneInSoundFiles) {
+  for (const char* name :
+       {"tiny_f32.tflite", "tiny_q8.tflite", "tiny_export_hf.tflite",
+        "tiny_transposed.tflite", "tiny_batch.tflite"}) {
+    EXPECT_THAT(ShortTablesOf(name), IsEmpty()) << name;
+  }
+}
+
 }  // namespace
 }  // namespace verify_tflite

@@ -32,6 +32,9 @@ constexpr double kScoreLimit = 1.2e-7;
 constexpr double kHalfCacheLimit = 1e-3;
 constexpr double kInt8CacheLimit = 0.05;
 
+// Ends a pass of the reference.
+struct End {};
+
 struct Row {
   const Snapshot* snapshot;
   int64_t index;
@@ -122,12 +125,20 @@ class StageComparer {
         }
       }
     }
-    reference_.Score(
-        items,
-        [&](size_t item, int64_t row, std::span<const float> logits) {
-          CompareLogits({input_.snapshots[item], row}, logits);
-        },
-        [&](const Captured& captured) { Exchange(captured); });
+    try {
+      reference_.Score(
+          items,
+          [&](size_t item, int64_t row, std::span<const float> logits) {
+            CompareLogits({input_.snapshots[item], row}, logits);
+          },
+          [&](const Captured& captured) {
+            if (input_.last_layer && captured.layer > *input_.last_layer) {
+              throw End{};
+            }
+            Exchange(captured);
+          });
+    } catch (const End&) {
+    }
     return std::move(results_);
   }
 
@@ -144,23 +155,23 @@ class StageComparer {
   void Restore(const Snapshot& s, Sequence& sequence) const {
     const auto& layers = input_.recording.caches[s.before];
     const int64_t begin = s.begin;
-    sequence.RestoreByLayer(begin, [&layers, begin](
-                                       int64_t layer, std::vector<float>& keys,
-                                       std::vector<float>& values) {
-      const KvRows& rows = layers[static_cast<size_t>(layer)];
-      const auto width = static_cast<size_t>(rows.heads * rows.head_dim);
-      const int64_t first = std::min(rows.first, begin);
-      const auto count =
-          static_cast<size_t>(std::min(rows.length, begin - first)) * width;
-      const auto restored = [&](const std::vector<float>& from) {
-        std::vector<float> all(static_cast<size_t>(begin) * width);
-        std::copy_n(from.begin(), count,
-                    all.begin() + first * static_cast<int64_t>(width));
-        return all;
-      };
-      keys = restored(rows.keys);
-      values = restored(rows.values);
-    });
+    sequence.RestoreByLayer(
+        begin, [&layers, begin](int64_t layer, std::vector<float>& keys,
+                                std::vector<float>& values) {
+          const KvRows& rows = layers[static_cast<size_t>(layer)];
+          const auto width = static_cast<size_t>(rows.heads * rows.head_dim);
+          const int64_t first = std::min(rows.first, begin);
+          const auto count =
+              static_cast<size_t>(std::min(rows.length, begin - first)) * width;
+          const auto restored = [&](const std::vector<float>& from) {
+            std::vector<float> all(static_cast<size_t>(begin) * width);
+            std::copy_n(from.begin(), count,
+                        all.begin() + first * static_cast<int64_t>(width));
+            return all;
+          };
+          keys = restored(rows.keys);
+          values = restored(rows.values);
+        });
   }
 
   void Exchange(const Captured& captured) {
@@ -314,8 +325,8 @@ class StageComparer {
     if (kept == kept_.end()) return std::nullopt;
     const std::vector<float>& inputs = kept->second;
     const size_t width = inputs.size() / static_cast<size_t>(captured.rows);
-    return ProductInput{
-        std::span(inputs).subspan(pass_row * width, width), is_rotated};
+    return ProductInput{std::span(inputs).subspan(pass_row * width, width),
+                        is_rotated};
   }
 
   double ProbeError(const Captured& captured, size_t pass_row,
@@ -332,8 +343,7 @@ class StageComparer {
     if (!input) throw Error("{} has no input", NameOf(captured.stage));
     const Reference::PreciseRow precise = reference_.Multiply(
         captured.stage, captured.layer, input->x, input->is_rotated);
-    std::transform(precise.values.begin(), precise.values.end(),
-                   values.begin(),
+    std::transform(precise.values.begin(), precise.values.end(), values.begin(),
                    [](double value) { return static_cast<float>(value); });
   }
 

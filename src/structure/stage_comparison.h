@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -57,6 +58,8 @@ struct ComparisonInput {
   const AnchorsBySignature& anchors;
   const ModelConfig& config;
   std::string kv_type;  // ModelInfo::kv_type
+  // The pass ends behind this layer; none: at the logits.
+  std::optional<int64_t> last_layer = std::nullopt;
 };
 
 // One pass of `reference` over all of `snapshots`. At each stage the two are

@@ -110,7 +110,7 @@ StructureCheck::StructureCheck(const Input& input)
 
 StageResults StructureCheck::CompareAll(
     const std::string& only, const std::optional<Alternative>& alternative,
-    std::vector<KeyRow>* wrong_keys) const {
+    std::optional<int64_t> last_layer, std::vector<KeyRow>* wrong_keys) const {
   StageResults all;
   std::set<const SignatureGraph*> done;
   for (const SignatureGraph& graph : file_.signatures) {
@@ -136,7 +136,8 @@ StageResults StructureCheck::CompareAll(
                              .snapshots = std::move(snapshots),
                              .anchors = anchors_,
                              .config = checkpoint_.config(),
-                             .kv_type = model_.info().kv_type},
+                             .kv_type = model_.info().kv_type,
+                             .last_layer = last_layer},
                             reference, wrong_keys));
   }
   return all;
@@ -272,7 +273,8 @@ SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
 
 Structure StructureCheck::Compare() {
   wrong_keys_.clear();
-  const StageResults results = CompareAll("", std::nullopt, &wrong_keys_);
+  const StageResults results =
+      CompareAll("", std::nullopt, std::nullopt, &wrong_keys_);
   Structure structure;
   structure.same_bits = recording_.same_bits;
   structure.faults = FaultsOf(results);
@@ -299,12 +301,12 @@ std::vector<ActivationError> StructureCheck::MeasureErrors(
 }
 
 std::vector<StructureFault> StructureCheck::FaultsUnder(
-    const Alternative& alternative) const {
+    const Alternative& alternative, std::optional<int64_t> last_layer) const {
   for (const SignatureGraph& graph : file_.signatures) {
     if (!IsDecode(graph.signature)) continue;
     if (!anchors_.contains(graph.signature)) continue;
     const StageResults results =
-        CompareAll(graph.signature, alternative, nullptr);
+        CompareAll(graph.signature, alternative, last_layer, nullptr);
     if (!results.empty()) return FaultsOf(results);
   }
   return {};

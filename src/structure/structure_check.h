@@ -63,12 +63,16 @@ class StructureCheck {
       const std::set<int32_t>& constants) const;
 
   // Stages of decode that do not agree with a reference that computes
-  // `alternative`, in the order of computation.
-  std::vector<StructureFault> FaultsUnder(const Alternative& alternative) const;
+  // `alternative`, in the order of computation; of layers behind `last_layer`
+  // none, which saves their time.
+  std::vector<StructureFault> FaultsUnder(
+      const Alternative& alternative,
+      std::optional<int64_t> last_layer = std::nullopt) const;
 
  private:
   StageResults CompareAll(const std::string& only,
                           const std::optional<Alternative>& alternative,
+                          std::optional<int64_t> last_layer,
                           std::vector<KeyRow>* wrong_keys) const;
   // "MINIMUM at 50 (model/layers.0/mul)", by the tensor that it computes;
   // `more` is " at 50".

@@ -4,9 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cctype>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/testing.h"
@@ -205,6 +207,10 @@ INSTANTIATE_TEST_SUITE_P(
                kInner},
         Faulty{"mut_q8_eps.tflite", "tiny", "input_norm", 0, kNorms},
         Faulty{"mut_q8_rope.tflite", "tiny", "key", 0, kRope},
+        // One number of one row in the middle of a prefill.
+        Faulty{"mut_f32_prefill_row.tflite", "tiny", "mlp_inner", 1, kInner},
+        Faulty{"mut_q8_prefill_row.tflite", "tiny", "mlp_inner", 1, kInner},
+        Faulty{"mut_hf_q8_prefill_row.tflite", "tiny", "mlp_inner", 1, kInner},
         Faulty{"mut_smollm2_q8_eps.tflite", "smollm2", "input_norm", 0,
                kNorms}),
     [](const auto& info) {
@@ -224,6 +230,118 @@ TEST(StructureCheck, TheChangeThatExplainsAFaultLeavesNone) {
   alternative.config->rms_norm_eps = 1.1e-6;
   EXPECT_THAT(pair.check().FaultsUnder(alternative), Not(IsEmpty()));
 }
+
+TEST(StructureCheck, LooksAtTheFirstLayersAlone) {
+  Pair pair("mut_q8_attention_scale.tflite", "tiny");
+  const auto layers_of = [](const std::vector<StructureFault>& faults) {
+    std::vector<int64_t> layers;
+    for (const StructureFault& fault : faults) layers.push_back(fault.layer);
+    return layers;
+  };
+  const Alternative none;
+  EXPECT_THAT(layers_of(pair.check().FaultsUnder(none)),
+              testing::ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(layers_of(pair.check().FaultsUnder(none, 1)),
+              testing::ElementsAre(0, 1));
+  EXPECT_THAT(pair.check().FaultsUnder(none, -1), IsEmpty());
+}
+
+// The products whose rows in the middle of a prefill are probed, and which part
+// of a fused product they are.
+constexpr std::pair<Stage, Part> kProbed[] = {
+    {Stage::kQueryProjection, Part::kQ},   {Stage::kKeyProjection, Part::kK},
+    {Stage::kValueProjection, Part::kV},   {Stage::kAttentionOutput, Part::kO},
+    {Stage::kGateProjection, Part::kGate}, {Stage::kUpProjection, Part::kUp},
+    {Stage::kMlpOutput, Part::kDown}};
+
+// Where a product's output has the first number of a part.
+int64_t ColumnOf(const Product& product, Part part) {
+  int64_t begin = 0;
+  for (const Product::Columns& columns : product.columns) {
+    if (columns.part == part) return begin;
+    begin += columns.count;
+  }
+  ADD_FAILURE() << "no such part";
+  return 0;
+}
+
+class OneWrongNumber : public testing::TestWithParam<const char*> {};
+
+TEST_P(OneWrongNumber, IsFoundInTheMiddleOfAPrefill) {
+  const Checkpoint checkpoint = Checkpoint::Open(ModelPath("tiny"));
+  const Model model = Model::Open(ModelPath(GetParam()));
+  const FileGraph file = OpenFileGraph(ModelPath(GetParam()), checkpoint);
+  AnchorsBySignature anchors;
+  for (const SignatureGraph& graph : file.signatures) {
+    const int64_t rows = RowsOf(model.info(), graph.signature);
+    if (rows == 0) continue;
+    anchors[graph.signature] =
+        FindAnchors(file, graph, checkpoint.config(), rows);
+  }
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < 100; ++i) ids.push_back(3 + i * 71 % 49000);
+  const PlainLogits plain;
+  Recording recording = Record({.model = model,
+                                .file = file,
+                                .anchors = anchors,
+                                .positions = model.info().kv_length,
+                                .ids = ids,
+                                .plain = plain,
+                                .num_threads = 2});
+  const auto probed = std::find_if(
+      recording.snapshots.begin(), recording.snapshots.end(),
+      [](const Snapshot& s) { return s.probed_begin < s.probed_end; });
+  ASSERT_NE(probed, recording.snapshots.end());
+  EXPECT_EQ(probed->probed_begin, 16);
+  EXPECT_EQ(probed->probed_end, 48);
+  const auto compare = [&] {
+    Reference reference =
+        Reference::Open(checkpoint, {.num_threads = 2,
+                                     .weights = &probed->graph->weights,
+                                     .probe_seed = 7});
+    return CompareStages({.recording = recording,
+                          .snapshots = {&*probed},
+                          .anchors = anchors,
+                          .config = checkpoint.config(),
+                          .kv_type = "FLOAT32"},
+                         reference);
+  };
+  for (const auto& [stage, result] : compare()) {
+    EXPECT_TRUE(result.ok()) << NameOf(stage.key.first);
+  }
+  constexpr int64_t kRow = 30;
+  for (const auto& [stage, part] : kProbed) {
+    SCOPED_TRACE(NameOf(stage));
+    const StageKey key{stage, 1};
+    const Anchor& anchor = anchors.at(probed->graph->signature).at(key);
+    ASSERT_NE(anchor.product, nullptr);
+    std::vector<float>& values = probed->tensors.at(anchor.tensors.at(0));
+    const int64_t width = std::ssize(values) / std::ssize(probed->tokens);
+    float& number = values[static_cast<size_t>(
+        kRow * width + ColumnOf(*anchor.product, part))];
+    const float right = number;
+    number += 1e-3f;
+    const StageResults results = compare();
+    number = right;
+    const StageResult& found = results.at({probed->graph, key});
+    EXPECT_FALSE(found.ok());
+    EXPECT_EQ(found.position, probed->begin + kRow);
+    const StageResult& before = results.at({probed->graph, {stage, 0}});
+    EXPECT_TRUE(before.ok());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, OneWrongNumber,
+                         testing::Values("tiny_f32.tflite", "tiny_q8.tflite",
+                                         "tiny_export_hf.tflite",
+                                         "tiny_hf_q8.tflite"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name) {
+                             c = std::isalnum(c) != 0 ? c : '_';
+                           }
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace verify_tflite

@@ -11,11 +11,13 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "locate/agreement.h"
 #include "locate/rope_probe.h"
 #include "locate/rope_settings.h"
+#include "locate/setting_fit.h"
 
 namespace verify_tflite {
 namespace {
@@ -24,6 +26,8 @@ namespace {
 constexpr double kExplained = 0.05;
 // Likewise a stage, whose error is not squared.
 constexpr double kLeft = 0.02;
+
+constexpr std::string_view kLogits = "logits";  // as StructureFault::stage
 
 constexpr std::array<double, 7> kEpsilons = {1e-5,  1e-6, 1e-7, 1e-8,
                                              1e-12, 1e-4, 1e-3};
@@ -110,6 +114,16 @@ class Diagnostician {
     std::string text;
     Alternative alternative;
   };
+  // A setting that is a number, and what it is looked for among.
+  struct Setting {
+    std::string id;
+    double low, high;
+    int steps;
+    std::function<void(ModelConfig&, double)> set;
+    std::function<std::string(double)> text;
+  };
+  std::vector<Setting> SettingsOf(std::string_view stage) const;
+  void FitSettings();
   std::vector<Change> Changes() const;
   void AddSettings(std::vector<Change>& changes) const;
   void AddMasks(std::vector<Change>& changes) const;
@@ -124,7 +138,8 @@ class Diagnostician {
   KvNoise noise_;
   RunView prefill_;
   RunView decode_;
-  double kld_ = 0;  // of the decode run
+  double kld_ = 0;              // of the decode run
+  std::vector<Change> fitted_;  // by FitSettings
   Diagnosis result_;
 };
 
@@ -628,8 +643,118 @@ void Diagnostician::AddLayers(std::vector<Change>& changes) const {
   }
 }
 
+// Of a scale of attention: 0.2236 (1 / sqrt(20)).
+std::string ScaleText(double scale) {
+  const double square = 1 / (scale * scale);
+  const bool is_root = std::abs(square - std::round(square)) < 1e-4 * square;
+  return is_root ? fmt::format("{:.6g} (1 / sqrt({:.0f}))", scale, square)
+                 : fmt::format("{:.6g}", scale);
+}
+
+// Those that the stage depends on by themselves.
+std::vector<Diagnostician::Setting> Diagnostician::SettingsOf(
+    std::string_view stage) const {
+  const ModelConfig& c = config_;
+  std::vector<Setting> settings;
+  // Times and divided by 32, in steps of 2.
+  const auto offer = [&](std::string id, double now,
+                         std::function<void(ModelConfig&, double)> set,
+                         std::function<std::string(double)> text) {
+    settings.push_back({std::move(id), now / 32, now * 32, 10, std::move(set),
+                        std::move(text)});
+  };
+  if (stage == NameOf(Stage::kAttention)) {
+    offer(
+        "attention-scale", c.attention_scale,
+        [](ModelConfig& m, double x) { m.attention_scale = x; },
+        [&c](double x) {
+          return fmt::format("attention scores scaled by {} instead of {}",
+                             ScaleText(x), ScaleText(c.attention_scale));
+        });
+    if (c.attention_softcap) {
+      offer(
+          "soft-capping", *c.attention_softcap,
+          [](ModelConfig& m, double x) { m.attention_softcap = x; },
+          [&c](double x) {
+            return fmt::format(
+                "attention scores capped at {:.6g} instead of "
+                "{:.6g}",
+                x, *c.attention_softcap);
+          });
+    }
+  } else if (stage == NameOf(Stage::kEmbedding)) {
+    offer(
+        "embedding", c.embedding_scale,
+        [](ModelConfig& m, double x) { m.embedding_scale = x; },
+        [&c](double x) {
+          return fmt::format(
+              "embeddings multiplied by {:.6g} instead of "
+              "{:.6g}",
+              x, c.embedding_scale);
+        });
+  } else if (stage == kLogits && c.logit_softcap) {
+    offer(
+        "soft-capping", *c.logit_softcap,
+        [](ModelConfig& m, double x) { m.logit_softcap = x; },
+        [&c](double x) {
+          return fmt::format("logits capped at {:.6g} instead of {:.6g}", x,
+                             *c.logit_softcap);
+        });
+  } else if (stage.ends_with("_norm")) {
+    settings.push_back({"norm-eps", 1e-12, 1e-1, 11,
+                        [](ModelConfig& m, double x) { m.rms_norm_eps = x; },
+                        [&c](double x) {
+                          return fmt::format(
+                              "norm epsilon {:.3g} instead of {:g}", x,
+                              c.rms_norm_eps);
+                        }});
+  }
+  return settings;
+}
+
+// The value of the one setting that makes decode agree to float rounding, from
+// its first stage that differs on: of the layers up to that one. Where a named
+// change does, nothing is fitted.
+void Diagnostician::FitSettings() {
+  const auto first = std::find_if(
+      input_.faults.begin(), input_.faults.end(),
+      [](const StructureFault& fault) { return IsDecode(fault.signature); });
+  if (first == input_.faults.end() || input_.structure == nullptr) return;
+  const std::vector<Setting> settings = SettingsOf(first->stage);
+  if (settings.empty()) return;
+  // The embedding's tensor is the nearest of several: layer 0 tells which.
+  std::optional<int64_t> last = std::max<int64_t>(first->layer, 0);
+  if (first->layer < 0 && first->stage != NameOf(Stage::kEmbedding)) {
+    last.reset();
+  }
+  const auto error_under = [&](const Alternative& alternative) {
+    double most = 0;
+    for (const StructureFault& fault :
+         input_.structure->FaultsUnder(alternative, last)) {
+      most = std::max(most, fault.error);
+    }
+    return most;
+  };
+  std::vector<Change> named;
+  AddSettings(named);
+  AddMasks(named);
+  for (const Change& change : named) {
+    if (error_under(change.alternative) == 0) return;
+  }
+  for (const Setting& setting : settings) {
+    const auto with = [&](double x) {
+      return With(setting.id, setting.text(x),
+                  [&](ModelConfig& m) { setting.set(m, x); });
+    };
+    const auto value =
+        FitSetting(setting.low, setting.high, setting.steps,
+                   [&](double x) { return error_under(with(x).alternative); });
+    if (value) fitted_.push_back(with(*value));
+  }
+}
+
 std::vector<Diagnostician::Change> Diagnostician::Changes() const {
-  std::vector<Change> changes;
+  std::vector<Change> changes = fitted_;
   AddLayers(changes);
   AddSettings(changes);
   AddMasks(changes);
@@ -912,6 +1037,7 @@ Diagnosis Diagnostician::Run() {
   // Decode's logits say nothing of what is wrong in prefill alone.
   const bool decode_right =
       !decode_.FirstWrong() && kld_ <= input_.limits.kld.pass;
+  if (input_.recompute) FitSettings();
   const bool explained = input_.recompute && ((!decode_right && Recompute()) ||
                                               RecomputeStructure());
   if (!explained) ReportPlace();

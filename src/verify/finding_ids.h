@@ -15,6 +15,7 @@ inline constexpr auto kFindingIds = std::to_array<std::string_view>({
     "rope-missing",
     "rope-interleaved",
     "rope-table",
+    "table-too-short",
     "positions-restart",
     "decode-position",
     "mask",

@@ -178,6 +178,36 @@ std::vector<Finding> FindingsOf(const std::vector<PositionFault>& faults) {
 
 }  // namespace
 
+std::vector<Finding> ShortTableFindings(const Model& model,
+                                        const FileGraph& graph) {
+  const std::vector<ShortTable> tables = FindShortTables(model, graph.file);
+  if (tables.empty()) return {};
+  const auto shortest =
+      std::ranges::min_element(tables, {}, &ShortTable::first);
+  Finding finding;
+  finding.id = "table-too-short";
+  finding.sentence = fmt::format(
+      "A table ends before the KV cache does: the runtime fails at position "
+      "{}, and the KV cache has {}.",
+      shortest->first, shortest->positions);
+  for (const ShortTable& table : tables) {
+    finding.evidence += fmt::format(
+        "{}{}: from position {} on{}: {}", finding.evidence.empty() ? "" : "\n",
+        table.signature, table.first,
+        table.table.empty()
+            ? ""
+            : fmt::format(", where a table of shape {} ends", table.table),
+        table.error);
+  }
+  finding.cause =
+      "The table of a mask, or of cosines and sines, was made for another "
+      "length than the KV caches.";
+  finding.remedy =
+      "Convert again, with one length for tables and KV caches; until then, "
+      "use no more positions than the table has.";
+  return {finding};
+}
+
 std::vector<Finding> ProveTables(const VerifyInput& input,
                                  const FileGraph& graph,
                                  const WeightAudit& audit,

@@ -11,7 +11,6 @@
 #include "audit/weight_audit.h"
 #include "candidate/session.h"
 #include "reference/reference.h"
-#include "audit/weight_audit.h"
 #include "structure/structure_check.h"
 #include "verify/verifier.h"
 
@@ -26,6 +25,12 @@ int64_t UnpackedBytes(const ModelInfo& model);
 // Audits the weights: fills v.weight_checks and adds to v.findings. Nothing
 // runs. Throws Error when the file is damaged.
 WeightAudit ProveWeights(const VerifyInput& input, Verification& v);
+
+// "table-too-short": one finding for all signatures; none without. Broken: the
+// runtime fails at positions that the KV cache has room for. Only what depends
+// on positions alone is run.
+std::vector<Finding> ShortTableFindings(const Model& model,
+                                        const FileGraph& graph);
 
 // Shows that what depends on positions is right at all positions of the KV
 // cache, and accounts for every byte of the constants that are no weights: adds

@@ -539,6 +539,18 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
   }
   CheckPromptsFit(input.model, prompts, input.settings);
   CheckScales(input.model);
+  std::optional<FileGraph> graph;
+  if (input.settings.structure || input.settings.weights_cost) {
+    graph = OpenFileGraph(input.model.path(), input.checkpoint);
+  }
+  if (input.settings.structure) {
+    for (Finding& finding : ShortTableFindings(input.model, *graph)) {
+      v.findings.push_back(std::move(finding));
+      ProveWeights(input, v);
+      Judge(v);
+      return;
+    }
+  }
   const EvalPlan plan = PlanEvaluation(
       text, input.tokenizer, input.settings.eval_tokens,
       MaxSequence(info, input.checkpoint.config()), info.vocab_size);
@@ -576,10 +588,6 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
   while (v.prompts.size() < prompts.size()) {
     const auto rest = prompts.subspan(v.prompts.size());
     verifier.RunGroup(rest.first(GroupSize(input, rest)), v.prompts);
-  }
-  std::optional<FileGraph> graph;
-  if (input.settings.structure || input.settings.weights_cost) {
-    graph = OpenFileGraph(input.model.path(), input.checkpoint);
   }
   std::optional<Reference> file_reference = WithFileWeights(input, graph);
   v.evaluation = RunEvaluation(input, plan, *session, *reference,
