@@ -141,13 +141,22 @@ def with_template(
 
 
 def with_fewer_merges(
-    out: pathlib.Path, checkpoint: pathlib.Path, count: int
+    out: pathlib.Path,
+    checkpoint: pathlib.Path,
+    count: int,
+    ignore_merges: bool = False,
 ) -> None:
-  """A tokenizer without its last merges; the vocabulary keeps its tokens."""
+  """A tokenizer without its last merges; the vocabulary keeps its tokens.
+
+  Args:
+    ignore_merges: a word that is a token is taken as it is, as Llama 3 does.
+  """
   shutil.copytree(checkpoint, out, dirs_exist_ok=True)
   path = out / "tokenizer.json"
   tokenizer = json.loads(path.read_text())
-  del tokenizer["model"]["merges"][-count:]
+  model = tokenizer["model"]
+  model["merges"] = model["merges"][: len(model["merges"]) - count]
+  model["ignore_merges"] = ignore_merges
   path.write_text(json.dumps(tokenizer))
 
 

@@ -1196,16 +1196,26 @@ def _table() -> list[Mutation]:
       "tokenizer-differs",
   )
   tiny = {"checkpoint": "tiny", "tflite": "tiny_f32.tflite"}
-  for name, fault, finding, inputs, options in (
+  for name, checkpoint, fault, finding, inputs, options in (
       (
           "fewer_merges",
+          "tiny",
           "bundle: a tokenizer with 100 merges fewer",
           "tokenizer-differs",
           tiny | {"tokenizer": "mut_fewer_merges"},
           dict(stop_tokens=[2]),
       ),
       (
+          "ignore_merges",
+          "mut_ignore_fewer_merges",
+          "bundle: the same, where merges are for words that are no token",
+          "tokenizer-differs",
+          tiny | {"tokenizer": "mut_ignore_merges"},
+          dict(stop_tokens=[2]),
+      ),
+      (
           "extra_stop",
+          "tiny",
           "bundle: stops at a comma, too",
           "stop-token-differs",
           tiny,
@@ -1215,7 +1225,7 @@ def _table() -> list[Mutation]:
     rows.append(
         Mutation(
             f"mut_bundle_{name}.litertlm",
-            "tiny",
+            checkpoint,
             fault,
             _BROKEN,
             (finding,),
@@ -1288,6 +1298,16 @@ CHECKPOINTS = {
         c.with_fewer_merges,
         {"checkpoint": "tiny"},
         dict(count=100),
+    ),
+    "mut_ignore_merges": (
+        c.with_fewer_merges,
+        {"checkpoint": "tiny"},
+        dict(count=0, ignore_merges=True),
+    ),
+    "mut_ignore_fewer_merges": (
+        c.with_fewer_merges,
+        {"checkpoint": "tiny"},
+        dict(count=100, ignore_merges=True),
     ),
     "tiny_base_eos": (c.with_eos, {"checkpoint": "tiny"}, dict(eos=0)),
     "mut_own_head": (c.with_own_head, {"checkpoint": "tiny"}, {}),

@@ -19,6 +19,7 @@
 #include "base/protobuf.h"
 #include "base/utf8.h"
 #include "text/eos.h"
+#include "text/tokenizer_json.h"
 
 namespace verify_tflite {
 namespace {
@@ -72,6 +73,32 @@ struct Chat {
   // checkpoint's takes it, and only where it is a Jinja template.
   bool special = true;
 };
+
+// The bytes of a character above U+007F.
+std::string Utf8(uint32_t code) {
+  const auto tail = [code](int shift) {
+    return static_cast<char>(0x80 | (code >> shift & 0x3F));
+  };
+  if (code < 0x800) return {static_cast<char>(0xC0 | code >> 6), tail(0)};
+  if (code < 0x10000) {
+    return {static_cast<char>(0xE0 | code >> 12), tail(6), tail(0)};
+  }
+  return {static_cast<char>(0xF0 | code >> 18), tail(12), tail(6), tail(0)};
+}
+
+// Those of U+0080 to U+D7FF and of the blocks of symbols and emoji, sixteen a
+// text: what is not a token of its own is split inside the character.
+void AppendCharacters(std::vector<std::string>& texts) {
+  constexpr std::pair<uint32_t, uint32_t> kBlocks[] = {{0x80, 0xD800},
+                                                       {0x1F000, 0x1FB00}};
+  constexpr uint32_t kPerText = 16;
+  for (const auto& [begin, end] : kBlocks) {
+    for (uint32_t code = begin; code < end; ++code) {
+      if (code % kPerText == 0) texts.emplace_back();
+      texts.back() += Utf8(code);
+    }
+  }
+}
 
 constexpr const char* kAnswer = "A field of computer science.";
 
@@ -603,14 +630,16 @@ void BundleChecker::CheckTokenizer() {
     int64_t compared = 0;
     const Difference own_texts = CompareOwnTexts(size, is_text, compared);
     if (ids.count + tokens.count + own_texts.count > 0) {
-      Find(check, "tokenizer-differs",
-           fmt::format("The bundle's tokenizer differs for {} of {} texts, "
-                       "{} of {} {} and {} of {} texts of single tokens.",
-                       ids.count, Texts().size(), tokens.count, size,
-                       pieces ? "pieces" : "tokens", own_texts.count, compared),
-           ids.count > 0      ? ids.evidence
-           : tokens.count > 0 ? tokens.evidence
-                              : own_texts.evidence);
+      Find(
+          check, "tokenizer-differs",
+          fmt::format(
+              "The bundle's tokenizer differs for {} of {} texts, "
+              "{} of {} {} and {} of {} texts of single tokens and characters.",
+              ids.count, Texts().size(), tokens.count, size,
+              pieces ? "pieces" : "tokens", own_texts.count, compared),
+          ids.count > 0      ? ids.evidence
+          : tokens.count > 0 ? tokens.evidence
+                             : own_texts.evidence);
     }
   } else if (!same_tokenizer_) {
     Find(check, "tokenizer-differs", "The bundle has no tokenizer.", "");
@@ -651,19 +680,26 @@ BundleChecker::Difference BundleChecker::CompareTokens(int64_t size) const {
   return difference;
 }
 
-// Every token's own text is split by both: a merge or a piece that one of them
-// lacks shows there, and in few other texts. Left out are tokens that end
-// inside a character, which no text gives alone, and those that `is_text` says
-// are none (empty: all are).
+// What each token's own text and, of two Hugging Face tokenizers, each
+// character is split into by both: a merge or a piece that one of them lacks
+// shows there, and in few other texts. Left out are tokens that end inside a
+// character, which no text gives alone, and those that `is_text` says are none
+// (empty: all are).
 BundleChecker::Difference BundleChecker::CompareOwnTexts(
     int64_t size, const std::vector<bool>& is_text, int64_t& compared) const {
   std::vector<std::string> texts;
+  const auto json = input_.bundle.ReadHfTokenizer();
+  const bool doubled =
+      json && CheckTokenizerJson(*json, input_.bundle.path()).ignores_merges;
   for (int32_t id = 0; id < size; ++id) {
     if (!is_text.empty() && !is_text[static_cast<size_t>(id)]) continue;
     std::string text = input_.tokenizer.Decode({&id, 1}, false);
     if (text.empty() || text.find(kReplacement) != std::string::npos) continue;
+    // Merges are not asked for a word that is a token, but for twice that word.
+    if (doubled) texts.push_back(text + text.substr(text.starts_with(' ')));
     texts.push_back(std::move(text));
   }
+  if (json) AppendCharacters(texts);
   auto other = std::async(std::launch::async,
                           [&] { return tokenizer_->EncodeAll(texts); });
   const auto own = input_.tokenizer.EncodeAll(texts);

@@ -398,6 +398,16 @@ TEST(BundleCheck, ATokenizerWithMoreMerges) {
               HasSubstr("for 0 of 31 texts, 0 of 49152 tokens and 100 of "));
 }
 
+// Of a word that is a token, such a tokenizer asks no merges.
+TEST(BundleCheck, ATokenizerWithMoreMergesThatItIgnoresForTokens) {
+  const Verification v = Compare("mut_bundle_ignore_merges.litertlm",
+                                 ModelPath("mut_ignore_fewer_merges"));
+  ExpectOnly(v, "tokenizer", "tokenizer-differs", " is ");
+  EXPECT_THAT(Evidence(v), HasSubstr("for 0 of 31 texts, 0 of 49152 tokens"));
+  ExpectSame(Compare("mut_bundle_ignore_merges.litertlm",
+                     ModelPath("mut_ignore_merges")));
+}
+
 // Llama 2's tokenizer.model as a checkpoint's, with a template.
 class Llama2Checkpoint {
  public:
