@@ -86,7 +86,7 @@ CASES = [
     {
         "tokenizer_config.json": {
             "tokenizer_class": "Qwen2Tokenizer",
-            "image_token": "<image>",
+            "image_token": END,
             "mask_token": "<mask>",
             "extra_special_tokens": {"audio_token": "<audio>"},
         }

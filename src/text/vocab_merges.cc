@@ -259,10 +259,23 @@ class Maker {
       if (token != named.end() && !token->second.is_null()) Add(token->second);
       if (token != named.end()) named_[name] = token->second;
     }
-    for (const auto& [name, token] : named) {
-      if (!token.is_null()) Add(token);  // of the model's own
-    }
+    AddOwn(named);
     for (const json& token : extra) Add(Token(token, config_path_));
+  }
+
+  // Of names that are the model's own. Those without an id get theirs in the
+  // order in which they stand in the file, which is lost here.
+  void AddOwn(const std::map<std::string, json>& named) {
+    std::string without_id;
+    for (const auto& [name, token] : named) {
+      if (token.is_null() || ids_.contains(token["content"])) continue;
+      if (!vocab_.contains(token["content"]) &&
+          !std::exchange(without_id, name).empty()) {
+        throw Error("{}: {} and others have no id in the files. {}",
+                    config_path_, Quote(name), kHowToSave);
+      }
+      Add(token);
+    }
   }
 
   void ReadNamed(const json& from, const std::string& path,

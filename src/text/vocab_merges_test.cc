@@ -103,6 +103,10 @@ TEST_F(VocabMerges, SettingsThatAreNotDoneAreRefused) {
              R"({"tokenizer_class": "GPT2Tokenizer",
                  "split_special_tokens": true})");
   ExpectError("split_special_tokens is not supported", "save_pretrained");
+  dir_.Write("tokenizer_config.json",
+             R"({"tokenizer_class": "GPT2Tokenizer",
+                 "image_token": "<image>", "audio_token": "<audio>"})");
+  ExpectError("\"image_token\" and others have no id", "save_pretrained");
 }
 
 }  // namespace
