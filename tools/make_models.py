@@ -424,6 +424,16 @@ def _models() -> dict[str, Model]:
       cache=256,
       bundle=True,
   )
+  # Stops at the EOS of both configurations and at the end of turns, as bundles
+  # of Qwen do.
+  add(
+      "tiny_base_eos.litertlm",
+      conversions.export_hf,
+      {"checkpoint": "tiny_base_eos"},
+      prefill=[8, 64],
+      cache=256,
+      bundle=True,
+  )
   # SmolLM2's template writes BOS, so that a start token would come on top.
   bundles = {
       "bundle": {},

@@ -144,3 +144,47 @@ def with_bos(out: pathlib.Path, checkpoint: pathlib.Path) -> None:
   shutil.copytree(checkpoint, out, dirs_exist_ok=True)
   path = out / "chat_template.jinja"
   path.write_text("{{ bos_token }}" + path.read_text())
+
+
+def with_template(
+    out: pathlib.Path, checkpoint: pathlib.Path, old: str, new: str
+) -> None:
+  """A chat template that is changed in one place."""
+  shutil.copytree(checkpoint, out, dirs_exist_ok=True)
+  path = out / "chat_template.jinja"
+  text = path.read_text()
+  if text.count(old) != 1:
+    raise ValueError(f"{old!r} stands {text.count(old)} times in {path}")
+  path.write_text(text.replace(old, new))
+
+
+def with_fewer_merges(
+    out: pathlib.Path,
+    checkpoint: pathlib.Path,
+    count: int,
+    ignore_merges: bool = False,
+) -> None:
+  """A tokenizer without its last merges; the vocabulary keeps its tokens.
+
+  Args:
+    ignore_merges: a word that is a token is taken as it is, as Llama 3 does.
+  """
+  shutil.copytree(checkpoint, out, dirs_exist_ok=True)
+  path = out / "tokenizer.json"
+  tokenizer = json.loads(path.read_text())
+  model = tokenizer["model"]
+  model["merges"] = model["merges"][: len(model["merges"]) - count]
+  model["ignore_merges"] = ignore_merges
+  path.write_text(json.dumps(tokenizer))
+
+
+def with_eos(out: pathlib.Path, checkpoint: pathlib.Path, eos: int) -> None:
+  """Another EOS in both configurations than the tokenizer's, and no BOS."""
+  shutil.copytree(checkpoint, out, dirs_exist_ok=True)
+  for name, changes in (
+      ("config.json", {"eos_token_id": eos, "bos_token_id": None}),
+      ("generation_config.json", {"eos_token_id": eos, "bos_token_id": None}),
+      ("tokenizer_config.json", {"bos_token": None}),
+  ):
+    path = out / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))

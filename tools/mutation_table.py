@@ -4,6 +4,7 @@
 import dataclasses
 from typing import Callable
 
+import conversions
 import mutated_checkpoints as c
 import mutations as m
 import quantisers as q
@@ -1400,6 +1401,63 @@ def _table() -> list[Mutation]:
       "bundle: no BOS, where the checkpoint's template writes it",
       "bos-missing",
   )
+  made_before(
+      "tiny_bundle.litertlm",
+      "mut_trim",
+      "bundle: texts are not trimmed, where the checkpoint's template trims",
+      "template-differs",
+  )
+  made_before(
+      "tiny_bundle.litertlm",
+      "mut_tools",
+      "bundle: no tools, where the checkpoint's template lists them",
+      "template-differs",
+  )
+  made_before(
+      "tiny_bundle.litertlm",
+      "mut_fewer_merges",
+      "bundle: a tokenizer with 100 merges more",
+      "tokenizer-differs",
+  )
+  tiny = {"checkpoint": "tiny", "tflite": "tiny_f32.tflite"}
+  for name, checkpoint, fault, finding, inputs, options in (
+      (
+          "fewer_merges",
+          "tiny",
+          "bundle: a tokenizer with 100 merges fewer",
+          "tokenizer-differs",
+          tiny | {"tokenizer": "mut_fewer_merges"},
+          dict(stop_tokens=[2]),
+      ),
+      (
+          "ignore_merges",
+          "mut_ignore_fewer_merges",
+          "bundle: the same, where merges are for words that are no token",
+          "tokenizer-differs",
+          tiny | {"tokenizer": "mut_ignore_merges"},
+          dict(stop_tokens=[2]),
+      ),
+      (
+          "extra_stop",
+          "tiny",
+          "bundle: stops at a comma, too",
+          "stop-token-differs",
+          tiny,
+          dict(stop_tokens=[2, 28]),
+      ),
+  ):
+    rows.append(
+        Mutation(
+            f"mut_bundle_{name}.litertlm",
+            checkpoint,
+            fault,
+            _BROKEN,
+            (finding,),
+            conversions.bundle,
+            inputs,
+            dict(start_token=None) | options,
+        )
+    )
   return rows
 
 
@@ -1453,6 +1511,36 @@ CHECKPOINTS = {
         dict(names=[""], size=0.1),
     ),
     "mut_bos": (c.with_bos, {"checkpoint": "tiny"}, {}),
+    "mut_trim": (
+        c.with_template,
+        {"checkpoint": "tiny"},
+        dict(old="message['content']", new="(message['content'] | trim)"),
+    ),
+    "mut_tools": (
+        c.with_template,
+        {"checkpoint": "tiny"},
+        dict(
+            old="{% for message in messages %}",
+            new="{% if tools %}Tools: {{ tools | tojson }}\n{% endif %}"
+            "{% for message in messages %}",
+        ),
+    ),
+    "mut_fewer_merges": (
+        c.with_fewer_merges,
+        {"checkpoint": "tiny"},
+        dict(count=100),
+    ),
+    "mut_ignore_merges": (
+        c.with_fewer_merges,
+        {"checkpoint": "tiny"},
+        dict(count=0, ignore_merges=True),
+    ),
+    "mut_ignore_fewer_merges": (
+        c.with_fewer_merges,
+        {"checkpoint": "tiny"},
+        dict(count=100, ignore_merges=True),
+    ),
+    "tiny_base_eos": (c.with_eos, {"checkpoint": "tiny"}, dict(eos=0)),
     "mut_own_head": (c.with_own_head, {"checkpoint": "tiny"}, {}),
     "mut_llama3_rope": (
         c.with_config,
@@ -1504,6 +1592,7 @@ SOUND = (
             "tiny_bundle_stop_text.litertlm",
         )
     ]
+    + [("tiny_base_eos.litertlm", "tiny_base_eos")]
     + [("tiny_wrong_weights.tflite", "tiny_other")]
     + [
         ("small_ring.tflite", "text_sliding"),

@@ -19,6 +19,7 @@
 #include "text/chat_template.h"
 #include "text/eos.h"
 #include "text/tokenizer.h"
+#include "text/vocab_merges.h"
 
 namespace verify_tflite {
 namespace {
@@ -171,6 +172,10 @@ void InspectTokenizer(const std::string& directory, InspectedCheckpoint& c) {
   if (!std::filesystem::exists(directory + "/tokenizer.json", ignored) &&
       std::filesystem::exists(directory + "/tokenizer.model", ignored)) {
     c.tokenizer = "SentencePiece";
+  } else if (!std::filesystem::exists(directory + "/tokenizer.json", ignored) &&
+             HasVocabOrMerges(directory)) {
+    file = "vocab.json, merges.txt";
+    c.tokenizer = "BPE";
   } else {
     file = "tokenizer.json";
     const auto json = ReadJsonFile(directory + "/tokenizer.json");

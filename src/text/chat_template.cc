@@ -153,6 +153,10 @@ struct ChatTemplate::Impl {
   std::string origin;
   std::string source;
   std::map<std::string, std::string> special_tokens;
+  ContentForm form = ContentForm::kText;
+
+  ContentForm FindForm() const;
+  bool Reads(ContentForm form_of_content) const;
 };
 
 ChatTemplate::ChatTemplate(std::unique_ptr<Impl> impl)
@@ -161,6 +165,7 @@ ChatTemplate::ChatTemplate(std::unique_ptr<Impl> impl)
     ParseJinja(impl_->source);
     return std::string();
   });
+  impl_->form = impl_->FindForm();
 }
 
 ChatTemplate::~ChatTemplate() = default;
@@ -188,6 +193,35 @@ std::optional<ChatTemplate> ChatTemplate::FromCheckpoint(
 }
 
 const std::string& ChatTemplate::origin() const { return impl_->origin; }
+ContentForm ChatTemplate::form() const { return impl_->form; }
+
+// Whether a message of that form makes a difference to the prompt.
+bool ChatTemplate::Impl::Reads(ContentForm form_of_content) const {
+  const auto render = [&](const char* text) {
+    const ChatMessage message = {"user", text};
+    return RenderJinja(source, special_tokens, std::span(&message, 1),
+                       {.form = form_of_content});
+  };
+  try {
+    return render("Hello there") != render("Howdy folks");
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+ContentForm ChatTemplate::Impl::FindForm() const {
+  constexpr const char* kOfParts = "parts";
+  try {
+    const std::string found = RunInLimitedChild([this] {
+      const bool parts =
+          !Reads(ContentForm::kText) && Reads(ContentForm::kParts);
+      return std::string(parts ? kOfParts : "text");
+    });
+    return found == kOfParts ? ContentForm::kParts : ContentForm::kText;
+  } catch (const Error&) {
+    return ContentForm::kText;  // it does not end, or crashes
+  }
+}
 
 ChatTemplate ChatTemplate::FromFile(const std::string& path,
                                     const std::string& directory) {
@@ -207,7 +241,9 @@ ChatTemplate ChatTemplate::FromSource(std::string source,
 }
 
 std::string ChatTemplate::Render(std::span<const ChatMessage> messages,
-                                 ContentForm form) const {
+                                 const RenderOptions& options) const {
+  RenderOptions with_form = options;
+  with_form.form = options.form.value_or(impl_->form);
   for (const ChatMessage& message : messages) {
     const size_t fault = FindInvalidUtf8(message.content);
     if (fault != std::string::npos) {
@@ -216,7 +252,8 @@ std::string ChatTemplate::Render(std::span<const ChatMessage> messages,
     }
   }
   const std::string prompt = Run(impl_->origin, "fails", [&] {
-    return RenderJinja(impl_->source, impl_->special_tokens, messages, form);
+    return RenderJinja(impl_->source, impl_->special_tokens, messages,
+                       with_form);
   });
   // The engine cuts strings between bytes where Jinja cuts between characters.
   if (FindInvalidUtf8(prompt) != std::string::npos) {

@@ -11,14 +11,26 @@
 namespace verify_tflite {
 
 struct ChatMessage {
-  std::string role;  // "user", "system", "assistant"
+  std::string role;  // "user", "system", "assistant", "tool"
   std::string content;
+  // What else it has ("tool_calls", "tool_call_id", "name"), as the JSON text
+  // of an object; empty for nothing.
+  std::string fields = "";
 };
 
 // What a template sees as a message's `content`.
 enum class ContentForm {
   kText,   // "…", as transformers hands it over
   kParts,  // [{"type": "text", "text": "…"}], as LiteRT-LM 0.18.1 does
+};
+
+struct RenderOptions {
+  std::optional<ContentForm> form = std::nullopt;  // none: the template's own
+  // The list of tools that the model may call, as JSON text; empty for none.
+  std::string tools = "";
+  // The last message is the beginning of the model's answer: the prompt ends
+  // with its content, without a generation prompt.
+  bool continues = false;
 };
 
 // A template is a stranger's program. It is parsed and rendered in a child
@@ -51,13 +63,19 @@ class ChatTemplate {
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
 
+  // What it takes: parts where the text of a message makes no difference to the
+  // prompt (or no prompt can be had) and the text of a part does; else text.
+  ContentForm form() const;
+
   // The prompt for a chat, with the generation prompt added; as transformers'
-  // apply_chat_template(add_generation_prompt=True). To be encoded without
-  // special tokens: templates write BOS themselves. Throws Error when the
-  // template itself raises one ("unknown role"), and for text that is not
-  // UTF-8. A template may ask for today's date.
+  // apply_chat_template(tools=…, add_generation_prompt=True), or
+  // continue_final_message=True. To be encoded without special tokens:
+  // templates write BOS themselves. Throws Error when the template itself
+  // raises one ("unknown role"), when a message to be continued does not come
+  // out as it is, and for text that is not UTF-8. A template may ask for
+  // today's date.
   std::string Render(std::span<const ChatMessage> messages,
-                     ContentForm form = ContentForm::kText) const;
+                     const RenderOptions& options = {}) const;
 
   // The prompt for one user message.
   std::string Render(std::string_view user_message) const;

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "base/testing.h"
@@ -248,7 +249,7 @@ TEST(ChatTemplateParts, AreAsInLiteRtLm) {
         ChatTemplate::FromSource(expected["template"], "the template");
     std::string text;
     try {
-      text = found.Render(messages, ContentForm::kParts);
+      text = found.Render(messages, {.form = ContentForm::kParts});
     } catch (const Error&) {
     }
     const std::string theirs =
@@ -261,6 +262,97 @@ TEST(ChatTemplateParts, AreAsInLiteRtLm) {
     }
   }
   EXPECT_EQ(same, 7);
+}
+
+// What transformers renders (tools/record_chats.py).
+class RecordedChats : public ::testing::TestWithParam<std::string> {
+ protected:
+  using Json = nlohmann::ordered_json;
+
+  RecordedChats()
+      : recorded_(Json::parse(ReadFile(TestDataPath("chats.json")))) {
+    dir_.Write("tokenizer_config.json",
+               R"({"bos_token": "<s>", "eos_token": "</s>"})");
+    source_ = recorded_["templates"][GetParam()];
+  }
+
+  ChatTemplate Template() {
+    return ChatTemplate::FromFile(dir_.Write("chat_template.jinja", source_),
+                                  dir_.path());
+  }
+
+  static std::vector<ChatMessage> Messages(const Json& chat) {
+    std::vector<ChatMessage> messages;
+    for (const Json& message : chat["messages"]) {
+      Json fields = message;
+      fields.erase("role");
+      fields.erase("content");
+      messages.push_back({message["role"], message["content"],
+                          fields.empty() ? "" : fields.dump()});
+    }
+    return messages;
+  }
+
+  // Empty where an error is thrown.
+  static std::optional<std::string> Render(const ChatTemplate& chat_template,
+                                           const Json& chat,
+                                           std::optional<ContentForm> form) {
+    const RenderOptions options = {
+        .form = form,
+        .tools = chat.contains("tools") ? chat["tools"].dump() : "",
+        .continues = chat.contains("continues")};
+    try {
+      return chat_template.Render(Messages(chat), options);
+    } catch (const Error&) {
+      return std::nullopt;
+    }
+  }
+
+  static std::optional<std::string> Text(const Json& rendered) {
+    if (rendered.is_null()) return std::nullopt;
+    return rendered.get<std::string>();
+  }
+
+  TempDir dir_;
+  Json recorded_;
+  std::string source_;
+};
+
+TEST_P(RecordedChats, AreTransformers) {
+  const ChatTemplate chat_template = Template();
+  const bool of_parts = GetParam() == "parts" || GetParam() == "first_part";
+  EXPECT_EQ(chat_template.form(),
+            of_parts ? ContentForm::kParts : ContentForm::kText);
+  int compared = 0;
+  for (size_t i = 0; i < recorded_["chats"].size(); ++i) {
+    const Json& chat = recorded_["chats"][i];
+    SCOPED_TRACE(chat["name"]);
+    const Json& rendered = recorded_["rendered"][GetParam()][i];
+    const auto expected = Text(rendered[of_parts ? "parts" : "text"]);
+    EXPECT_EQ(Render(chat_template, chat, std::nullopt), expected);
+    if (expected) ++compared;
+  }
+  EXPECT_GE(compared, 5);
+}
+
+INSTANTIATE_TEST_SUITE_P(Templates, RecordedChats,
+                         ::testing::Values("chatml", "thoughts", "llama",
+                                           "gemma", "gemma_parts", "mistral",
+                                           "parts", "first_part", "phi",
+                                           "macro"),
+                         [](const auto& info) { return info.param; });
+
+// Of a list of parts, a template that takes both makes what it makes of text.
+TEST(RecordedForms, TemplatesForBoth) {
+  // gemma_parts only: the others put the list itself into the prompt.
+  const auto recorded =
+      nlohmann::ordered_json::parse(ReadFile(TestDataPath("chats.json")));
+  const auto found = ChatTemplate::FromSource(
+      "<s>" + recorded["templates"]["gemma_parts"].get<std::string>(), "it");
+  const ChatMessage message = {"user", "What is AI?"};
+  const std::string expected = recorded["rendered"]["gemma_parts"][0]["parts"];
+  EXPECT_EQ(found.Render(std::span(&message, 1), {.form = ContentForm::kParts}),
+            expected);
 }
 
 }  // namespace

@@ -83,9 +83,8 @@ class Reader {
     if (found.no_tokens.empty()) return;
     std::vector<std::string> shown(
         found.no_tokens.begin(),
-        found.no_tokens.begin() +
-            static_cast<std::ptrdiff_t>(
-                std::min<size_t>(found.no_tokens.size(), 4)));
+        found.no_tokens.begin() + static_cast<std::ptrdiff_t>(std::min<size_t>(
+                                      found.no_tokens.size(), 4)));
     result.notes.push_back(fmt::format(
         "{}{}` {}{} is ignored: the tokenizer has ids from 0 to {} ({})", where,
         key, fmt::join(shown, ", "),
@@ -115,14 +114,18 @@ json ReadIfThere(const std::string& path) {
   return std::filesystem::exists(path) ? ReadJsonFile(path) : json::object();
 }
 
-std::vector<int32_t> IdOfTokenizerConfig(const std::string& path,
-                                         const Tokenizer& tokenizer) {
-  if (!std::filesystem::exists(path)) return {};
-  const json config = ReadJsonFile(path);
+// `eos_token` of the tokenizer_config.json at `path`; empty for none.
+std::string EosToken(const std::string& path) {
+  const json config = ReadIfThere(path);
   auto token = config.value("eos_token", json());
   if (token.is_object()) token = token.value("content", json());
-  if (!token.is_string()) return {};
-  const auto& text = token.get_ref<const std::string&>();
+  return token.is_string() ? token.get<std::string>() : "";
+}
+
+std::vector<int32_t> IdOfTokenizerConfig(const std::string& path,
+                                         const Tokenizer& tokenizer) {
+  const std::string text = EosToken(path);
+  if (text.empty()) return {};
   const auto id = tokenizer.TokenToId(text);
   if (!id) {
     throw Error("{}: `eos_token` {} is not in tokenizer.json", path,
@@ -142,14 +145,19 @@ EosIds ReadEosIds(const std::string& directory, const Tokenizer& tokenizer) {
   std::vector<int32_t>& ids = reader.result.ids;
   if (!reader.Read(generation, generation_path + ": `") &&
       !ReadConfig(config, config_path, reader)) {
-    ids =
-        IdOfTokenizerConfig(directory + "/tokenizer_config.json", tokenizer);
+    ids = IdOfTokenizerConfig(directory + "/tokenizer_config.json", tokenizer);
   }
   reader.ReadOthers(generation, generation_path + ": `");
   reader.ReadOthers(config, config_path + ": `");
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   return std::move(reader.result);
+}
+
+std::optional<int32_t> EosOfTokenizerConfig(const std::string& directory,
+                                            const Tokenizer& tokenizer) {
+  const std::string text = EosToken(directory + "/tokenizer_config.json");
+  return text.empty() ? std::nullopt : tokenizer.TokenToId(text);
 }
 
 }  // namespace verify_tflite

@@ -3,6 +3,7 @@
 #define VERIFY_TFLITE_TEXT_EOS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,14 +16,20 @@ namespace verify_tflite {
 // text model's part of it (`text_config`, in models of text and images); else
 // the id of tokenizer_config.json's `eos_token`. Sorted, unique; empty when the
 // checkpoint names none. A number that is no token's id (-1, or one beyond the
-// vocabulary) is never generated, so transformers' never stops at it: it is left
-// out, with a note of one sentence; so is such a `bos_token_id` or
-// `pad_token_id`, which nothing here reads. Throws Error for what is no integer.
+// vocabulary) is never generated, so transformers' never stops at it: it is
+// left out, with a note of one sentence; so is such a `bos_token_id` or
+// `pad_token_id`, which nothing here reads. Throws Error for what is no
+// integer.
 struct EosIds {
   std::vector<int32_t> ids;
   std::vector<std::string> notes;
 };
 EosIds ReadEosIds(const std::string& directory, const Tokenizer& tokenizer);
+
+// The id of tokenizer_config.json's `eos_token`, whatever the other files say;
+// none where it names none that is a token.
+std::optional<int32_t> EosOfTokenizerConfig(const std::string& directory,
+                                            const Tokenizer& tokenizer);
 
 }  // namespace verify_tflite
 

@@ -6,8 +6,11 @@
 #include <jinja/value.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <string_view>
 #include <tuple>
+#include <utility>
 
 namespace verify_tflite {
 namespace {
@@ -125,6 +128,10 @@ jinja::value Content(const std::string& text) {
   return std::make_shared<MessageContent>(text);
 }
 
+// Put behind the text that is to be continued. The space at its end shows
+// whether the template trims.
+constexpr std::string_view kTag = "<CONTINUED-HERE> ";
+
 jinja::value Parts(const std::string& text) {
   auto part = jinja::mk_val<jinja::value_object>();
   part->insert("type", String("text"));
@@ -134,17 +141,72 @@ jinja::value Parts(const std::string& text) {
   return list;
 }
 
-jinja::value Messages(std::span<const ChatMessage> messages, ContentForm form) {
+// Objects keep the order of their members, in which `tojson` writes them.
+using Json = nlohmann::ordered_json;
+
+jinja::value FromJson(const Json& json) {
+  switch (json.type()) {
+    case Json::value_t::null:
+      return jinja::mk_val<jinja::value_none>();
+    case Json::value_t::boolean:
+      return jinja::mk_val<jinja::value_bool>(json.get<bool>());
+    case Json::value_t::number_integer:
+    case Json::value_t::number_unsigned:
+      return jinja::mk_val<jinja::value_int>(json.get<int64_t>());
+    case Json::value_t::number_float:
+      return jinja::mk_val<jinja::value_float>(json.get<double>());
+    case Json::value_t::string:
+      return Content(json.get_ref<const std::string&>());
+    case Json::value_t::array: {
+      auto list = jinja::mk_val<jinja::value_array>();
+      for (const Json& item : json) list->push_back(FromJson(item));
+      return list;
+    }
+    case Json::value_t::object: {
+      auto object = jinja::mk_val<jinja::value_object>();
+      for (const auto& [key, value] : json.items()) {
+        object->insert(key, FromJson(value));
+      }
+      return object;
+    }
+    default:
+      throw std::logic_error("a JSON value of no JSON type");
+  }
+}
+
+jinja::value Messages(std::span<const ChatMessage> messages,
+                      const RenderOptions& options) {
   auto list = jinja::mk_val<jinja::value_array>();
   for (const ChatMessage& message : messages) {
     auto entry = jinja::mk_val<jinja::value_object>();
+    std::string content = message.content;
+    if (options.continues && &message == &messages.back()) content += kTag;
     entry->insert("role", String(message.role));
-    entry->insert("content", form == ContentForm::kParts
-                                 ? Parts(message.content)
-                                 : Content(message.content));
+    entry->insert("content", options.form == ContentForm::kParts
+                                 ? Parts(content)
+                                 : Content(content));
+    if (!message.fields.empty()) {
+      const Json fields = Json::parse(message.fields);
+      for (const auto& [key, value] : fields.items()) {
+        entry->insert(key, FromJson(value));
+      }
+    }
     list->push_back(entry);
   }
   return list;
+}
+
+std::string CutBehind(const std::string& content, std::string prompt) {
+  const std::string_view tag = kTag.substr(0, kTag.size() - 1);
+  const size_t at = prompt.rfind(tag);
+  if (at == std::string::npos ||
+      prompt.find(Strip(content, true, true)) == std::string::npos) {
+    throw std::runtime_error(
+        "the message to be continued does not come out as it is");
+  }
+  const bool keeps_spaces = prompt.compare(at, kTag.size(), kTag) == 0;
+  prompt.resize(at);
+  return keeps_spaces ? prompt : Strip(prompt, false, true);
 }
 
 }  // namespace
@@ -154,20 +216,24 @@ void ParseJinja(const std::string& source) { Parse(source); }
 std::string RenderJinja(const std::string& source,
                         const std::map<std::string, std::string>& variables,
                         std::span<const ChatMessage> messages,
-                        ContentForm form) {
+                        const RenderOptions& options) {
   const jinja::program program = Parse(source);
   jinja::context context(source);
   for (const auto& [name, value] : variables) {
     context.set_val(name, String(value));
   }
-  context.set_val("messages", Messages(messages, form));
-  context.set_val("tools", jinja::mk_val<jinja::value_none>());
+  context.set_val("messages", Messages(messages, options));
+  context.set_val(
+      "tools",
+      FromJson(options.tools.empty() ? Json() : Json::parse(options.tools)));
   context.set_val("documents", jinja::mk_val<jinja::value_none>());
   context.set_val("add_generation_prompt",
-                  jinja::mk_val<jinja::value_bool>(true));
+                  jinja::mk_val<jinja::value_bool>(!options.continues));
   jinja::runtime runtime(context);
-  return jinja::render_string_parts(
+  std::string prompt = jinja::render_string_parts(
       jinja::runtime::gather_string_parts(runtime.execute(program)));
+  if (!options.continues) return prompt;
+  return CutBehind(messages.back().content, std::move(prompt));
 }
 
 }  // namespace verify_tflite

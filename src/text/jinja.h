@@ -17,12 +17,15 @@ namespace verify_tflite {
 
 void ParseJinja(const std::string& source);
 
-// Renders `messages` with the generation prompt added, no tools and no
-// documents, under the names by which transformers hands them to a template.
+// Renders `messages`, with the generation prompt added unless the last one is
+// to be continued, and no documents, under the names by which transformers
+// hands them to a template. `options.form` is given. A prompt to be continued
+// is cut behind the last message's content as transformers does
+// (render_jinja_template).
 std::string RenderJinja(const std::string& source,
                         const std::map<std::string, std::string>& variables,
                         std::span<const ChatMessage> messages,
-                        ContentForm form);
+                        const RenderOptions& options);
 
 }  // namespace verify_tflite
 

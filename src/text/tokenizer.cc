@@ -11,6 +11,7 @@
 #include "base/utf8.h"
 #include "text/tokenizer_impl.h"
 #include "text/tokenizer_json.h"
+#include "text/vocab_merges.h"
 
 namespace verify_tflite {
 namespace {
@@ -175,9 +176,14 @@ Tokenizer Tokenizer::FromSentencePiece(std::string_view model,
 Tokenizer Tokenizer::Open(const std::string& directory) {
   std::error_code ignored;
   const std::string json = directory + "/tokenizer.json";
-  if (!std::filesystem::exists(json, ignored) &&
-      std::filesystem::exists(directory + "/tokenizer.model", ignored)) {
-    return Tokenizer(Impl::OpenSentencePiece(directory));
+  if (!std::filesystem::exists(json, ignored)) {
+    if (std::filesystem::exists(directory + "/tokenizer.model", ignored)) {
+      return Tokenizer(Impl::OpenSentencePiece(directory));
+    }
+    if (HasVocabOrMerges(directory)) {
+      return FromJson(TokenizerJsonOfVocabAndMerges(directory),
+                      directory + "/vocab.json");
+    }
   }
   const MappedFile file(json);
   return FromJson(
@@ -194,6 +200,14 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view text,
                                        bool add_special_tokens) const {
   RequireUtf8(text);
   return impl_->Encode(text, add_special_tokens);
+}
+
+std::vector<std::vector<int32_t>> Tokenizer::EncodeAll(
+    std::span<const std::string> texts) const {
+  std::vector<std::vector<int32_t>> ids;
+  ids.reserve(texts.size());
+  for (const std::string& text : texts) ids.push_back(Encode(text, false));
+  return ids;
 }
 
 std::string Tokenizer::Decode(std::span<const int32_t> ids,

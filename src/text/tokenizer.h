@@ -19,8 +19,9 @@ class Tokenizer {
  public:
   // Reads tokenizer.json in `directory` or, where there is none,
   // tokenizer.model as transformers' LlamaTokenizer and GemmaTokenizer in
-  // Python do, with tokenizer_config.json and added_tokens.json. Throws Error
-  // when both are missing, for settings of tokenizer_config.json that are not
+  // Python do, with tokenizer_config.json and added_tokens.json, or else
+  // vocab.json and merges.txt (text/vocab_merges.h). Throws Error
+  // when all are missing, for settings of tokenizer_config.json that are not
   // done, when it is not a tokenizer, or when the tokenizer library cannot be
   // loaded (the message names the package to install). The library itself
   // aborts the process over faults that tokenizer_json.h lists as not checked,
@@ -51,6 +52,10 @@ class Tokenizer {
   // the process if a Unigram vocabulary without `unk_id` lacks a character.
   std::vector<int32_t> Encode(std::string_view text,
                               bool add_special_tokens) const;
+
+  // What Encode without special tokens gives for each of `texts`.
+  std::vector<std::vector<int32_t>> EncodeAll(
+      std::span<const std::string> texts) const;
 
   // Text of `ids`. May hold U+FFFD where a token ends inside a character. An
   // id that is no token adds nothing, as in Hugging Face's own decode: models

@@ -60,7 +60,10 @@ class Checker : public json::json_sax_t {
   }
 
   bool null() override { return Value(Kind::kNull); }
-  bool boolean(bool) override { return Value(Kind::kBool); }
+  bool boolean(bool value) override {
+    if (depth_ == 2 && InModel("ignore_merges")) result_.ignores_merges = value;
+    return Value(Kind::kBool);
+  }
   bool number_integer(number_integer_t value) override {
     return Integer(value);
   }

@@ -14,6 +14,8 @@ struct TokenizerJson {
   bool truncates = false;  // `truncation` is not null
   bool pads = false;       // `padding` is not null
   std::string unk_token;   // of `model`; empty if none
+  // `ignore_merges` of `model`: a word that is a token is taken as it is.
+  bool ignores_merges = false;
 };
 
 // Reads `text` once without building a tree. Throws Error, with `path` in the

@@ -36,6 +36,10 @@ TEST(CheckTokenizerJson, ReportsWhatTheCallerNeeds) {
   EXPECT_EQ(found.unk_token, "<unk>");
   EXPECT_FALSE(found.truncates);
   EXPECT_FALSE(found.pads);
+  EXPECT_FALSE(found.ignores_merges);
+  EXPECT_TRUE(
+      Check(With("\"ignore_merges\": false", "\"ignore_merges\": true"))
+          .ignores_merges);
   EXPECT_EQ(Check(With("\"id\": 0", "\"id\": 300")).max_id, 300);
   EXPECT_TRUE(
       Check(With("\"truncation\": null", "\"truncation\": {}")).truncates);

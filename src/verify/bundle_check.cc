@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <future>
 #include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -16,6 +19,8 @@
 #include "base/mapped_file.h"
 #include "base/protobuf.h"
 #include "base/utf8.h"
+#include "text/eos.h"
+#include "text/tokenizer_json.h"
 
 namespace verify_tflite {
 namespace {
@@ -55,23 +60,136 @@ constexpr std::string_view kTexts[] = {
     "",
 };
 
+// What Decode gives for bytes that are no character.
+constexpr std::string_view kReplacement = "\uFFFD";
+
 // Stop tokens named in the evidence.
 constexpr size_t kMaxShown = 20;
 
 struct Chat {
   std::string_view name;
   std::vector<ChatMessage> messages;
+  RenderOptions options = {};
+  // One that a template need not take: the bundle's is held to it where the
+  // checkpoint's takes it, and only where it is a Jinja template.
+  bool special = true;
 };
 
-std::vector<Chat> Chats() {
+// The bytes of a character above U+007F.
+std::string Utf8(uint32_t code) {
+  const auto tail = [code](int shift) {
+    return static_cast<char>(0x80 | (code >> shift & 0x3F));
+  };
+  if (code < 0x800) return {static_cast<char>(0xC0 | code >> 6), tail(0)};
+  if (code < 0x10000) {
+    return {static_cast<char>(0xE0 | code >> 12), tail(6), tail(0)};
+  }
+  return {static_cast<char>(0xF0 | code >> 18), tail(12), tail(6), tail(0)};
+}
+
+// Those of U+0080 to U+D7FF and of the blocks of symbols and emoji, sixteen a
+// text: what is not a token of its own is split inside the character.
+void AppendCharacters(std::vector<std::string>& texts) {
+  constexpr std::pair<uint32_t, uint32_t> kBlocks[] = {{0x80, 0xD800},
+                                                       {0x1F000, 0x1FB00}};
+  constexpr uint32_t kPerText = 16;
+  for (const auto& [begin, end] : kBlocks) {
+    for (uint32_t code = begin; code < end; ++code) {
+      if (code % kPerText == 0) texts.emplace_back();
+      texts.back() += Utf8(code);
+    }
+  }
+}
+
+constexpr const char* kAnswer = "A field of computer science.";
+
+std::vector<Chat> PlainChats() {
   const ChatMessage system = {"system", "You answer briefly."};
   const ChatMessage user = {"user", "What is AI?"};
-  const ChatMessage assistant = {"assistant", "A field of computer science."};
+  const ChatMessage assistant = {"assistant", kAnswer};
   const ChatMessage more = {"user",
                             "Say \"more\", please: 1 < 2 & ü.\nThanks!"};
-  return {{"one user turn", {user}},
-          {"system and user", {system, user}},
-          {"three turns", {user, assistant, more}}};
+  return {{"one user turn", {user}, {}, false},
+          {"system and user", {system, user}, {}, false},
+          {"three turns", {user, assistant, more}, {}, false}};
+}
+
+std::vector<Chat> ChatsWithBlanks() {
+  const ChatMessage user = {"user", "\n  What is AI? \t\n\n"};
+  const ChatMessage assistant = {"assistant", "  A field.\n"};
+  return {{"texts with blanks and line breaks at their ends",
+           {user, assistant, {"user", " Thanks! \n"}}},
+          {"a system turn with blanks and line breaks at its ends",
+           {{"system", "\n You answer briefly. \n"}, user}},
+          {"an empty system turn", {{"system", ""}, {"user", "What is AI?"}}}};
+}
+
+// As Hugging Face's documentation and OpenAI's API write tools and calls.
+std::vector<Chat> ChatsWithTools() {
+  const ChatMessage system = {"system", "You answer briefly."};
+  const ChatMessage user = {"user", "How is the weather in Köln?"};
+  const ChatMessage call = {
+      "assistant", "",
+      R"({"tool_calls": [{"type": "function", "id": "call00001",
+          "function": {"name": "get_weather",
+                       "arguments": {"city": "Köln", "days": 2}}}]})"};
+  const ChatMessage result = {
+      "tool", R"({"sky": "clear", "degrees": 21})",
+      R"({"name": "get_weather", "tool_call_id": "call00001"})"};
+  const RenderOptions tools = {.tools = R"([
+      {"type": "function",
+       "function": {
+         "name": "get_weather",
+         "description": "The weather in a city.",
+         "parameters": {
+           "type": "object",
+           "properties": {
+             "city": {"type": "string", "description": "Its name"},
+             "days": {"type": "integer", "description": "How many"}},
+           "required": ["city"]}}}])"};
+  return {{"a list of tools", {user}, tools},
+          {"a list of tools and a system turn", {system, user}, tools},
+          {"a call of a tool", {user, call, result}, tools},
+          {"a system turn and a call of a tool",
+           {system, user, call, result},
+           tools}};
+}
+
+std::vector<Chat> Chats() {
+  std::vector<Chat> chats = PlainChats();
+  for (auto& more : {ChatsWithBlanks(), ChatsWithTools()}) {
+    chats.insert(chats.end(), more.begin(), more.end());
+  }
+  chats.push_back({"an answer to be continued",
+                   {{"user", "What is AI?"}, {"assistant", "A field of"}},
+                   {.continues = true}});
+  return chats;
+}
+
+// A tokenizer.json with each merge as a pair, where older ones have a text, and
+// without what only other users of the file need.
+nlohmann::json Comparable(std::string_view text) {
+  auto tokenizer = nlohmann::json::parse(text, nullptr, false);
+  if (!tokenizer.is_object()) return nullptr;
+  for (const char* name : {"truncation", "padding"}) tokenizer.erase(name);
+  const auto model = tokenizer.find("model");
+  if (model == tokenizer.end() || !model->is_object()) return nullptr;
+  const auto merges = model->find("merges");
+  if (merges == model->end() || !merges->is_array()) return tokenizer;
+  for (auto& merge : *merges) {
+    if (!merge.is_string()) continue;
+    const auto& pair = merge.get_ref<const std::string&>();
+    const size_t space = pair.find(' ');
+    if (space == std::string::npos) return nullptr;
+    merge = {pair.substr(0, space), pair.substr(space + 1)};
+  }
+  return tokenizer;
+}
+
+// Saves the seconds that a large vocabulary takes to be run.
+bool SameInOtherWords(std::string_view one, std::string_view other) {
+  const nlohmann::json comparable = Comparable(one);
+  return !comparable.is_null() && comparable == Comparable(other);
 }
 
 class BundleChecker {
@@ -83,6 +201,7 @@ class BundleChecker {
 
   void Run() {
     OpenTokenizer();
+    FindOwnTemplate();
     CheckStopTokens();
     start_ = {.name = "start_token", .outcome = Outcome::kPass};
     template_ = {.name = "chat_template", .outcome = Outcome::kPass};
@@ -110,17 +229,19 @@ class BundleChecker {
   }
 
   void OpenTokenizer();
+  void FindOwnTemplate();
   bool IsOwnTokenizer(std::string_view json) const;
+  std::map<int32_t, std::string> OtherEnds() const;
+  std::optional<int32_t> EndOfTurn() const;
   void CheckStopTokens();
   void CheckTemplate();
-  void CheckChat(const Chat& chat, const ChatTemplate& own,
-                 const std::optional<ChatTemplate>& theirs);
+  bool Holds(const Chat& chat, bool jinja);
+  void CheckChat(const Chat& chat, const std::optional<ChatTemplate>& theirs);
   void CompareTexts(std::string_view chat, const std::string& own,
                     const std::string& theirs);
   bool CompareStart(const std::string& own, const std::string& theirs);
   void CheckPlainPrompt(const std::optional<ChatTemplate>& theirs);
-  void CheckParts(const ChatTemplate& own,
-                  const std::optional<ChatTemplate>& theirs);
+  void CheckParts(const std::optional<ChatTemplate>& theirs);
   bool Makes(const Rendered& found, const std::string& own) const;
   void CheckTokenizer();
   // Each describes the first difference and counts them.
@@ -135,11 +256,18 @@ class BundleChecker {
   std::vector<std::string_view> Texts() const;
   Difference CompareIds() const;
   Difference CompareTokens(int64_t size) const;
-  Difference ComparePieces(std::string_view sentencepiece, int64_t& size) const;
+  Difference ComparePieces(std::string_view sentencepiece, int64_t& size,
+                           std::vector<bool>& is_text) const;
+  Difference CompareOwnTexts(int64_t size, const std::vector<bool>& is_text,
+                             int64_t& compared) const;
 
   Rendered RenderTheirs(const std::optional<ChatTemplate>& chat_template,
-                        std::span<const ChatMessage> messages,
-                        ContentForm form = ContentForm::kText) const;
+                        const Chat& chat) const;
+  Rendered RenderTheirs(const std::optional<ChatTemplate>& chat_template,
+                        Chat chat, ContentForm form) const {
+    chat.options.form = form;
+    return RenderTheirs(chat_template, chat);
+  }
 
   const Tokenizer& BundleTokenizer() const {
     return tokenizer_ ? *tokenizer_ : input_.tokenizer;
@@ -166,9 +294,12 @@ class BundleChecker {
   const BundleCheckInput& input_;
   Verification& v_;
   LlmMetadata metadata_;
-  // The bundle's tokenizer.json is the checkpoint's, byte for byte.
+  // The bundle's tokenizer.json is the checkpoint's, byte for byte or written
+  // in another way.
   bool same_tokenizer_ = false;
   std::optional<Tokenizer> tokenizer_;  // the bundle's, where it is another
+  std::optional<ChatTemplate> found_;  // the checkpoint's, where none is in use
+  const ChatTemplate* own_ = nullptr;  // what the bundle's is held to, if any
   // What the bundle makes of the first chat that its template takes.
   std::string prompt_;
   Check start_;
@@ -192,10 +323,53 @@ bool BundleChecker::IsOwnTokenizer(std::string_view json) const {
   const std::string path = input_.directory + "/tokenizer.json";
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) return false;
-  const MappedFile own(path);
-  return json ==
-         std::string_view(reinterpret_cast<const char*>(own.bytes().data()),
-                          own.bytes().size());
+  const MappedFile file(path);
+  const std::string_view own(reinterpret_cast<const char*>(file.bytes().data()),
+                             file.bytes().size());
+  return json == own || SameInOtherWords(json, own);
+}
+
+void BundleChecker::FindOwnTemplate() {
+  own_ = input_.chat_template;
+  if (own_ != nullptr) return;
+  found_ = ChatTemplate::FromCheckpoint(input_.directory);
+  if (found_) own_ = &*found_;
+}
+
+// The special token that the checkpoint's template writes behind an answer,
+// where one comes first.
+std::optional<int32_t> BundleChecker::EndOfTurn() const {
+  if (own_ == nullptr) return std::nullopt;
+  std::string prompt;
+  try {
+    prompt = own_->Render(PlainChats().back().messages);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+  const size_t at = prompt.rfind(kAnswer);
+  if (at == std::string::npos) return std::nullopt;
+  const auto ids = input_.tokenizer.Encode(
+      prompt.substr(at + std::string_view(kAnswer).size()), false);
+  if (ids.empty()) return std::nullopt;
+  const std::span<const int32_t> first(ids.data(), 1);
+  const bool special = input_.tokenizer.Decode(first, true).empty() &&
+                       !input_.tokenizer.Decode(first, false).empty();
+  return special ? std::optional(ids.front()) : std::nullopt;
+}
+
+// Tokens at which a chat may well end though generation_config.json and
+// config.json do not name them, with what they are: Qwen's bundles, and others,
+// stop there on purpose.
+std::map<int32_t, std::string> BundleChecker::OtherEnds() const {
+  std::map<int32_t, std::string> ends;
+  if (const auto id = EndOfTurn()) {
+    ends[*id] = "with which the checkpoint's chat template ends a turn";
+  }
+  if (const auto id =
+          EosOfTokenizerConfig(input_.directory, input_.tokenizer)) {
+    ends[*id] = "the eos_token of the checkpoint's tokenizer_config.json";
+  }
+  return ends;
 }
 
 // The runtime stops where a sequence of token ids is complete
@@ -206,13 +380,22 @@ void BundleChecker::CheckStopTokens() {
   Check check = {.name = "stop_tokens", .outcome = Outcome::kPass};
   const std::set<int32_t> eos(input_.eos_ids.begin(), input_.eos_ids.end());
   std::set<int32_t> missing = eos;
+  const std::map<int32_t, std::string> other_ends = OtherEnds();
+  std::set<int32_t> noted;
   std::vector<std::string> extra;
   for (const BundleToken& token : metadata_.stop_tokens) {
     const std::vector<int32_t> ids = Ids(token);
     if (ids.size() == 1) missing.erase(ids.front());
-    const bool ends_anyway = std::any_of(
-        ids.begin(), ids.end(), [&](int32_t id) { return eos.contains(id); });
-    if (!ends_anyway && extra.size() <= kMaxShown) {
+    if (std::any_of(ids.begin(), ids.end(),
+                    [&](int32_t id) { return eos.contains(id); })) {
+      continue;
+    }
+    const auto end = std::find_if(ids.begin(), ids.end(), [&](int32_t id) {
+      return other_ends.contains(id);
+    });
+    if (end != ids.end()) {
+      noted.insert(*end);
+    } else if (extra.size() <= kMaxShown) {
       extra.push_back(Show(ids, BundleTokenizer()));
     }
   }
@@ -240,14 +423,21 @@ void BundleChecker::CheckStopTokens() {
          evidence);
   }
   v_.bundle_checks.push_back(check);
+  if (eos.empty()) return;
+  for (const int32_t id : noted) {
+    v_.notes.push_back(fmt::format(
+        "The bundle also ends texts at {}, {}; the checkpoint's EOS {} {}",
+        Show(std::span(&id, 1), input_.tokenizer), other_ends.at(id),
+        eos.size() == 1 ? "is" : "are", fmt::join(eos, ", ")));
+  }
 }
 
 BundleChecker::Rendered BundleChecker::RenderTheirs(
-    const std::optional<ChatTemplate>& chat_template,
-    std::span<const ChatMessage> messages, ContentForm form) const {
+    const std::optional<ChatTemplate>& chat_template, const Chat& chat) const {
+  const std::vector<ChatMessage>& messages = chat.messages;
   if (chat_template) {
     try {
-      return {chat_template->Render(messages, form), ""};
+      return {chat_template->Render(messages, chat.options), ""};
     } catch (const Error& e) {
       return {"", e.what()};
     }
@@ -282,41 +472,44 @@ void BundleChecker::CheckTemplate() {
       return;
     }
   }
-  std::optional<ChatTemplate> found;
-  const ChatTemplate* own = input_.chat_template;
-  if (own == nullptr) {
-    found = ChatTemplate::FromCheckpoint(input_.directory);
-    if (found) own = &*found;
-  }
-  if (own == nullptr) {
+  if (own_ == nullptr) {
     CheckPlainPrompt(theirs);
     return;
   }
   for (const Chat& chat : Chats()) {
-    if (metadata_.single_turn && chat.messages.size() > 1) {
-      if (template_.outcome != Outcome::kPass) continue;
-      template_.detail =
-          "One turn of the user: the bundle says nothing of others.";
-      continue;
-    }
-    CheckChat(chat, *own, theirs);
+    if (Holds(chat, theirs.has_value())) CheckChat(chat, theirs);
   }
-  if (theirs && template_.outcome != Outcome::kBroken) CheckParts(*own, theirs);
+  if (theirs && template_.outcome != Outcome::kBroken) CheckParts(theirs);
 }
 
-void BundleChecker::CheckChat(const Chat& chat, const ChatTemplate& own,
+// Whether the bundle's template is held to `chat`. Prefixes and suffixes cannot
+// do what a Jinja template can; what is left out is said.
+bool BundleChecker::Holds(const Chat& chat, bool jinja) {
+  const bool further_turn = metadata_.single_turn && chat.messages.size() > 1;
+  if (jinja || (!further_turn && !chat.special)) return true;
+  if (template_.outcome == Outcome::kPass) {
+    template_.detail =
+        metadata_.single_turn
+            ? "One turn of the user: the bundle says nothing of others."
+            : "Plain turns: prefixes and suffixes can neither trim texts nor "
+              "write tools.";
+  }
+  return false;
+}
+
+void BundleChecker::CheckChat(const Chat& chat,
                               const std::optional<ChatTemplate>& theirs) {
   Rendered expected;
   try {
-    expected.text = own.Render(chat.messages);
+    expected.text = own_->Render(chat.messages, chat.options);
   } catch (const Error& e) {
+    if (chat.special) return;
     expected.error = e.what();  // "roles must alternate"
   }
-  Rendered found = RenderTheirs(theirs, chat.messages);
+  Rendered found = RenderTheirs(theirs, chat);
   if (theirs && !Makes(found, expected.text)) {
-    // Some templates take parts alone.
-    Rendered of_parts =
-        RenderTheirs(theirs, chat.messages, ContentForm::kParts);
+    // Some templates make the prompt of parts alone.
+    Rendered of_parts = RenderTheirs(theirs, chat, ContentForm::kParts);
     if (Makes(of_parts, expected.text)) found = std::move(of_parts);
   }
   if (prompt_.empty()) prompt_ = found.text;
@@ -343,18 +536,16 @@ bool BundleChecker::Makes(const Rendered& found, const std::string& own) const {
 // parts, whatever the model type (tools/record_litert_lm.py). Few checkpoints'
 // templates can do with that; older versions made text of it for them. As the
 // version on the phone is not known, this is no finding.
-void BundleChecker::CheckParts(const ChatTemplate& own,
-                               const std::optional<ChatTemplate>& theirs) {
+void BundleChecker::CheckParts(const std::optional<ChatTemplate>& theirs) {
   parts_ = {.name = "message_parts", .outcome = Outcome::kPass};
-  for (const Chat& chat : Chats()) {
+  for (const Chat& chat : PlainChats()) {
     std::string expected;
     try {
-      expected = own.Render(chat.messages);
+      expected = own_->Render(chat.messages);
     } catch (const Error&) {
       continue;
     }
-    const Rendered found =
-        RenderTheirs(theirs, chat.messages, ContentForm::kParts);
+    const Rendered found = RenderTheirs(theirs, chat, ContentForm::kParts);
     if (Makes(found, expected)) continue;
     parts_->outcome = Outcome::kNotChecked;
     parts_->detail = fmt::format(
@@ -427,9 +618,9 @@ void BundleChecker::CompareTexts(std::string_view chat, const std::string& own,
 // The checkpoint has no template: its prompts are plain text.
 void BundleChecker::CheckPlainPrompt(
     const std::optional<ChatTemplate>& theirs) {
-  const Chat chat = Chats().front();
+  const Chat chat = PlainChats().front();
   const std::string& plain = chat.messages.front().content;
-  const Rendered found = RenderTheirs(theirs, chat.messages);
+  const Rendered found = RenderTheirs(theirs, chat);
   prompt_ = found.text;
   if (found.text != plain) {
     Find(template_, "template-differs",
@@ -461,15 +652,22 @@ void BundleChecker::CheckTokenizer() {
     const auto model = input_.bundle.SentencePieceModel();
     const bool pieces = !input_.bundle.ReadHfTokenizer() && model;
     const Difference ids = CompareIds();
+    std::vector<bool> is_text;
     const Difference tokens =
-        pieces ? ComparePieces(*model, size) : CompareTokens(size);
-    if (ids.count + tokens.count > 0) {
-      Find(check, "tokenizer-differs",
-           fmt::format("The bundle's tokenizer differs for {} of {} texts and "
-                       "{} of {} {}.",
-                       ids.count, Texts().size(), tokens.count, size,
-                       pieces ? "pieces" : "tokens"),
-           ids.count > 0 ? ids.evidence : tokens.evidence);
+        pieces ? ComparePieces(*model, size, is_text) : CompareTokens(size);
+    int64_t compared = 0;
+    const Difference own_texts = CompareOwnTexts(size, is_text, compared);
+    if (ids.count + tokens.count + own_texts.count > 0) {
+      Find(
+          check, "tokenizer-differs",
+          fmt::format(
+              "The bundle's tokenizer differs for {} of {} texts, "
+              "{} of {} {} and {} of {} texts of single tokens and characters.",
+              ids.count, Texts().size(), tokens.count, size,
+              pieces ? "pieces" : "tokens", own_texts.count, compared),
+          ids.count > 0      ? ids.evidence
+          : tokens.count > 0 ? tokens.evidence
+                             : own_texts.evidence);
     }
   } else if (!same_tokenizer_) {
     Find(check, "tokenizer-differs", "The bundle has no tokenizer.", "");
@@ -510,24 +708,62 @@ BundleChecker::Difference BundleChecker::CompareTokens(int64_t size) const {
   return difference;
 }
 
+// What each token's own text and, of two Hugging Face tokenizers, each
+// character is split into by both: a merge or a piece that one of them lacks
+// shows there, and in few other texts. Left out are tokens that end inside a
+// character, which no text gives alone, and those that `is_text` says are none
+// (empty: all are).
+BundleChecker::Difference BundleChecker::CompareOwnTexts(
+    int64_t size, const std::vector<bool>& is_text, int64_t& compared) const {
+  std::vector<std::string> texts;
+  const auto json = input_.bundle.ReadHfTokenizer();
+  const bool doubled =
+      json && CheckTokenizerJson(*json, input_.bundle.path()).ignores_merges;
+  for (int32_t id = 0; id < size; ++id) {
+    if (!is_text.empty() && !is_text[static_cast<size_t>(id)]) continue;
+    std::string text = input_.tokenizer.Decode({&id, 1}, false);
+    if (text.empty() || text.find(kReplacement) != std::string::npos) continue;
+    // Merges are not asked for a word that is a token, but for twice that word.
+    if (doubled) texts.push_back(text + text.substr(text.starts_with(' ')));
+    texts.push_back(std::move(text));
+  }
+  if (json) AppendCharacters(texts);
+  auto other = std::async(std::launch::async,
+                          [&] { return tokenizer_->EncodeAll(texts); });
+  const auto own = input_.tokenizer.EncodeAll(texts);
+  const auto theirs = other.get();
+  Difference difference;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    if (own[i] == theirs[i]) continue;
+    difference.Add(
+        fmt::format("{} is {}", Quote(texts[i]), fmt::join(own[i], " ")),
+        fmt::format("{}", fmt::join(theirs[i], " ")));
+  }
+  compared = static_cast<int64_t>(texts.size());
+  return difference;
+}
+
 // SentencePiece's ModelProto { pieces = 1 { piece = 1, type = 3 } }
 // (sentencepiece_model.proto): the pieces must be the checkpoint's tokens.
-// `size` becomes their number.
+// `size` becomes their number, and `is_text` says of each whether it stands for
+// text: others (control, unknown, bytes) are never found in a text.
 BundleChecker::Difference BundleChecker::ComparePieces(
-    std::string_view sentencepiece, int64_t& size) const {
-  constexpr int64_t kUnused = 5;
+    std::string_view sentencepiece, int64_t& size,
+    std::vector<bool>& is_text) const {
+  constexpr int64_t kNormal = 1, kUserDefined = 4, kUnused = 5;
   const std::string what = input_.bundle.path() + ": the SentencePiece model";
   Difference difference;
   size = 0;
   for (ProtoReader model(sentencepiece, what); model.Next();) {
     if (model.field() != 1) continue;
     std::string_view piece;
-    int64_t type = 0;
+    int64_t type = kNormal;  // what a piece is that says nothing
     for (ProtoReader reader(model.Bytes(), what); reader.Next();) {
       if (reader.field() == 1) piece = reader.Bytes();
       if (reader.field() == 3) type = reader.Int();
     }
     const int64_t id = size++;
+    is_text.push_back(type == kNormal || type == kUserDefined);
     if (type == kUnused) continue;
     if (input_.tokenizer.TokenToId(piece) == id) continue;
     // litert-torch's tokenizer_to_sentencepiece makes pieces of tokens' texts.

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <iterator>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "base/testing.h"
 #include "candidate/model.h"
@@ -214,6 +216,198 @@ TEST(BundleCheck, ATemplateForPartsAlone) {
   EXPECT_EQ(Parts(v)->outcome, Outcome::kPass);
 }
 
+// kTurns, for content that is a list of parts.
+constexpr const char* kPartsOfTurns =
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% for p in m.content %}{% if p.type == 'text' %}{{ p.text }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n";
+
+TEST(BundleCheck, ACheckpointsTemplateForPartsAlone) {
+  const WithTemplate checkpoint(kPartsOfTurns);
+  ExpectSame(Compare("tiny_bundle_wrong_template.litertlm", checkpoint.path()));
+  // SmolLM2's writes a system turn of its own.
+  ExpectOnly(Compare("tiny_bundle.litertlm", checkpoint.path()),
+             "chat_template", "template-differs",
+             "bundle: \"<|im_start|>system");
+  // Both take parts alone.
+  ExpectOnly(Compare("tiny_bundle_parts.litertlm", checkpoint.path()),
+             "chat_template", "template-differs",
+             "bundle: \"<|im_start|>system");
+}
+
+// The bundle's template is kTurns with a line break at its end.
+struct Change {
+  const char* chat;
+  const char* checkpoint;  // a template that differs for that chat alone
+};
+class TemplatesApart : public ::testing::TestWithParam<Change> {};
+
+TEST_P(TemplatesApart, AreFound) {
+  const WithTemplate checkpoint(GetParam().checkpoint);
+  const Verification v =
+      Compare("tiny_bundle_wrong_template.litertlm", checkpoint.path());
+  ASSERT_EQ(v.findings.size(), 1u) << Evidence(v);
+  EXPECT_EQ(v.findings[0].id, "template-differs");
+  EXPECT_EQ(v.findings[0].sentence,
+            std::string("The bundle's chat template renders another prompt "
+                        "for ") +
+                GetParam().chat + ".");
+}
+
+constexpr Change kChanges[] = {
+    {"texts with blanks and line breaks at their ends",
+     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+     "{{ m.content | trim }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"},
+    {"a system turn with blanks and line breaks at its ends",
+     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+     "{{ m.content | trim if m.role == 'system' else m.content }}<|im_end|>\n"
+     "{% endfor %}<|im_start|>assistant\n"},
+    {"an empty system turn",
+     "{% for m in messages %}{% if m.content or m.role != 'system' %}"
+     "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}"
+     "{% endfor %}<|im_start|>assistant\n"},
+    {"a list of tools",
+     "{% if tools %}{{ tools | tojson }}{% endif %}"
+     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+     "{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"},
+    {"a list of tools and a system turn",
+     "{% if tools and messages[0].role == 'system' %}{{ tools | tojson }}"
+     "{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n"
+     "{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"},
+    {"a call of a tool",
+     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+     "{% if m.tool_calls %}{{ m.tool_calls[0].function.name }}{% endif %}"
+     "<|im_end|>\n{% endfor %}<|im_start|>assistant\n"},
+    {"an answer to be continued",
+     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+     "{% if loop.last and m.role == 'assistant' %}<think>{% endif %}"
+     "{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"},
+};
+
+INSTANTIATE_TEST_SUITE_P(Chats, TemplatesApart, ::testing::ValuesIn(kChanges));
+
+// Such chats are none of the checkpoint's.
+TEST(BundleCheck, AChatThatTheCheckpointRefusesHoldsNoBundle) {
+  const WithTemplate checkpoint(
+      std::string("{% if tools or not messages[0].content.strip() or "
+                  "messages[-1].role == 'assistant' %}"
+                  "{{ raise_exception('no') }}{% endif %}") +
+      kTurns);
+  ExpectSame(Compare("tiny_bundle_wrong_template.litertlm", checkpoint.path()));
+}
+
+// Prefixes and suffixes can do none of that, which is said.
+TEST(TaskCheck, PlainTurnsAlone) {
+  const Verification v =
+      Compare("tiny_bundle_affixes.litertlm",
+              WithTemplate("{% if tools %}{{ tools }}{% endif %}"
+                           "{% for m in messages %}<|im_start|>"
+                           "{{ m.role }}\n{{ m.content | trim }}"
+                           "<|im_end|>\n{% endfor %}"
+                           "<|im_start|>assistant\n{{ '' }}")
+                  .path());
+  ExpectSame(v);
+  EXPECT_THAT(v.bundle_checks[2].detail, HasSubstr("neither trim texts nor"));
+}
+
+// The tiny checkpoint with another EOS in generation_config.json, and
+// tokenizer_config.json's as given.
+Verification CompareWithEos(const std::string& name, int eos,
+                            const std::string& tokenizers_eos,
+                            const std::string& source) {
+  TempDir dir;
+  std::filesystem::copy(ModelPath("tiny") + "/tokenizer.json", dir.path());
+  dir.Write("generation_config.json",
+            "{\"eos_token_id\": " + std::to_string(eos) + "}");
+  dir.Write("tokenizer_config.json",
+            "{\"eos_token\": \"" + tokenizers_eos + "\"}");
+  dir.Write("chat_template.jinja", source);
+  return Compare(name, dir.path());
+}
+
+// Qwen's base models: "<|endoftext|>" ends texts, "<|im_end|>" ends turns.
+TEST(BundleCheck, AnExtraStopAtTheEndOfTurnsIsANote) {
+  for (const char* file :
+       {"tiny_bundle.litertlm", "tiny_bundle_stop_text.litertlm"}) {
+    // Of the configurations' EOS, neither is there.
+    const Verification v = CompareWithEos(file, 0, "<|endoftext|>", kTurns);
+    ASSERT_FALSE(v.findings.empty());
+    EXPECT_EQ(v.findings[0].sentence,
+              "The bundle goes on where the checkpoint ends its text.");
+    EXPECT_EQ(v.findings[0].evidence,
+              "only the checkpoint stops at: 0 \"<|endoftext|>\"\n");
+    EXPECT_THAT(
+        v.notes,
+        ElementsAre(HasSubstr(
+            "also ends texts at 2 \"<|im_end|>\", with which the checkpoint's "
+            "chat template ends a turn; the checkpoint's EOS is 0")));
+  }
+}
+
+TEST(BundleCheck, AnExtraStopAtTheTokenizersEosIsANote) {
+  const Verification v = CompareWithEos("tiny_bundle.litertlm", 0, "<|im_end|>",
+                                        "{{ messages[0].content }}");
+  EXPECT_THAT(v.notes, ElementsAre(HasSubstr("the eos_token of the")));
+}
+
+TEST(BundleCheck, AnyOtherExtraStopIsAFinding) {
+  const Verification v = CompareWithEos(
+      "tiny_bundle.litertlm", 0, "<|endoftext|>", "{{ messages[0].content }}");
+  EXPECT_THAT(v.notes, IsEmpty());
+  EXPECT_THAT(Evidence(v),
+              HasSubstr("only the bundle stops at: 2 \"<|im_end|>\""));
+}
+
+// As export_hf packs a checkpoint with one EOS and another end of turns.
+TEST(BundleCheck, WhatTheConverterMakesOfABaseModelsEos) {
+  const Verification v =
+      Compare("tiny_base_eos.litertlm", ModelPath("tiny_base_eos"));
+  ExpectSame(v);
+  EXPECT_THAT(v.notes, ElementsAre(HasSubstr("2 \"<|im_end|>\"")));
+}
+
+// The tiny checkpoint with a changed tokenizer.json.
+Verification CompareWithTokenizer(
+    const std::function<void(nlohmann::json&)>& change) {
+  TempDir dir;
+  std::filesystem::copy(ModelPath("tiny"), dir.path(),
+                        std::filesystem::copy_options::recursive);
+  auto tokenizer = nlohmann::json::parse(ReadFile(dir.File("tokenizer.json")));
+  change(tokenizer);
+  dir.Write("tokenizer.json", tokenizer.dump());
+  return Compare("tiny_bundle.litertlm", dir.path());
+}
+
+TEST(BundleCheck, TheSameTokenizerInOtherWords) {
+  ExpectSame(CompareWithTokenizer([](nlohmann::json& tokenizer) {
+    for (auto& merge : tokenizer["model"]["merges"]) {
+      if (merge.is_array()) {
+        merge = merge[0].get<std::string>() + " " + merge[1].get<std::string>();
+      }
+    }
+  }));
+}
+
+TEST(BundleCheck, ATokenizerWithMoreMerges) {
+  const Verification v = CompareWithTokenizer([](nlohmann::json& tokenizer) {
+    auto& merges = tokenizer["model"]["merges"];
+    merges.erase(merges.end() - 100, merges.end());
+  });
+  ExpectOnly(v, "tokenizer", "tokenizer-differs", " is ");
+  EXPECT_THAT(Evidence(v),
+              HasSubstr("for 0 of 31 texts, 0 of 49152 tokens and 100 of "));
+}
+
+// Of a word that is a token, such a tokenizer asks no merges.
+TEST(BundleCheck, ATokenizerWithMoreMergesThatItIgnoresForTokens) {
+  const Verification v = Compare("mut_bundle_ignore_merges.litertlm",
+                                 ModelPath("mut_ignore_fewer_merges"));
+  ExpectOnly(v, "tokenizer", "tokenizer-differs", " is ");
+  EXPECT_THAT(Evidence(v), HasSubstr("for 0 of 31 texts, 0 of 49152 tokens"));
+  ExpectSame(Compare("mut_bundle_ignore_merges.litertlm",
+                     ModelPath("mut_ignore_merges")));
+}
+
 // Llama 2's tokenizer.model as a checkpoint's, with a template.
 class Llama2Checkpoint {
  public:
@@ -278,7 +472,7 @@ TEST(TaskCheck, AddedTokensInThePrompt) {
       "<s><|user|>\n{{ messages[0].content }}\n<|assistant|>{{ '\n' }}");
   const Verification v = Compare("tiny_added_tokens.task", checkpoint.path());
   ExpectOnly(v, "tokenizer", "tokenizer-differs", "<|user|>");
-  EXPECT_THAT(Evidence(v), HasSubstr("for 1 of 31 texts"));
+  EXPECT_THAT(Evidence(v), HasSubstr("for 1 of 31 texts, 0 of"));
 }
 
 // The same vocabulary as tokenizer.json.
@@ -296,7 +490,7 @@ TEST(BundleCheck, ABpeTokenizerAsSentencePiece) {
   const Verification texts = Compare("tiny_sentencepiece.litertlm");
   ExpectOnly(texts, "tokenizer", "tokenizer-differs", why);
   EXPECT_THAT(Evidence(texts),
-              HasSubstr("for 19 of 31 texts and 0 of 49152 pieces"));
+              HasSubstr("for 19 of 31 texts, 0 of 49152 pieces and"));
   const Verification bytes = Compare("tiny_bytes.task");
   EXPECT_THAT(Evidence(bytes), AllOf(HasSubstr(why), HasSubstr("for 4 of 31")));
 }
