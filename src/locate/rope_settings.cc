@@ -250,7 +250,9 @@ class RopeExplainer {
     RopeFit best = FitRopeAmplitude(sample_, expected_);
     if (best.value <= 0) return;
     best.value *= usual;
-    const Setting setting = {.low = best.value / 2, .high = best.value * 2};
+    Setting setting;
+    setting.low = best.value / 2;
+    setting.high = best.value * 2;
     const auto model = [&](double x) {
       return RopeModel{expected_, x / usual};
     };
