@@ -29,6 +29,14 @@
 
 namespace verify_tflite {
 
+// A tensor with a range of its own, by its names.
+struct TensorUse {
+  std::string signature;
+  std::string op;      // "FULLY_CONNECTED": what computes it
+  std::string tensor;  // its name; for the reader alone
+  RangeUse use;
+};
+
 class StructureCheck {
  public:
   struct Input {
@@ -52,6 +60,9 @@ class StructureCheck {
   // the keys that differ.
   const std::vector<KeyRow>& wrong_keys() const { return wrong_keys_; }
 
+  // What Compare found integer tensors to be given and to hold.
+  std::vector<TensorUse> ranges() const;
+
   // As MeasureActivationErrors, on what was recorded.
   std::vector<ActivationError> MeasureErrors(
       const std::set<int32_t>& constants) const;
@@ -63,7 +74,8 @@ class StructureCheck {
  private:
   StageResults CompareAll(const std::string& only,
                           const std::optional<Alternative>& alternative,
-                          std::vector<KeyRow>* wrong_keys) const;
+                          std::vector<KeyRow>* wrong_keys,
+                          RangeUses* ranges) const;
   std::vector<std::string> NamesOfRest(const SignatureGraph& graph,
                                        const Coverage& coverage) const;
   SignatureStructure Describe(const SignatureGraph& graph,
@@ -79,6 +91,7 @@ class StructureCheck {
   std::map<std::pair<std::string, int32_t>, GraphTensor> tensors_;
   Recording recording_;
   std::vector<KeyRow> wrong_keys_;
+  RangeUses ranges_;
 };
 
 }  // namespace verify_tflite
