@@ -152,33 +152,38 @@ class AnchorFinder {
           op.inputs.empty()) {
         continue;
       }
-      const int32_t query = BeforeViews(op.inputs[0]);
-      if (query < 0 || !graph_.tensors[query].scale) continue;
-      const auto& shape = graph_.tensors[query].shape;
-      const size_t rank = shape.size();
-      if (rank < 3 || shape[rank - 1] != config_.head_dim ||
-          shape[rank - 2] != config_.layers[layer].num_heads ||
-          shape[rank - 3] != rows_) {
-        continue;
+      const int32_t query = QueryBefore(op.inputs[0], layer);
+      if (query >= 0) {
+        Add(Stage::kQuery, layer, {Anchor::Kind::kTensor, {query}});
       }
-      Add(Stage::kQuery, layer, {Anchor::Kind::kTensor, {query}});
     }
   }
 
-  // The tensor that is reshaped and made float to give `tensor`.
-  int32_t BeforeViews(int32_t tensor) const {
+  // Of the tensors that are reshaped and made float to give `tensor`, the one
+  // of integers and of that order; -1: none.
+  int32_t QueryBefore(int32_t tensor, int64_t layer) const {
     while (tensor >= 0) {
+      if (graph_.tensors[tensor].scale && IsQuery(tensor, layer)) return tensor;
       const int32_t producer = graph_.tensors[tensor].producer;
-      if (producer < 0) break;
+      if (producer < 0) return -1;
       const AuditedOp& op = graph_.ops[producer];
       if ((op.code != kOpDequantize && op.code != kOpReshape) ||
           op.inputs.empty() || op.inputs[0] < 0 ||
           graph_.tensors[op.inputs[0]].producer >= producer) {
-        break;
+        return -1;
       }
       tensor = op.inputs[0];
     }
-    return tensor;
+    return -1;
+  }
+
+  bool IsQuery(int32_t tensor, int64_t layer) const {
+    const auto& shape = graph_.tensors[tensor].shape;
+    const size_t rank = shape.size();
+    return rank >= 3 && shape[rank - 1] == config_.head_dim &&
+           shape[rank - 2] ==
+               config_.layers[static_cast<size_t>(layer)].num_heads &&
+           shape[rank - 3] == rows_;
   }
 
   void AddResiduals(int64_t layer) {

@@ -33,9 +33,9 @@ constexpr double kScoreLimit = 1.2e-7;
 constexpr double kHalfCacheLimit = 1e-3;
 constexpr double kInt8CacheLimit = 0.05;
 
-// Of the norm of a row: what the reference's own float32 adds to an integer's
-// steps. docs/structure.md.
-constexpr double kRowRounding = 2e-6;
+// Of the root mean square of a row: what the reference's own float32 adds to an
+// integer's steps.
+constexpr double kRowRounding = 1e-5;
 // Of formulas that read tables of integers: these are rounded themselves.
 constexpr double kRoundedTableLimit = 1e-2;
 // What float32 makes of an integer that is handed on as it is.
@@ -273,15 +273,11 @@ class StageComparer {
     return RangeOf(GraphOf(graph).tensors[static_cast<size_t>(tensor)]);
   }
 
-  // What the graph goes on with is rounded there. A cache that nothing reads
-  // behind its output is rounded on the way out alone.
+  // What the graph goes on with is rounded there.
   bool IsOfIntegers(const SignatureGraph& graph, const Anchor& anchor) const {
     if (!graph.integer_activations) return false;
     return std::ranges::any_of(anchor.tensors, [&](int32_t tensor) {
-      const AuditedTensor& t =
-          GraphOf(graph).tensors[static_cast<size_t>(tensor)];
-      return RangeOf(t) && (anchor.kind != Anchor::Kind::kKvCache ||
-                            !t.consumers.empty());
+      return RangeOfTensor(graph, tensor).has_value();
     });
   }
 
@@ -525,7 +521,10 @@ class StageComparer {
     if (!formula) return std::nullopt;
     Agreement worst = {0, 1, true};
     const double rounding =
-        formula->opaque ? kRowRounding * Norm(expected) : 0;
+        formula->opaque
+            ? kRowRounding * Norm(expected) /
+                  std::sqrt(static_cast<double>(expected.size()))
+            : 0;
     for (size_t i = 0; i < found.size(); ++i) {
       const double value =
           formula->opaque
