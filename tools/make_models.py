@@ -21,6 +21,7 @@ import pickles
 import quantisers
 import recipe_table
 import sentencepiece_models
+import static_conversions
 import work
 
 
@@ -189,6 +190,17 @@ def _add_quantisers(add) -> None:
       quantisers.folded_factors,
       {"base": "tiny_f32.tflite"},
   )
+
+
+def _add_static(add) -> None:
+  """Integer activations, KV caches, masks and logits."""
+  for bits in (8, 16):
+    add(
+        f"tiny_static_a{bits}.tflite",
+        static_conversions.quantize,
+        {"float_file": "tiny_mask.tflite", "checkpoint": "tiny"},
+        bits=bits,
+    )
 
 
 def _add_mutations(add) -> None:
@@ -470,6 +482,7 @@ def _models() -> dict[str, Model]:
         squeeze=squeeze,
     )
   _add_quantisers(add)
+  _add_static(add)
   _add_mutations(add)
   return models
 
