@@ -170,9 +170,9 @@ void AppendTensors(const char* direction,
       name = fmt::format("{}… ({} tensors)", name, g.size());
     }
     const std::string scales = Scales(g);
-    Line(out, "      {:<4} {:<40} {:<8} [{}]{}{}", direction, name,
-         g.front()->type, fmt::join(g.front()->shape, ", "),
-         scales.empty() ? "" : "  ", scales);
+    Line(out, "      {:<4} {:<40} {:<8} [{}]", direction, name,
+         g.front()->type, fmt::join(g.front()->shape, ", "));
+    if (!scales.empty()) Line(out, "             {}", scales);
   }
 }
 

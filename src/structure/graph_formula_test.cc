@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <deque>
 #include <map>
 #include <optional>
@@ -155,6 +156,20 @@ TEST_F(GraphFormulaTest, OfRootsAndLogistic) {
   EXPECT_THAT(Evaluate(root)->exact, ElementsAre(0.5, 2));
   EXPECT_THAT(Evaluate(logistic)->exact,
               Pointwise(DoubleNear(1e-9), {0.98201379, 0.56217650}));
+}
+
+// 1 / sqrt(x) is above its table's straight lines' middle by 2048 f''(x).
+TEST_F(GraphFormulaTest, KernelsOf16BitsHaveTables) {
+  const int32_t a = g_.Tensor({1}, 1), root = g_.Tensor({1}, 1e-6);
+  g_.graph.tensors[0].type = StoredType::kInt16;
+  g_.graph.tensors[1].type = StoredType::kInt16;
+  g_.Op(kOpRsqrt, {a}, root);
+  known_[a] = {1024 + 64};
+  const auto found = Evaluate(root);
+  ASSERT_TRUE(found.has_value());
+  const double bent = 2048 * 0.75 * std::pow(1088, -2.5);
+  EXPECT_GT(found->error[0], bent);
+  EXPECT_LT(found->error[0], 2 * bent + 3e-6);
 }
 
 TEST_F(GraphFormulaTest, ARootOfWhatMayBeNegativeMayBeAnything) {

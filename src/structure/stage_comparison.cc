@@ -308,7 +308,10 @@ class StageComparer {
     if (best) {
       Record(stage, row, tensor, *best);
       if (captured.stage == Stage::kKey && !best->ok()) {
-        KeepKeys(captured.layer, row, pass_row, nearest);
+        // Without their rounding, if that can be.
+        const auto formula = FormulaRowOf(anchor, tensor, row, values.size());
+        KeepKeys(captured.layer, row, pass_row,
+                 formula && !formula->opaque ? formula->exact : nearest);
       }
       AddRange(anchor, tensor, row, values);
     } else {
