@@ -172,6 +172,20 @@ TEST_F(GraphFormulaTest, KernelsOf16BitsHaveTables) {
   EXPECT_LT(found->error[0], 2 * bent + 3e-6);
 }
 
+// Entries that the output cannot hold are cut off, and so are the lines to them.
+TEST_F(GraphFormulaTest, TablesEndWhereTheOutputDoes) {
+  const int32_t a = g_.Tensor({1}, 1), root = g_.Tensor({1}, 1e-6);
+  g_.graph.tensors[0].type = StoredType::kInt16;
+  g_.graph.tensors[1].type = StoredType::kInt16;
+  g_.Op(kOpRsqrt, {a}, root);
+  // 1 / sqrt(896) is beyond 0.032767, 1 / sqrt(1024) is not.
+  known_[a] = {960};
+  const auto found = Evaluate(root);
+  ASSERT_TRUE(found.has_value());
+  const double line = (0.032767 + 1 / std::sqrt(1024.0)) / 2;
+  EXPECT_GT(found->error[0], std::fabs(line - 1 / std::sqrt(960.0)));
+}
+
 TEST_F(GraphFormulaTest, ARootOfWhatMayBeNegativeMayBeAnything) {
   const int32_t a = g_.Tensor({1}, 1), rounded = g_.Tensor({1}, 1);
   const int32_t root = g_.Tensor({1}, 0.1);
