@@ -512,7 +512,7 @@ def _add_static(add, rows: list[Mutation]) -> None:
           "scale",
           8,
           "scales of one product's weights 5 % too large",
-          "scale",
+          "scale weight-differs",
           m.scales,
           _SUBTLE,
           dict(role="2.gate", fault="5_percent"),

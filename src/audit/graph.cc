@@ -45,7 +45,7 @@ constexpr size_t kOpcodeIndex = 0, kInputs = 1, kOutputs = 2, kOptions = 4,
 constexpr uint8_t kCompositeOptions = 21;
 constexpr size_t kCompositeName = 0, kBody = 1;  // of StableHLOCompositeOptions
 constexpr size_t kAdjointY = 1;                  // of BatchMatMulOptions
-constexpr size_t kApproximate = 0;  // of GeluOptions
+constexpr size_t kApproximate = 0;               // of GeluOptions
 constexpr size_t kActivation = 0;  // of Add-, Sub-, Mul-, FullyConnectedOptions
 }  // namespace op
 namespace signature {

@@ -23,8 +23,8 @@ enum class StoredType {
   kBFloat16,
   kInt8,
   kInt16,
-  kInt4,  // two to a byte, the low nibble first
-  kInt2,  // four to a byte, the lowest bits first
+  kInt4,   // two to a byte, the low nibble first
+  kInt2,   // four to a byte, the lowest bits first
   kInt32,  // with scales: biases of integer products, as kInt64
   kInt64,
   kOther,
@@ -63,7 +63,7 @@ struct AuditedOp {
   bool adjoint_y = false;       // BATCH_MATMUL's second operand is transposed
   // Of ADD, SUB, MUL and FULLY_CONNECTED: they apply an activation, too.
   bool activation = false;
-  bool approximate = false;  // GELU by tanh
+  bool approximate = false;     // GELU by tanh
   std::vector<int32_t> inputs;  // tensors; -1: left out
   std::vector<int32_t> outputs;
 };

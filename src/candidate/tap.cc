@@ -169,8 +169,8 @@ class Reader {
     const auto any = table.Scalars<int32_t>(tensor::kShapeSignature);
     if (shape.size() > kLiteRtMaxRank) return t;
     if (t.type == "INT8" || t.type == "INT16") t.scale = ScaleOf(table);
-    const bool integers = t.scale && std::isfinite(t.scale->scale) &&
-                          t.scale->scale > 0;
+    const bool integers =
+        t.scale && std::isfinite(t.scale->scale) && t.scale->scale > 0;
     t.can_tap = t.type == "FLOAT32" || integers;
     int64_t elements = 1;
     for (size_t i = 0; i < shape.size(); ++i) {

@@ -369,8 +369,8 @@ void AddFaults(const std::vector<StructureFault>& faults, std::string& out) {
         "<td class=\"n\">{}</td><td>{} <span class=\"soft\">{}</span></td>"
         "</tr>\n",
         Name(f.stage), f.layer < 0 ? "–" : std::to_string(f.layer),
-        Name(f.signature), f.position, Figure(f.error) + (f.steps ? " steps" : ""),
-        Figure(f.limit),
+        Name(f.signature), f.position,
+        Figure(f.error) + (f.steps ? " steps" : ""), Figure(f.limit),
         Name(f.op), Name(f.tensor));
   }
   out += "</tbody></table></div>\n";

@@ -134,12 +134,11 @@ std::string Scales(const std::vector<const TfliteTensor*>& tensors) {
   }
   const auto [low, high] = std::ranges::minmax(scales);
   const auto [first, last] = std::ranges::minmax(zero_points);
-  return fmt::format(
-      "scale {}, zero point {}",
-      low == high ? fmt::format("{:.6g}", low)
-                  : fmt::format("{:.6g} to {:.6g}", low, high),
-      first == last ? fmt::format("{}", first)
-                    : fmt::format("{} to {}", first, last));
+  return fmt::format("scale {}, zero point {}",
+                     low == high ? fmt::format("{:.6g}", low)
+                                 : fmt::format("{:.6g} to {:.6g}", low, high),
+                     first == last ? fmt::format("{}", first)
+                                   : fmt::format("{} to {}", first, last));
 }
 
 void AppendTensors(const char* direction,
@@ -153,8 +152,8 @@ void AppendTensors(const char* direction,
       const TfliteTensor& first = *g.front();
       return SplitNumber(t.name).first == SplitNumber(first.name).first &&
              !SplitNumber(t.name).second.empty() &&
-             !SplitNumber(first.name).second.empty() &&
-             t.type == first.type && t.shape == first.shape &&
+             !SplitNumber(first.name).second.empty() && t.type == first.type &&
+             t.shape == first.shape &&
              t.scale.has_value() == first.scale.has_value();
     };
     const auto known = std::find_if(groups.begin(), groups.end(), same);
@@ -170,8 +169,8 @@ void AppendTensors(const char* direction,
       name = fmt::format("{}… ({} tensors)", name, g.size());
     }
     const std::string scales = Scales(g);
-    Line(out, "      {:<4} {:<40} {:<8} [{}]", direction, name,
-         g.front()->type, fmt::join(g.front()->shape, ", "));
+    Line(out, "      {:<4} {:<40} {:<8} [{}]", direction, name, g.front()->type,
+         fmt::join(g.front()->shape, ", "));
     if (!scales.empty()) Line(out, "             {}", scales);
   }
 }

@@ -36,7 +36,9 @@ TfliteFile SampleFile() {
       "mask", "INT16", {1, 1, 1, 256}, TensorScale{0.00305F, 0}};
   file.signatures = {
       {"decode", {tokens, cache_k, other_k, cache_v, mask}, {cache_k, logits}},
-      {"decode_static", {tokens, stored_k, stored_k_1, stored_mask}, {stored_k}},
+      {"decode_static",
+       {tokens, stored_k, stored_k_1, stored_mask},
+       {stored_k}},
       {"a \x1B[31m \xFF", {}, {}}};
   file.subgraphs = 12;
   file.ops = {{"FULLY_CONNECTED", 70}, {"CUSTOM own", 1}};

@@ -18,9 +18,9 @@ constexpr int kMostDepth = 400;
 constexpr int kMostBodies = 4;  // composites within composites
 // Kernels for int16 have a table of functions of one number, with an entry for
 // every 128th integer and straight lines between (RSQRT of LiteRT 2.3.0,
-// measured: 1.6e-3 of its size at 829; entries beyond the output's range are cut
-// off, and so is what lies next to them). Entries are rounded, too, and moved so
-// that errors are of both signs.
+// measured: 1.6e-3 of its size at 829; entries beyond the output's range are
+// cut off, and so is what lies next to them). Entries are rounded, too, and
+// moved so that errors are of both signs.
 constexpr double kTableStep = 128;
 constexpr double kTableMargin = 1.5;
 constexpr double kTableRounding = 1.5;  // steps, beyond any operator's one
@@ -131,8 +131,8 @@ class Evaluation {
  public:
   using OuterFn = std::function<std::optional<Numbers>(int32_t tensor)>;
 
-  Evaluation(const AuditedFile& file, const AuditedGraph& graph,
-             OuterFn outer, const GraphFormula::RangeFn& on_range, int bodies)
+  Evaluation(const AuditedFile& file, const AuditedGraph& graph, OuterFn outer,
+             const GraphFormula::RangeFn& on_range, int bodies)
       : file_(file),
         graph_(graph),
         outer_(std::move(outer)),
@@ -276,15 +276,16 @@ class Evaluation {
 
   // Whether all that the operator reads is what the run had there.
   bool IsExactly(const AuditedOp& op) {
-    return std::ranges::all_of(op.inputs, [&](int32_t input) {
-      return input < 0 || IsExact(input);
-    });
+    return std::ranges::all_of(
+        op.inputs, [&](int32_t input) { return input < 0 || IsExact(input); });
   }
 
   bool IsExact(int32_t tensor) {
     for (int i = 0; i < kMostDepth; ++i) {
       const AuditedTensor& t = TensorAt(tensor);
-      const auto same = [&](const NamedTensor& n) { return n.second == tensor; };
+      const auto same = [&](const NamedTensor& n) {
+        return n.second == tensor;
+      };
       if (t.constant >= 0 || t.producer < 0 || outer_(tensor) ||
           std::ranges::any_of(graph_.outputs, same)) {
         return true;
@@ -366,8 +367,7 @@ class Evaluation {
     return numbers;
   }
 
-  std::optional<Numbers> Concatenated(const AuditedOp& op,
-                                      const Shape& shape) {
+  std::optional<Numbers> Concatenated(const AuditedOp& op, const Shape& shape) {
     std::vector<Numbers> parts;
     for (const int32_t input : op.inputs) {
       auto part = Of(input);
@@ -465,8 +465,8 @@ class Evaluation {
   // How far the straight line between the two entries of a kernel's table that
   // `x` lies between is from f, there or in the middle. Entries are numbers
   // that `out` can hold.
-  static double TableError(double (*f)(double), double x,
-                           const TensorRange& in, const TensorRange& out) {
+  static double TableError(double (*f)(double), double x, const TensorRange& in,
+                           const TensorRange& out) {
     const auto entry = [&](double at) {
       return std::clamp(f(at), out.low, out.high);
     };

@@ -47,8 +47,7 @@ std::optional<TensorRange> RangeOf(const AuditedTensor& tensor);
 class GraphFormula {
  public:
   // A tensor's numbers in the run; nothing where they were not recorded.
-  using KnownFn =
-      std::function<const std::vector<float>*(int32_t tensor)>;
+  using KnownFn = std::function<const std::vector<float>*(int32_t tensor)>;
   // Told what an operator of the graph (not of its composites) that rounds
   // gives, once for each evaluation.
   using RangeFn = std::function<void(int32_t tensor, const Numbers& numbers)>;

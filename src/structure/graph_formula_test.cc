@@ -41,8 +41,8 @@ class Graph {
   int32_t Constant(std::vector<T> values) {
     std::vector<T>& kept = Kept<T>().emplace_back(std::move(values));
     StoredConstant constant;
-    constant.type = std::is_same_v<T, float> ? StoredType::kFloat32
-                                             : StoredType::kOther;
+    constant.type =
+        std::is_same_v<T, float> ? StoredType::kFloat32 : StoredType::kOther;
     constant.shape = {std::ssize(kept)};
     constant.data = std::as_bytes(std::span(kept));
     file_.constants.push_back(constant);
@@ -172,7 +172,8 @@ TEST_F(GraphFormulaTest, KernelsOf16BitsHaveTables) {
   EXPECT_LT(found->error[0], 2 * bent + 3e-6);
 }
 
-// Entries that the output cannot hold are cut off, and so are the lines to them.
+// Entries that the output cannot hold are cut off, and so are the lines to
+// them.
 TEST_F(GraphFormulaTest, TablesEndWhereTheOutputDoes) {
   const int32_t a = g_.Tensor({1}, 1), root = g_.Tensor({1}, 1e-6);
   g_.graph.tensors[0].type = StoredType::kInt16;

@@ -288,7 +288,7 @@ class Recorder {
   int64_t compiled_ = 0;  // its prefill
   std::optional<KvCache> kv_;
   size_t first_ = 0;  // snapshot of this text
-  bool copied_ = false;  // its KV caches hold copies
+  bool copied_ = false;    // its KV caches hold copies
   std::set<int64_t> ran_;  // lengths of prefills
   Recording recording_;
 };

@@ -368,7 +368,9 @@ class StageComparer {
     const auto of = [](const std::vector<double>& values) {
       return [&values](size_t place) { return values[place]; };
     };
-    const auto all = [](double value) { return [value](size_t) { return value; }; };
+    const auto all = [](double value) {
+      return [value](size_t) { return value; };
+    };
     take(of(numbers->error), true, result.error);
     take(all(range->step), true, result.step);
     take(all(range->low), false, result.low);
@@ -474,8 +476,8 @@ class StageComparer {
     const auto tokens = std::ssize(row.snapshot->tokens);
     const auto size = std::ssize(numbers.error);
     if (size == 0 || numbers.shape.empty()) return {};
-    const bool of_head = anchor.product != nullptr &&
-                         anchor.product->role.part == Part::kHead;
+    const bool of_head =
+        anchor.product != nullptr && anchor.product->role.part == Part::kHead;
     const int64_t rows = of_head ? size / numbers.shape.back() : tokens;
     const int64_t index = row.index - (tokens - rows);
     if (size % rows != 0 || index < 0) return {};
@@ -489,9 +491,8 @@ class StageComparer {
   // Heads come before their numbers in every layout (kv_rows.h).
   std::vector<size_t> CachePlaces(int32_t cache, const Numbers& update,
                                   const Row& row) const {
-    const auto& whole = GraphOf(*row.snapshot->graph)
-                            .tensors[static_cast<size_t>(cache)]
-                            .shape;
+    const auto& whole =
+        GraphOf(*row.snapshot->graph).tensors[static_cast<size_t>(cache)].shape;
     const std::vector<int64_t>& shape = update.shape;
     const auto tokens = std::ssize(row.snapshot->tokens);
     if (shape.size() != whole.size() || shape.empty()) return {};
@@ -524,10 +525,9 @@ class StageComparer {
     if (!formula) return std::nullopt;
     Agreement worst = {0, 1, true};
     const double rounding =
-        formula->opaque
-            ? kRowRounding * Norm(expected) /
-                  std::sqrt(static_cast<double>(expected.size()))
-            : 0;
+        formula->opaque ? kRowRounding * Norm(expected) /
+                              std::sqrt(static_cast<double>(expected.size()))
+                        : 0;
     for (size_t i = 0; i < found.size(); ++i) {
       const double value =
           formula->opaque
@@ -763,8 +763,7 @@ double RowError(std::span<const float> expected, std::span<const float> found) {
 }
 
 StageResults CompareStages(const ComparisonInput& input, Reference& reference,
-                           std::vector<KeyRow>* wrong_keys,
-                           RangeUses* ranges) {
+                           std::vector<KeyRow>* wrong_keys, RangeUses* ranges) {
   return StageComparer(input, reference, wrong_keys, ranges).Run();
 }
 

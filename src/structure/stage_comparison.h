@@ -87,8 +87,8 @@ struct ComparisonInput {
 //
 // Where operators round to integers (SignatureGraph::integer_activations), two
 // things are compared instead: the formula of the graph's operators
-// (graph_formula.h) with the reference, to float rounding; and the integers with
-// that formula, to the steps that rounding may take.
+// (graph_formula.h) with the reference, to float rounding; and the integers
+// with that formula, to the steps that rounding may take.
 //
 // `wrong_keys` and `ranges`, which may be null, are added to; the latter by
 // runs of real text.

@@ -244,7 +244,8 @@ TEST(StructureCheck, ARangeThatCutsOffIsNoFault) {
 }
 
 TEST(StructureCheck, ASoundFilesRangesHold) {
-  for (const char* model : {"tiny_static_a8.tflite", "tiny_static_a16.tflite"}) {
+  for (const char* model :
+       {"tiny_static_a8.tflite", "tiny_static_a16.tflite"}) {
     SCOPED_TRACE(model);
     Pair pair(model, "tiny");
     pair.check().Compare();

@@ -293,11 +293,11 @@ bool Diagnostician::LookAtRope(const RunView& run) {
 bool Diagnostician::LookAtKeys() {
   if (input_.structure == nullptr) return false;
   // Queries, where they are looked at, turn by the same angles.
-  const auto first = std::find_if(
-      input_.faults.begin(), input_.faults.end(),
-      [](const StructureFault& fault) {
-        return fault.layer >= 0 && fault.stage != "query";
-      });
+  const auto first =
+      std::find_if(input_.faults.begin(), input_.faults.end(),
+                   [](const StructureFault& fault) {
+                     return fault.layer >= 0 && fault.stage != "query";
+                   });
   if (first == input_.faults.end() || first->stage != "key") return false;
   std::vector<float> before;
   std::vector<float> after;

@@ -164,14 +164,14 @@ std::string DescribeSteps(const Structure& structure) {
   if (linear == nullptr && rest == nullptr) return "";
   std::string text = "off by ";
   if (linear != nullptr) {
-    text += of(*linear) + " steps that rounding may take in products with "
+    text += of(*linear) +
+            " steps that rounding may take in products with "
             "weights";
   }
   if (rest != nullptr) {
     text += linear != nullptr ? ", " : "";
-    text += of(*rest) + (linear != nullptr
-                             ? " in the rest"
-                             : " steps that rounding may take");
+    text += of(*rest) + (linear != nullptr ? " in the rest"
+                                           : " steps that rounding may take");
   }
   return text;
 }

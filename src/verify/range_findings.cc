@@ -31,7 +31,8 @@ bool IsOwn(const RangeUse& use) {
 std::string Line(const TensorUse& tensor) {
   const RangeUse& use = tensor.use;
   std::string text = fmt::format(
-      "{}: {} ({}) holds {:.4g} to {:.4g}; the checkpoint's model has {:.4g} to "
+      "{}: {} ({}) holds {:.4g} to {:.4g}; the checkpoint's model has {:.4g} "
+      "to "
       "{:.4g} there. {:.2g} % of its numbers are cut off, {:.2g} % of its size",
       Quote(tensor.signature), tensor.op, Quote(tensor.tensor), use.range.low,
       use.range.high, use.least, use.most,
@@ -73,7 +74,8 @@ std::optional<Finding> FindRanges(std::span<const TensorUse> uses,
   }
   finding.cause =
       "The range was measured on texts that do not reach these numbers, or not "
-      "at these positions; averaged over texts instead of taken from all of them "
+      "at these positions; averaged over texts instead of taken from all of "
+      "them "
       "(ai-edge-quantizer 0.10.0 does); or changed afterwards.";
   finding.remedy =
       "Calibrate with more and other texts, up to the last position of the KV "

@@ -11,12 +11,11 @@
 namespace verify_tflite {
 
 // "activation-range": one finding for all tensors; nothing where all hold what
-// they are given. A few numbers beyond a range cost nothing and are no fault: it
-// counts how much of a tensor's size (the sum of its squares) is cut off. `kld`
-// is how the mean divergence was judged: beyond the recipe's limits, less
+// they are given. A few numbers beyond a range cost nothing and are no fault:
+// it counts how much of a tensor's size (the sum of its squares) is cut off.
+// `kld` is how the mean divergence was judged: beyond the recipe's limits, less
 // explains it.
-std::optional<Finding> FindRanges(std::span<const TensorUse> uses,
-                                  Outcome kld);
+std::optional<Finding> FindRanges(std::span<const TensorUse> uses, Outcome kld);
 
 }  // namespace verify_tflite
 

@@ -30,10 +30,11 @@ TEST(FindRanges, SaysWhichTensorAndHowMuchIsCutOff) {
   ASSERT_TRUE(finding.has_value());
   EXPECT_EQ(finding->id, "activation-range");
   EXPECT_EQ(finding->severity, Outcome::kDegraded);
-  EXPECT_EQ(finding->evidence,
-            "\"decode\": FULLY_CONNECTED (\"layer 1/o_proj\") holds -1.28 to "
-            "1.27; the checkpoint's model has -2 to 5 there. 3 % of its numbers "
-            "are cut off, 10 % of its size.");
+  EXPECT_EQ(
+      finding->evidence,
+      "\"decode\": FULLY_CONNECTED (\"layer 1/o_proj\") holds -1.28 to "
+      "1.27; the checkpoint's model has -2 to 5 there. 3 % of its numbers "
+      "are cut off, 10 % of its size.");
 }
 
 TEST(FindRanges, AFewNumbersCostNothing) {

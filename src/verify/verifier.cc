@@ -464,9 +464,8 @@ void LocateFault(const VerifyInput& input, const Probes& probes,
 void AddRanges(const StructureCheck& structure, Verification& v) {
   const auto kld = std::ranges::find(v.checks, "kld", &Check::name);
   const auto finding =
-      FindRanges(structure.ranges(), kld == v.checks.end()
-                                         ? Outcome::kNotChecked
-                                         : kld->outcome);
+      FindRanges(structure.ranges(),
+                 kld == v.checks.end() ? Outcome::kNotChecked : kld->outcome);
   if (finding) v.findings.push_back(*finding);
 }
 
