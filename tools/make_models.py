@@ -8,6 +8,7 @@ made in a process of its own, for the converters keep gigabytes of memory.
 
 import argparse
 import dataclasses
+import math
 import os
 import pathlib
 import sys
@@ -22,6 +23,7 @@ import pickles
 import quantisers
 import recipe_table
 import sentencepiece_models
+import static_conversions
 import work
 
 
@@ -231,6 +233,27 @@ def _add_quantisers(add) -> None:
       quantisers.folded_factors,
       {"base": "tiny_f32.tflite"},
   )
+
+
+def _add_static(add) -> None:
+  """Integer activations, KV caches, masks and logits."""
+  for name, options in (
+      ("tiny_static_ranges", {}),
+      ("tiny_static_infinite_ranges", dict(blocked=-math.inf, tokens=64)),
+  ):
+    add(
+        name,
+        static_conversions.measure_ranges,
+        {"float_file": "tiny_mask.tflite", "checkpoint": "tiny"},
+        **options,
+    )
+  for bits in (8, 16):
+    add(
+        f"tiny_static_a{bits}.tflite",
+        static_conversions.quantize,
+        {"float_file": "tiny_mask.tflite", "measured": "tiny_static_ranges"},
+        bits=bits,
+    )
 
 
 def _add_mutations(add) -> None:
@@ -523,6 +546,7 @@ def _models() -> dict[str, Model]:
     )
   _add_quantisers(add)
   _add_scaled_rope(add)
+  _add_static(add)
   _add_mutations(add)
   return models
 

@@ -8,6 +8,8 @@ import conversions
 import mutated_checkpoints as c
 import mutations as m
 import quantisers as q
+import static_conversions
+import static_mutations as st
 
 
 @dataclasses.dataclass(frozen=True)
@@ -536,6 +538,163 @@ def _add_tables(add) -> None:
       hidden=500,
       **large,
   )
+
+
+def _add_static(add, rows: list[Mutation]) -> None:
+  """What static recipes get wrong by themselves."""
+  calibrated = {
+      "float_file": "tiny_mask.tflite",
+      "measured": "tiny_static_ranges",
+  }
+  infinite = calibrated | {"measured": "tiny_static_infinite_ranges"}
+  for name, fault, finding, outcomes, options in (
+      (
+          "a8_narrow",
+          "int8 static: ranges half as wide as what was measured",
+          "activation-range",
+          _SUBTLE,
+          dict(bits=8, narrow=0.5),
+      ),
+      (
+          "a16_narrow",
+          "int16 static: ranges half as wide as what was measured",
+          "activation-range",
+          _SUBTLE,
+          dict(bits=16, narrow=0.5),
+      ),
+      (
+          "a16_own_ranges",
+          "int16 static: KV caches with a range for each end",
+          "kv-scale-differs",
+          _SUBTLE,
+          dict(bits=16, one_range=False),
+      ),
+      (
+          "a16_mask_lost",
+          "int16 static: calibrated with minus infinity in the mask",
+          "mask-range",
+          _BROKEN,
+          dict(bits=16),
+      ),
+      (
+          "a8_angles",
+          "int8 static: angles of RoPE as integers",
+          "rope-precision",
+          _SUBTLE,
+          dict(bits=8, float_angles=False),
+      ),
+      (
+          "a8_signatures",
+          "int8 static: signatures name tensors that are no outputs",
+          "signature-output",
+          _BROKEN,
+          dict(bits=8, mended=False),
+      ),
+  ):
+    rows.append(
+        Mutation(
+            f"mut_static_{name}.tflite",
+            "tiny",
+            fault,
+            outcomes,
+            (finding,),
+            static_conversions.quantize,
+            infinite if name == "a16_mask_lost" else calibrated,
+            options,
+        )
+    )
+  for name, bits, fault, findings, make, outcomes, options in (
+      (
+          "range",
+          8,
+          "one tensor's scale divided by 4",
+          "activation-range",
+          st.output_scale,
+          _SUBTLE,
+          dict(role="1.o", factor=0.25),
+      ),
+      (
+          "range",
+          16,
+          "one tensor's scale divided by 4",
+          "activation-range",
+          st.output_scale,
+          _SUBTLE,
+          dict(role="2.down", factor=0.25),
+      ),
+      (
+          "scale_lost",
+          8,
+          "a product reads its input with a scale 10 % too large",
+          "computation-differs",
+          st.input_scale,
+          _SUBTLE,
+          dict(role="1.o", factor=1.1),
+      ),
+      (
+          "zero_point_lost",
+          8,
+          "a product reads its input with another zero point",
+          "computation-differs",
+          st.input_scale,
+          _SUBTLE,
+          dict(role="1.o", shift=3),
+      ),
+      (
+          "eps",
+          8,
+          "norm epsilon 1e-6 instead of 1e-5",
+          "norm-eps",
+          st.norm_eps,
+          _SUBTLE,
+          dict(factor=0.1),
+      ),
+      (
+          "eps",
+          16,
+          "norm epsilon 1e-6 instead of 1e-5",
+          "norm-eps",
+          st.norm_eps,
+          _SUBTLE,
+          dict(factor=0.1),
+      ),
+      (
+          "rope_base",
+          16,
+          "RoPE base 1 % too large",
+          "rope-base",
+          m.rope_base,
+          _SUBTLE,
+          dict(factor=1.01),
+      ),
+      (
+          "scale",
+          8,
+          "scales of one product's weights 5 % too large",
+          "scale weight-differs",
+          m.scales,
+          _SUBTLE,
+          dict(role="2.gate", fault="5_percent"),
+      ),
+      (
+          "row_lost",
+          16,
+          "one row of a product's weights lost",
+          "weight-differs",
+          m.weight,
+          _SUBTLE,
+          dict(role="2.up", fault="row_lost"),
+      ),
+  ):
+    add(
+        f"static_a{bits}_{name}",
+        f"tiny_static_a{bits}",
+        f"int{bits} static: {fault}",
+        findings,
+        make,
+        outcomes,
+        **options,
+    )
 
 
 def _table() -> list[Mutation]:
@@ -1271,6 +1430,7 @@ def _table() -> list[Mutation]:
   _add_tables(add)
   _add_thresholds(add)
   _add_scaled_rope(add)
+  _add_static(add, rows)
   made_before(
       "tiny_q8.tflite",
       "mut_lora",
@@ -1578,6 +1738,8 @@ SOUND = (
             "tiny_oscar_q8.tflite",
             "tiny_folded.tflite",
             "tiny_mse_q8.tflite",
+            "tiny_static_a8.tflite",
+            "tiny_static_a16.tflite",
             "tiny_kv_float16.tflite",
             "tiny_kv_int8.tflite",
             "tiny_export_hf.tflite",

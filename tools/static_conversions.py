@@ -102,43 +102,14 @@ def _one_range(ranges: dict, model) -> None:
         ranges[name][key] = np.full_like(ranges[name][key], value)
 
 
-def quantize(
-    out: pathlib.Path,
-    float_file: pathlib.Path,
-    checkpoint: pathlib.Path,
-    bits: int,
-    mended: bool = True,
-    one_range: bool = True,
-    blocked: float = -100.0,
-    narrow: float = 1.0,
-    float_angles: bool = True,
-    tokens: int = 256,
-) -> None:
-  """A static conversion with int8 weights.
-
-  Args:
-    bits: of activations, 8 or 16.
-    mended: signatures name the tensors that their graphs give. The quantiser's
-      own do not.
-    one_range: each KV cache has one scale, whoever reads or writes it. The
-      quantiser measures every end of it alone.
-    blocked: what calibration adds to the score of a masked position. Values
-      beyond 3e38 are left out of the ranges by the quantiser.
-    narrow: factor of the ranges of all inner tensors; below 1 they do not cover
-      what the calibration had.
-    float_angles: the product of positions and frequencies of RoPE stays float.
-      In 8 bits an angle is off by half a radian.
-    tokens: of each calibration text; not more than the cache holds.
-  """
+def _quantizer(float_file: pathlib.Path, bits: int, float_angles: bool):
   import conversions
 
   conversions.stub_tensorflow()
   from ai_edge_quantizer import algorithm_manager
-  from ai_edge_quantizer import calibrator
   from ai_edge_quantizer import qtyping
   from ai_edge_quantizer import quantizer
   from ai_edge_quantizer import recipe
-  import mutations
 
   recipes = {8: recipe.static_wi8_ai8, 16: recipe.static_wi8_ai16}
   tool = quantizer.Quantizer(str(float_file), recipes[bits]())
@@ -148,6 +119,26 @@ def quantize(
         operation_name=qtyping.TFLOperationName.MUL,
         algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE,
     )
+  return tool
+
+
+def measure_ranges(
+    out: pathlib.Path,
+    float_file: pathlib.Path,
+    checkpoint: pathlib.Path,
+    blocked: float = -100.0,
+    tokens: int = 256,
+) -> None:
+  """Calibrates: the range of every tensor, a minute for a small model.
+
+  Args:
+    blocked: what is added to the score of a masked position. Values beyond 3e38
+      are left out of the ranges by the quantiser.
+    tokens: of each calibration text; not more than the cache holds.
+  """
+  tool = _quantizer(float_file, 8, False)
+  from ai_edge_quantizer import calibrator
+
   calibration = calibrator.Calibrator(
       float_file.read_bytes(), num_threads=1, qsv_update_func=_widest
   )
@@ -156,6 +147,53 @@ def quantize(
       tool._recipe_manager,
   )
   ranges = calibration.get_model_qsvs()
+  arrays = {"names": np.array(sorted(ranges))}
+  for i, name in enumerate(arrays["names"]):
+    for key, value in ranges[name].items():
+      arrays[f"{i}.{key}"] = np.asarray(value)
+  np.savez(out / "ranges.npz", **arrays)
+
+
+def _read_ranges(path: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
+  arrays = np.load(path / "ranges.npz")
+  ranges: dict[str, dict[str, np.ndarray]] = {
+      str(name): {} for name in arrays["names"]
+  }
+  for key in arrays.files:
+    if key != "names":
+      place, what = key.split(".", 1)
+      ranges[str(arrays["names"][int(place)])][what] = arrays[key]
+  return ranges
+
+
+def quantize(
+    out: pathlib.Path,
+    float_file: pathlib.Path,
+    measured: pathlib.Path,
+    bits: int,
+    mended: bool = True,
+    one_range: bool = True,
+    narrow: float = 1.0,
+    float_angles: bool = True,
+) -> None:
+  """A static conversion with int8 weights.
+
+  Args:
+    measured: by measure_ranges.
+    bits: of activations, 8 or 16.
+    mended: signatures name the tensors that their graphs give. The quantiser's
+      own do not.
+    one_range: each KV cache has one scale, whoever reads or writes it. The
+      quantiser measures every end of it alone.
+    narrow: factor of the ranges of all inner tensors; below 1 they do not cover
+      what the calibration had.
+    float_angles: the product of positions and frequencies of RoPE stays float.
+      In 8 bits an angle is off by half a radian.
+  """
+  import mutations
+
+  tool = _quantizer(float_file, bits, float_angles)
+  ranges = _read_ranges(measured)
   if one_range:
     _one_range(ranges, mutations.Conversion(float_file).model)
   if narrow != 1:

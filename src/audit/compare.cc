@@ -142,6 +142,13 @@ int64_t RowPair::GroupSize() const {
   return constant_.scales.size() <= 1 || constant_.axis == 0 ? cols_ : 0;
 }
 
+// Norms and biases of 16 bits and more: what scale they got tells nothing.
+bool RowPair::IsMatrixType() const {
+  return constant_.type == StoredType::kInt8 ||
+         constant_.type == StoredType::kInt4 ||
+         constant_.type == StoredType::kInt2;
+}
+
 double RowPair::MostOfType() const {
   return constant_.type == StoredType::kInt8   ? 127
          : constant_.type == StoredType::kInt4 ? 7
@@ -215,7 +222,8 @@ bool RowPair::IsMse(const Group& group) const {
 
 void RowPair::AddScales(int64_t row, double worst,
                         ScaleFigures& figures) const {
-  if (!reader_.quantised() || transposed_ || !constant_.zero_points.empty()) {
+  if (!reader_.quantised() || transposed_ || !IsMatrixType() ||
+      !constant_.zero_points.empty()) {
     return;
   }
   const double most = MostOfType();
@@ -280,7 +288,10 @@ bool RowPair::IsCutOff(int64_t i) const {
 
 void RowPair::FindCutOff(int64_t row) {
   const int64_t group = GroupSize();
-  if (group == 0 || !constant_.zero_points.empty() || Worst() <= limit_) return;
+  if (group == 0 || !IsMatrixType() || !constant_.zero_points.empty() ||
+      Worst() <= limit_) {
+    return;
+  }
   numbers_.resize(cols_);
   reader_.ReadStored(row, numbers_.data());
   for (const Group& numbers : GroupsOf(row)) MarkCutOff(numbers);

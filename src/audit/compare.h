@@ -109,6 +109,7 @@ class RowPair {
   // Numbers of the row that have one scale; 0: not so many in a row.
   int64_t GroupSize() const;
   void AddRotationSteps();
+  bool IsMatrixType() const;
   double MostOfType() const;  // the largest number
   // [begin, end) of the row that have one scale.
   struct Group {

@@ -11,6 +11,7 @@
 
 #include "base/flatbuffer.h"
 #include "base/utf8.h"
+#include "candidate/tflite_file.h"
 
 namespace verify_tflite {
 namespace {
@@ -29,7 +30,7 @@ namespace operator_code {
 constexpr size_t kOldBuiltinCode = 0, kCustomCode = 1, kBuiltinCode = 3;
 }
 namespace subgraph {
-constexpr size_t kTensors = 0, kInputs = 1, kOperators = 3;
+constexpr size_t kTensors = 0, kInputs = 1, kOutputs = 2, kOperators = 3;
 }
 namespace tensor {
 constexpr size_t kShape = 0, kType = 1, kBuffer = 2, kName = 3,
@@ -48,6 +49,7 @@ constexpr size_t kOpcodeIndex = 0, kInputs = 1, kOutputs = 2, kOptions = 4,
 constexpr uint8_t kCompositeOptions = 21;
 constexpr size_t kCompositeName = 0, kBody = 1;  // of StableHLOCompositeOptions
 constexpr size_t kAdjointY = 1;                  // of BatchMatMulOptions
+constexpr size_t kApproximate = 0;               // of GeluOptions
 
 // Where the options have the fused activation.
 std::optional<size_t> ActivationField(int32_t code) {
@@ -89,6 +91,8 @@ TypeInfo InfoOf(int8_t number) {
       return {StoredType::kFloat32, 32, "FLOAT32"};
     case 1:
       return {StoredType::kFloat16, 16, "FLOAT16"};
+    case 7:
+      return {StoredType::kInt16, 16, "INT16"};
     case 9:
       return {StoredType::kInt8, 8, "INT8"};
     case 17:
@@ -99,6 +103,18 @@ TypeInfo InfoOf(int8_t number) {
       return {StoredType::kInt2, 2, "INT2"};
     default:
       return {StoredType::kOther, 0, "other"};
+  }
+}
+
+// Integers of a product's bias. Without scales they are shapes and places.
+TypeInfo BiasInfoOf(int8_t number) {
+  switch (number) {
+    case 2:
+      return {StoredType::kInt32, 32, "INT32"};
+    case 4:
+      return {StoredType::kInt64, 64, "INT64"};
+    default:
+      return InfoOf(number);
   }
 }
 
@@ -190,7 +206,9 @@ class Reader {
       graph.ops.push_back(ReadOp(ops[i], graph.tensors.size()));
     }
     graph.input_tensors = ToVector(table.Scalars<int32_t>(subgraph::kInputs));
+    graph.output_tensors = ToVector(table.Scalars<int32_t>(subgraph::kOutputs));
     CheckTensors(graph.input_tensors, graph.tensors.size());
+    CheckTensors(graph.output_tensors, graph.tensors.size());
     Link(graph);
     return graph;
   }
@@ -242,6 +260,11 @@ class Reader {
       }
     }
     if (rotates_[code]) result.rotates = BlockSize(CustomOptions(table));
+    if (result.code == kOpGelu) {
+      if (const auto options = table.Table(op::kOptions)) {
+        result.approximate = options->Scalar<uint8_t>(op::kApproximate, 0) != 0;
+      }
+    }
     if (table.Scalar<uint8_t>(op::kOptions2Type, 0) == op::kCompositeOptions) {
       if (const auto options = table.Table(op::kOptions2)) {
         result.body = options->Scalar<int32_t>(op::kBody, -1);
@@ -282,6 +305,9 @@ class Reader {
     }
     result.shape = ToVector(shape);
     result.type = InfoOf(t.Scalar<int8_t>(tensor::kType, 0)).type;
+    if (result.type == StoredType::kInt8 || result.type == StoredType::kInt16) {
+      result.scale = ScaleOf(t);
+    }
     const auto data = DataOf(t);
     if (!data.empty()) result.constant = ReadConstant(tensors, t, data, result);
     return result;
@@ -291,7 +317,8 @@ class Reader {
                        std::span<const std::byte> data,
                        const AuditedTensor& view) {
     StoredConstant constant;
-    const TypeInfo type = InfoOf(t.Scalar<int8_t>(tensor::kType, 0));
+    const auto number = t.Scalar<int8_t>(tensor::kType, 0);
+    const TypeInfo type = HasScales(t) ? BiasInfoOf(number) : InfoOf(number);
     constant.type = type.type;
     constant.type_name = type.name;
     constant.name = t.String(tensor::kName).substr(0, kMaxName);
@@ -309,6 +336,11 @@ class Reader {
         known_.try_emplace(key, static_cast<int32_t>(file_.constants.size()));
     if (is_new) file_.constants.push_back(std::move(constant));
     return entry->second;
+  }
+
+  static bool HasScales(const FlatTable& t) {
+    const auto q = t.Table(tensor::kQuantization);
+    return q && q->Scalars<float>(quantization::kScale).size() > 0;
   }
 
   void CheckSize(const StoredConstant& constant, const TypeInfo& type) const {

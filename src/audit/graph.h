@@ -7,10 +7,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "candidate/tensor_scale.h"
 
 namespace verify_tflite {
 
@@ -19,8 +22,11 @@ enum class StoredType {
   kFloat16,
   kBFloat16,
   kInt8,
-  kInt4,  // two to a byte, the low nibble first
-  kInt2,  // four to a byte, the lowest bits first
+  kInt16,
+  kInt4,   // two to a byte, the low nibble first
+  kInt2,   // four to a byte, the lowest bits first
+  kInt32,  // with scales: biases of integer products, as kInt64
+  kInt64,
   kOther,
 };
 
@@ -56,6 +62,7 @@ struct AuditedOp {
   int32_t body = -1;            // and the graph it stands for
   bool adjoint_y = false;       // BATCH_MATMUL's second operand is transposed
   int32_t activation = 0;       // ActivationFunctionType, fused; 0: none
+  bool approximate = false;     // GELU by tanh
   // Of the custom operator aeq.hadamard_rotation, which multiplies each block of
   // so many numbers with Sylvester's matrix over the root of its size; else 0.
   // Source: tflite/kernels/hadamard_rotation.cc.
@@ -68,6 +75,8 @@ struct AuditedTensor {
   int32_t constant = -1;  // of AuditedFile::constants
   int32_t producer = -1;  // operator
   StoredType type = StoredType::kOther;
+  // Of integers that one scale stands for. For type kInt8 or kInt16.
+  std::optional<TensorScale> scale;
   std::vector<int32_t> shape;
   std::vector<int32_t> consumers;  // operators, ascending
 };
@@ -78,7 +87,7 @@ struct AuditedGraph {
   std::string signature;  // empty: part of a composite, not called itself
   std::vector<AuditedTensor> tensors;
   std::vector<AuditedOp> ops;  // in the order of execution
-  std::vector<int32_t> input_tensors;
+  std::vector<int32_t> input_tensors, output_tensors;
   std::vector<NamedTensor> inputs, outputs;  // by the signature's names
 };
 
@@ -107,12 +116,16 @@ std::string Describe(const ZeroScales& scales);
 // Numbers of BuiltinOperator.
 inline constexpr int32_t kOpAdd = 0, kOpConcatenation = 2, kOpConv2d = 3,
                          kOpDequantize = 6, kOpEmbeddingLookup = 7,
-                         kOpFullyConnected = 9, kOpMul = 18, kOpReshape = 22,
-                         kOpCustom = 32, kOpGather = 36,
-                         kOpTranspose = 39, kOpSub = 41,
-                         kOpDiv = 42, kOpSqueeze = 43, kOpCast = 53,
-                         kOpExpandDims = 70, kOpBatchMatmul = 126,
-                         kOpBroadcastTo = 130, kOpComposite = 206;
+                         kOpFullyConnected = 9, kOpLogistic = 14, kOpMul = 18,
+                         kOpReshape = 22, kOpTanh = 28, kOpCustom = 32,
+                         kOpGather = 36, kOpTranspose = 39, kOpMean = 40,
+                         kOpSub = 41, kOpDiv = 42, kOpSqueeze = 43,
+                         kOpCast = 53, kOpSlice = 65, kOpSin = 66,
+                         kOpExpandDims = 70, kOpSqrt = 75, kOpRsqrt = 76,
+                         kOpCos = 108, kOpQuantize = 114,
+                         kOpBatchMatmul = 126, kOpBroadcastTo = 130,
+                         kOpGelu = 150, kOpDynamicUpdateSlice = 151,
+                         kOpComposite = 206;
 
 }  // namespace verify_tflite
 

@@ -165,6 +165,21 @@ void StoredReader::ReadStored(int64_t row, int64_t first, int64_t count,
         out[i] = static_cast<float>(Load<int8_t>(data, begin + i));
       }
       break;
+    case StoredType::kInt16:
+      for (int64_t i = 0; i < count; ++i) {
+        out[i] = static_cast<float>(Load<int16_t>(data, begin + i));
+      }
+      break;
+    case StoredType::kInt32:
+      for (int64_t i = 0; i < count; ++i) {
+        out[i] = static_cast<float>(Load<int32_t>(data, begin + i));
+      }
+      break;
+    case StoredType::kInt64:
+      for (int64_t i = 0; i < count; ++i) {
+        out[i] = static_cast<float>(Load<int64_t>(data, begin + i));
+      }
+      break;
     case StoredType::kInt4:
       ReadInt4(data, begin, count, out);
       break;
@@ -219,6 +234,14 @@ void StoredReader::Steps(int64_t row, const float* original, float* out) const {
       std::fill_n(out, cols_, ScaleAt(row, 0));
     } else {
       for (int64_t i = 0; i < cols_; ++i) out[i] = ScaleAt(row, i);
+    }
+    if (constant_.type != StoredType::kInt32 &&
+        constant_.type != StoredType::kInt64) {
+      return;
+    }
+    // Finer than float32 at their size.
+    for (int64_t i = 0; i < cols_; ++i) {
+      out[i] = std::max(out[i], std::fabs(original[i]) * 0x1p-22f);
     }
     return;
   }

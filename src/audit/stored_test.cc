@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <cstring>
+#include <vector>
 
 namespace verify_tflite {
 namespace {
@@ -36,6 +38,39 @@ TEST(Stored, Int8PerChannel) {
   EXPECT_THAT(Row(constant, 1), ElementsAre(127.0f, -1280.0f, 0.0f));
   constant.zero_points = {1, 0, -1};
   EXPECT_THAT(Row(constant, 0), ElementsAre(0.0f, -20.0f, 400.0f));
+}
+
+// Norms and biases of static recipes.
+TEST(Stored, WiderIntegers) {
+  const auto bytes = [](const auto& values) {
+    return std::string(reinterpret_cast<const char*>(values.data()),
+                       values.size() * sizeof(values[0]));
+  };
+  const std::string norm = bytes(std::vector<int16_t>{32767, -32768});
+  StoredConstant constant = Constant(StoredType::kInt16, {2}, norm);
+  constant.scales = {0.5f};
+  EXPECT_THAT(Row(constant, 0), ElementsAre(16383.5f));
+  EXPECT_THAT(Row(constant, 1), ElementsAre(-16384.0f));
+  const std::string bias = bytes(std::vector<int32_t>{-100000000, 3});
+  StoredConstant biases = Constant(StoredType::kInt32, {2}, bias);
+  biases.scales = {0.25f, 2.0f};
+  EXPECT_THAT(Row(biases, 0), ElementsAre(-25000000.0f));
+  EXPECT_THAT(Row(biases, 1), ElementsAre(6.0f));
+  const std::string wide = bytes(std::vector<int64_t>{1, -7});
+  StoredConstant biases64 = Constant(StoredType::kInt64, {2}, wide);
+  biases64.scales = {0.5f};
+  EXPECT_THAT(Row(biases64, 1), ElementsAre(-3.5f));
+}
+
+// Steps of a bias are finer than float32's numbers of its size.
+TEST(Stored, StepsOfBiases) {
+  const std::string bytes(4, '\0');
+  StoredConstant constant = Constant(StoredType::kInt32, {1}, bytes);
+  constant.scales = {1e-9f};
+  float step = 0;
+  const float original = 8;
+  StoredReader(constant).Steps(0, &original, &step);
+  EXPECT_EQ(step, 0x1p-19f);
 }
 
 TEST(Stored, ScalesOfALeadingDimension) {

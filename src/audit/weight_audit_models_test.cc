@@ -74,6 +74,8 @@ INSTANTIATE_TEST_SUITE_P(
         Pair{"tiny_batch.tflite", "tiny"}, Pair{"tiny_q8.tflite", "tiny"},
         Pair{"tiny_kv_float16.tflite", "tiny"},
         Pair{"tiny_kv_int8.tflite", "tiny"},
+        Pair{"tiny_static_a8.tflite", "tiny"},
+        Pair{"tiny_static_a16.tflite", "tiny"},
         Pair{"tiny_export_hf.tflite", "tiny"},
         Pair{"tiny_hf_logits.tflite", "tiny"},
         Pair{"tiny_hf_gpu.tflite", "tiny"},

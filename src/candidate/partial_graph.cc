@@ -204,10 +204,27 @@ std::vector<double> PartialGraph::Output(size_t index) const {
       return copy(buffer.As<int32_t>());
     case kLiteRtElementTypeBool:
       return copy(buffer.As<uint8_t>());
+    case kLiteRtElementTypeInt8:
+    case kLiteRtElementTypeInt16: {
+      const TensorSpec& spec = impl_->outputs.at(index);
+      if (!IsQuantised(spec)) break;
+      const auto numbers = [&](auto stored) {
+        std::vector<double> values;
+        for (const auto x : stored) {
+          values.push_back(double{spec.scale->scale} *
+                           static_cast<double>(x - spec.scale->zero_point));
+        }
+        return values;
+      };
+      return buffer.type() == kLiteRtElementTypeInt8
+                 ? numbers(buffer.As<int8_t>())
+                 : numbers(buffer.As<int16_t>());
+    }
     default:
-      throw Error("{}: {} is of a type not read here", impl_->origin,
-                  Describe(impl_->outputs.at(index)));
+      break;
   }
+  throw Error("{}: {} is of a type not read here", impl_->origin,
+              Describe(impl_->outputs.at(index)));
 }
 
 void PartialGraph::Run() {

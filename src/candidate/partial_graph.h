@@ -54,7 +54,8 @@ class PartialGraph {
     const auto bytes = InputBytes(index);
     return {reinterpret_cast<T*>(bytes.data()), bytes.size() / sizeof(T)};
   }
-  // Of the last run. FLOAT32, INT32 and BOOL alike as numbers.
+  // Of the last run. FLOAT32, INT32 and BOOL alike as numbers, INT8 and
+  // INT16 with one scale as what they stand for.
   std::vector<double> Output(size_t index) const;
 
   // Throws Error when the runtime fails.

@@ -18,6 +18,13 @@
 namespace verify_tflite {
 namespace {
 
+// An output of integers, and the numbers that they stand for.
+struct IntegerOutput {
+  std::variant<std::span<int8_t>, std::span<int16_t>> stored;
+  TensorScale scale;
+  mutable std::vector<float> numbers;
+};
+
 // A compiled signature with its own buffers. The handles are in the order of
 // the graph's inputs and outputs; those of the KV caches change with every run.
 struct BoundSignature {
@@ -39,6 +46,7 @@ struct BoundSignature {
   std::vector<float> dequantised;
   // Outputs that running the model has no use for, by name: taps.
   std::map<std::string, std::span<const float>> unused;
+  std::map<std::string, IntegerOutput> unused_integers;
 };
 
 MaskInput MaskOf(const HostBuffer& buffer, const TensorSpec& tensor) {
@@ -125,6 +133,32 @@ void KeepSpan(BoundSignature& bound, Role role, const HostBuffer& buffer,
   }
 }
 
+void KeepUnused(BoundSignature& bound, const HostBuffer& buffer,
+                const TensorSpec& tensor) {
+  if (tensor.type == kLiteRtElementTypeFloat32) {
+    bound.unused[tensor.name] = buffer.As<float>();
+  }
+  if (!IsQuantised(tensor)) return;
+  IntegerOutput& output = bound.unused_integers[tensor.name];
+  output.scale = *tensor.scale;
+  if (tensor.type == kLiteRtElementTypeInt8) {
+    output.stored = buffer.As<int8_t>();
+  } else {
+    output.stored = buffer.As<int16_t>();
+  }
+}
+
+// As the last run left it.
+std::span<const float> NumbersOf(const IntegerOutput& output) {
+  std::visit(
+      [&](auto stored) {
+        output.numbers.resize(stored.size());
+        Dequantise(stored, output.scale, output.numbers);
+      },
+      output.stored);
+  return output.numbers;
+}
+
 std::vector<LiteRtTensorBuffer> BindTensors(
     BoundSignature& bound, const std::vector<TensorSpec>& tensors,
     const std::vector<Slot>& slots) {
@@ -134,9 +168,8 @@ std::vector<LiteRtTensorBuffer> BindTensors(
     bound.buffers.emplace_back(tensors[i], bound.signature->origin);
     handles[i] = bound.buffers.back().handle();
     KeepSpan(bound, slots[i].role, bound.buffers.back(), tensors[i]);
-    if (slots[i].role == Role::kUnused &&
-        tensors[i].type == kLiteRtElementTypeFloat32) {
-      bound.unused[tensors[i].name] = bound.buffers.back().As<float>();
+    if (slots[i].role == Role::kUnused) {
+      KeepUnused(bound, bound.buffers.back(), tensors[i]);
     }
   }
   return handles;
@@ -581,7 +614,10 @@ TapValues Session::Taps() const {
   result.count = impl_->last_count;
   for (const GraphTensor& tensor : impl_->model->taps) {
     if (tensor.signature != result.signature) continue;
-    result.taps.push_back({&tensor, bound->unused.at(tensor.output)});
+    const auto integers = bound->unused_integers.find(tensor.output);
+    result.taps.push_back({&tensor, integers != bound->unused_integers.end()
+                                        ? NumbersOf(integers->second)
+                                        : bound->unused.at(tensor.output)});
   }
   return result;
 }

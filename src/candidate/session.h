@@ -47,7 +47,7 @@ class KvCache {
 struct TapValues {
   struct Tap {
     const GraphTensor* tensor;  // of Model::taps()
-    std::span<const float> values;
+    std::span<const float> values;  // of integers, what they stand for
   };
   std::string signature;
   int64_t begin = 0;  // position of its first token

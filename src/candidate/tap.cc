@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -167,7 +168,10 @@ class Reader {
     const auto shape = table.Scalars<int32_t>(tensor::kShape);
     const auto any = table.Scalars<int32_t>(tensor::kShapeSignature);
     if (shape.size() > kLiteRtMaxRank) return t;
-    t.can_tap = t.type == "FLOAT32";
+    if (t.type == "INT8" || t.type == "INT16") t.scale = ScaleOf(table);
+    const bool integers =
+        t.scale && std::isfinite(t.scale->scale) && t.scale->scale > 0;
+    t.can_tap = t.type == "FLOAT32" || integers;
     int64_t elements = 1;
     for (size_t i = 0; i < shape.size(); ++i) {
       t.shape.push_back(shape[i]);

@@ -9,10 +9,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "candidate/tensor_scale.h"
 
 namespace verify_tflite {
 
@@ -33,7 +36,10 @@ struct GraphTensor {
   std::string type;             // "FLOAT32", …
   std::vector<int64_t> shape;
   std::string output;    // the signature's name for it, if it is an output
-  bool can_tap = false;  // FLOAT32 of a fixed shape and no output yet
+  // Of a fixed shape and no output yet; FLOAT32, or INT8 and INT16 that one
+  // scale stands for.
+  bool can_tap = false;
+  std::optional<TensorScale> scale;  // of the latter
 };
 
 // All of all signatures, in the order of their operators. `what` begins the

@@ -205,6 +205,10 @@ std::string CoverageText(const SignatureStructure& s) {
 }
 
 std::string WorstText(const SignatureStructure& s, bool linear) {
+  if (const StageAgreement* steps = WorstSteps(s, linear)) {
+    return fmt::format("{} of {} steps", Figure(steps->worst),
+                       Figure(steps->limit));
+  }
   const auto worst = WorstError(s, linear);
   return worst ? Figure(*worst) : "–";
 }

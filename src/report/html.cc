@@ -369,7 +369,8 @@ void AddFaults(const std::vector<StructureFault>& faults, std::string& out) {
         "<td class=\"n\">{}</td><td>{} <span class=\"soft\">{}</span></td>"
         "</tr>\n",
         Name(f.stage), f.layer < 0 ? "–" : std::to_string(f.layer),
-        Name(f.signature), f.position, Figure(f.error), Figure(f.limit),
+        Name(f.signature), f.position,
+        Figure(f.error) + (f.steps ? " steps" : ""), Figure(f.limit),
         Name(f.op), Name(f.tensor));
   }
   out += "</tbody></table></div>\n";
@@ -410,7 +411,8 @@ void AddStageRow(const StageAgreement& a, std::string& out) {
       "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td>"
       "<td class=\"n{}\">{}{}</td><td class=\"n\">{}</td><td>{}</td></tr>\n",
       Name(a.stage), a.linear ? "product with weights" : "", a.rows,
-      over ? " over" : "", over ? "✗ " : "", Figure(a.worst), Figure(a.limit),
+      over ? " over" : "", over ? "✗ " : "",
+      Figure(a.worst) + (a.steps ? " steps" : ""), Figure(a.limit),
       a.rows > 0 ? place : "");
 }
 

@@ -122,35 +122,56 @@ std::pair<std::string_view, std::string_view> SplitNumber(
   return {name.substr(0, size), name.substr(size)};
 }
 
+// "scale 0.0123, zero point -3"; of several, from the smallest to the largest.
+// Empty where a tensor has no scale.
+std::string Scales(const std::vector<const TfliteTensor*>& tensors) {
+  std::vector<float> scales;
+  std::vector<int64_t> zero_points;
+  for (const TfliteTensor* t : tensors) {
+    if (!t->scale) return "";
+    scales.push_back(t->scale->scale);
+    zero_points.push_back(t->scale->zero_point);
+  }
+  const auto [low, high] = std::ranges::minmax(scales);
+  const auto [first, last] = std::ranges::minmax(zero_points);
+  return fmt::format("scale {}, zero point {}",
+                     low == high ? fmt::format("{:.6g}", low)
+                                 : fmt::format("{:.6g} to {:.6g}", low, high),
+                     first == last ? fmt::format("{}", first)
+                                   : fmt::format("{} to {}", first, last));
+}
+
 void AppendTensors(const char* direction,
                    const std::vector<TfliteTensor>& tensors, std::string& out) {
-  // Tensors that differ by their number alone take one line.
-  struct Group {
-    const TfliteTensor* first;
-    size_t count;
-  };
+  // Tensors that differ by their number alone, and by their scales, take one
+  // line.
+  using Group = std::vector<const TfliteTensor*>;
   std::vector<Group> groups;
   for (const TfliteTensor& t : tensors) {
     const auto same = [&](const Group& g) {
-      return SplitNumber(t.name).first == SplitNumber(g.first->name).first &&
+      const TfliteTensor& first = *g.front();
+      return SplitNumber(t.name).first == SplitNumber(first.name).first &&
              !SplitNumber(t.name).second.empty() &&
-             !SplitNumber(g.first->name).second.empty() &&
-             t.type == g.first->type && t.shape == g.first->shape;
+             !SplitNumber(first.name).second.empty() && t.type == first.type &&
+             t.shape == first.shape &&
+             t.scale.has_value() == first.scale.has_value();
     };
     const auto known = std::find_if(groups.begin(), groups.end(), same);
     if (known == groups.end()) {
-      groups.push_back({&t, 1});
+      groups.push_back({&t});
     } else {
-      ++known->count;
+      known->push_back(&t);
     }
   }
   for (const Group& g : groups) {
-    std::string name = Plain(g.first->name);
-    if (g.count > 1) {
-      name = fmt::format("{}… ({} tensors)", name, g.count);
+    std::string name = Plain(g.front()->name);
+    if (g.size() > 1) {
+      name = fmt::format("{}… ({} tensors)", name, g.size());
     }
-    Line(out, "      {:<4} {:<40} {:<8} [{}]", direction, name, g.first->type,
-         fmt::join(g.first->shape, ", "));
+    const std::string scales = Scales(g);
+    Line(out, "      {:<4} {:<40} {:<8} [{}]", direction, name, g.front()->type,
+         fmt::join(g.front()->shape, ", "));
+    if (!scales.empty()) Line(out, "             {}", scales);
   }
 }
 

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -78,8 +79,15 @@ Json ToJson(const InspectedBundle& bundle) {
 Json ToJson(const std::vector<TfliteTensor>& tensors) {
   Json json = Json::array();
   for (const TfliteTensor& t : tensors) {
-    json.push_back(
-        {{"name", Text(t.name)}, {"type", t.type}, {"shape", t.shape}});
+    json.push_back({{"name", Text(t.name)},
+                    {"type", t.type},
+                    {"shape", t.shape},
+                    {"scale", nullptr},
+                    {"zero_point", nullptr}});
+    if (!t.scale) continue;
+    // A damaged file's may be no number.
+    if (std::isfinite(t.scale->scale)) json.back()["scale"] = t.scale->scale;
+    json.back()["zero_point"] = t.scale->zero_point;
   }
   return json;
 }

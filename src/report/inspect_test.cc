@@ -27,8 +27,18 @@ TfliteFile SampleFile() {
   const TfliteTensor tokens = {"tokens", "INT32", {1, 1}};
   const TfliteTensor mask = {"mask", "FLOAT32", {1, 1, 1, 256}};
   const TfliteTensor logits = {"logits", "FLOAT32", {1, 1, 1000}};
+  const TfliteTensor stored_k = {
+      "kv_cache_k_0", "INT8", {1, 256, 2, 16}, TensorScale{0.03125F, -3}};
+  TfliteTensor stored_k_1 = stored_k;
+  stored_k_1.name = "kv_cache_k_1";
+  stored_k_1.scale = {0.0625F, 5};
+  const TfliteTensor stored_mask = {
+      "mask", "INT16", {1, 1, 1, 256}, TensorScale{0.00305F, 0}};
   file.signatures = {
       {"decode", {tokens, cache_k, other_k, cache_v, mask}, {cache_k, logits}},
+      {"decode_static",
+       {tokens, stored_k, stored_k_1, stored_mask},
+       {stored_k}},
       {"a \x1B[31m \xFF", {}, {}}};
   file.subgraphs = 12;
   file.ops = {{"FULLY_CONNECTED", 70}, {"CUSTOM own", 1}};

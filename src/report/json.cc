@@ -195,11 +195,13 @@ Json ToJson(const Hypothesis& h) {
           {"explains", h.explains}};
 }
 
+const char* UnitOf(bool steps) { return steps ? "steps" : "relative"; }
+
 Json ToJson(const StageAgreement& a) {
   return {{"stage", Text(a.stage)},   {"linear", a.linear},
           {"rows", a.rows},           {"worst", Number(a.worst)},
           {"limit", Number(a.limit)}, {"layer", a.layer},
-          {"position", a.position}};
+          {"position", a.position},   {"unit", UnitOf(a.steps)}};
 }
 
 Json ToJson(const StructureFault& f) {
@@ -210,7 +212,8 @@ Json ToJson(const StructureFault& f) {
           {"op", Text(f.op)},
           {"tensor", Text(f.tensor)},
           {"error", Number(f.error)},
-          {"limit", Number(f.limit)}};
+          {"limit", Number(f.limit)},
+          {"unit", UnitOf(f.steps)}};
 }
 
 Json ToJson(const SignatureStructure& s) {

@@ -329,6 +329,12 @@ std::optional<KvProfile> ReadProfile(const Node& node) {
 // Those of no layer have -1.
 int64_t ReadLayerIndex(const Node& node) { return node.Whole(-1, kMaxIndex); }
 
+// Results of versions before have no unit.
+bool ReadSteps(const Node& node) {
+  const auto unit = node.Find("unit");
+  return unit && unit->Text() == "steps";
+}
+
 StageAgreement ReadStage(const Node& node) {
   StageAgreement a;
   a.stage = node["stage"].Text();
@@ -338,6 +344,7 @@ StageAgreement ReadStage(const Node& node) {
   a.limit = ReadSize(node["limit"]);
   a.layer = ReadLayerIndex(node["layer"]);
   a.position = node["position"].Whole(0, kMaxIndex);
+  a.steps = ReadSteps(node);
   return a;
 }
 
@@ -351,6 +358,7 @@ StructureFault ReadFault(const Node& node) {
   f.tensor = node["tensor"].Text();
   f.error = ReadSize(node["error"]);
   f.limit = ReadSize(node["limit"]);
+  f.steps = ReadSteps(node);
   return f;
 }
 

@@ -197,7 +197,7 @@ TEST(ReadJsonReport, RefusesMissingFields) {
       Json json = sample;
       if (derived.count(pointer + "/" + key) > 0 ||
           newer.count(pointer + "/" + key) > 0 || key == "interval" ||
-          key == "broken_limit" || key == "first_difference") {
+          key == "broken_limit" || key == "first_difference" || key == "unit") {
         continue;
       }
       json.at(Json::json_pointer(pointer)).erase(key);

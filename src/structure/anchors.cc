@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <optional>
 #include <set>
+#include <string>
+#include <string_view>
 
 #include "candidate/kv_name.h"
 
 namespace verify_tflite {
 namespace {
+
+constexpr std::string_view kAttentionComposite = "scaled_dot_product_attention";
 
 class AnchorFinder {
  public:
@@ -113,7 +117,8 @@ class AnchorFinder {
     if (signature_.embedding < 0) return;
     const int32_t lookup = graph_.tensors[signature_.embedding].producer;
     AddBetween(Stage::kEmbedding, -1, lookup - 1, AttentionOp(0),
-               {graph_.ops[lookup].code, kOpMul, kOpReshape, kOpDequantize});
+               {graph_.ops[lookup].code, kOpMul, kOpReshape, kOpDequantize,
+                kOpQuantize});
   }
 
   void AddLayer(int64_t layer) {
@@ -125,6 +130,7 @@ class AnchorFinder {
     add_output(Stage::kQueryProjection, Part::kQ, Part::kQkv);
     add_output(Stage::kKeyProjection, Part::kK, Part::kQkv);
     add_output(Stage::kValueProjection, Part::kV, Part::kQkv);
+    if (signature_.integer_activations) AddQuery(layer);
     AddInput(Stage::kAttention, layer, ProductOf(layer, {Part::kO}));
     add_output(Stage::kAttentionOutput, Part::kO, Part::kO);
     AddInput(Stage::kMlpNorm, layer,
@@ -134,6 +140,50 @@ class AnchorFinder {
     AddInput(Stage::kMlpInner, layer, ProductOf(layer, {Part::kDown}));
     add_output(Stage::kMlpOutput, Part::kDown, Part::kDown);
     AddResiduals(layer);
+  }
+
+  // Where it is rounded: the integers that attention in float reads. Another
+  // order than [rows, heads, numbers of a head] is not looked for.
+  void AddQuery(int64_t layer) {
+    const int32_t end = FirstOp(layer, {Part::kO});
+    for (int32_t i = AttentionOp(layer) + 1; i < end; ++i) {
+      const AuditedOp& op = graph_.ops[i];
+      if (op.composite.find(kAttentionComposite) == std::string::npos ||
+          op.inputs.empty()) {
+        continue;
+      }
+      const int32_t query = QueryBefore(op.inputs[0], layer);
+      if (query >= 0) {
+        Add(Stage::kQuery, layer, {Anchor::Kind::kTensor, {query}});
+      }
+    }
+  }
+
+  // Of the tensors that are reshaped and made float to give `tensor`, the one
+  // of integers and of that order; -1: none.
+  int32_t QueryBefore(int32_t tensor, int64_t layer) const {
+    while (tensor >= 0) {
+      if (graph_.tensors[tensor].scale && IsQuery(tensor, layer)) return tensor;
+      const int32_t producer = graph_.tensors[tensor].producer;
+      if (producer < 0) return -1;
+      const AuditedOp& op = graph_.ops[producer];
+      if ((op.code != kOpDequantize && op.code != kOpReshape) ||
+          op.inputs.empty() || op.inputs[0] < 0 ||
+          graph_.tensors[op.inputs[0]].producer >= producer) {
+        return -1;
+      }
+      tensor = op.inputs[0];
+    }
+    return -1;
+  }
+
+  bool IsQuery(int32_t tensor, int64_t layer) const {
+    const auto& shape = graph_.tensors[tensor].shape;
+    const size_t rank = shape.size();
+    return rank >= 3 && shape[rank - 1] == config_.head_dim &&
+           shape[rank - 2] ==
+               config_.layers[static_cast<size_t>(layer)].num_heads &&
+           shape[rank - 3] == rows_;
   }
 
   void AddResiduals(int64_t layer) {

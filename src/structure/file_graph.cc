@@ -495,6 +495,11 @@ class Opener {
     GatherEmbedding(signature, gathered);
     for (const ProductUse& use : roles.products) {
       signature.products.push_back(MakeProduct(use, gathered));
+      signature.integer_activations |=
+          use.output >= 0 &&
+          result_.file.graphs[static_cast<size_t>(roles.graph)]
+              .tensors[static_cast<size_t>(use.output)]
+              .scale.has_value();
     }
     GatherNorms(roles.signature, gathered);
     for (auto& [name, pieces] : gathered.pieces) {

@@ -63,6 +63,8 @@ struct SignatureGraph {
   int32_t embedding = -1;
   // Folded into the table, the embedder's too: lookup = factor * embedding.
   double embedding_factor = 1;
+  // What products give are integers of ranges measured once.
+  bool integer_activations = false;
   // As this signature reads them. Those of the checkpoint's tensors that are
   // not here could not be told; the checkpoint's stand for them. Weights that
   // two signatures store as one have one `read`.

@@ -170,17 +170,18 @@ class Angles {
 };
 
 // Cosines or sines in blocks of one number for each frequency, or each number
-// twice in a row.
+// twice in a row. `step`: of integers, what rounding may take; 0: of floats.
 class Rope : public Hypothesis {
  public:
   Rope(std::string what, Angles& angles, int64_t blocks, bool interleaved,
-       double factor)
+       double factor, double step)
       : Hypothesis(std::move(what), Kind::kRope),
         angles_(angles),
         count_(angles.count()),
         blocks_(blocks),
         interleaved_(interleaved),
         factor_(factor),
+        step_(step),
         cells_(
             static_cast<size_t>(blocks * kFunctions * count_ * kCandidates)) {}
 
@@ -194,7 +195,8 @@ class Rope : public Hypothesis {
             angles[static_cast<size_t>(i * kCandidates + c)];
         const std::array<double, kFunctions> expected = {
             factor_ * angle.cos, factor_ * angle.sin, -factor_ * angle.sin};
-        const double allowed = factor_ * (kCosine + kAngleUlps * angle.value);
+        const double allowed =
+            factor_ * (kCosine + kAngleUlps * angle.value) + step_;
         for (int64_t b = 0; b < blocks_; ++b) {
           const int64_t column = interleaved_ ? 2 * i + b : b * count_ + i;
           const double found = row[static_cast<size_t>(column)];
@@ -251,6 +253,7 @@ class Rope : public Hypothesis {
   int64_t blocks_;
   bool interleaved_;
   double factor_;
+  double step_;
   int64_t rows_ = 0;
   std::vector<Mismatches> cells_;
 };
@@ -531,14 +534,15 @@ class Checker {
   }
 
   void AddRope(const std::string& name, Angles& angles, int64_t width,
-               Hypotheses& all) const {
+               double step, Hypotheses& all) const {
     const int64_t n = angles.count();
     if (n == 0 || width % n != 0 || width / n > 4) return;
     const double factor = config_.rope_attention_factor;
     all.push_back(
-        std::make_unique<Rope>(name, angles, width / n, false, factor));
+        std::make_unique<Rope>(name, angles, width / n, false, factor, step));
     if (width == 2 * n) {
-      all.push_back(std::make_unique<Rope>(name, angles, 2, true, factor));
+      all.push_back(
+          std::make_unique<Rope>(name, angles, 2, true, factor, step));
     }
   }
 
@@ -607,9 +611,12 @@ class Checker {
       AddMasks(true, layout, all);
       return all;
     }
-    if (tensor.type != kLiteRtElementTypeFloat32) return all;
-    AddRope("RoPE", usual_, layout.width, all);
-    AddRope("RoPE of layers with a sliding window", local_, layout.width, all);
+    const bool integers = IsQuantised(tensor);
+    if (tensor.type != kLiteRtElementTypeFloat32 && !integers) return all;
+    const double step = integers ? tensor.scale->scale : 0;
+    AddRope("RoPE", usual_, layout.width, step, all);
+    AddRope("RoPE of layers with a sliding window", local_, layout.width, step,
+            all);
     AddMasks(false, layout, all);
     return all;
   }

@@ -146,7 +146,9 @@ class Recorder {
   explicit Recorder(const RecordingInput& input)
       : input_(input),
         info_(input.model.info()),
-        tapped_(OpenTapped(input.model, input.anchors)) {}
+        tapped_(OpenTapped(input.model, input.anchors)),
+        integers_(std::ranges::any_of(input.file.signatures,
+                                      &SignatureGraph::integer_activations)) {}
 
   Recording Run() {
     const std::vector<RecordingStep> steps =
@@ -185,6 +187,7 @@ class Recorder {
   void Begin() {
     if (kv_) Finish();
     kv_.emplace(session_->NewKvCache());
+    copied_ = false;
     first_ = recording_.snapshots.size();
   }
 
@@ -213,6 +216,7 @@ class Recorder {
     }
     if (step.copies) {
       session_->FillTo(*kv_, step.begin + step.count);
+      copied_ = true;
       return {};
     }
     const std::vector<int32_t> tokens = TokensOf(step, input_.ids);
@@ -238,10 +242,11 @@ class Recorder {
 
   // All of a signature's first run; of another, which tells what is different
   // there, both ends. But what is in the middle of a run is in no ring before
-  // and after it, and KV caches of fewer bits have it rounded.
+  // and after it, and KV caches of fewer bits have it rounded. Integers are
+  // looked at a tensor at a time.
   std::vector<Rows> RowsToKeep(const RecordingStep& step) {
     const bool is_first = ran_.insert(step.prefill).second;
-    const bool whole = rings() || info_.kv_type != "FLOAT32";
+    const bool whole = rings() || integers_ || info_.kv_type != "FLOAT32";
     if (is_first || whole || step.count <= 2 * kEndRows) {
       return {{0, step.count}};
     }
@@ -260,7 +265,8 @@ class Recorder {
     s.tokens.assign(tokens.begin() + first, tokens.begin() + last);
     s.logits.assign(std::move_iterator(logits.rows.begin() + first),
                     std::move_iterator(logits.rows.begin() + last));
-    if (count > 2 * kEndRows) {
+    s.real_text = !copied_;
+    if (count > 2 * kEndRows && !integers_) {
       s.probed_begin = kEndRows;
       s.probed_end = count - kEndRows;
     }
@@ -277,10 +283,12 @@ class Recorder {
   const RecordingInput& input_;
   const ModelInfo& info_;
   Model tapped_;
+  bool integers_;  // operators round to ranges measured once
   std::optional<Session> session_;
   int64_t compiled_ = 0;  // its prefill
   std::optional<KvCache> kv_;
   size_t first_ = 0;  // snapshot of this text
+  bool copied_ = false;    // its KV caches hold copies
   std::set<int64_t> ran_;  // lengths of prefills
   Recording recording_;
 };

@@ -26,7 +26,10 @@ struct Snapshot {
   // Reference::Probe. In a long prefill all but those at either end.
   int64_t probed_begin = 0;
   int64_t probed_end = 0;
-  // Tapped tensors by index, [rows, numbers of a row].
+  // The KV caches hold what the text before gave, no copies.
+  bool real_text = true;
+  // Tapped tensors by index, [rows, numbers of a row];
+  // of integers, what they stand for.
   std::map<int32_t, std::vector<float>> tensors;
   // [vocab] of each row, or nothing where the signature yields none.
   std::vector<std::vector<float>> logits;

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "structure/position_check.h"
 
 namespace verify_tflite {
 namespace {
@@ -34,6 +35,13 @@ constexpr double kInt8CacheLimit = 0.05;
 
 // Ends a pass of the reference.
 struct End {};
+// Of the root mean square of a row: what the reference's own float32 adds to an
+// integer's steps.
+constexpr double kRowRounding = 1e-5;
+// Of formulas that read tables of integers: these are rounded themselves.
+constexpr double kRoundedTableLimit = 1e-2;
+// What float32 makes of an integer that is handed on as it is.
+constexpr double kLeastSteps = 0.01;
 
 struct Row {
   const Snapshot* snapshot;
@@ -104,11 +112,23 @@ bool InputRow(const Product& product, std::span<const float> from,
   return true;
 }
 
+// How far something is from what it is to be, and may be.
+struct Agreement {
+  double error = 0;
+  double limit = 1;
+  bool steps = false;  // as StageResult::steps
+  double ratio() const { return error / limit; }
+  bool ok() const { return error <= limit; }
+};
+
 class StageComparer {
  public:
   StageComparer(const ComparisonInput& input, Reference& reference,
-                std::vector<KeyRow>* wrong_keys)
-      : input_(input), reference_(reference), wrong_keys_(wrong_keys) {}
+                std::vector<KeyRow>* wrong_keys, RangeUses* ranges)
+      : input_(input),
+        reference_(reference),
+        wrong_keys_(wrong_keys),
+        ranges_(ranges) {}
 
   StageResults Run() {
     std::deque<Sequence> sequences;
@@ -216,6 +236,9 @@ class StageComparer {
     const auto found = anchors->second.find({captured.stage, captured.layer});
     if (found == anchors->second.end()) return compute();
     const Anchor& anchor = found->second;
+    if (IsOfIntegers(*graph, anchor)) {
+      return ExchangeIntegers(anchor, captured, row, pass_row, values);
+    }
     std::vector<float> nearest;
     std::vector<float> taken(values.size());
     double error = 0;
@@ -243,13 +266,296 @@ class StageComparer {
     if (error > limit && captured.stage == Stage::kKey) {
       KeepKeys(captured.layer, row, pass_row, nearest);
     }
-    Record({graph, {captured.stage, captured.layer}}, row, tensor, error,
-           limit);
+    Record({graph, {captured.stage, captured.layer}}, row, tensor,
+           {error, limit});
     // What is written to a cache of fewer bits is used before it is rounded.
     if (anchor.kind == Anchor::Kind::kKvCache && input_.kv_type != "FLOAT32") {
       return;
     }
     std::copy(nearest.begin(), nearest.end(), values.begin());
+  }
+
+  const AuditedGraph& GraphOf(const SignatureGraph& graph) const {
+    return input_.file.graphs[static_cast<size_t>(graph.graph)];
+  }
+  std::optional<TensorRange> RangeOfTensor(const SignatureGraph& graph,
+                                           int32_t tensor) const {
+    return RangeOf(GraphOf(graph).tensors[static_cast<size_t>(tensor)]);
+  }
+
+  // What the graph goes on with is rounded there.
+  bool IsOfIntegers(const SignatureGraph& graph, const Anchor& anchor) const {
+    if (!graph.integer_activations) return false;
+    return std::ranges::any_of(anchor.tensors, [&](int32_t tensor) {
+      return RangeOfTensor(graph, tensor).has_value();
+    });
+  }
+
+  void ExchangeIntegers(const Anchor& anchor, const Captured& captured,
+                        const Row& row, size_t pass_row,
+                        std::span<float> values) {
+    std::vector<float> nearest, taken(values.size());
+    std::optional<Agreement> best;
+    int32_t tensor = -1;
+    for (const int32_t candidate : anchor.tensors) {
+      if (!RangeOfTensor(*row.snapshot->graph, candidate) ||
+          !Take(anchor, candidate, captured, row, taken)) {
+        continue;
+      }
+      const auto agreement =
+          CompareIntegers(anchor, candidate, captured, row, values, taken);
+      const bool better =
+          tensor < 0 ||
+          (agreement && (!best || agreement->ratio() < best->ratio()));
+      if (!better) continue;
+      best = agreement;
+      tensor = candidate;
+      nearest = taken;
+    }
+    if (tensor < 0) return;
+    const StageOf stage = {row.snapshot->graph,
+                           {captured.stage, captured.layer}};
+    if (best) {
+      Record(stage, row, tensor, *best);
+      if (captured.stage == Stage::kKey && !best->ok()) {
+        // Without their rounding, if that can be.
+        const auto formula = FormulaRowOf(anchor, tensor, row, values.size());
+        KeepKeys(captured.layer, row, pass_row,
+                 formula && !formula->opaque ? formula->exact : nearest);
+      }
+      AddRange(anchor, tensor, row, values);
+    } else {
+      results_[stage].not_compared.insert(tensor);
+    }
+    std::copy(nearest.begin(), nearest.end(), values.begin());
+  }
+
+  // Numbers of a tensor in the units of the stage.
+  static bool ToStage(const Anchor& anchor, std::span<const float> from,
+                      std::span<float> out) {
+    if (anchor.kind == Anchor::Kind::kOutput) {
+      return OutputRow(*anchor.product, anchor.part, from, out);
+    }
+    if (anchor.kind == Anchor::Kind::kInput) {
+      return InputRow(*anchor.product, from, out);
+    }
+    if (from.size() != out.size()) return false;
+    std::copy(from.begin(), from.end(), out.begin());
+    return true;
+  }
+
+  // One row of what GraphFormula yields, in the units of the stage.
+  struct FormulaRow {
+    bool opaque = false;
+    bool rounded_table = false;
+    std::vector<float> exact, clipped, error, step, low, high;
+  };
+
+  std::optional<FormulaRow> FormulaRowOf(const Anchor& anchor, int32_t tensor,
+                                         const Row& row, size_t width) {
+    const SignatureGraph& graph = *row.snapshot->graph;
+    const auto range = RangeOfTensor(graph, tensor);
+    const Numbers* numbers = FormulaOf(anchor, tensor, *row.snapshot);
+    if (!range || numbers == nullptr) return std::nullopt;
+    const auto places = PlacesOf(anchor, tensor, *numbers, row);
+    if (places.empty()) return std::nullopt;
+    FormulaRow result;
+    result.opaque = numbers->opaque;
+    result.rounded_table = numbers->rounded_table;
+    std::vector<float> raw(places.size());
+    std::vector<float> zero(width);
+    if (!ToStage(anchor, raw, zero)) return std::nullopt;
+    const auto take = [&](auto&& value, bool size, std::vector<float>& out) {
+      for (size_t i = 0; i < raw.size(); ++i) {
+        raw[i] = static_cast<float>(value(places[i]));
+      }
+      out.resize(width);
+      ToStage(anchor, raw, out);
+      for (size_t i = 0; size && i < width; ++i) {
+        out[i] = std::fabs(out[i] - zero[i]);
+      }
+    };
+    const auto of = [](const std::vector<double>& values) {
+      return [&values](size_t place) { return values[place]; };
+    };
+    const auto all = [](double value) {
+      return [value](size_t) { return value; };
+    };
+    take(of(numbers->error), true, result.error);
+    take(all(range->step), true, result.step);
+    take(all(range->low), false, result.low);
+    take(all(range->high), false, result.high);
+    for (size_t i = 0; i < width; ++i) {
+      if (result.low[i] > result.high[i]) {
+        std::swap(result.low[i], result.high[i]);
+      }
+    }
+    if (result.opaque) return result;
+    take(of(numbers->exact), false, result.exact);
+    take(of(numbers->clipped), false, result.clipped);
+    return result;
+  }
+
+  // Of one snapshot and tensor, kept while the pass is at one stage.
+  const Numbers* FormulaOf(const Anchor& anchor, int32_t tensor,
+                           const Snapshot& s) {
+    const AuditedGraph& graph = GraphOf(*s.graph);
+    if (anchor.kind == Anchor::Kind::kKvCache) {
+      const int32_t producer =
+          graph.tensors[static_cast<size_t>(tensor)].producer;
+      if (producer < 0) return nullptr;
+      const AuditedOp& op = graph.ops[static_cast<size_t>(producer)];
+      if (op.code != kOpDynamicUpdateSlice || op.inputs.size() < 2) {
+        return nullptr;
+      }
+      tensor = op.inputs[1];
+    }
+    const auto [entry, is_new] = formulas_.try_emplace({&s, tensor});
+    if (is_new) {
+      entry->second = GraphFormula(input_.file, graph)
+                          .Evaluate(tensor, KnownOf(s), RangesOf(s));
+    }
+    return entry->second ? &*entry->second : nullptr;
+  }
+
+  GraphFormula::KnownFn KnownOf(const Snapshot& s) {
+    auto [entry, is_new] = positions_.try_emplace(&s);
+    if (is_new) {
+      entry->second.first = FindPositionPart(GraphOf(*s.graph)).input;
+      for (int64_t i = 0; i < std::ssize(s.tokens); ++i) {
+        entry->second.second.push_back(static_cast<float>(s.begin + i));
+      }
+    }
+    const auto* positions = &entry->second;
+    return [&s, positions](int32_t tensor) -> const std::vector<float>* {
+      if (tensor == positions->first) return &positions->second;
+      const auto found = s.tensors.find(tensor);
+      return found == s.tensors.end() ? nullptr : &found->second;
+    };
+  }
+
+  GraphFormula::RangeFn RangesOf(const Snapshot& s) {
+    if (ranges_ == nullptr || !s.real_text) return nullptr;
+    return [this, &s](int32_t tensor, const Numbers& numbers) {
+      const auto range = RangeOfTensor(*s.graph, tensor);
+      if (!range) return;
+      for (size_t i = 0; i < numbers.exact.size(); ++i) {
+        AddValue(*s.graph, tensor, *range, numbers.exact[i],
+                 numbers.clipped[i]);
+      }
+    };
+  }
+
+  void AddValue(const SignatureGraph& graph, int32_t tensor,
+                const TensorRange& range, double value, double kept) {
+    RangeUse& use = (*ranges_)[{&graph, tensor}];
+    use.range = range;
+    use.least = std::min(use.least, value);
+    use.most = std::max(use.most, value);
+    ++use.values;
+    use.outside += std::fabs(value - kept) > range.step;
+    use.squares += value * value;
+    use.lost_squares += (value - kept) * (value - kept);
+  }
+
+  // What the reference gives, of a product or of attention: a tensor that no
+  // formula was told of.
+  void AddRange(const Anchor& anchor, int32_t tensor, const Row& row,
+                std::span<const float> values) {
+    if (ranges_ == nullptr || !row.snapshot->real_text) return;
+    const auto formula = FormulaRowOf(anchor, tensor, row, values.size());
+    if (!formula || !formula->opaque) return;
+    auto range = *RangeOfTensor(*row.snapshot->graph, tensor);
+    for (size_t i = 0; i < values.size(); ++i) {
+      const float kept =
+          std::clamp(values[i], formula->low[i], formula->high[i]);
+      // In the tensor's own units.
+      const double factor =
+          formula->step[i] > 0 ? range.step / formula->step[i] : 1;
+      AddValue(*row.snapshot->graph, tensor, range, factor * values[i],
+               factor * kept);
+    }
+  }
+
+  // Where a row's numbers are in the tensor; nothing where that is not known.
+  std::vector<size_t> PlacesOf(const Anchor& anchor, int32_t tensor,
+                               const Numbers& numbers, const Row& row) const {
+    if (anchor.kind == Anchor::Kind::kKvCache) {
+      return CachePlaces(tensor, numbers, row);
+    }
+    const auto tokens = std::ssize(row.snapshot->tokens);
+    const auto size = std::ssize(numbers.error);
+    if (size == 0 || numbers.shape.empty()) return {};
+    const bool of_head =
+        anchor.product != nullptr && anchor.product->role.part == Part::kHead;
+    const int64_t rows = of_head ? size / numbers.shape.back() : tokens;
+    const int64_t index = row.index - (tokens - rows);
+    if (size % rows != 0 || index < 0) return {};
+    std::vector<size_t> places(static_cast<size_t>(size / rows));
+    for (size_t i = 0; i < places.size(); ++i) {
+      places[i] = static_cast<size_t>(index) * places.size() + i;
+    }
+    return places;
+  }
+
+  // Heads come before their numbers in every layout (kv_rows.h).
+  std::vector<size_t> CachePlaces(int32_t cache, const Numbers& update,
+                                  const Row& row) const {
+    const auto& whole =
+        GraphOf(*row.snapshot->graph).tensors[static_cast<size_t>(cache)].shape;
+    const std::vector<int64_t>& shape = update.shape;
+    const auto tokens = std::ssize(row.snapshot->tokens);
+    if (shape.size() != whole.size() || shape.empty()) return {};
+    size_t axis = shape.size();
+    for (size_t i = 0; i < shape.size(); ++i) {
+      if (shape[i] != whole[i]) axis = i;
+    }
+    if (axis == shape.size() || shape[axis] != tokens) return {};
+    int64_t behind = 1;
+    for (size_t i = axis + 1; i < shape.size(); ++i) behind *= shape[i];
+    const int64_t before = std::ssize(update.error) / (tokens * behind);
+    std::vector<size_t> places;
+    for (int64_t i = 0; i < before; ++i) {
+      for (int64_t j = 0; j < behind; ++j) {
+        places.push_back(
+            static_cast<size_t>((i * tokens + row.index) * behind + j));
+      }
+    }
+    return places;
+  }
+
+  std::optional<Agreement> CompareIntegers(const Anchor& anchor, int32_t tensor,
+                                           const Captured& captured,
+                                           const Row& row,
+                                           std::span<const float> expected,
+                                           std::span<const float> found) {
+    const auto at = std::pair(captured.stage, captured.layer);
+    if (std::exchange(formulas_at_, at) != at) formulas_.clear();
+    const auto formula = FormulaRowOf(anchor, tensor, row, found.size());
+    if (!formula) return std::nullopt;
+    Agreement worst = {0, 1, true};
+    const double rounding =
+        formula->opaque ? kRowRounding * Norm(expected) /
+                              std::sqrt(static_cast<double>(expected.size()))
+                        : 0;
+    for (size_t i = 0; i < found.size(); ++i) {
+      const double value =
+          formula->opaque
+              ? std::clamp(expected[i], formula->low[i], formula->high[i])
+              : formula->clipped[i];
+      const Agreement one = {
+          std::fabs(found[i] - value) / formula->step[i],
+          (formula->error[i] + rounding) / formula->step[i] + kLeastSteps,
+          true};
+      if (!(one.ratio() <= worst.ratio())) worst = one;
+    }
+    if (formula->opaque) return worst;
+    double limit = formula->rounded_table ? kRoundedTableLimit : kOtherLimit;
+    if (captured.stage == Stage::kKey || captured.stage == Stage::kQuery) {
+      limit += kAngleLimit * static_cast<double>(row.position());
+    }
+    const Agreement graph = {RowError(expected, formula->exact), limit, false};
+    return graph.ratio() > worst.ratio() ? graph : worst;
   }
 
   void KeepKeys(int64_t layer, const Row& row, size_t pass_row,
@@ -398,19 +704,26 @@ class StageComparer {
   void CompareLogits(const Row& row, std::span<const float> logits) {
     const std::span<const float> found = LogitsOf(row);
     if (found.size() != logits.size()) return;
-    Record({row.snapshot->graph, {Stage::kHead, -1}, true}, row, -1,
-           RowError(logits, found), kOtherLimit);
+    const StageOf stage = {row.snapshot->graph, {Stage::kHead, -1}, true};
+    // Soft-capping in integers. Without it the head's output is both.
+    if (row.snapshot->graph->integer_activations &&
+        input_.config.logit_softcap.has_value()) {
+      results_[stage].not_compared.insert(-1);
+      return;
+    }
+    Record(stage, row, -1, {RowError(logits, found), kOtherLimit});
   }
 
   void Record(const StageOf& stage, const Row& row, int32_t tensor,
-              double error, double limit) {
+              const Agreement& agreement) {
     StageResult& result = results_[stage];
     result.tensors.insert(tensor);
-    const bool worse =
-        result.rows++ == 0 || error / limit > result.error / result.limit;
+    const bool worse = result.rows++ == 0 ||
+                       !(agreement.ratio() <= result.error / result.limit);
     if (!worse) return;
-    result.error = error;
-    result.limit = limit;
+    result.error = agreement.error;
+    result.limit = agreement.limit;
+    result.steps = agreement.steps;
     result.position = row.position();
     result.tensor = tensor;
   }
@@ -428,6 +741,12 @@ class StageComparer {
   const ComparisonInput& input_;
   Reference& reference_;
   std::vector<KeyRow>* wrong_keys_;
+  RangeUses* ranges_;
+  StageKey formulas_at_;  // the stage that these are of
+  std::map<std::pair<const Snapshot*, int32_t>, std::optional<Numbers>>
+      formulas_;
+  // The tensor of a snapshot's positions, and these.
+  std::map<const Snapshot*, std::pair<int32_t, std::vector<float>>> positions_;
   std::vector<float> keys_;     // of the current layer, before RoPE
   std::vector<Row> rows_;       // of the pass
   std::vector<Row> last_rows_;  // those with logits
@@ -453,8 +772,8 @@ double RowError(std::span<const float> expected, std::span<const float> found) {
 }
 
 StageResults CompareStages(const ComparisonInput& input, Reference& reference,
-                           std::vector<KeyRow>* wrong_keys) {
-  return StageComparer(input, reference, wrong_keys).Run();
+                           std::vector<KeyRow>* wrong_keys, RangeUses* ranges) {
+  return StageComparer(input, reference, wrong_keys, ranges).Run();
 }
 
 }  // namespace verify_tflite

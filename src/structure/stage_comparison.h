@@ -3,6 +3,7 @@
 #define VERIFY_TFLITE_STRUCTURE_STAGE_COMPARISON_H_
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -13,6 +14,7 @@
 
 #include "reference/reference.h"
 #include "structure/anchors.h"
+#include "structure/graph_formula.h"
 #include "structure/recording.h"
 
 namespace verify_tflite {
@@ -27,9 +29,14 @@ struct StageResult {
   // Of the row that is furthest beyond its limit, or nearest to it.
   double error = 0;
   double limit = 0;
+  // Both are in steps of `tensor`, which holds integers; else relative to the
+  // row.
+  bool steps = false;
   int64_t position = 0;
   int32_t tensor = -1;
-  std::set<int32_t> tensors;  // all that were taken
+  std::set<int32_t> tensors;  // all that were compared
+  // The reference went on with these, but they could not be compared.
+  std::set<int32_t> not_compared;
   bool ok() const { return error <= limit; }
 };
 
@@ -52,7 +59,22 @@ struct KeyRow {
   std::vector<float> after;   // as the candidate's KV cache has them
 };
 
+// What an integer tensor was to hold, as the reference and the graph's formulas
+// have it, and how much of that it could not.
+struct RangeUse {
+  TensorRange range;
+  double least = std::numeric_limits<double>::infinity();
+  double most = -std::numeric_limits<double>::infinity();
+  int64_t values = 0;
+  int64_t outside = 0;      // by more than a step
+  double squares = 0;       // of all values
+  double lost_squares = 0;  // of what was cut off, here or between here and
+                            // what was known before
+};
+using RangeUses = std::map<std::pair<const SignatureGraph*, int32_t>, RangeUse>;
+
 struct ComparisonInput {
+  const AuditedFile& file;
   const Recording& recording;
   std::vector<const Snapshot*> snapshots;
   const AnchorsBySignature& anchors;
@@ -65,9 +87,17 @@ struct ComparisonInput {
 // One pass of `reference` over all of `snapshots`. At each stage the two are
 // compared and the reference goes on with the candidate's numbers, so that no
 // difference reaches another stage. Throws Error as Reference does.
-// `wrong_keys`, which may be null, is added to.
+//
+// Where operators round to integers (SignatureGraph::integer_activations), two
+// things are compared instead: the formula of the graph's operators
+// (graph_formula.h) with the reference, to float rounding; and the integers
+// with that formula, to the steps that rounding may take.
+//
+// `wrong_keys` and `ranges`, which may be null, are added to; the latter by
+// runs of real text.
 StageResults CompareStages(const ComparisonInput& input, Reference& reference,
-                           std::vector<KeyRow>* wrong_keys = nullptr);
+                           std::vector<KeyRow>* wrong_keys = nullptr,
+                           RangeUses* ranges = nullptr);
 
 }  // namespace verify_tflite
 

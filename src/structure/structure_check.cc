@@ -48,6 +48,7 @@ void Merge(const StageOf& stage, const StageResult& result,
                                           UnrotatedOf(stage.key.first)),
               .worst = result.error,
               .limit = result.limit,
+              .steps = result.steps,
               .layer = stage.key.second,
               .position = result.position};
   }
@@ -110,7 +111,8 @@ StructureCheck::StructureCheck(const Input& input)
 
 StageResults StructureCheck::CompareAll(
     const std::string& only, const std::optional<Alternative>& alternative,
-    std::optional<int64_t> last_layer, std::vector<KeyRow>* wrong_keys) const {
+    std::optional<int64_t> last_layer, std::vector<KeyRow>* wrong_keys,
+    RangeUses* ranges) const {
   StageResults all;
   std::set<const SignatureGraph*> done;
   for (const SignatureGraph& graph : file_.signatures) {
@@ -132,13 +134,14 @@ StageResults StructureCheck::CompareAll(
                                       .alternative = alternative,
                                       .weights = &graph.weights,
                                       .probe_seed = SeedOf(file_.file)});
-    all.merge(CompareStages({.recording = recording_,
+    all.merge(CompareStages({.file = file_.file,
+                             .recording = recording_,
                              .snapshots = std::move(snapshots),
                              .anchors = anchors_,
                              .config = checkpoint_.config(),
                              .kv_type = model_.info().kv_type,
                              .last_layer = last_layer},
-                            reference, wrong_keys));
+                            reference, wrong_keys, ranges));
   }
   return all;
 }
@@ -163,7 +166,8 @@ std::vector<StructureFault> StructureCheck::FaultsOf(
              .op = {},
              .tensor = {},
              .error = result.error,
-             .limit = result.limit};
+             .limit = result.limit,
+             .steps = result.steps};
     const auto tensor =
         tensors_.find(std::pair(stage.graph->signature, result.tensor));
     if (tensor == tensors_.end()) continue;
@@ -237,6 +241,10 @@ SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
     if (stage.graph != &graph) continue;
     std::vector<int32_t>& tensors = result.ok() ? agreeing : differing;
     tensors.insert(tensors.end(), result.tensors.begin(), result.tensors.end());
+    // Nor do they say anything about what is before them.
+    differing.insert(differing.end(), result.not_compared.begin(),
+                     result.not_compared.end());
+    if (result.rows == 0) continue;
     if (stage.logits) {
       for (const auto& [name, tensor] : ops.outputs) {
         if (name.starts_with(kLogits)) tensors.push_back(tensor);
@@ -273,8 +281,9 @@ SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
 
 Structure StructureCheck::Compare() {
   wrong_keys_.clear();
+  ranges_.clear();
   const StageResults results =
-      CompareAll("", std::nullopt, std::nullopt, &wrong_keys_);
+      CompareAll("", std::nullopt, std::nullopt, &wrong_keys_, &ranges_);
   Structure structure;
   structure.same_bits = recording_.same_bits;
   structure.faults = FaultsOf(results);
@@ -295,6 +304,20 @@ Structure StructureCheck::Compare() {
   return structure;
 }
 
+std::vector<TensorUse> StructureCheck::ranges() const {
+  std::vector<TensorUse> uses;
+  for (const auto& [key, use] : ranges_) {
+    const auto& [graph, index] = key;
+    const auto tensor = tensors_.find(std::pair(graph->signature, index));
+    if (tensor == tensors_.end()) continue;
+    uses.push_back({.signature = graph->signature,
+                    .op = tensor->second.op,
+                    .tensor = tensor->second.name,
+                    .use = use});
+  }
+  return uses;
+}
+
 std::vector<ActivationError> StructureCheck::MeasureErrors(
     const std::set<int32_t>& constants) const {
   return MeasureActivationErrors(file_, recording_, constants, num_threads_);
@@ -306,7 +329,7 @@ std::vector<StructureFault> StructureCheck::FaultsUnder(
     if (!IsDecode(graph.signature)) continue;
     if (!anchors_.contains(graph.signature)) continue;
     const StageResults results =
-        CompareAll(graph.signature, alternative, last_layer, nullptr);
+        CompareAll(graph.signature, alternative, last_layer, nullptr, nullptr);
     if (!results.empty()) return FaultsOf(results);
   }
   return {};

@@ -31,6 +31,14 @@
 
 namespace verify_tflite {
 
+// A tensor with a range of its own, by its names.
+struct TensorUse {
+  std::string signature;
+  std::string op;      // "FULLY_CONNECTED": what computes it
+  std::string tensor;  // its name; for the reader alone
+  RangeUse use;
+};
+
 class StructureCheck {
  public:
   struct Input {
@@ -57,6 +65,8 @@ class StructureCheck {
   // A sentence each about operators that act beyond a threshold: where float16
   // ends, and elsewhere.
   std::vector<std::string> NotesOnThresholds() const;
+  // What Compare found integer tensors to be given and to hold.
+  std::vector<TensorUse> ranges() const;
 
   // As MeasureActivationErrors, on what was recorded.
   std::vector<ActivationError> MeasureErrors(
@@ -73,7 +83,8 @@ class StructureCheck {
   StageResults CompareAll(const std::string& only,
                           const std::optional<Alternative>& alternative,
                           std::optional<int64_t> last_layer,
-                          std::vector<KeyRow>* wrong_keys) const;
+                          std::vector<KeyRow>* wrong_keys,
+                          RangeUses* ranges) const;
   // "MINIMUM at 50 (model/layers.0/mul)", by the tensor that it computes;
   // `more` is " at 50".
   std::string NameOf(const SignatureGraph& graph, int32_t op,
@@ -93,6 +104,7 @@ class StructureCheck {
   std::map<std::pair<std::string, int32_t>, GraphTensor> tensors_;
   Recording recording_;
   std::vector<KeyRow> wrong_keys_;
+  RangeUses ranges_;
 };
 
 }  // namespace verify_tflite

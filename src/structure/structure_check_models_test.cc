@@ -112,6 +112,8 @@ INSTANTIATE_TEST_SUITE_P(
                     SoundPair{"tiny_q8_embedding_q4.tflite", "tiny"},
                     SoundPair{"tiny_kv_float16.tflite", "tiny"},
                     SoundPair{"tiny_kv_int8.tflite", "tiny"},
+                    SoundPair{"tiny_static_a8.tflite", "tiny"},
+                    SoundPair{"tiny_static_a16.tflite", "tiny"},
                     SoundPair{"tiny_export_hf.tflite", "tiny"},
                     SoundPair{"tiny_hf_logits.tflite", "tiny"},
                     SoundPair{"tiny_hf_gpu.tflite", "tiny"},
@@ -211,6 +213,17 @@ INSTANTIATE_TEST_SUITE_P(
         Faulty{"mut_f32_prefill_row.tflite", "tiny", "mlp_inner", 1, kInner},
         Faulty{"mut_q8_prefill_row.tflite", "tiny", "mlp_inner", 1, kInner},
         Faulty{"mut_hf_q8_prefill_row.tflite", "tiny", "mlp_inner", 1, kInner},
+        Faulty{"mut_static_a8_eps.tflite", "tiny", "input_norm", 0, kNorms},
+        Faulty{"mut_static_a16_eps.tflite", "tiny", "input_norm", 0, kNorms},
+        Faulty{"mut_static_a16_rope_base.tflite",
+               "tiny",
+               "query",
+               0,
+               {"query", "key"}},
+        Faulty{"mut_static_a8_scale_lost.tflite", "tiny", "attention", 1,
+               kAttention},
+        Faulty{"mut_static_a8_zero_point_lost.tflite", "tiny", "attention", 1,
+               kAttention},
         Faulty{"mut_smollm2_q8_eps.tflite", "smollm2", "input_norm", 0,
                kNorms}),
     [](const auto& info) {
@@ -218,6 +231,36 @@ INSTANTIATE_TEST_SUITE_P(
       for (char& c : name) c = std::isalnum(c) != 0 ? c : '_';
       return name;
     });
+
+// Integers that cannot hold what they are given are told from faults.
+TEST(StructureCheck, ARangeThatCutsOffIsNoFault) {
+  Pair pair("mut_static_a8_range.tflite", "tiny");
+  EXPECT_THAT(pair.check().Compare().faults, IsEmpty());
+  double most = 0;
+  std::string tensor;
+  for (const TensorUse& t : pair.check().ranges()) {
+    const double lost = t.use.lost_squares / t.use.squares;
+    if (lost <= most) continue;
+    most = lost;
+    tensor = t.tensor;
+  }
+  EXPECT_GT(most, 0.1);
+  EXPECT_THAT(tensor, testing::HasSubstr("TransformerBlock_1"));
+  EXPECT_THAT(tensor, testing::HasSubstr("Linear_output_projection"));
+}
+
+TEST(StructureCheck, ASoundFilesRangesHold) {
+  for (const char* model :
+       {"tiny_static_a8.tflite", "tiny_static_a16.tflite"}) {
+    SCOPED_TRACE(model);
+    Pair pair(model, "tiny");
+    pair.check().Compare();
+    EXPECT_GT(pair.check().ranges().size(), 50u);
+    for (const TensorUse& t : pair.check().ranges()) {
+      EXPECT_LT(t.use.lost_squares, 0.01 * t.use.squares) << t.tensor;
+    }
+  }
+}
 
 TEST(StructureCheck, TheChangeThatExplainsAFaultLeavesNone) {
   Pair pair("mut_q8_eps.tflite", "tiny");
@@ -299,7 +342,8 @@ TEST_P(OneWrongNumber, IsFoundInTheMiddleOfAPrefill) {
         Reference::Open(checkpoint, {.num_threads = 2,
                                      .weights = &probed->graph->weights,
                                      .probe_seed = 7});
-    return CompareStages({.recording = recording,
+    return CompareStages({.file = file.file,
+                          .recording = recording,
                           .snapshots = {&*probed},
                           .anchors = anchors,
                           .config = checkpoint.config(),

@@ -307,9 +307,12 @@ bool Diagnostician::LookAtRope(const RunView& run) {
 // The same from local verification, where no noise is in the way.
 bool Diagnostician::LookAtKeys() {
   if (input_.structure == nullptr) return false;
-  const auto first = std::find_if(
-      input_.faults.begin(), input_.faults.end(),
-      [](const StructureFault& fault) { return fault.layer >= 0; });
+  // Queries, where they are looked at, turn by the same angles.
+  const auto first =
+      std::find_if(input_.faults.begin(), input_.faults.end(),
+                   [](const StructureFault& fault) {
+                     return fault.layer >= 0 && fault.stage != "query";
+                   });
   if (first == input_.faults.end() || first->stage != "key") return false;
   std::vector<float> before;
   std::vector<float> after;
@@ -851,12 +854,13 @@ std::string Diagnostician::DescribeFaults() const {
   return fmt::format(
       "Computed from the TFLite model's own tensors, these stages are "
       "something else than the checkpoint's model: {}.\nThe first, in {} at "
-      "position {}{}: off by {:.2g} of its size; float rounding allows {:.2g}.",
+      "position {}{}: off by {:.2g} {}; {} rounding allows {:.2g}.",
       fmt::join(texts, "; "), first.signature, first.position,
       first.op.empty()
           ? std::string()
           : fmt::format(", computed by {} ({})", first.op, first.tensor),
-      first.error, first.limit);
+      first.error, first.steps ? "steps of its integers" : "of its size",
+      first.steps ? "integer" : "float", first.limit);
 }
 
 // Nothing may be left but what an approximation of the runtime's (of GELU) is
@@ -868,6 +872,7 @@ bool Diagnostician::Explains(const std::vector<StructureFault>& left) const {
                          return now.signature == before.signature &&
                                 now.stage == before.stage &&
                                 now.layer == before.layer &&
+                                now.steps == before.steps &&
                                 now.error < kLeft * before.error;
                        });
   });

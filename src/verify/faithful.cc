@@ -59,7 +59,8 @@ std::vector<std::string> FaultsOf(const Structure& s,
                                  .op = "",
                                  .tensor = "",
                                  .error = stage.worst,
-                                 .limit = stage.limit}));
+                                 .limit = stage.limit,
+                                 .steps = stage.steps}));
     }
   }
   return faults;
@@ -129,9 +130,60 @@ std::optional<double> WorstError(const SignatureStructure& signature,
                                  bool linear) {
   std::optional<double> worst;
   for (const StageAgreement& stage : signature.stages) {
-    if (stage.linear != linear || stage.rows == 0) continue;
+    if (stage.linear != linear || stage.rows == 0 || stage.steps) continue;
     if (std::isnan(stage.worst)) return stage.worst;
     worst = std::max(worst.value_or(0), stage.worst);
+  }
+  return worst;
+}
+
+namespace {
+
+// Written so that NaN is.
+bool IsWorse(const StageAgreement& a, const StageAgreement& b) {
+  return !(a.worst / a.limit <= b.worst / b.limit);
+}
+
+const StageAgreement* WorstSteps(const Structure& structure, bool linear) {
+  const StageAgreement* worst = nullptr;
+  for (const SignatureStructure& signature : structure.signatures) {
+    const StageAgreement* stage = WorstSteps(signature, linear);
+    if (stage != nullptr && (worst == nullptr || IsWorse(*stage, *worst))) {
+      worst = stage;
+    }
+  }
+  return worst;
+}
+
+std::string DescribeSteps(const Structure& structure) {
+  const StageAgreement* linear = WorstSteps(structure, true);
+  const StageAgreement* rest = WorstSteps(structure, false);
+  const auto of = [](const StageAgreement& stage) {
+    return fmt::format("{:.2g} of {:.3g}", stage.worst, stage.limit);
+  };
+  if (linear == nullptr && rest == nullptr) return "";
+  std::string text = "off by ";
+  if (linear != nullptr) {
+    text += of(*linear) +
+            " steps that rounding may take in products with "
+            "weights";
+  }
+  if (rest != nullptr) {
+    text += linear != nullptr ? ", " : "";
+    text += of(*rest) + (linear != nullptr ? " in the rest"
+                                           : " steps that rounding may take");
+  }
+  return text;
+}
+
+}  // namespace
+
+const StageAgreement* WorstSteps(const SignatureStructure& signature,
+                                 bool linear) {
+  const StageAgreement* worst = nullptr;
+  for (const StageAgreement& stage : signature.stages) {
+    if (stage.linear != linear || stage.rows == 0 || !stage.steps) continue;
+    if (worst == nullptr || IsWorse(stage, *worst)) worst = &stage;
   }
   return worst;
 }
@@ -148,6 +200,9 @@ std::optional<double> WorstError(const Structure& structure, bool linear) {
 }
 
 std::string DescribeWorst(const Structure& structure) {
+  if (std::string steps = DescribeSteps(structure); !steps.empty()) {
+    return steps;
+  }
   const auto linear = WorstError(structure, true);
   const auto rest = WorstError(structure, false);
   if (linear && rest) {
@@ -174,9 +229,10 @@ std::string Percent(int64_t part, int64_t whole) {
 }
 
 std::string Describe(const StructureFault& fault) {
-  return fmt::format("{} in {} at position {}: error {:.2g}, limit {:.2g}",
+  return fmt::format("{} in {} at position {}: error {:.2g}{}, limit {:.2g}",
                      Place(fault.stage, fault.op, fault.layer), fault.signature,
-                     fault.position, fault.error, fault.limit);
+                     fault.position, fault.error, fault.steps ? " steps" : "",
+                     fault.limit);
 }
 
 Check CheckStructure(const Verification& v, Outcome kld) {

@@ -22,13 +22,20 @@ struct OpCoverage {
 OpCoverage CoverageOf(const Structure& structure);
 
 // The largest error of what was compared: in products with weights (`linear`)
-// or in all other stages. None if there are no such stages; NaN if any is.
+// or in all other stages. None if there are no such stages; NaN if any is. Not
+// of integers, which are compared in steps.
 std::optional<double> WorstError(const Structure& structure, bool linear);
 std::optional<double> WorstError(const SignatureStructure& signature,
                                  bool linear);
 
+// Of those compared in steps, the one nearest to its limit or furthest beyond;
+// null if there are none.
+const StageAgreement* WorstSteps(const SignatureStructure& signature,
+                                 bool linear);
+
 // "worst error 4.1e-08 in products with weights, 3e-06 in the rest"; empty
-// where nothing was compared.
+// where nothing was compared. Of integers: "off by 0.99 of 1.01 steps that
+// rounding may take in products with weights, 2.1 of 3 in the rest".
 std::string DescribeWorst(const Structure& structure);
 
 // "100 %" only of all; of less, rounded down: "99.9 %".

@@ -56,6 +56,7 @@ inline constexpr auto kFindingIds = std::to_array<std::string_view>({
     "kv-scale-differs",
     "mask-range",
     "rope-precision",
+    "activation-range",
     // The file against itself
     "prefill-differs",
     "decode-differs",

@@ -212,6 +212,9 @@ struct StageAgreement {
   int64_t rows = 0;    // compared, over all layers and positions
   double worst = 0;    // |candidate - reference| / |reference| of a row, L2
   double limit = 0;    // of that
+  // Both are instead in steps of the tensor, which holds integers, of one
+  // number.
+  bool steps = false;
   int64_t layer = -1;  // where the worst is; -1: of no layer
   int64_t position = 0;
 };
@@ -226,6 +229,7 @@ struct StructureFault {
   std::string tensor;    // its name; for the reader alone
   double error = 0;      // as StageAgreement::worst
   double limit = 0;
+  bool steps = false;
 };
 
 struct SignatureStructure {

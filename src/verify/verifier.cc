@@ -17,6 +17,7 @@
 #include "verify/judge.h"
 #include "verify/probes.h"
 #include "verify/proofs.h"
+#include "verify/range_findings.h"
 #include "verify/self_check.h"
 #include "verify/signature_findings.h"
 #include "verify/stopwatch.h"
@@ -459,13 +460,13 @@ void LocateFault(const VerifyInput& input, const Probes& probes,
   v.hypotheses = std::move(diagnosis.hypotheses);
 }
 
-bool HasStaticProducts(const ModelInfo& model) {
-  using Use = WeightGroup::Use;
-  return std::any_of(model.weights.begin(), model.weights.end(),
-                     [](const WeightGroup& group) {
-                       return group.use == Use::kStatic ||
-                              group.use == Use::kStatic16;
-                     });
+// What else is found explains more than a range does.
+void AddRanges(const StructureCheck& structure, Verification& v) {
+  const auto kld = std::ranges::find(v.checks, "kld", &Check::name);
+  const auto finding =
+      FindRanges(structure.ranges(),
+                 kld == v.checks.end() ? Outcome::kNotChecked : kld->outcome);
+  if (finding) v.findings.push_back(*finding);
 }
 
 // PyTorch with the weights that decode has, where they are not the checkpoint's
@@ -605,16 +606,13 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
     probes = RunProbes(probe_plan, *session, *reference);
   }
   std::unique_ptr<StructureCheck> structure;
-  if (input.settings.structure && HasStaticProducts(info)) {
-    v.structure.emplace().not_run =
-        "products, norms and RoPE are computed in integers of ranges measured "
-        "once, which are not recomputed here";
-  } else if (input.settings.structure) {
+  if (input.settings.structure) {
     structure = ProveStructure(input, *graph, TextToProbe(plan, prompts),
                                std::move(session), compiled, v);
     if (structure) ProveCalibrated(*structure, audit, v);
   }
   Judge(v);
+  if (structure) AddRanges(*structure, v);
   if (probes) LocateFault(input, *probes, structure.get(), *reference, v);
   AddTables(std::move(tables), v);
   AddUnexplained(std::move(findings), v);
