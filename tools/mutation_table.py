@@ -73,6 +73,16 @@ def _add_quantisers(add, made_before) -> None:
       "weights rotated by an operator, of another checkpoint",
       "wrong-checkpoint",
   )
+  add(
+      "q8_zero_scale",
+      "tiny_q8",
+      "int8: a row of zeros with a scale of 0",
+      "",  # an error that names it, before anything runs
+      m.zero_scale,
+      ("error",),
+      role="1.gate",
+      row=5,
+  )
   one = "weight-differs"
   for name, base, fault, finding, make in (
       ("one_sign", "gptq_q8", "GPTQ, one number of the other sign", one, q.codes),

@@ -827,6 +827,18 @@ def scales(out: pathlib.Path, base: pathlib.Path, role: str, fault: str):
   conversion.save(out)
 
 
+def zero_scale(
+    out: pathlib.Path, base: pathlib.Path, role: str, row: int
+) -> None:
+  """What quantisers make of a row of zeros: a scale of 0."""
+  conversion = Conversion(base)
+  conversion.linear(role)[row] = 0
+  for scale in conversion.scales(role):
+    scale[row] = 0
+  conversion.repack = True
+  conversion.save(out)
+
+
 def all_weights(out: pathlib.Path, base: pathlib.Path, fault: str) -> None:
   """The same done to every linear layer."""
   conversion = Conversion(base)

@@ -49,5 +49,19 @@ TEST(AuditedFile, RandomDamage) {
   EXPECT_GT(CountRefusedDamage(Good(), 20000, Read), 5000);
 }
 
+TEST(ZeroScales, AreFound) {
+  AuditedFile file;
+  file.constants.resize(2);
+  file.constants[0].scales = {0.5, 0.25};
+  EXPECT_EQ(FindZeroScales(file).constants, 0);
+  file.constants[1].name = "gate";
+  file.constants[1].scales = {1, 0, 0};
+  const ZeroScales zeros = FindZeroScales(file);
+  EXPECT_EQ(zeros.constants, 1);
+  EXPECT_EQ(zeros.count, 2);
+  EXPECT_EQ(zeros.row, 1);
+  EXPECT_THAT(Describe(zeros), HasSubstr("\"gate\""));
+}
+
 }  // namespace
 }  // namespace verify_tflite

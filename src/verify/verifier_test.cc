@@ -218,43 +218,6 @@ INSTANTIATE_TEST_SUITE_P(
                       "ref_phi4", "ref_falcon_rw", "ref_openelm"),
     [](const auto& info) { return std::string(info.param); });
 
-struct Smol {
-  const char* file;
-  bool passes;
-};
-
-class SmolLM2 : public ::testing::TestWithParam<Smol> {};
-
-TEST_P(SmolLM2, IsJudgedByItsRecipe) {
-  Settings settings = TestSettings();
-  settings.max_new_tokens = 30;
-  const auto results = RunAll(GetParam().file, "smollm2", settings);
-  const bool passed = std::all_of(results.begin(), results.end(),
-                                  [](const PromptResult& result) {
-                                    return result.outcome < Outcome::kDegraded;
-                                  });
-  EXPECT_EQ(passed, GetParam().passes);
-  for (const PromptResult& result : results) {
-    RecordProperty("kld", std::to_string(CheckValue(result, "kld")));
-    // What fails, fails by its divergence.
-    if (!GetParam().passes) {
-      EXPECT_GT(CheckValue(result, "kld"), 0.3);
-    }
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Recipes, SmolLM2,
-                         ::testing::Values(Smol{"smollm2_f32.tflite", true},
-                                           Smol{"smollm2_fp16.tflite", true},
-                                           Smol{"smollm2_q8.tflite", true},
-                                           Smol{"smollm2_q8_wo.tflite", true},
-                                           Smol{"smollm2_q4_block32.tflite",
-                                                false}),
-                         [](const auto& info) {
-                           const std::string name = info.param.file;
-                           return name.substr(0, name.find('.'));
-                         });
-
 // However often the drafts differ, the text is PyTorch's own.
 TEST(Verifier, SpeculationYieldsPyTorchsGreedyText) {
   for (const char* file :
