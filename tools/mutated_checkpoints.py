@@ -188,3 +188,29 @@ def with_eos(out: pathlib.Path, checkpoint: pathlib.Path, eos: int) -> None:
   ):
     path = out / name
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def rounded(out: pathlib.Path, checkpoint: pathlib.Path, dtype: str) -> None:
+  """The 16-bit copy of a float32 checkpoint."""
+  import torch
+
+  def change(tensors: dict, config: dict) -> None:
+    config["dtype"] = dtype
+    for name, tensor in tensors.items():
+      tensors[name] = tensor.to(getattr(torch, dtype))
+
+  patched_checkpoint(out, checkpoint, change)
+
+
+def with_unused(out: pathlib.Path, checkpoint: pathlib.Path) -> None:
+  """Biases and norms that config.json does not ask for."""
+  import torch
+
+  def change(tensors: dict, config: dict) -> None:
+    hidden = config["hidden_size"]
+    for layer in range(config["num_hidden_layers"]):
+      prefix = f"model.layers.{layer}.self_attn"
+      tensors[f"{prefix}.o_proj.bias"] = torch.ones(hidden)
+      tensors[f"{prefix}.q_norm.weight"] = torch.full((16,), 2.0)
+
+  patched_checkpoint(out, checkpoint, change)

@@ -1441,6 +1441,15 @@ def _table() -> list[Mutation]:
   _add_thresholds(add)
   _add_scaled_rope(add)
   _add_static(add, rows)
+  for dtype in ("float16", "bfloat16"):
+    for file, recipe in (("f32", "float"), ("q8", "int8"), ("hf_q8", "int8")):
+      made_before(
+          f"tiny_{file}.tflite",
+          f"mut_{dtype}",
+          f"{recipe}, against the {dtype} copy of its checkpoint",
+          "checkpoint-rounded",
+          _SUBTLE,
+      )
   made_before(
       "tiny_q8.tflite",
       "mut_lora",
@@ -1635,6 +1644,10 @@ MUTATIONS = _table()
 
 # Name -> (maker, inputs, options): the checkpoints the table needs.
 CHECKPOINTS = {
+    "mut_float16": (c.rounded, {"checkpoint": "tiny"}, {"dtype": "float16"}),
+    "mut_bfloat16": (c.rounded, {"checkpoint": "tiny"}, {"dtype": "bfloat16"}),
+    "mut_unused": (c.with_unused, {"checkpoint": "tiny"}, {}),
+} | {
     f"text_{family}": (
         c.with_tokenizer,
         {"checkpoint": f"ref_{family}", "tokenizer": "smollm2"},
@@ -1789,6 +1802,7 @@ SOUND = (
         )
     ]
     + [("tiny_qat8_recovered.tflite", "tiny_qat8")]
+    + [("tiny_f32.tflite", "mut_unused")]
     + [
         (f"smollm2_{recipe}.tflite", "smollm2")
         for recipe in ("f32", "fp16", "q8", "q8_wo")

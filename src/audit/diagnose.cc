@@ -76,8 +76,8 @@ class Diagnosis {
     difference_.correlation = sums_.correlation();
     difference_.size = sums_.relative();
     if (NotFinite() || Zero() || NotRotated() || OtherTensor() || Heads() ||
-        Transposed() || Shifted() || NormOffset() || Precision() ||
-        Collapsed() || Rounding() || Scaled() || Partly()) {
+        Transposed() || Shifted() || NormOffset() || FewerBits() ||
+        Precision() || Collapsed() || Rounding() || Scaled() || Partly()) {
       return std::move(difference_);
     }
     Differs();
@@ -348,6 +348,64 @@ class Diagnosis {
     return std::bit_cast<float>(rounded >> dropped << dropped);
   }
 
+  // The type of the checkpoint's tensors, where all are of one with 16 bits.
+  std::optional<DType> HalfType() const {
+    std::optional<DType> type;
+    for (const Rows& rows : original_.rows) {
+      const DType own = rows.tensor->dtype;
+      if ((own != DType::kF16 && own != DType::kBF16) ||
+          (type && own != *type)) {
+        return std::nullopt;
+      }
+      type = own;
+    }
+    return type;
+  }
+
+  // The other way round: the file is nearer to what was trained. All rows, and
+  // no factor in common, which rounding has not.
+  bool FewerBits() {
+    const std::optional<DType> type = HalfType();
+    // Rounding spares few numbers; where one is off it is something else.
+    constexpr int64_t kFewest = 1000;
+    if (!type || comparison_.bad * kFewest < comparison_.elements) return false;
+    const bool exact = !pair_.reader().quantised() && !original_.folded() &&
+                       original_.offset == 0;
+    const bool half = *type == DType::kF16;
+    const double relative = half ? 0x1p-11 : 0x1p-8;
+    const double least = half ? 0x1p-25 : 0;  // float16's smallest numbers
+    constexpr double kMostInCommon = 0.25;  // of what one number may be off by
+    double product = 0, square = 0, scatter = 0;
+    for (int64_t row = 0; row < pair_.rows(); ++row) {
+      pair_.Load(row);
+      for (int64_t i = 0; i < pair_.cols(); ++i) {
+        const double original = pair_.original()[i];
+        const double error = pair_.stored()[i] - original;
+        const double allowed = (relative + 0x1p-22) * std::fabs(original) +
+                               least +
+                               kStepLimit * std::fabs(double{pair_.steps()[i]});
+        if (!(std::fabs(error) <= allowed)) return false;
+        const bool normal = !half || std::fabs(original) >= 0x1p-14;
+        if (exact && normal &&
+            RoundBits(pair_.stored()[i], half ? 13 : 16) !=
+                pair_.original()[i]) {
+          return false;
+        }
+        product += error * original;
+        scatter += error * error * original * original;
+        square += original * original;
+      }
+    }
+    // Errors that have nothing in common add up to their root.
+    const double most =
+        kMostInCommon * relative * square + 4 * std::sqrt(scatter);
+    if (std::fabs(product) > most) return false;
+    return Is(Fault::kFewerBits,
+              fmt::format("the checkpoint's numbers are these, rounded to {} "
+                          "(differences of {:.1e}, relative)",
+                          half ? "float16" : "bfloat16", difference_.size));
+  }
+
   bool Precision() {
     if (pair_.reader().quantised()) return false;
     struct Kind {
@@ -435,8 +493,7 @@ class Diagnosis {
     // Scales a little wrong put few numbers beyond half a step; rounding to
     // one side half of them.
     if (wrong > 0 || 4 * beyond < sums_.elements) return false;
-    difference_.one_sided =
-        smaller == beyond || lower == beyond || lower == 0;
+    difference_.one_sided = smaller == beyond || lower == beyond || lower == 0;
     return Is(Fault::kRounding,
               fmt::format("{:.0f} % of the numbers are more than half a step "
                           "off, none more than one{}",

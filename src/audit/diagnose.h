@@ -23,6 +23,7 @@ enum class Fault {
   kShifted,      // rows off by `shift`
   kNormOffset,   // w for 1 + w or the other way round
   kPrecision,    // rounded to fewer bits before it was stored
+  kFewerBits,    // the checkpoint is it, rounded to 16 bits
   kCollapse,     // a handful of values, or clipped
   kRounding,     // not to the nearest
   kScale,        // right but for a factor

@@ -60,6 +60,7 @@ class Judgement {
   std::vector<Finding> Find() {
     ZeroScale();
     NotFinite();
+    FewerBits();
     Whole();
     LayerOrder();
     OtherTensors();
@@ -104,6 +105,19 @@ class Judgement {
          "quantised in blocks, or by OCTAV, MSE or a Hadamard recipe",
          "quantise that tensor by minimum and maximum, one scale a row, or "
          "give its zeros a small value before"});
+  }
+
+  void FewerBits() {
+    Add("checkpoint-rounded", Outcome::kDegraded,
+        "The checkpoint is a 16-bit copy of what was converted: its numbers "
+        "are "
+        "the file's, rounded.",
+        Take(Fault::kFewerBits),
+        "the checkpoint was saved in float16 or bfloat16 after the conversion, "
+        "or converted before it was rounded",
+        "verify against the checkpoint that was converted; or convert this "
+        "one, "
+        "if this is what should be shipped");
   }
 
   void NotFinite() {

@@ -29,7 +29,7 @@ using Status = WeightMatch::Status;
 // One use of one constant, or one constant without a use.
 struct Job {
   const StoredConstant* constant = nullptr;
-  int32_t input = 0;   // as WeightMatch has them
+  int32_t input = 0;  // as WeightMatch has them
   int32_t index = -1;
   std::optional<RoleUse> use;
   const Rotation* rotation = nullptr;  // of the use
@@ -48,6 +48,31 @@ std::vector<std::string> TensorsOf(const Original& original) {
     names.push_back(original.column_factor->name);
   }
   return names;
+}
+
+// Whether transformers makes a place for it.
+bool IsUsed(const WeightRole& role, const ModelConfig& config) {
+  switch (role.part) {
+    case Part::kQNorm:
+    case Part::kKNorm:
+      return config.qk_norm;
+    case Part::kQ:
+    case Part::kK:
+    case Part::kV:
+    case Part::kQkv:
+      return !role.bias || config.qkv_bias;
+    case Part::kO:
+      return !role.bias || config.o_bias;
+    case Part::kGate:
+    case Part::kUp:
+    case Part::kGateUp:
+    case Part::kDown:
+      return !role.bias || config.mlp_bias;
+    case Part::kHead:
+      return !role.bias || config.head_bias;
+    default:
+      return true;
+  }
 }
 
 bool IsVector(const StoredConstant& constant) { return constant.cols() == 1; }
@@ -127,7 +152,8 @@ void Count(WeightAudit& audit) {
   }
   for (const auto& [key, match] : constants) {
     audit.weight_bytes += match->bytes;
-    if (match->status == Status::kVerified) audit.verified_bytes += match->bytes;
+    if (match->status == Status::kVerified)
+      audit.verified_bytes += match->bytes;
     if (match->status == Status::kCalibrated) {
       audit.calibrated_bytes += match->bytes;
     }
@@ -186,9 +212,8 @@ class Auditor {
       if (use.input_scale >= 0) named.insert(use.input_scale);
       const Rotation* rotation =
           use.rotation < 0 ? nullptr : roles.rotations.at(use.rotation).get();
-      const auto [entry, is_new] =
-          known.try_emplace({use.constant, use.role, rotation, use.input_scale},
-                            jobs_.size());
+      const auto [entry, is_new] = known.try_emplace(
+          {use.constant, use.role, rotation, use.input_scale}, jobs_.size());
       if (is_new) {
         jobs_.push_back({&file.constants[use.constant],
                          CurrentInput(),
@@ -287,8 +312,7 @@ class Auditor {
 
   bool IsBehind(const WeightRole& norm, const WeightRole& product) const {
     if (product.layer != norm.layer || product.bias) return false;
-    const bool mlp = product.part == Part::kGate ||
-                     product.part == Part::kUp ||
+    const bool mlp = product.part == Part::kGate || product.part == Part::kUp ||
                      product.part == Part::kGateUp;
     switch (norm.part) {
       case Part::kInputNorm:
@@ -307,8 +331,8 @@ class Auditor {
   void PairNorm(size_t first, size_t norm, const std::vector<double>& ratio) {
     std::vector<std::pair<size_t, WeightMatch>> paired;
     for (size_t i = first; i < jobs_.size(); ++i) {
-      if (!jobs_[i].use || !IsBehind(audit_.matches[norm].role,
-                                     jobs_[i].use->role)) {
+      if (!jobs_[i].use ||
+          !IsBehind(audit_.matches[norm].role, jobs_[i].use->role)) {
         continue;
       }
       Job job = jobs_[i];
@@ -558,6 +582,8 @@ class Auditor {
         missing.reason = "the embedding is a file of its own";
       } else if (rows.tensor->shape.size() == 1 && IsZero(*rows.tensor)) {
         missing.reason = "zeros, which change nothing";
+      } else if (!IsUsed(role, originals_.checkpoint().config())) {
+        missing.reason = std::string(kNotUsed);
       } else if (!covered) {
         missing.reason = "may be among what was not covered";
       } else {
@@ -632,9 +658,10 @@ std::string DescribeQuantisers(const WeightAudit& audit) {
         "checkpoint's own to the bit, {:.2g} % of the numbers moved",
         bytes, Percentage(moved, elements));
     if (measured) {
-      text += fmt::format(": on real inputs at most {:.2g} times rounding's "
-                          "error",
-                          error);
+      text += fmt::format(
+          ": on real inputs at most {:.2g} times rounding's "
+          "error",
+          error);
     }
     texts.push_back(std::move(text));
   }
@@ -671,13 +698,13 @@ void SettleCalibrated(std::span<const ActivationError> errors,
         });
     if (error == errors.end()) continue;
     match.reason += fmt::format(
-        "; on {} real inputs its error is {:.2g} times that of rounding, {:.2g} "
+        "; on {} real inputs its error is {:.2g} times that of rounding, "
+        "{:.2g} "
         "times in row {}",
-        error->samples, std::sqrt(error->ratio),
-        std::sqrt(error->worst_ratio), error->worst_row);
+        error->samples, std::sqrt(error->ratio), std::sqrt(error->worst_ratio),
+        error->worst_row);
     match.activation_error = std::sqrt(error->ratio);
-    if (error->ratio <= kMostError &&
-        error->worst_ratio <= kMostRowError) {
+    if (error->ratio <= kMostError && error->worst_ratio <= kMostRowError) {
       match.status = Status::kVerified;
     } else if (error->ratio > kFarError || error->worst_ratio > kFarRowError) {
       match.status = Status::kDiffers;

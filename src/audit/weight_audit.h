@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "audit/compare.h"
@@ -59,6 +60,9 @@ struct WeightMatch {
   std::string reason;
 };
 std::string_view NameOf(WeightMatch::Status status);  // "verified", …
+
+// Of tensors that transformers leaves aside, too, as MissingTensor::reason.
+inline constexpr std::string_view kNotUsed = "config.json does not ask for it";
 
 // A tensor of the checkpoint that is in no place of the file.
 struct MissingTensor {

@@ -49,6 +49,7 @@ inline constexpr auto kFindingIds = std::to_array<std::string_view>({
     "scale",
     "zero-scale",
     "precision-loss",
+    "checkpoint-rounded",
     "nan",
     "constant-logits",
     // Signatures and their scales

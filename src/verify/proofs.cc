@@ -55,6 +55,22 @@ void Report(const WeightAudit& audit, Verification& v) {
   for (Finding& finding : findings) v.findings.push_back(std::move(finding));
 }
 
+void NoteUnused(const WeightAudit& audit, Verification& v) {
+  std::vector<std::string> unused;
+  for (const MissingTensor& tensor : audit.missing) {
+    if (tensor.reason == kNotUsed) unused.push_back(tensor.name);
+  }
+  if (unused.empty()) return;
+  v.notes.push_back(fmt::format(
+      "config.json does not ask for {} of the checkpoint ({}{}), and "
+      "transformers leaves {} aside, too. If the model should use {}, "
+      "config.json is wrong.",
+      unused.size() == 1 ? "a tensor"
+                         : fmt::format("{} tensors", unused.size()),
+      unused.front(), unused.size() == 1 ? "" : " and others",
+      unused.size() == 1 ? "it" : "them", unused.size() == 1 ? "it" : "them"));
+}
+
 }  // namespace
 
 WeightAudit ProveWeights(const VerifyInput& input, Verification& v) {
@@ -63,6 +79,7 @@ WeightAudit ProveWeights(const VerifyInput& input, Verification& v) {
   WeightAudit audit = AuditFile(input.model.path(), input.checkpoint,
                                 input.settings.num_threads);
   Report(audit, v);
+  NoteUnused(audit, v);
   return audit;
 }
 
@@ -246,10 +263,10 @@ std::vector<Finding> ProveTables(const VerifyInput& input,
   } else if (result.gaps.empty() && accounted.left.empty()) {
     check.outcome = Outcome::kPass;
   } else {
-    const std::string gap = result.gaps.empty()
-                                ? fmt::format("not explained: {}",
-                                              accounted.left.front())
-                                : result.gaps.front();
+    const std::string gap =
+        result.gaps.empty()
+            ? fmt::format("not explained: {}", accounted.left.front())
+            : result.gaps.front();
     check.detail += fmt::format(
         "; {}{}", gap,
         result.gaps.size() + accounted.left.size() > 1 ? " and others" : "");
