@@ -114,10 +114,6 @@ void Rotation::Multiply(std::span<double> values) const {
   Apply(values, false, magnitude_);
 }
 
-void Rotation::MultiplyTransposed(std::span<double> values) const {
-  Apply(values, true, magnitude_);
-}
-
 void Rotation::Undo(std::span<double> values) const {
   Apply(values, true, 1 / (static_cast<double>(size_) * magnitude_));
 }

@@ -29,12 +29,10 @@ class Rotation {
   double magnitude() const { return magnitude_; }  // c
 
   // Multiplies each block of size() numbers with the matrix, which is what
-  // FULLY_CONNECTED does to a row, or with its transpose. `values` has whole
-  // blocks.
+  // FULLY_CONNECTED does to a row. `values` has whole blocks.
   void Multiply(std::span<double> values) const;
-  void MultiplyTransposed(std::span<double> values) const;
-  // The same with the inverses: that of the matrix is its transpose by
-  // size() c^2.
+  // The same with the inverse of the matrix, which is its transpose by
+  // size() c^2, and with the inverse of the transpose.
   void Undo(std::span<double> values) const;
   void UndoTransposed(std::span<double> values) const;
 

@@ -226,6 +226,26 @@ TEST_F(RingTest, TruncateAndFeedAgainIsAFreshRun) {
   EXPECT_LT(MaxDifference(session_.Decode(kv, 30), expected), 1e-3f);
 }
 
+TEST_F(RingTest, KeepsItsLastPositions) {
+  const Tokens prompt = Prompt(70);
+  KvCache kv = session_.NewKvCache();
+  session_.Prefill(kv, prompt);
+  const KvRows ring = session_.ReadKv(kv, 0);
+  EXPECT_EQ(ring.first, 70 - 32);
+  EXPECT_EQ(ring.length, 32);
+  EXPECT_EQ(session_.ReadKv(kv, 1).first, 0);
+  EXPECT_THAT(MessageOf([&] { session_.ReadKv(kv, 4); }),
+              HasSubstr("no KV cache of layer 4"));
+
+  // Cut back to where the ring had other positions, which are fed anew.
+  kv.Truncate(50);
+  const KvRows again = session_.ReadKv(kv, 0);
+  EXPECT_EQ(again.first, 50 - 32);
+  KvCache fresh = session_.NewKvCache();
+  session_.Prefill(fresh, std::span(prompt).first(50));
+  EXPECT_LT(MaxDifference(again.keys, session_.ReadKv(fresh, 0).keys), 1e-3f);
+}
+
 TEST_F(RingTest, WantsTheWindow) {
   const std::string path = ModelPath("small_ring.tflite");
   EXPECT_THAT(MessageOf([&] { Model::Open(path); }),

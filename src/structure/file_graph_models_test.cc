@@ -220,7 +220,11 @@ TEST_P(SoundFile, WeightsAreTheCheckpoints) {
           // A product with the rotated input is that with w = M^T r.
           if (weight.rotation != nullptr) {
             std::vector<double> row(file.begin(), file.end());
-            weight.rotation->MultiplyTransposed(row);
+            weight.rotation->Undo(row);
+            const double c = weight.rotation->magnitude();
+            const double scale =
+                static_cast<double>(weight.rotation->size()) * c * c;
+            for (double& x : row) x *= scale;
             std::copy(row.begin(), row.end(), file.begin());
           }
           EXPECT_EQ(weight.rotation == nullptr,
