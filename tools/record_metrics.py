@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Records what verify/metrics must compute: testdata/metrics.json.
+"""Records what result/metrics must compute: testdata/metrics.json.
 
 The formulas are evaluated by NumPy in extended precision on float32 rows, by
 another route than the C++ code (explicit softmax, np.std), so that a slip in

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Records what verify/statistics must compute: testdata/statistics.json.
+"""Records what result/statistics must compute: testdata/statistics.json.
 
 NumPy's percentiles and SciPy's distributions and intervals, by other routes
 than the C++ code where there are any. Run it again after changing the cases:

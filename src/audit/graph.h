@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "candidate/tensor_scale.h"
+#include "base/tensor_scale.h"
 
 namespace verify_tflite {
 
@@ -57,15 +57,15 @@ struct StoredConstant {
 };
 
 struct AuditedOp {
-  int32_t code = 0;             // of BuiltinOperator
-  std::string composite;        // name, where it is one
-  int32_t body = -1;            // and the graph it stands for
-  bool adjoint_y = false;       // BATCH_MATMUL's second operand is transposed
-  int32_t activation = 0;       // ActivationFunctionType, fused; 0: none
-  bool approximate = false;     // GELU by tanh
-  // Of the custom operator aeq.hadamard_rotation, which multiplies each block of
-  // so many numbers with Sylvester's matrix over the root of its size; else 0.
-  // Source: tflite/kernels/hadamard_rotation.cc.
+  int32_t code = 0;          // of BuiltinOperator
+  std::string composite;     // name, where it is one
+  int32_t body = -1;         // and the graph it stands for
+  bool adjoint_y = false;    // BATCH_MATMUL's second operand is transposed
+  int32_t activation = 0;    // ActivationFunctionType, fused; 0: none
+  bool approximate = false;  // GELU by tanh
+  // Of the custom operator aeq.hadamard_rotation, which multiplies each block
+  // of so many numbers with Sylvester's matrix over the root of its size; else
+  // 0. Source: tflite/kernels/hadamard_rotation.cc.
   int64_t rotates = 0;
   std::vector<int32_t> inputs;  // tensors; -1: left out
   std::vector<int32_t> outputs;
@@ -122,10 +122,9 @@ inline constexpr int32_t kOpAdd = 0, kOpConcatenation = 2, kOpConv2d = 3,
                          kOpSub = 41, kOpDiv = 42, kOpSqueeze = 43,
                          kOpCast = 53, kOpSlice = 65, kOpSin = 66,
                          kOpExpandDims = 70, kOpSqrt = 75, kOpRsqrt = 76,
-                         kOpCos = 108, kOpQuantize = 114,
-                         kOpBatchMatmul = 126, kOpBroadcastTo = 130,
-                         kOpGelu = 150, kOpDynamicUpdateSlice = 151,
-                         kOpComposite = 206;
+                         kOpCos = 108, kOpQuantize = 114, kOpBatchMatmul = 126,
+                         kOpBroadcastTo = 130, kOpGelu = 150,
+                         kOpDynamicUpdateSlice = 151, kOpComposite = 206;
 
 }  // namespace verify_tflite
 

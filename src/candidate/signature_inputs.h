@@ -9,7 +9,7 @@
 #include <span>
 #include <variant>
 
-#include "candidate/tensor_scale.h"
+#include "base/tensor_scale.h"
 
 namespace verify_tflite {
 
@@ -53,12 +53,10 @@ constexpr uint16_t kBlockedFloat16 = 0xF998;  // -45824
 // (QUANTIZE in tflite/kernels, and the quantiser's own rounding).
 template <typename T>
 T Quantise(double value, const TensorScale& scale) {
-  const double code =
-      std::nearbyint(value / static_cast<double>(scale.scale)) +
-      static_cast<double>(scale.zero_point);
-  return static_cast<T>(
-      std::clamp<double>(code, std::numeric_limits<T>::min(),
-                         std::numeric_limits<T>::max()));
+  const double code = std::nearbyint(value / static_cast<double>(scale.scale)) +
+                      static_cast<double>(scale.zero_point);
+  return static_cast<T>(std::clamp<double>(code, std::numeric_limits<T>::min(),
+                                           std::numeric_limits<T>::max()));
 }
 
 template <typename T>

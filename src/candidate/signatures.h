@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "base/tensor_scale.h"
 #include "candidate/kv_name.h"
 #include "candidate/litert_abi.h"
-#include "candidate/tensor_scale.h"
 
 namespace verify_tflite {
 

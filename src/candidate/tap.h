@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "candidate/tensor_scale.h"
+#include "base/tensor_scale.h"
 
 namespace verify_tflite {
 
@@ -35,7 +35,7 @@ struct GraphTensor {
   std::vector<int32_t> inputs;  // of its operator; -1 for one left out
   std::string type;             // "FLOAT32", …
   std::vector<int64_t> shape;
-  std::string output;    // the signature's name for it, if it is an output
+  std::string output;  // the signature's name for it, if it is an output
   // Of a fixed shape and no output yet; FLOAT32, or INT8 and INT16 that one
   // scale stands for.
   bool can_tap = false;

@@ -15,15 +15,15 @@
 #include <vector>
 
 #include "base/flatbuffer.h"
+#include "base/tensor_scale.h"
 #include "candidate/litert_abi.h"
-#include "candidate/tensor_scale.h"
 
 namespace verify_tflite {
 
 struct TfliteTensor {
-  std::string name;            // as the signature calls it
-  std::string type;            // "FLOAT32", …
-  std::vector<int32_t> shape;  // -1: any
+  std::string name;                                 // as the signature calls it
+  std::string type;                                 // "FLOAT32", …
+  std::vector<int32_t> shape;                       // -1: any
   std::optional<TensorScale> scale = std::nullopt;  // of one for the tensor
 };
 

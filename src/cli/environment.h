@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "verify/verification.h"
+#include "result/verification.h"
 
 namespace verify_tflite {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cli/report_files.h"
-#include "verify/verification.h"
+#include "result/verification.h"
 
 namespace verify_tflite {
 

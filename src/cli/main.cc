@@ -35,12 +35,12 @@
 #include "cli/weights_command.h"
 #include "report/console.h"
 #include "report/inspect.h"
+#include "result/judge.h"
+#include "result/verification.h"
 #include "text/chat_template.h"
 #include "text/eos.h"
 #include "text/tokenizer.h"
 #include "verify/bundle_check.h"
-#include "verify/judge.h"
-#include "verify/verification.h"
 #include "verify/verifier.h"
 
 namespace verify_tflite {

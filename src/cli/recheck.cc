@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "cli/flag_values.h"
 #include "report/json_reader.h"
-#include "verify/judge.h"
+#include "result/judge.h"
 
 namespace verify_tflite {
 namespace {

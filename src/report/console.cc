@@ -9,8 +9,8 @@
 
 #include "base/utf8.h"
 #include "report/format.h"
-#include "verify/faithful.h"
-#include "verify/judge.h"
+#include "result/faithful.h"
+#include "result/judge.h"
 
 namespace verify_tflite {
 namespace {
@@ -27,43 +27,23 @@ void Line(std::string& out, fmt::format_string<Args...> format,
   out += '\n';
 }
 
-std::string_view Mark(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::kPass:
-      return "✓";
-    case Outcome::kInconclusive:
-      return "? inconclusive";
-    case Outcome::kDegraded:
-      return "✗ degraded";
-    case Outcome::kBroken:
-      return "✗ broken";
-    case Outcome::kNotChecked:
-      return "not checked";
-  }
-  return "";
+// "✓", "✗ broken", "not checked".
+std::string Mark(Outcome outcome) {
+  if (outcome == Outcome::kNotChecked) return std::string(WordOf(outcome));
+  if (outcome == Outcome::kPass) return std::string(SignOf(outcome));
+  return fmt::format("{} {}", SignOf(outcome), WordOf(outcome));
 }
 
-std::string_view Word(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::kPass:
-      return "PASSED";
-    case Outcome::kInconclusive:
-      return "INCONCLUSIVE";
-    case Outcome::kDegraded:
-      return "FAILED (degraded)";
-    case Outcome::kBroken:
-      return "FAILED (broken)";
-    case Outcome::kNotChecked:
-      return "NOT CHECKED";
-  }
-  return "";
+std::string UpperCase(std::string_view text) {
+  std::string upper(text);
+  for (char& c : upper) c = static_cast<char>(std::toupper(c));
+  return upper;
 }
 
-const Check* Find(const PromptResult& result, std::string_view name) {
-  const auto at =
-      std::find_if(result.checks.begin(), result.checks.end(),
-                   [&](const Check& check) { return check.name == name; });
-  return at == result.checks.end() ? nullptr : &*at;
+// "PASSED", "FAILED (broken)".
+std::string ResultOf(Outcome outcome) {
+  if (outcome < Outcome::kDegraded) return UpperCase(WordOf(outcome));
+  return fmt::format("FAILED ({})", WordOf(outcome));
 }
 
 // `text` quoted on one line, with the marker where the texts part.
@@ -78,15 +58,16 @@ std::string Marked(std::string_view text, size_t part_at) {
 // What the bundle holds besides the model, in one line; why where something
 // was not checked.
 void AppendBundleChecks(const Verification& v, std::string& out) {
-  if (v.bundle_checks.empty()) return;
+  const std::vector<Check>& checks = v.checks[CheckGroup::kBundle];
+  if (checks.empty()) return;
   std::vector<std::string> parts;
-  for (const Check& check : v.bundle_checks) {
+  for (const Check& check : checks) {
     std::string name = check.name;
     std::replace(name.begin(), name.end(), '_', ' ');
     parts.push_back(fmt::format("{} {}", name, Mark(check.outcome)));
   }
   Line(out, "  Bundle      {}", fmt::join(parts, ", "));
-  for (const Check& check : v.bundle_checks) {
+  for (const Check& check : checks) {
     if (check.outcome == Outcome::kBroken || check.detail.empty()) continue;
     Line(out, "              {}", check.detail);
   }
@@ -223,12 +204,12 @@ void AppendFigures(const PromptResult& result, std::string& out) {
     rms += p.logits.rms;
   }
   const auto count = static_cast<double>(result.positions.size());
-  if (const Check* kld = Find(result, "kld")) {
+  if (const Check* kld = FindCheck(result.checks, "kld")) {
     Line(out, "  KL divergence: mean {:.3g}, max {:.3g} nats (limit {:g}) {}",
          kld->value.value_or(0), largest_kld, kld->limit.value_or(0),
          Mark(kld->outcome));
   }
-  if (const Check* logits = Find(result, "logits")) {
+  if (const Check* logits = FindCheck(result.checks, "logits")) {
     const std::string verdict =
         logits->limit ? fmt::format(" (limit {:g}) {}", *logits->limit,
                                     Mark(logits->outcome))
@@ -236,7 +217,7 @@ void AppendFigures(const PromptResult& result, std::string& out) {
     Line(out, "  Logit difference: max {:.3g}{}, mean {:.3g}, RMS {:.3g}",
          largest, verdict, mean / count, rms / count);
   }
-  const Check* prefill = Find(result, "prefill_logits");
+  const Check* prefill = FindCheck(result.checks, "prefill_logits");
   if (prefill != nullptr && prefill->outcome != Outcome::kNotChecked) {
     Line(out,
          "  Prefill logits against decode's: KL divergence {:.3g} nats, "
@@ -254,14 +235,14 @@ void AppendPrompt(const PromptResult& result, size_t index, size_t count,
   Line(out, "  PyTorch: {}", Marked(result.reference_text, part_at));
   Line(out, "  TFLite:  {}", Marked(result.candidate_text, part_at));
   AppendDifferences(result, out);
-  if (const Check* finite = Find(result, "finite_logits")) {
+  if (const Check* finite = FindCheck(result.checks, "finite_logits")) {
     Line(out, "  {} {}", finite->detail, Mark(finite->outcome));
   }
-  if (const Check* tokens = Find(result, "tokens")) {
+  if (const Check* tokens = FindCheck(result.checks, "tokens")) {
     AppendTokenCheck(*tokens, result, out);
   }
   AppendFigures(result, out);
-  Line(out, "  {}", Word(result.outcome));
+  Line(out, "  {}", ResultOf(result.outcome));
 }
 
 // One line of figures, the same for a passage, a range of positions and all.
@@ -323,10 +304,12 @@ void AppendChecks(std::string_view title, const std::vector<Check>& checks,
 }
 
 void AppendFaithful(const Verification& v, std::string& out) {
-  if (v.weight_checks.empty() && v.structure_checks.empty()) return;
-  AppendChecks("Is it faithful?", v.weight_checks, out);
-  if (v.weight_checks.empty()) Line(out, "\nIs it faithful?");
-  AppendChecks(v.structure_checks, out);
+  const std::vector<Check>& weights = v.checks[CheckGroup::kWeights];
+  const std::vector<Check>& structure = v.checks[CheckGroup::kStructure];
+  if (weights.empty() && structure.empty()) return;
+  Line(out, "\nIs it faithful?");
+  AppendChecks(weights, out);
+  AppendChecks(structure, out);
   if (!v.structure) return;
   // The check names the first.
   const auto& faults = v.structure->faults;
@@ -340,7 +323,7 @@ void AppendFaithful(const Verification& v, std::string& out) {
 }
 
 void AppendCost(const Verification& v, std::string& out) {
-  AppendChecks("Is it good enough?", v.checks, out);
+  AppendChecks("Is it good enough?", v.checks[CheckGroup::kDivergence], out);
   if (const auto split = SplitCost(v)) {
     Line(out,
          "  costs {:.3g} nats over the evaluation text: weights {:.3g}, {} "
@@ -374,19 +357,11 @@ void AppendSummary(const Verification& v, std::string& out) {
 
 std::string VerdictLine(const Verification& v) {
   const std::string reason = ShowControls(v.reason);
-  switch (v.outcome) {
-    case Outcome::kPass:
-      return "✓ ALL TESTS PASSED: " + reason;
-    case Outcome::kInconclusive:
-      return "? INCONCLUSIVE: " + reason;
-    case Outcome::kDegraded:
-      return "✗ DEGRADED: " + reason;
-    case Outcome::kBroken:
-      return "✗ BROKEN: " + reason;
-    case Outcome::kNotChecked:
-      return "✗ NOT CHECKED: " + reason;
-  }
-  return "";
+  if (v.outcome == Outcome::kPass) return "✓ ALL TESTS PASSED: " + reason;
+  // What compared nothing is no success.
+  return fmt::format(
+      "{} {}: {}", v.outcome == Outcome::kNotChecked ? "✗" : SignOf(v.outcome),
+      UpperCase(WordOf(v.outcome)), reason);
 }
 
 std::string ConsoleReport(const Verification& v) {
@@ -398,7 +373,8 @@ std::string ConsoleReport(const Verification& v) {
   AppendEvaluation(v, out);
   AppendFaithful(v, out);
   AppendCost(v, out);
-  AppendChecks("The TFLite model against itself", v.self_checks, out);
+  AppendChecks("The TFLite model against itself", v.checks[CheckGroup::kSelf],
+               out);
   AppendFindings(v, out);
   AppendNotes(v, out);
   AppendSummary(v, out);

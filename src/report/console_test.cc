@@ -5,7 +5,7 @@
 
 #include "report/approved.h"
 #include "report/sample_verification.h"
-#include "verify/judge.h"
+#include "result/judge.h"
 
 namespace verify_tflite {
 namespace {

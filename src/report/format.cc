@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/utf8.h"
-#include "verify/faithful.h"
+#include "result/faithful.h"
 
 namespace verify_tflite {
 namespace {
@@ -99,37 +99,6 @@ std::string Shorten(std::string_view text, size_t max_bytes) {
   return std::string(text.substr(0, max_bytes)) + "…";
 }
 
-std::string_view WordOf(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::kNotChecked:
-      return "not checked";
-    case Outcome::kPass:
-      return "passed";
-    case Outcome::kInconclusive:
-      return "inconclusive";
-    case Outcome::kDegraded:
-      return "degraded";
-    case Outcome::kBroken:
-      return "broken";
-  }
-  return "";
-}
-
-std::string_view SignOf(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::kNotChecked:
-      return "–";
-    case Outcome::kPass:
-      return "✓";
-    case Outcome::kInconclusive:
-      return "?";
-    case Outcome::kDegraded:
-    case Outcome::kBroken:
-      return "✗";
-  }
-  return "";
-}
-
 std::string Figure(double value) {
   if (std::isnan(value)) return "not a number";
   if (std::isinf(value)) return value > 0 ? "∞" : "−∞";
@@ -164,12 +133,10 @@ std::string Ranges(std::span<const std::pair<int64_t, int64_t>> ranges) {
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
-bool IsNoisy(const PromptResult& result) {
-  for (const Check& check : result.checks) {
-    if (check.name != "kld" || !check.value || !check.limit) continue;
-    return !(*check.value <= *check.limit);
-  }
-  return false;
+std::string Headline(Outcome outcome) {
+  std::string word(WordOf(outcome));
+  word[0] = static_cast<char>(word[0] - 'a' + 'A');
+  return word;
 }
 
 std::string Megabytes(int64_t bytes) {

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <utility>
 
-#include "verify/verification.h"
+#include "result/verification.h"
 
 namespace verify_tflite {
 
@@ -26,10 +26,8 @@ std::string EscapeMarkup(std::string_view text, bool keep_lines = false);
 // something was cut.
 std::string Shorten(std::string_view text, size_t max_bytes);
 
-// "passed", "inconclusive", "degraded", "broken", "not checked".
-std::string_view WordOf(Outcome outcome);
-// "✓", "?", "✗" or "–": never the only sign, it goes with the word.
-std::string_view SignOf(Outcome outcome);
+// "Passed", "Not checked".
+std::string Headline(Outcome outcome);
 
 // Three significant digits; "not a number", "∞".
 std::string Figure(double value);
@@ -45,10 +43,6 @@ std::string CoverageText(const SignatureStructure& signature);
 
 // Its largest error, or "–".
 std::string WorstText(const SignatureStructure& signature, bool linear);
-
-// A check of a prompt's divergence is beyond its limit: the model's noise is
-// then no measure of what may differ, and its ties are not called so.
-bool IsNoisy(const PromptResult& result);
 
 std::string Megabytes(int64_t bytes);
 

@@ -11,7 +11,7 @@
 #include "base/utf8.h"
 #include "report/format.h"
 #include "report/html_plots.h"
-#include "verify/faithful.h"
+#include "result/faithful.h"
 
 namespace verify_tflite {
 namespace {
@@ -213,20 +213,11 @@ void AddAggregate(const std::string& name, const Aggregate& a, const char* css,
 
 // --- verdict ---
 
-std::string_view Headline(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::kPass:
-      return "✓ Passed";
-    case Outcome::kInconclusive:
-      return "? Inconclusive";
-    case Outcome::kDegraded:
-      return "✗ Degraded";
-    case Outcome::kBroken:
-      return "✗ Broken";
-    case Outcome::kNotChecked:
-      return "✗ Not checked";
-  }
-  return "";
+// What compared nothing is no success.
+std::string HeadlineWithSign(Outcome outcome) {
+  return fmt::format("{} {}",
+                     outcome == Outcome::kNotChecked ? "✗" : SignOf(outcome),
+                     Headline(outcome));
 }
 
 void AddCard(const std::string& figure, const std::string& label,
@@ -276,7 +267,7 @@ void AddVerdict(const Verification& v, std::string& out) {
       "<dt>TFLite</dt><dd><code>{}</code><br>{}, {} layers</dd>"
       "<dt>PyTorch</dt><dd><code>{}</code><br>{}, {} layers, hidden {}, "
       "vocabulary {}</dd></dl>\n</div>\n",
-      Text(v.tool_version), ClassOf(v.outcome), Headline(v.outcome),
+      Text(v.tool_version), ClassOf(v.outcome), HeadlineWithSign(v.outcome),
       Foreign(v.reason), Foreign(v.tflite_path), Foreign(v.model.recipe_detail),
       v.model.num_layers, Foreign(v.checkpoint_path),
       Foreign(v.config.model_type), v.config.num_layers, v.config.hidden_size,
@@ -452,8 +443,9 @@ std::string_view FaithfulSentence(const Verification& v) {
     return "Yes: every byte of its weights is this checkpoint's, and every "
            "operator computes what the model says.";
   }
-  for (const auto* checks : {&v.weight_checks, &v.structure_checks}) {
-    for (const Check& check : *checks) {
+  for (const CheckGroup group :
+       {CheckGroup::kWeights, CheckGroup::kStructure}) {
+    for (const Check& check : v.checks[group]) {
       if (check.outcome >= Outcome::kDegraded) {
         return "No: something in the file is not this checkpoint's model.";
       }
@@ -465,15 +457,18 @@ std::string_view FaithfulSentence(const Verification& v) {
 }
 
 void AddFaithful(const Verification& v, std::string& out) {
-  if (v.weight_checks.empty() && v.structure_checks.empty()) return;
+  if (v.checks[CheckGroup::kWeights].empty() &&
+      v.checks[CheckGroup::kStructure].empty())
+    return;
   Add(out, "<section>\n<h2>Is it faithful?</h2>\n<p>{}</p>\n",
       FaithfulSentence(v));
   out +=
       "<div class=\"scroll\"><table><thead><tr><th></th><th>result</th>"
       "<th class=\"n\">shown</th><th></th></tr></thead><tbody>\n";
-  for (const auto* checks : {&v.weight_checks, &v.structure_checks}) {
-    for (const Check& c :
-         std::span(*checks).first(std::min(checks->size(), kMaxRows))) {
+  for (const CheckGroup group :
+       {CheckGroup::kWeights, CheckGroup::kStructure}) {
+    const std::span<const Check> checks = v.checks[group];
+    for (const Check& c : checks.first(std::min(checks.size(), kMaxRows))) {
       Add(out,
           "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td>"
           "<td>{}</td></tr>\n",
@@ -556,9 +551,11 @@ void AddChecks(const Verification& v, std::string& out) {
       "<thead><tr><th>check</th><th>result</th><th class=\"n\">value</th>"
       "<th class=\"n\">95 % interval</th><th class=\"n\">limit</th><th></th>"
       "</tr></thead><tbody>\n";
-  AddCheckRows("Against PyTorch", v.checks, out);
-  AddCheckRows("The TFLite model against itself", v.self_checks, out);
-  AddCheckRows("The bundle against the checkpoint", v.bundle_checks, out);
+  AddCheckRows("Against PyTorch", v.checks[CheckGroup::kDivergence], out);
+  AddCheckRows("The TFLite model against itself", v.checks[CheckGroup::kSelf],
+               out);
+  AddCheckRows("The bundle against the checkpoint",
+               v.checks[CheckGroup::kBundle], out);
   out += "</tbody></table></div>\n</section>\n";
 }
 
@@ -846,7 +843,7 @@ std::string HtmlReport(const Verification& v) {
       "<meta name=\"viewport\" content=\"width=device-width, "
       "initial-scale=1\">\n<title>{}: {}</title>\n<style>{}</style>\n</head>\n"
       "<body>\n<main>\n",
-      Headline(v.outcome), Text(v.tflite_path), kStyle);
+      HeadlineWithSign(v.outcome), Text(v.tflite_path), kStyle);
   AddVerdict(v, out);
   AddFindings(v, out);
   AddNotes(v, out);

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "verify/verification.h"
+#include "result/verification.h"
 
 namespace verify_tflite {
 

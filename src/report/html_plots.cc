@@ -9,6 +9,7 @@
 
 #include "report/format.h"
 #include "report/svg.h"
+#include "result/judge.h"
 
 namespace verify_tflite {
 namespace {
@@ -17,9 +18,6 @@ namespace {
 constexpr size_t kMaxDots = 3000;
 // Ranges of positions that a median is drawn for.
 constexpr int64_t kRanges = 40;
-
-// pass_rule.md: a differing choice is a tie up to this many times the noise.
-constexpr double kTieFactor = 4;
 
 std::vector<const Position*> FinitePositions(const Verification& v) {
   std::vector<const Position*> result;
@@ -226,7 +224,7 @@ std::string MarginPlot(const Verification& v) {
     (p->tie ? ties : flips).push_back(point);
     xs.push_back(point.first);
     ys.push_back(point.second);
-    ys.push_back(kTieFactor * point.first);
+    ys.push_back(kTieNoiseFactor * point.first);
   }
   if (xs.empty()) return "";
   const Axis x = AxisFor("noise: RMS of the logit differences", xs, true);
@@ -236,11 +234,11 @@ std::string MarginPlot(const Verification& v) {
                         flips.size()),
             x, y);
   const std::vector<Point> boundary = {
-      {std::max(x.low, y.low / kTieFactor), 0},
-      {std::min(x.high, y.high / kTieFactor), 0}};
+      {std::max(x.low, y.low / kTieNoiseFactor), 0},
+      {std::min(x.high, y.high / kTieNoiseFactor), 0}};
   std::vector<Point> line;
   for (const Point& p : boundary) {
-    line.emplace_back(p.first, kTieFactor * p.first);
+    line.emplace_back(p.first, kTieNoiseFactor * p.first);
   }
   plot.Line("limit", line);
   plot.Points("tie", Thinned(ties));

@@ -81,12 +81,12 @@ TEST(HtmlReport, AnswersWhetherItIsFaithful) {
   };
   Verification v = SoundVerification(400);
   says(v, "<p>Yes: every byte");
-  v.structure_checks[0].outcome = Outcome::kNotChecked;
+  v.checks[CheckGroup::kStructure][0].outcome = Outcome::kNotChecked;
   says(v, "<p>Not shown: ");
-  v.structure_checks[0].outcome = Outcome::kDegraded;
+  v.checks[CheckGroup::kStructure][0].outcome = Outcome::kDegraded;
   says(v, "<p>No: ");
   v = SoundVerification(400);
-  v.weight_checks.clear();
+  v.checks[CheckGroup::kWeights].clear();
   says(v, "<p>Not shown: ");
 }
 

@@ -565,13 +565,13 @@ Verification ReadJsonReport(std::string_view text, const std::string& origin) {
   v.eos_ids = ReadTokens(root["eos_ids"]);
   v.all = ReadAggregate(root["all"]);
   v.buckets = List<Bucket>(root["buckets"], ReadBucket);
-  v.checks = ReadChecks(root["checks"]);
-  v.weight_checks = ReadChecks(root["weight_checks"]);
-  if (const auto checks = ReadNewer(root, "structure_checks", ReadChecks)) {
-    v.structure_checks = *checks;
+  for (const CheckGroupTraits& group : kCheckGroups) {
+    const std::string key(group.json_key);
+    v.checks[group.group] = group.newer
+                                ? ReadNewer(root, key.c_str(), ReadChecks)
+                                      .value_or(std::vector<Check>())
+                                : ReadChecks(root[key.c_str()]);
   }
-  v.self_checks = ReadChecks(root["self_checks"]);
-  v.bundle_checks = ReadChecks(root["bundle_checks"]);
   v.findings = List<Finding>(root["findings"], ReadFinding);
   if (const auto notes = ReadNewer(root, "notes", ReadTexts)) v.notes = *notes;
   v.structure = ReadNewer(root, "structure", ReadStructure);

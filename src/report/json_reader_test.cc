@@ -12,7 +12,7 @@
 #include "base/testing.h"
 #include "report/json.h"
 #include "report/sample_verification.h"
-#include "verify/judge.h"
+#include "result/judge.h"
 
 namespace verify_tflite {
 namespace {
@@ -56,7 +56,7 @@ TEST(ReadJsonReport, GivesBackWhatIsNoNumber) {
   v.settings.max_kld = 0.5;
   v.settings.max_flips = 0.25;
   Judge(v);
-  v.checks[0].interval = {nan, nan};
+  v.checks[CheckGroup::kDivergence][0].interval = {nan, nan};
   ExpectRoundTrip(v);
 }
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "report/format.h"
-#include "verify/faithful.h"
+#include "result/faithful.h"
 
 namespace verify_tflite {
 namespace {
@@ -56,11 +56,13 @@ Suite OfChecks(std::string name, const std::vector<Check>& checks) {
   return suite;
 }
 
-// The check, and each signature by itself.
-Suite OfStructure(const Verification& v) {
-  std::vector<Check> checks = v.structure_checks;
-  for (Check& check : SignatureChecks(v)) checks.push_back(std::move(check));
-  return OfChecks("structure", checks);
+Suite OfGroup(const CheckGroupTraits& group, const Verification& v) {
+  std::vector<Check> checks = v.checks[group.group];
+  if (group.group == CheckGroup::kStructure) {
+    // Each signature by itself, too.
+    for (Check& check : SignatureChecks(v)) checks.push_back(std::move(check));
+  }
+  return OfChecks(std::string(group.title), checks);
 }
 
 Suite OfPrompt(const PromptResult& result, size_t index) {
@@ -98,12 +100,10 @@ std::vector<Suite> SuitesOf(const Verification& v) {
   std::vector<Suite> suites = {
       {"verdict", {{"verdict", verdict, v.reason, ""}}},
       OfFindings(v.findings),
-      OfChecks("checks", v.checks),
-      OfChecks("weights", v.weight_checks),
-      OfStructure(v),
-      OfChecks("self checks", v.self_checks),
-      OfChecks("bundle", v.bundle_checks),
   };
+  for (const CheckGroupTraits& group : kCheckGroups) {
+    suites.push_back(OfGroup(group, v));
+  }
   for (size_t i = 0; i < v.prompts.size(); ++i) {
     suites.push_back(OfPrompt(v.prompts[i], i));
   }

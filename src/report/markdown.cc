@@ -7,7 +7,7 @@
 
 #include "base/utf8.h"
 #include "report/format.h"
-#include "verify/faithful.h"
+#include "result/faithful.h"
 
 namespace verify_tflite {
 namespace {
@@ -59,20 +59,12 @@ std::string Status(Outcome outcome) {
   return fmt::format("{} {}", SignOf(outcome), WordOf(outcome));
 }
 
-std::string_view Title(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::kPass:
-      return "✅ Passed";
-    case Outcome::kInconclusive:
-      return "❔ Inconclusive";
-    case Outcome::kDegraded:
-      return "⚠️ Degraded";
-    case Outcome::kBroken:
-      return "❌ Broken";
-    case Outcome::kNotChecked:
-      return "❌ Not checked";
-  }
-  return "";
+std::string Title(Outcome outcome) {
+  const char* sign = outcome == Outcome::kPass           ? "✅"
+                     : outcome == Outcome::kInconclusive ? "❔"
+                     : outcome == Outcome::kDegraded     ? "⚠️"
+                                                         : "❌";
+  return fmt::format("{} {}", sign, Headline(outcome));
 }
 
 void AppendMore(size_t all, std::string& out) {
@@ -117,19 +109,19 @@ void AppendNotes(const Verification& v, std::string& out) {
 
 void AppendChecks(const Verification& v, std::string& out) {
   struct Row {
-    const char* group;
+    std::string_view prefix;
     const Check* check;
   };
   std::vector<Row> rows;
-  for (const Check& c : v.checks) rows.push_back({"", &c});
-  for (const Check& c : v.weight_checks) rows.push_back({"", &c});
-  for (const Check& c : v.structure_checks) rows.push_back({"", &c});
-  for (const Check& c : v.self_checks) rows.push_back({"self: ", &c});
-  for (const Check& c : v.bundle_checks) rows.push_back({"bundle: ", &c});
+  for (const CheckGroupTraits& group : kCheckGroups) {
+    for (const Check& c : v.checks[group.group]) {
+      rows.push_back({group.prefix, &c});
+    }
+  }
   if (rows.empty()) return;
   out += "\n| check | result | figures | |\n|---|---|---|---|\n";
-  for (const auto& [group, c] : rows) {
-    out += fmt::format("| {}{} | {} | {} | {} |\n", group, Code(c->name, true),
+  for (const auto& [prefix, c] : rows) {
+    out += fmt::format("| {}{} | {} | {} | {} |\n", prefix, Code(c->name, true),
                        Status(c->outcome), FiguresOf(*c),
                        Sentence(Shorten(c->detail, kMaxText)));
   }

@@ -5,7 +5,7 @@
 #include <random>
 #include <string_view>
 
-#include "verify/judge.h"
+#include "result/judge.h"
 
 namespace verify_tflite {
 namespace {
@@ -284,14 +284,16 @@ Verification SampleVerification() {
   v.limits = LimitsFor(v.model.recipe, v.settings);
   v.prompts = {WithATie(), WithDifferences()};
   v.evaluation = GrowingWorse();
-  v.weight_checks = {{"weights", Outcome::kPass, 1, 1,
-                      "134620416 of 134620416 bytes are the checkpoint's"}};
+  v.checks[CheckGroup::kWeights] = {
+      {"weights", Outcome::kPass, 1, 1,
+       "134620416 of 134620416 bytes are the checkpoint's"}};
   v.structure = WrongAngles();
-  v.self_checks = {{"state", Outcome::kPass, 0, 0, "prompt A, B, A: equal"},
-                   {"chunking", Outcome::kDegraded, 0.5, 0.01,
-                    "prefill in parts of 8 differs from decode"},
-                   {"threads", Outcome::kInconclusive, {}, {}, "one CPU"}};
-  v.bundle_checks = {
+  v.checks[CheckGroup::kSelf] = {
+      {"state", Outcome::kPass, 0, 0, "prompt A, B, A: equal"},
+      {"chunking", Outcome::kDegraded, 0.5, 0.01,
+       "prefill in parts of 8 differs from decode"},
+      {"threads", Outcome::kInconclusive, {}, {}, "one CPU"}};
+  v.checks[CheckGroup::kBundle] = {
       {"stop_tokens", Outcome::kBroken, {}, {}, "they differ"},
       {"start_token", Outcome::kPass, {}, {}, ""},
       {"chat_template", Outcome::kPass, {}, {}, ""},
@@ -361,9 +363,10 @@ Verification SoundVerification(int64_t positions) {
   }
   v.evaluation.passages = {{"prose", 0, half, {}},
                            {"code", half, positions, {}}};
-  v.weight_checks = {{"weights", Outcome::kPass, 1, 1,
-                      "134620416 of 134620416 bytes are the checkpoint's "
-                      "(worst 0.5000 steps of rounding)"}};
+  v.checks[CheckGroup::kWeights] = {
+      {"weights", Outcome::kPass, 1, 1,
+       "134620416 of 134620416 bytes are the checkpoint's "
+       "(worst 0.5000 steps of rounding)"}};
   v.structure = WholeStructure();
   v.weights_cost = CostsOf(v.evaluation, 0.25, 0.8);
   KvProfile profile;

@@ -16,18 +16,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 std::string_view Mark(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::kPass:
-      return "✓";
-    case Outcome::kInconclusive:
-      return "?";
-    case Outcome::kDegraded:
-    case Outcome::kBroken:
-      return "✗";
-    case Outcome::kNotChecked:
-      return "-";
-  }
-  return "";
+  return outcome == Outcome::kNotChecked ? "-" : SignOf(outcome);
 }
 
 // A number, or null: JSON knows neither NaN nor infinity.

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "verify/verification.h"
+#include "result/verification.h"
 
 namespace verify_tflite {
 

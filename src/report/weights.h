@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "audit/weight_audit.h"
-#include "verify/verification.h"
+#include "result/verification.h"
 
 namespace verify_tflite {
 

@@ -22,12 +22,12 @@
 #include "candidate/session.h"
 #include "checkpoint/checkpoint.h"
 #include "reference/alternative.h"
+#include "result/verification.h"
 #include "structure/calibrated.h"
 #include "structure/file_graph.h"
 #include "structure/recording.h"
 #include "structure/stage_comparison.h"
 #include "structure/thresholds.h"
-#include "verify/verification.h"
 
 namespace verify_tflite {
 

@@ -206,13 +206,16 @@ class BundleChecker {
     start_ = {.name = "start_token", .outcome = Outcome::kPass};
     template_ = {.name = "chat_template", .outcome = Outcome::kPass};
     CheckTemplate();
-    v_.bundle_checks.push_back(start_);
-    v_.bundle_checks.push_back(template_);
-    if (parts_) v_.bundle_checks.push_back(*parts_);
+    Add(start_);
+    Add(template_);
+    if (parts_) Add(*parts_);
     CheckTokenizer();
   }
 
  private:
+  void Add(Check check) {
+    v_.checks[CheckGroup::kBundle].push_back(std::move(check));
+  }
   // Text, or the error that rendering ended in.
   struct Rendered {
     std::string text;
@@ -422,7 +425,7 @@ void BundleChecker::CheckStopTokens() {
              : "The bundle goes on where the checkpoint ends its text.",
          evidence);
   }
-  v_.bundle_checks.push_back(check);
+  Add(check);
   if (eos.empty()) return;
   for (const int32_t id : noted) {
     v_.notes.push_back(fmt::format(
@@ -672,7 +675,7 @@ void BundleChecker::CheckTokenizer() {
   } else if (!same_tokenizer_) {
     Find(check, "tokenizer-differs", "The bundle has no tokenizer.", "");
   }
-  v_.bundle_checks.push_back(check);
+  Add(check);
 }
 
 std::vector<std::string_view> BundleChecker::Texts() const {

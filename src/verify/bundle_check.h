@@ -10,9 +10,9 @@
 #include <string>
 
 #include "candidate/bundle.h"
+#include "result/verification.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
-#include "verify/verification.h"
 
 namespace verify_tflite {
 
@@ -24,8 +24,8 @@ struct BundleCheckInput {
   const ChatTemplate* chat_template;  // the one in use, nullptr for none
 };
 
-// Fills `bundle_checks` and adds to `findings`. The bundle's side is what
-// LiteRT-LM makes of it: prompts begin with the start token, always, and
+// Fills the checks of the bundle and adds to `findings`. The bundle's side is
+// what LiteRT-LM makes of it: prompts begin with the start token, always, and
 // templates see an empty bos_token (session_utils.cc, prompt_template.cc;
 // measured with litert-lm-api 0.18.1). Without a template in use the
 // checkpoint's own is taken. Throws Error for a part that is damaged.

@@ -42,9 +42,9 @@ Verification Compare(const std::string& name) {
 // the checkpoint.
 std::vector<Check> Checks(const Verification& v) {
   std::vector<Check> checks;
-  std::copy_if(v.bundle_checks.begin(), v.bundle_checks.end(),
-               std::back_inserter(checks),
-               [](const Check& c) { return c.name != "message_parts"; });
+  std::ranges::copy_if(
+      v.checks[CheckGroup::kBundle], std::back_inserter(checks),
+      [](const Check& c) { return c.name != "message_parts"; });
   return checks;
 }
 
@@ -188,10 +188,7 @@ TEST(BundleCheck, ACheckpointWithoutTemplate) {
 }
 
 const Check* Parts(const Verification& v) {
-  const auto found =
-      std::find_if(v.bundle_checks.begin(), v.bundle_checks.end(),
-                   [](const Check& c) { return c.name == "message_parts"; });
-  return found == v.bundle_checks.end() ? nullptr : &*found;
+  return FindCheck(v.checks[CheckGroup::kBundle], "message_parts");
 }
 
 // litert-lm-api 0.18.1 refuses every message to these bundles: "tried to use +
@@ -307,7 +304,8 @@ TEST(TaskCheck, PlainTurnsAlone) {
                            "<|im_start|>assistant\n{{ '' }}")
                   .path());
   ExpectSame(v);
-  EXPECT_THAT(v.bundle_checks[2].detail, HasSubstr("neither trim texts nor"));
+  EXPECT_THAT(v.checks[CheckGroup::kBundle][2].detail,
+              HasSubstr("neither trim texts nor"));
 }
 
 // The tiny checkpoint with another EOS in generation_config.json, and
@@ -437,7 +435,8 @@ TEST(TaskCheck, ASoundFile) {
 TEST(TaskCheck, ATemplateForOneTurn) {
   const Verification v = Compare("tiny_ids.task", Llama2Checkpoint().path());
   ExpectSame(v);
-  EXPECT_THAT(v.bundle_checks[2].detail, HasSubstr("One turn of the user"));
+  EXPECT_THAT(v.checks[CheckGroup::kBundle][2].detail,
+              HasSubstr("One turn of the user"));
 }
 
 TEST(TaskCheck, AnotherStopToken) {

@@ -265,10 +265,6 @@ bool Diagnostician::LookAtReach() {
 
 // --- by which angles keys are rotated ---
 
-std::string Percent(double share) {
-  return fmt::format("{:.2g} %", 100 * share);
-}
-
 // Of the keys that differ in the first layer that has such, and only where what
 // they are computed from is right.
 bool Diagnostician::LookAtRope(const RunView& run) {
@@ -401,9 +397,9 @@ bool Diagnostician::ExplainKeys(const WrongKeys& keys) {
   }
   Find(best->id, fmt::format("In {}, {}.", keys.name, best->sentence),
        fmt::format("Layer {}: values are right, keys are not. So rotated, "
-                   "PyTorch's keys leave {} of the energy unexplained; as "
-                   "config.json says, {}.",
-                   keys.layer, Percent(best->residual), Percent(now)),
+                   "PyTorch's keys leave {:.2g} % of the energy unexplained; "
+                   "as config.json says, {:.2g} %.",
+                   keys.layer, 100 * best->residual, 100 * now),
        "The converter took rope_theta, rope_scaling or positions from "
        "elsewhere than config.json.",
        "Check the RoPE settings that the conversion used.");

@@ -16,9 +16,9 @@
 #include "base/progress.h"
 #include "checkpoint/checkpoint.h"
 #include "reference/reference.h"
+#include "result/verification.h"
 #include "structure/structure_check.h"
 #include "verify/probes.h"
-#include "verify/verification.h"
 
 namespace verify_tflite {
 

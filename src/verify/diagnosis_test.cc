@@ -10,8 +10,8 @@
 #include <string>
 
 #include "base/testing.h"
+#include "result/judge.h"
 #include "verify/evaluation.h"
-#include "verify/judge.h"
 
 namespace verify_tflite {
 namespace {

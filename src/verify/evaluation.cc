@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "verify/judge.h"
+#include "result/judge.h"
 #include "verify/stopwatch.h"
 
 namespace verify_tflite {

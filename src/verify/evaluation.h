@@ -9,9 +9,9 @@
 
 #include "candidate/session.h"
 #include "reference/reference.h"
+#include "result/verification.h"
 #include "verify/eval_text.h"
-#include "verify/verification.h"
-#include "verify/verifier.h"
+#include "verify/verify_input.h"
 
 namespace verify_tflite {
 

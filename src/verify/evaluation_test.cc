@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "base/testing.h"
-#include "verify/judge.h"
+#include "result/judge.h"
 
 namespace verify_tflite {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "locate/agreement.h"
-#include "verify/metrics.h"
+#include "result/metrics.h"
 
 namespace verify_tflite {
 namespace {

@@ -10,7 +10,7 @@
 #include "candidate/session.h"
 #include "locate/reach_probe.h"
 #include "reference/reference.h"
-#include "verify/verification.h"
+#include "result/verification.h"
 
 namespace verify_tflite {
 

@@ -49,9 +49,10 @@ void Report(const WeightAudit& audit, Verification& v) {
   } else {
     check.detail += "; `verify_tflite weights` lists what was not covered";
   }
+  std::vector<Check>& checks = v.checks[CheckGroup::kWeights];
   // "tables" may stand behind it.
-  v.weight_checks.resize(std::max<size_t>(1, v.weight_checks.size()));
-  v.weight_checks[0] = std::move(check);
+  if (checks.empty()) checks.emplace_back();
+  checks[0] = std::move(check);
   for (Finding& finding : findings) v.findings.push_back(std::move(finding));
 }
 
@@ -271,7 +272,7 @@ std::vector<Finding> ProveTables(const VerifyInput& input,
         "; {}{}", gap,
         result.gaps.size() + accounted.left.size() > 1 ? " and others" : "");
   }
-  v.weight_checks.push_back(std::move(check));
+  v.checks[CheckGroup::kWeights].push_back(std::move(check));
   return findings;
 }
 

@@ -12,7 +12,7 @@
 #include "candidate/session.h"
 #include "reference/reference.h"
 #include "structure/structure_check.h"
-#include "verify/verifier.h"
+#include "verify/verify_input.h"
 
 namespace verify_tflite {
 
@@ -22,7 +22,7 @@ namespace verify_tflite {
 inline constexpr int64_t kMaxUnpackedBytes = int64_t{1} << 30;
 int64_t UnpackedBytes(const ModelInfo& model);
 
-// Audits the weights: fills v.weight_checks and adds to v.findings. Nothing
+// Audits the weights: fills the check "weights" and adds to v.findings. Nothing
 // runs. Throws Error when the file is damaged.
 WeightAudit ProveWeights(const VerifyInput& input, Verification& v);
 
@@ -34,8 +34,8 @@ std::vector<Finding> ShortTableFindings(const Model& model,
 
 // Shows that what depends on positions is right at all positions of the KV
 // cache, and accounts for every byte of the constants that are no weights: adds
-// "tables" to v.weight_checks. The findings count where nothing else explains
-// them.
+// "tables" to the checks of weights. The findings count where nothing else
+// explains them.
 std::vector<Finding> ProveTables(const VerifyInput& input,
                                  const FileGraph& graph,
                                  const WeightAudit& audit,

@@ -5,8 +5,8 @@
 #include <optional>
 #include <span>
 
+#include "result/verification.h"
 #include "structure/structure_check.h"
-#include "verify/verification.h"
 
 namespace verify_tflite {
 

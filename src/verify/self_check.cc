@@ -13,7 +13,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "verify/metrics.h"
+#include "result/metrics.h"
 
 namespace verify_tflite {
 namespace {

@@ -13,7 +13,7 @@
 #include "candidate/model.h"
 #include "candidate/prefill_plan.h"
 #include "candidate/session.h"
-#include "verify/verification.h"
+#include "result/verification.h"
 
 namespace verify_tflite {
 

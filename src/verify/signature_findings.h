@@ -9,7 +9,7 @@
 
 #include "candidate/model.h"
 #include "candidate/signature_faults.h"
-#include "verify/verification.h"
+#include "result/verification.h"
 
 namespace verify_tflite {
 

@@ -12,9 +12,10 @@
 #include "base/utf8.h"
 #include "candidate/session.h"
 #include "reference/reference.h"
+#include "result/faithful.h"
+#include "result/judge.h"
 #include "verify/diagnosis.h"
 #include "verify/evaluation.h"
-#include "verify/judge.h"
 #include "verify/probes.h"
 #include "verify/proofs.h"
 #include "verify/range_findings.h"
@@ -311,7 +312,7 @@ std::vector<Finding> AddSelfCheck(const VerifyInput& input, Session& session,
         "takes about {:.1f} GB of memory: the runtime unpacks weight-only "
         "weights for each signature; `verify_tflite selfcheck` does it",
         static_cast<double>(bytes) / 1e9);
-    v.self_checks = {check};
+    v.checks[CheckGroup::kSelf] = {check};
     return {};
   }
   const Stopwatch watch(v.timing.self_check);
@@ -321,7 +322,7 @@ std::vector<Finding> AddSelfCheck(const VerifyInput& input, Session& session,
                     .window = SlidingWindowOf(input.checkpoint.config()),
                     .max_steps = BriefSteps(input.model.info()),
                     .progress = input.progress});
-  v.self_checks = std::move(result.checks);
+  v.checks[CheckGroup::kSelf] = std::move(result.checks);
   return std::move(result.findings);
 }
 
@@ -426,12 +427,17 @@ std::span<const int32_t> TextToProbe(const EvalPlan& plan,
   return longest;
 }
 
+Outcome OutcomeOf(const Check* check) {
+  return check == nullptr ? Outcome::kNotChecked : check->outcome;
+}
+
 void LocateFault(const VerifyInput& input, const Probes& probes,
                  const StructureCheck* structure, const Reference& reference,
                  Verification& v) {
   Stopwatch watch(v.timing.locate);
   v.kv_profile = probes.profile;
   if (input.settings.locate == Locate::kKv) structure = nullptr;
+  const Outcome weights = OutcomeOf(WeightsCheckOf(v));
   Diagnosis diagnosis = Diagnose(
       {.checkpoint = input.checkpoint,
        .model = input.model.info(),
@@ -439,8 +445,8 @@ void LocateFault(const VerifyInput& input, const Probes& probes,
        .reference = reference,
        .num_threads = input.settings.num_threads,
        .progress = input.progress,
-       .weights_differ = v.weight_checks[0].outcome > Outcome::kPass,
-       .weights_verified = v.weight_checks[0].outcome == Outcome::kPass,
+       .weights_differ = weights > Outcome::kPass,
+       .weights_verified = weights == Outcome::kPass,
        .recompute = input.settings.locate == Locate::kAuto,
        .suspicious = v.outcome >= Outcome::kDegraded,
        .broken = v.outcome == Outcome::kBroken,
@@ -448,8 +454,7 @@ void LocateFault(const VerifyInput& input, const Probes& probes,
        .faults = structure == nullptr
                      ? std::span<const StructureFault>()
                      : std::span<const StructureFault>(v.structure->faults),
-       .structure_verified = !v.structure_checks.empty() &&
-                             v.structure_checks[0].outcome == Outcome::kPass},
+       .structure_verified = OutcomeOf(StructureCheckOf(v)) == Outcome::kPass},
       probes);
   for (Finding& finding : diagnosis.findings) {
     const auto same = [&](const Finding& f) { return f.id == finding.id; };
@@ -462,10 +467,9 @@ void LocateFault(const VerifyInput& input, const Probes& probes,
 
 // What else is found explains more than a range does.
 void AddRanges(const StructureCheck& structure, Verification& v) {
-  const auto kld = std::ranges::find(v.checks, "kld", &Check::name);
-  const auto finding =
-      FindRanges(structure.ranges(),
-                 kld == v.checks.end() ? Outcome::kNotChecked : kld->outcome);
+  const auto finding = FindRanges(
+      structure.ranges(),
+      OutcomeOf(FindCheck(v.checks[CheckGroup::kDivergence], "kld")));
   if (finding) v.findings.push_back(*finding);
 }
 

@@ -13,12 +13,10 @@
 #include <string>
 #include <vector>
 
-#include "base/progress.h"
 #include "candidate/model.h"
-#include "checkpoint/checkpoint.h"
-#include "text/tokenizer.h"
+#include "result/verification.h"
 #include "verify/eval_text.h"
-#include "verify/verification.h"
+#include "verify/verify_input.h"
 
 namespace verify_tflite {
 
@@ -32,28 +30,13 @@ void CheckSameShape(const Model& model, const ModelConfig& config,
 void CheckPromptsFit(const Model& model, std::span<const Prompt> prompts,
                      const Settings& settings);
 
-struct VerifyInput {
-  const Model& model;
-  const Checkpoint& checkpoint;
-  const Tokenizer& tokenizer;
-  std::span<const int32_t> eos_ids;
-  const Settings& settings;
-  ProgressFn progress;
-};
-
-// Throws Error, which names `text`, where the reference's `logits` are not
-// finite: then the checkpoint is at fault and nothing can be said of the model.
-void CheckReferenceFinite(const VerifyInput& input,
-                          std::span<const float> logits,
-                          const std::string& text);
-
 // Runs both models on all prompts and on Settings::eval_tokens of `text`, and
 // the candidate against itself (verify/self_check.h), looks for the cause of
-// what is wrong and judges: fills v.prompts, v.evaluation, v.self_checks,
-// v.kv_profile, v.hypotheses and what Judge fills; adds to v.findings and
-// v.timing. v.model, v.limits and v.bundle_checks are there before. Does both
-// checks above first. Throws Error when one of the models cannot be run, or
-// when the reference yields non-finite logits.
+// what is wrong and judges: fills v.prompts, v.evaluation, the checks of all
+// groups but the bundle's, v.kv_profile, v.hypotheses and what Judge fills;
+// adds to v.findings and v.timing. v.model, v.limits and the bundle's checks
+// are there before. Does both checks above first. Throws Error when one of the
+// models cannot be run, or when the reference yields non-finite logits.
 void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
                      const EvalText& text, Verification& v);
 

@@ -15,9 +15,9 @@
 #include "base/testing.h"
 #include "candidate/session.h"
 #include "reference/reference.h"
+#include "result/judge.h"
 #include "text/chat_template.h"
 #include "text/eos.h"
-#include "verify/judge.h"
 
 namespace verify_tflite {
 namespace {

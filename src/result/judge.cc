@@ -1,4 +1,4 @@
-#include "verify/judge.h"
+#include "result/judge.h"
 
 #include <fmt/format.h>
 
@@ -10,13 +10,11 @@
 #include <utility>
 #include <vector>
 
-#include "verify/faithful.h"
-#include "verify/verdict.h"
+#include "result/faithful.h"
+#include "result/verdict.h"
 
 namespace verify_tflite {
 namespace {
-
-constexpr double kTieNoiseFactor = 4;
 
 // Positions are grouped by their place in the sequence in doubling buckets:
 // faults of RoPE, windows and chunks grow with it or begin at a boundary.
@@ -330,10 +328,10 @@ void FindNonFinite(Verification& v, std::span<const Position* const> all) {
     return !p->logits.finite;
   });
   if (bad == 0) return;
-  v.checks.push_back({"finite_logits", Outcome::kBroken,
-                      static_cast<double>(bad), 0,
-                      "positions at which the TFLite model yields NaN or "
-                      "infinite logits"});
+  v.checks[CheckGroup::kDivergence].push_back(
+      {"finite_logits", Outcome::kBroken, static_cast<double>(bad), 0,
+       "positions at which the TFLite model yields NaN or "
+       "infinite logits"});
   AddFinding(
       v, {.id = "nan",
           .sentence = "The TFLite model yields logits that are not numbers.",
@@ -387,14 +385,12 @@ void JudgePassages(Evaluation& evaluation) {
 Outcome Overall(const Verification& v) {
   Outcome worst = Outcome::kNotChecked;
   const auto add = [&](Outcome outcome) { worst = std::max(worst, outcome); };
-  for (const Check& check : v.checks) add(check.outcome);
-  // What the candidate's self-check cannot tell, the reference can.
-  for (const Check& check : v.self_checks) {
-    if (check.outcome != Outcome::kInconclusive) add(check.outcome);
+  for (const CheckGroupTraits& group : kCheckGroups) {
+    for (const Check& check : v.checks[group.group]) {
+      if (group.lenient && check.outcome == Outcome::kInconclusive) continue;
+      add(check.outcome);
+    }
   }
-  for (const Check& check : v.weight_checks) add(check.outcome);
-  for (const Check& check : v.structure_checks) add(check.outcome);
-  for (const Check& check : v.bundle_checks) add(check.outcome);
   for (const Finding& finding : v.findings) {
     if (finding.severity != Outcome::kInconclusive) add(finding.severity);
   }
@@ -403,11 +399,8 @@ Outcome Overall(const Verification& v) {
     if (prompt.outcome != Outcome::kInconclusive) add(prompt.outcome);
   }
   // Nothing passes on the strength of side issues.
-  const auto kld =
-      std::find_if(v.checks.begin(), v.checks.end(),
-                   [](const Check& check) { return check.name == "kld"; });
-  const bool judged =
-      kld != v.checks.end() && kld->outcome != Outcome::kNotChecked;
+  const Check* kld = FindCheck(v.checks[CheckGroup::kDivergence], "kld");
+  const bool judged = kld != nullptr && kld->outcome != Outcome::kNotChecked;
   return worst == Outcome::kPass && !judged ? Outcome::kNotChecked : worst;
 }
 
@@ -485,16 +478,17 @@ void Judge(Verification& v) {
   const std::vector<const Position*> all = AllPositions(v);
   v.all = Summarize(all);
   v.buckets = BucketsOf(all);
-  v.checks.clear();
+  std::vector<Check>& checks = v.checks[CheckGroup::kDivergence];
+  checks.clear();
   FindNonFinite(v, all);
   FindConstant(v, all);
-  v.checks.push_back(CheckKld(v, rounding_alone));
-  const Outcome kld = v.checks.back().outcome;
-  v.checks.push_back(CheckKldP99(v));
-  v.checks.push_back(CheckFlips(v));
-  v.checks.push_back(CheckDiffering(v));
-  v.checks.push_back(CheckLogits(v.limits, v.all, soft_tolerance));
-  v.structure_checks = {CheckStructure(v, kld)};
+  checks.push_back(CheckKld(v, rounding_alone));
+  const Outcome kld = checks.back().outcome;
+  checks.push_back(CheckKldP99(v));
+  checks.push_back(CheckFlips(v));
+  checks.push_back(CheckDiffering(v));
+  checks.push_back(CheckLogits(v.limits, v.all, soft_tolerance));
+  v.checks[CheckGroup::kStructure] = {CheckStructure(v, kld)};
   v.outcome = Overall(v);
   v.reason = ReasonFor(v);
 }

@@ -1,4 +1,4 @@
-#include "verify/metrics.h"
+#include "result/metrics.h"
 
 #include <algorithm>
 #include <cassert>

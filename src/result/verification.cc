@@ -1,4 +1,4 @@
-#include "verify/verification.h"
+#include "result/verification.h"
 
 #include <algorithm>
 #include <cmath>
@@ -11,22 +11,6 @@ bool Differs(const LogitDifference& l) {
 }
 
 }  // namespace
-
-std::string_view NameOf(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::kNotChecked:
-      return "not_checked";
-    case Outcome::kPass:
-      return "pass";
-    case Outcome::kInconclusive:
-      return "inconclusive";
-    case Outcome::kDegraded:
-      return "degraded";
-    case Outcome::kBroken:
-      return "broken";
-  }
-  return "";
-}
 
 std::optional<size_t> FirstDifference(const PromptResult& result) {
   const auto& a = result.reference_ids;

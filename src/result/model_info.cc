@@ -1,12 +1,11 @@
-// How the weights of a model are stored, in words.
+#include "result/model_info.h"
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cctype>
 #include <tuple>
-
-#include "candidate/model.h"
 
 namespace verify_tflite {
 namespace {

@@ -1,15 +1,15 @@
 // The two questions that a verification answers apart from each other: is the
 // file faithful (its weights are the checkpoint's, its operators compute what
 // the model says), and what does its recipe cost? docs/pass_rule.md.
-#ifndef VERIFY_TFLITE_VERIFY_FAITHFUL_H_
-#define VERIFY_TFLITE_VERIFY_FAITHFUL_H_
+#ifndef VERIFY_TFLITE_RESULT_FAITHFUL_H_
+#define VERIFY_TFLITE_RESULT_FAITHFUL_H_
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "verify/verification.h"
+#include "result/verification.h"
 
 namespace verify_tflite {
 
@@ -62,10 +62,13 @@ Check CheckStructure(const Verification& verification, Outcome kld);
 // at all. The outcome of those with faults is that of the check.
 std::vector<Check> SignatureChecks(const Verification& verification);
 
+// Each returns the check of that name, or null where none was made.
+const Check* WeightsCheckOf(const Verification& verification);
+const Check* FindTables(const Verification& verification);
+const Check* StructureCheckOf(const Verification& verification);
+
 // By the checks, so after Judge.
 bool WeightsProven(const Verification& verification);  // to the last byte
-// The check of that name; null where none was made.
-const Check* FindTables(const Verification& verification);
 
 // Every other constant is explained, and what depends on positions is right at
 // all of them: "tables" passes.
@@ -91,7 +94,9 @@ std::string NameOfRest(const ModelInfo& model);
 // Mean divergence is beyond what the recipe may cost: ties, which are as wide
 // as the noise, then excuse nothing.
 bool IsNoisy(double mean_kld, const Limits& limits);
+// The same of a prompt, by its check.
+bool IsNoisy(const PromptResult& result);
 
 }  // namespace verify_tflite
 
-#endif  // VERIFY_TFLITE_VERIFY_FAITHFUL_H_
+#endif  // VERIFY_TFLITE_RESULT_FAITHFUL_H_

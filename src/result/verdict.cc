@@ -1,4 +1,4 @@
-#include "verify/verdict.h"
+#include "result/verdict.h"
 
 #include <fmt/format.h>
 
@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "verify/faithful.h"
-#include "verify/judge.h"
+#include "result/faithful.h"
+#include "result/judge.h"
 
 namespace verify_tflite {
 namespace {
@@ -51,9 +51,8 @@ std::string Figures(const Verification& v) {
 // The checks with `outcome`, by name.
 std::string NamesOf(const Verification& v, Outcome outcome) {
   std::vector<std::string> names;
-  for (const auto* checks : {&v.checks, &v.weight_checks, &v.structure_checks,
-                             &v.self_checks, &v.bundle_checks}) {
-    for (const Check& check : *checks) {
+  for (const CheckGroupTraits& group : kCheckGroups) {
+    for (const Check& check : v.checks[group.group]) {
       if (check.outcome == outcome) names.push_back(check.name);
     }
   }
@@ -73,21 +72,10 @@ const Finding* WorstFinding(const Verification& v) {
   return worst == v.findings.end() ? nullptr : &*worst;
 }
 
-const Check* Find(const std::vector<Check>& checks, std::string_view name) {
-  const auto at = std::find_if(checks.begin(), checks.end(),
-                               [&](const Check& c) { return c.name == name; });
-  return at == checks.end() ? nullptr : &*at;
-}
-
-bool AnyAt(const std::vector<Check>& checks, Outcome outcome) {
-  return std::any_of(checks.begin(), checks.end(), [&](const Check& check) {
-    return check.outcome == outcome;
-  });
-}
-
 // Nothing but how far the logits are off decides.
 bool FailsByCostAlone(const Verification& v) {
-  return !AnyAt(v.self_checks, v.outcome) && !AnyAt(v.bundle_checks, v.outcome);
+  return !AnyAt(v.checks[CheckGroup::kSelf], v.outcome) &&
+         !AnyAt(v.checks[CheckGroup::kBundle], v.outcome);
 }
 
 bool IsLossy(const Verification& v) {
@@ -118,17 +106,17 @@ std::string Proof(const Verification& v) {
   return worst.empty() ? text : fmt::format("{} ({})", text, worst);
 }
 
-std::string Covered(const std::vector<Check>& checks, std::string_view shown,
+std::string Covered(const Check* check, std::string_view shown,
                     std::string_view none) {
-  const bool any = !checks.empty() && checks[0].value.value_or(0) > 0;
+  const bool any = check != nullptr && check->value.value_or(0) > 0;
   if (!any) return std::string(none);
-  return fmt::format("{} of {}", Percent(*checks[0].value), shown);
+  return fmt::format("{} of {}", Percent(*check->value), shown);
 }
 
 // Of one that is not shown to be faithful: how much of it is.
 std::string Gap(const Verification& v) {
-  std::string structure =
-      Covered(v.structure_checks, "operators verified", "no operator verified");
+  std::string structure = Covered(StructureCheckOf(v), "operators verified",
+                                  "no operator verified");
   if (v.structure && v.structure->not_run.empty() && !v.structure->same_bits &&
       CoverageOf(*v.structure).ops > 0) {
     structure += " in a copy that computes other bits";
@@ -137,7 +125,7 @@ std::string Gap(const Verification& v) {
   }
   return fmt::format(
       "{}, {}",
-      Covered(v.weight_checks, "weight bytes are this checkpoint's",
+      Covered(WeightsCheckOf(v), "weight bytes are this checkpoint's",
               "weights not compared"),
       structure);
 }
@@ -182,7 +170,7 @@ std::string Choices(const Verification& v) {
 
 // "more than the 0.3 allowed (--max_kld)".
 std::string Excess(const Verification& v) {
-  const Check* kld = Find(v.checks, "kld");
+  const Check* kld = FindCheck(v.checks[CheckGroup::kDivergence], "kld");
   if (kld != nullptr && kld->outcome >= Outcome::kDegraded && kld->limit) {
     return fmt::format("more than the {:g} allowed (--max_kld)", *kld->limit);
   }
@@ -251,7 +239,7 @@ std::string FailureReason(const Verification& v) {
   if (finding != nullptr && finding->severity == v.outcome) {
     return fmt::format("{} ({})", finding->sentence, Figures(v));
   }
-  const Check* structure = Find(v.structure_checks, "structure");
+  const Check* structure = StructureCheckOf(v);
   if (structure != nullptr && structure->outcome == v.outcome) {
     return fmt::format(
         "The TFLite model computes something else than the checkpoint's model: "

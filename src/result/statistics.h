@@ -1,7 +1,7 @@
 // What a sample says about the distribution it came from: point values and
 // intervals.
-#ifndef VERIFY_TFLITE_VERIFY_STATISTICS_H_
-#define VERIFY_TFLITE_VERIFY_STATISTICS_H_
+#ifndef VERIFY_TFLITE_RESULT_STATISTICS_H_
+#define VERIFY_TFLITE_RESULT_STATISTICS_H_
 
 #include <cstdint>
 #include <span>
@@ -51,4 +51,4 @@ double StudentQuantile(int64_t degrees);
 
 }  // namespace verify_tflite
 
-#endif  // VERIFY_TFLITE_VERIFY_STATISTICS_H_
+#endif  // VERIFY_TFLITE_RESULT_STATISTICS_H_

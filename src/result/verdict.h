@@ -1,10 +1,10 @@
 // What was judged, in a sentence or two for a newcomer.
-#ifndef VERIFY_TFLITE_VERIFY_VERDICT_H_
-#define VERIFY_TFLITE_VERIFY_VERDICT_H_
+#ifndef VERIFY_TFLITE_RESULT_VERDICT_H_
+#define VERIFY_TFLITE_RESULT_VERDICT_H_
 
 #include <string>
 
-#include "verify/verification.h"
+#include "result/verification.h"
 
 namespace verify_tflite {
 
@@ -15,4 +15,4 @@ std::string ReasonFor(const Verification& verification);
 
 }  // namespace verify_tflite
 
-#endif  // VERIFY_TFLITE_VERIFY_VERDICT_H_
+#endif  // VERIFY_TFLITE_RESULT_VERDICT_H_

@@ -1,6 +1,6 @@
 // How far two rows of logits are apart.
-#ifndef VERIFY_TFLITE_VERIFY_METRICS_H_
-#define VERIFY_TFLITE_VERIFY_METRICS_H_
+#ifndef VERIFY_TFLITE_RESULT_METRICS_H_
+#define VERIFY_TFLITE_RESULT_METRICS_H_
 
 #include <cstdint>
 #include <optional>
@@ -52,4 +52,4 @@ LogitDifference Compare(std::span<const float> reference,
 
 }  // namespace verify_tflite
 
-#endif  // VERIFY_TFLITE_VERIFY_METRICS_H_
+#endif  // VERIFY_TFLITE_RESULT_METRICS_H_

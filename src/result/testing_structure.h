@@ -1,11 +1,11 @@
 // A structure as tests of judging and wording need it.
-#ifndef VERIFY_TFLITE_VERIFY_TESTING_STRUCTURE_H_
-#define VERIFY_TFLITE_VERIFY_TESTING_STRUCTURE_H_
+#ifndef VERIFY_TFLITE_RESULT_TESTING_STRUCTURE_H_
+#define VERIFY_TFLITE_RESULT_TESTING_STRUCTURE_H_
 
 #include <cstdint>
 #include <string>
 
-#include "verify/verification.h"
+#include "result/verification.h"
 
 namespace verify_tflite {
 
@@ -32,4 +32,4 @@ inline SignatureStructure SignatureFor(const std::string& name, int64_t ops) {
 
 }  // namespace verify_tflite
 
-#endif  // VERIFY_TFLITE_VERIFY_TESTING_STRUCTURE_H_
+#endif  // VERIFY_TFLITE_RESULT_TESTING_STRUCTURE_H_

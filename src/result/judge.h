@@ -1,9 +1,9 @@
 // The pass rule. Its reasons and the measurements behind its limits:
 // docs/pass_rule.md.
-#ifndef VERIFY_TFLITE_VERIFY_JUDGE_H_
-#define VERIFY_TFLITE_VERIFY_JUDGE_H_
+#ifndef VERIFY_TFLITE_RESULT_JUDGE_H_
+#define VERIFY_TFLITE_RESULT_JUDGE_H_
 
-#include "verify/verification.h"
+#include "result/verification.h"
 
 namespace verify_tflite {
 
@@ -14,9 +14,13 @@ Recipe JudgedRecipe(const ModelInfo& model);
 // Limits for a file of this recipe, as the settings override them.
 Limits LimitsFor(Recipe recipe, const Settings& settings);
 
+// See IsTie.
+inline constexpr double kTieNoiseFactor = 4;
+
 // A differing token is a tie where PyTorch's margin between the two is at most
-// four times the RMS (offset removed) of the logit differences there: less than
-// the noise of the conversion can turn. A non-finite position is never a tie.
+// kTieNoiseFactor times the RMS (offset removed) of the logit differences
+// there: less than the noise of the conversion can turn. A non-finite position
+// is never a tie.
 bool IsTie(const LogitDifference& logits);
 
 // Holds an estimate against a limit: broken or degraded where the whole
@@ -26,10 +30,10 @@ Outcome HoldAgainst(const Interval& interval, const Limit& limit);
 
 // Judges everything that was measured, and nothing else: fills `checks` and
 // `outcome` of every prompt, and `all`, `buckets`, the passages' figures,
-// `checks`, `structure_checks`, `outcome` and `reason` of `v`; adds the
-// findings "nan" and "constant-logits" where they hold. What cannot be computed
-// (no positions, NaN) never passes. Calling it again gives the same: a saved
-// result can be judged anew by other limits.
+// the checks of divergence and of structure, `outcome` and `reason` of `v`;
+// adds the findings "nan" and "constant-logits" where they hold. What cannot be
+// computed (no positions, NaN) never passes. Calling it again gives the same: a
+// saved result can be judged anew by other limits.
 void Judge(Verification& v);
 
 // One prompt alone, by v.limits; part of Judge. `rounding_alone`: every weight
@@ -40,4 +44,4 @@ void JudgePrompt(const Limits& limits, PromptResult& result,
 
 }  // namespace verify_tflite
 
-#endif  // VERIFY_TFLITE_VERIFY_JUDGE_H_
+#endif  // VERIFY_TFLITE_RESULT_JUDGE_H_

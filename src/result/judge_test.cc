@@ -1,4 +1,4 @@
-#include "verify/judge.h"
+#include "result/judge.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include <optional>
 #include <string>
 
-#include "verify/testing_structure.h"
+#include "result/testing_structure.h"
 
 namespace verify_tflite {
 namespace {
@@ -200,7 +200,7 @@ TEST(JudgePrompt, PassesByItsMeanAndFailsByItsInterval) {
 Verification Proven() {
   Verification v;
   v.limits = kFloat;
-  v.weight_checks = {{"weights", Outcome::kPass, 1, 1, ""}};
+  v.checks[CheckGroup::kWeights] = {{"weights", Outcome::kPass, 1, 1, ""}};
   v.structure = Structure{.signatures = {SignatureFor("decode", 400)},
                           .faults = {},
                           .same_bits = true,
@@ -239,7 +239,7 @@ TEST(Judge, RoundingOfLargeLogitsIsNoFaultWhereBothProofsPass) {
   Judge(v);
   EXPECT_EQ(v.outcome, Outcome::kDegraded);
   v.settings.tolerance_given = false;
-  v.weight_checks[0].outcome = Outcome::kNotChecked;
+  v.checks[CheckGroup::kWeights][0].outcome = Outcome::kNotChecked;
   Judge(v);
   EXPECT_EQ(v.outcome, Outcome::kDegraded);
   v = Proven();
@@ -257,7 +257,7 @@ TEST(Judge, GivesNoFigureWhereNoLogitIsFinite) {
   for (Position& p : v.prompts[0].positions) p.logits.finite = false;
   Judge(v);
   EXPECT_EQ(v.outcome, Outcome::kBroken);
-  for (const Check& check : v.checks) {
+  for (const Check& check : v.checks[CheckGroup::kDivergence]) {
     if (check.name == "finite_logits") continue;
     EXPECT_EQ(check.outcome, Outcome::kNotChecked) << check.name;
     EXPECT_FALSE(check.value) << check.name;
@@ -345,7 +345,7 @@ Verification Evaluated(Recipe recipe, size_t count, size_t flips = 0,
 }
 
 Outcome OutcomeOf(const Verification& v, const std::string& name) {
-  for (const Check& check : v.checks) {
+  for (const Check& check : v.checks[CheckGroup::kDivergence]) {
     if (check.name == name) return check.outcome;
   }
   return Outcome::kNotChecked;
@@ -356,7 +356,7 @@ TEST(Judge, PassesEqualOutputs) {
   Judge(v);
   EXPECT_EQ(v.outcome, Outcome::kPass);
   EXPECT_EQ(v.all.positions, 512);
-  for (const Check& check : v.checks) {
+  for (const Check& check : v.checks[CheckGroup::kDivergence]) {
     EXPECT_EQ(check.outcome, Outcome::kPass) << check.name;
   }
   EXPECT_THAT(v.reason, HasSubstr("every greedy choice agrees"));
@@ -455,25 +455,26 @@ TEST(Judge, AFaultOfTheStructureDecides) {
       {.signature = "decode", .stage = "input_norm", .op = "", .tensor = ""}};
   Judge(v);
   EXPECT_EQ(v.outcome, Outcome::kDegraded);
-  ASSERT_EQ(v.structure_checks.size(), 1u);
+  ASSERT_EQ(v.checks[CheckGroup::kStructure].size(), 1u);
   for (Position& p : v.evaluation.positions) p.logits.kld = 3;
   Judge(v);  // again, as recheck does
   EXPECT_EQ(v.outcome, Outcome::kBroken);
-  ASSERT_EQ(v.structure_checks.size(), 1u);
-  EXPECT_EQ(v.structure_checks[0].outcome, Outcome::kBroken);
+  ASSERT_EQ(v.checks[CheckGroup::kStructure].size(), 1u);
+  EXPECT_EQ(v.checks[CheckGroup::kStructure][0].outcome, Outcome::kBroken);
 }
 
 TEST(Judge, AStructureThatWasNotCheckedFailsNothingAndPassesNothing) {
   Verification v = Evaluated(Recipe::kInt8, 512);
   Judge(v);
   EXPECT_EQ(v.outcome, Outcome::kPass);
-  ASSERT_EQ(v.structure_checks.size(), 1u);
-  EXPECT_EQ(v.structure_checks[0].outcome, Outcome::kNotChecked);
+  ASSERT_EQ(v.checks[CheckGroup::kStructure].size(), 1u);
+  EXPECT_EQ(v.checks[CheckGroup::kStructure][0].outcome, Outcome::kNotChecked);
 }
 
 TEST(Judge, ASelfCheckDecides) {
   Verification v = Evaluated(Recipe::kInt8, 512);
-  v.self_checks = {{.name = "repeat", .outcome = Outcome::kBroken}};
+  v.checks[CheckGroup::kSelf] = {
+      {.name = "repeat", .outcome = Outcome::kBroken}};
   Judge(v);
   EXPECT_EQ(v.outcome, Outcome::kBroken);
   EXPECT_THAT(v.reason, HasSubstr("repeat"));

@@ -1,12 +1,12 @@
-#include "verify/verdict.h"
+#include "result/verdict.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
 
-#include "verify/judge.h"
-#include "verify/testing_structure.h"
+#include "result/judge.h"
+#include "result/testing_structure.h"
 
 namespace verify_tflite {
 namespace {
@@ -42,7 +42,7 @@ Verification Faithful(Recipe recipe, double kld, int64_t flips = 0,
     p.logits.candidate_token = 1;
     p.tie = i >= flips;
   }
-  v.weight_checks = {{"weights", Outcome::kPass, 1, 1, ""}};
+  v.checks[CheckGroup::kWeights] = {{"weights", Outcome::kPass, 1, 1, ""}};
   v.structure = Sound();
   return v;
 }
@@ -138,14 +138,15 @@ TEST(ReasonFor, DoesNotSayFaithfulOfWhatIsNotShown) {
                 v.structure->not_run = "the file is 2 GB";
               }),
               HasSubstr("no operator verified."));
+  EXPECT_THAT(reason([](Verification& v) {
+                v.checks[CheckGroup::kWeights] = {
+                    {"weights", Outcome::kNotChecked, 0.9999999, 1, ""}};
+              }),
+              HasSubstr("99.9 % of weight bytes are this checkpoint's, 100 % "
+                        "of operators verified."));
   EXPECT_THAT(
-      reason([](Verification& v) {
-        v.weight_checks = {{"weights", Outcome::kNotChecked, 0.9999999, 1, ""}};
-      }),
-      HasSubstr("99.9 % of weight bytes are this checkpoint's, 100 % "
-                "of operators verified."));
-  EXPECT_THAT(reason([](Verification& v) { v.weight_checks.clear(); }),
-              HasSubstr("weights not compared, 100 % of operators verified."));
+      reason([](Verification& v) { v.checks[CheckGroup::kWeights].clear(); }),
+      HasSubstr("weights not compared, 100 % of operators verified."));
 }
 
 // int4 in blocks of 32 of a model of 135M parameters.
@@ -187,7 +188,7 @@ TEST(ReasonFor, AFaithfulFloatFileThatFailsIsSaidToBeOdd) {
                                "it should be (kld, kld_p99): "),
                     HasSubstr("neither its weights nor its operators: 100 %")));
   Verification v = Faithful(Recipe::kInt8, 0.02);
-  v.self_checks = {{"chunking", Outcome::kBroken, {}, {}, ""}};
+  v.checks[CheckGroup::kSelf] = {{"chunking", Outcome::kBroken, {}, {}, ""}};
   EXPECT_THAT(ReasonOf(v, Outcome::kBroken),
               StartsWith("The TFLite model does not work (chunking): "));
 }
@@ -217,7 +218,7 @@ TEST(ReasonFor, AFaultIsNamedWhereNoFindingExplainsIt) {
 
 TEST(ReasonFor, TiesOfABrokenModelExcuseNothing) {
   Verification v = Faithful(Recipe::kInt8, 3, 0, 8);
-  v.weight_checks[0].outcome = Outcome::kNotChecked;
+  v.checks[CheckGroup::kWeights][0].outcome = Outcome::kNotChecked;
   EXPECT_THAT(ReasonOf(v, Outcome::kBroken),
               HasSubstr("8 of 500 greedy choices differ, all of them only "
                         "within this model's own noise"));

@@ -1,7 +1,7 @@
 // The result of a verification: plain data, filled by verify/, shown by
 // report/.
-#ifndef VERIFY_TFLITE_VERIFY_VERIFICATION_H_
-#define VERIFY_TFLITE_VERIFY_VERIFICATION_H_
+#ifndef VERIFY_TFLITE_RESULT_VERIFICATION_H_
+#define VERIFY_TFLITE_RESULT_VERIFICATION_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -12,10 +12,11 @@
 #include <utility>
 #include <vector>
 
-#include "candidate/model.h"
 #include "checkpoint/model_config.h"
-#include "verify/metrics.h"
-#include "verify/statistics.h"
+#include "result/checks.h"
+#include "result/metrics.h"
+#include "result/model_info.h"
+#include "result/statistics.h"
 
 namespace verify_tflite {
 
@@ -78,30 +79,6 @@ struct Position {
   // Text of the two choices, only where they differ.
   std::string reference_text;
   std::string candidate_text;
-};
-
-// By severity: the outcome of several is the largest. A check that could not be
-// made never makes anything pass.
-enum class Outcome {
-  kNotChecked,    // not in force or not possible for this file; says why
-  kPass,          //
-  kInconclusive,  // the interval holds the limit: too little evidence
-  kDegraded,      // works, but worse than it should
-  kBroken,        //
-};
-std::string_view NameOf(Outcome outcome);  // "not_checked", "pass", …
-
-// One question with its answer.
-struct Check {
-  std::string name;  // "tokens", "kld", "logits", "prefill_logits", …
-  Outcome outcome = Outcome::kNotChecked;
-  std::optional<double> value = std::nullopt;
-  std::optional<double> limit = std::nullopt;
-  std::string detail = "";  // one sentence; why, where it was not checked
-  // Of `value`, where it is an estimate.
-  std::optional<Interval> interval = std::nullopt;
-  // Beyond it the outcome is broken, not degraded.
-  std::optional<double> broken_limit = std::nullopt;
 };
 
 // Figures over many positions.
@@ -209,9 +186,9 @@ struct Hypothesis {
 struct StageAgreement {
   std::string stage;  // NameOf(Stage): "input_norm", "query_projection", …
   bool linear = false;
-  int64_t rows = 0;    // compared, over all layers and positions
-  double worst = 0;    // |candidate - reference| / |reference| of a row, L2
-  double limit = 0;    // of that
+  int64_t rows = 0;  // compared, over all layers and positions
+  double worst = 0;  // |candidate - reference| / |reference| of a row, L2
+  double limit = 0;  // of that
   // Both are instead in steps of the tensor, which holds integers, of one
   // number.
   bool steps = false;
@@ -322,23 +299,10 @@ struct Verification {
   // Over the positions of all prompts and of the evaluation.
   Aggregate all;
   std::vector<Bucket> buckets;
-  // What decides beside the prompts' own: "kld", "kld_p99", "flips",
-  // "differing", "logits".
-  std::vector<Check> checks;
-  // The file's weights against the checkpoint's: "weights", the share of bytes
-  // that are; see audit/weight_audit.h.
-  std::vector<Check> weight_checks;
-  // "structure": the share of operators that are verified, of all signatures
-  // that ran; see docs/structure.md.
-  std::vector<Check> structure_checks;
+  // What decides beside the prompts' own.
+  CheckGroups checks;
   std::optional<Structure> structure;
   std::optional<WeightsCost> weights_cost;
-  // The candidate against itself; see verify/self_check.h.
-  std::vector<Check> self_checks;
-  // What the file is packed with, compared with the checkpoint's:
-  // "stop_tokens", "start_token", "chat_template", "tokenizer". Empty for a
-  // .tflite alone.
-  std::vector<Check> bundle_checks;
   std::vector<Finding> findings;
   // What the reader should know and what decides nothing: one sentence each, of
   // the checkpoint, the bundle and the file.
@@ -368,4 +332,4 @@ Aggregate Summarize(std::span<const Position* const> positions);
 
 }  // namespace verify_tflite
 
-#endif  // VERIFY_TFLITE_VERIFY_VERIFICATION_H_
+#endif  // VERIFY_TFLITE_RESULT_VERIFICATION_H_

@@ -1,4 +1,4 @@
-#include "verify/faithful.h"
+#include "result/faithful.h"
 
 #include <fmt/format.h>
 
@@ -281,9 +281,8 @@ Check CheckStructure(const Verification& v, Outcome kld) {
 std::vector<Check> SignatureChecks(const Verification& v) {
   std::vector<Check> checks;
   if (!v.structure || !v.structure->not_run.empty()) return checks;
-  const Outcome failed = v.structure_checks.empty()
-                             ? Outcome::kDegraded
-                             : v.structure_checks[0].outcome;
+  const Check* whole = StructureCheckOf(v);
+  const Outcome failed = whole == nullptr ? Outcome::kDegraded : whole->outcome;
   for (const SignatureStructure& s : v.structure->signatures) {
     Check check;
     check.name = s.signature;
@@ -309,24 +308,26 @@ std::vector<Check> SignatureChecks(const Verification& v) {
 
 namespace {
 
-bool Proven(const std::vector<Check>& checks) {
-  return !checks.empty() &&
-         std::all_of(checks.begin(), checks.end(), [](const Check& c) {
-           return c.outcome == Outcome::kPass && c.value.value_or(0) >= 1;
-         });
+bool Proven(const Check* check) {
+  return check != nullptr && check->outcome == Outcome::kPass &&
+         check->value.value_or(0) >= 1;
 }
 
 }  // namespace
 
-bool WeightsProven(const Verification& v) {
-  return !v.weight_checks.empty() &&
-         Proven({v.weight_checks.begin(), v.weight_checks.begin() + 1});
+const Check* WeightsCheckOf(const Verification& v) {
+  return FindCheck(v.checks[CheckGroup::kWeights], "weights");
 }
 
 const Check* FindTables(const Verification& v) {
-  const auto at = std::ranges::find(v.weight_checks, "tables", &Check::name);
-  return at == v.weight_checks.end() ? nullptr : &*at;
+  return FindCheck(v.checks[CheckGroup::kWeights], "tables");
 }
+
+const Check* StructureCheckOf(const Verification& v) {
+  return FindCheck(v.checks[CheckGroup::kStructure], "structure");
+}
+
+bool WeightsProven(const Verification& v) { return Proven(WeightsCheckOf(v)); }
 
 bool TablesProven(const Verification& v) {
   const Check* tables = FindTables(v);
@@ -334,7 +335,7 @@ bool TablesProven(const Verification& v) {
 }
 
 bool StructureProven(const Verification& v) {
-  return Proven(v.structure_checks);
+  return Proven(StructureCheckOf(v));
 }
 
 bool IsFaithful(const Verification& v) {
@@ -367,6 +368,12 @@ std::string NameOfRest(const ModelInfo& model) {
 
 bool IsNoisy(double mean_kld, const Limits& limits) {
   return !(mean_kld <= limits.kld.pass);
+}
+
+bool IsNoisy(const PromptResult& result) {
+  const Check* kld = FindCheck(result.checks, "kld");
+  return kld != nullptr && kld->value && kld->limit &&
+         !(*kld->value <= *kld->limit);
 }
 
 }  // namespace verify_tflite

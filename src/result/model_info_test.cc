@@ -1,6 +1,6 @@
-#include <gtest/gtest.h>
+#include "result/model_info.h"
 
-#include "candidate/model.h"
+#include <gtest/gtest.h>
 
 namespace verify_tflite {
 namespace {

@@ -1,4 +1,4 @@
-#include "verify/verification.h"
+#include "result/verification.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "verify/faithful.h"
+#include "result/faithful.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "verify/testing_structure.h"
+#include "result/testing_structure.h"
 
 namespace verify_tflite {
 namespace {
@@ -136,7 +136,7 @@ TEST(SignatureChecks, AskEachByItself) {
                           .tensor = "",
                           .error = 1,
                           .limit = 1e-5}};
-  v.structure_checks = {CheckStructure(v, Outcome::kBroken)};
+  v.checks[CheckGroup::kStructure] = {CheckStructure(v, Outcome::kBroken)};
   const std::vector<Check> checks = SignatureChecks(v);
   ASSERT_EQ(checks.size(), 4u);
   EXPECT_EQ(checks[0].name, "decode");

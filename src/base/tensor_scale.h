@@ -1,6 +1,6 @@
 // How integers stand for numbers, of a tensor with one scale.
-#ifndef VERIFY_TFLITE_CANDIDATE_TENSOR_SCALE_H_
-#define VERIFY_TFLITE_CANDIDATE_TENSOR_SCALE_H_
+#ifndef VERIFY_TFLITE_BASE_TENSOR_SCALE_H_
+#define VERIFY_TFLITE_BASE_TENSOR_SCALE_H_
 
 #include <cstdint>
 
@@ -15,4 +15,4 @@ struct TensorScale {
 
 }  // namespace verify_tflite
 
-#endif  // VERIFY_TFLITE_CANDIDATE_TENSOR_SCALE_H_
+#endif  // VERIFY_TFLITE_BASE_TENSOR_SCALE_H_
