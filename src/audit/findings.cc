@@ -88,44 +88,32 @@ class Judgement {
     });
   }
 
-  void Add(std::string id, Outcome severity, std::string sentence,
-           const Matches& matches, std::string cause, std::string remedy) {
+  // Adds a finding for `matches`, if there are any. An empty `sentence` is that
+  // of its page.
+  void Add(FindingId id, Outcome severity, const Matches& matches,
+           std::string sentence = "") {
     if (matches.empty()) return;
-    findings_.push_back({std::move(id), severity, std::move(sentence),
-                         Lines(matches), std::move(cause), std::move(remedy)});
+    findings_.push_back(MakeFinding({.id = id,
+                                     .severity = severity,
+                                     .evidence = Lines(matches),
+                                     .sentence = std::move(sentence)}));
   }
 
   void ZeroScale() {
     if (audit_.zero_scales.constants == 0) return;
     findings_.push_back(
-        {"zero-scale", Outcome::kBroken,
-         "Quantised tensors have scales of 0, which no runtime loads.",
-         Describe(audit_.zero_scales),
-         "a row or block of zeros (padding of the vocabulary, a pruned output) "
-         "quantised in blocks, or by OCTAV, MSE or a Hadamard recipe",
-         "quantise that tensor by minimum and maximum, one scale a row, or "
-         "give its zeros a small value before"});
+        MakeFinding({.id = FindingId::kZeroScale,
+                     .evidence = Describe(audit_.zero_scales)}));
   }
 
   void FewerBits() {
-    Add("checkpoint-rounded", Outcome::kDegraded,
-        "The checkpoint is a 16-bit copy of what was converted: its numbers "
-        "are "
-        "the file's, rounded.",
-        Take(Fault::kFewerBits),
-        "the checkpoint was saved in float16 or bfloat16 after the conversion, "
-        "or converted before it was rounded",
-        "verify against the checkpoint that was converted; or convert this "
-        "one, "
-        "if this is what should be shipped");
+    Add(FindingId::kCheckpointRounded, Outcome::kDegraded,
+        Take(Fault::kFewerBits));
   }
 
   void NotFinite() {
-    Add("nan", Outcome::kBroken,
-        "Weights of the file are not finite, so nor are its outputs.",
-        Take(Fault::kNotFinite),
-        "the file is damaged, or a number overflowed the type it is stored in",
-        "convert again, to float32 or bfloat16 where numbers overflow float16");
+    Add(FindingId::kNan, Outcome::kBroken, Take(Fault::kNotFinite),
+        "Weights of the file are not finite, so nor are its outputs.");
   }
 
   // The product behind attention reads heads in the order in which they are.
@@ -166,49 +154,37 @@ class Judgement {
     };
     if (low_rank > 0 && low_rank == differ &&
         (low_layers.size() > 1 || audit_.layers == 1)) {
-      Add("lora-not-merged", Outcome::kBroken,
-          "The file has the base model's weights where the checkpoint has "
-          "those with an adapter (LoRA) merged in, or the other way round.",
-          Take(differs),
-          "the conversion read the base model, or the adapter was merged into "
-          "the checkpoint later: the difference is of low rank, as an "
-          "adapter's "
-          "is",
-          "merge the adapter (peft: merge_and_unload), save, and convert that");
+      Add(FindingId::kLoraNotMerged, Outcome::kBroken, Take(differs));
       return;
     }
     if (differ < 2 || differ < kMost * matrices) return;
-    correlation /= static_cast<double>(differ);
-    if (related * 2 < differ) {
-      Add("wrong-checkpoint", Outcome::kBroken,
-          "The file was made from another model of the same shape.",
-          Take(differs),
-          fmt::format("{} of {} matrices are unrelated to the checkpoint's "
-                      "(mean correlation {:.3f})",
-                      differ, matrices, correlation),
-          "convert this checkpoint, or verify against the other one");
-    } else {
-      Add("wrong-checkpoint", Outcome::kBroken,
-          "The file was made from a relative of the checkpoint: its base "
-          "model, its fine-tune, or an earlier state.",
-          Take(differs),
-          fmt::format("{} of {} matrices differ from the checkpoint's, but are "
-                      "similar to them (mean correlation {:.4f})",
-                      differ, matrices, correlation),
-          "convert this checkpoint, or verify against the other one");
-    }
+    AddWholeModel(Take(differs), matrices, 2 * related < differ,
+                  correlation / static_cast<double>(differ));
+  }
+
+  void AddWholeModel(const Matches& matches, int64_t matrices, bool unrelated,
+                     double correlation) {
+    Add(FindingId::kWrongCheckpoint, Outcome::kBroken, matches,
+        unrelated
+            ? "The file was made from another model of the same shape."
+            : "The file was made from a relative of the checkpoint: its base "
+              "model, its fine-tune, or an earlier state.");
+    const std::string share = fmt::format(
+        "{} of {} matrices {} (mean correlation {:.{}f})\n", matches.size(),
+        matrices,
+        unrelated ? "are unrelated to the checkpoint's"
+                  : "differ from the checkpoint's, but are similar to them",
+        correlation, unrelated ? 3 : 4);
+    findings_.back().evidence.insert(0, share);
   }
 
   void LayerOrder() {
-    Add("layer-order", Outcome::kBroken,
-        "Layers of the file hold other layers' weights.",
+    Add(FindingId::kLayerOrder, Outcome::kBroken,
         Take([](const WeightMatch& match) {
           const auto& other = match.difference->other;
           return other && other->part == match.role.part &&
                  other->bias == match.role.bias;
-        }),
-        "layers were assigned in another order, e.g. sorted by name as text",
-        "check how the conversion maps names of layers");
+        }));
   }
 
   void OtherTensors() {
@@ -223,68 +199,43 @@ class Judgement {
         return (x == a && y == b) || (x == b && y == a);
       };
     };
-    const char* names = "the conversion maps names of tensors wrongly";
-    const char* check = "check how the conversion maps names of tensors";
-    Add("tied-head", Outcome::kBroken,
-        "The file uses the embedding as LM head, where the checkpoint has a "
-        "head of its own.",
-        take([](Part x, Part y) {
+    Add(FindingId::kTiedHead, Outcome::kBroken, take([](Part x, Part y) {
           return x == Part::kHead && y == Part::kEmbedding;
         }),
-        "the conversion takes the two for tied",
-        "convert with tie_word_embeddings as in config.json, false");
-    Add("gate-up-swapped", Outcome::kBroken,
-        "gate and up of the MLP are in each other's place.",
-        take(both(Part::kGate, Part::kUp)), names, check);
-    Add("qk-swapped", Outcome::kBroken,
-        "q and k of attention are in each other's place.",
-        take(both(Part::kQ, Part::kK)), names, check);
-    Add("kv-swapped", Outcome::kBroken,
-        "k and v of attention are in each other's place.",
-        take(both(Part::kK, Part::kV)), names, check);
-    Add("norm-weights", Outcome::kBroken,
-        "Norms of the file hold other norms' weights.",
-        take([](Part x, Part y) { return IsNorm(x) && IsNorm(y); }), names,
-        check);
-    Add("weight-differs", Outcome::kBroken,
-        "Weights of the file are those of other places of the checkpoint.",
-        Take(Fault::kOtherTensor), names, check);
+        "The file uses the embedding as LM head, where the checkpoint has a "
+        "head of its own.");
+    Add(FindingId::kGateUpSwapped, Outcome::kBroken,
+        take(both(Part::kGate, Part::kUp)));
+    Add(FindingId::kQkSwapped, Outcome::kBroken,
+        take(both(Part::kQ, Part::kK)));
+    Add(FindingId::kKvSwapped, Outcome::kBroken,
+        take(both(Part::kK, Part::kV)));
+    Add(FindingId::kNormWeights, Outcome::kBroken,
+        take([](Part x, Part y) { return IsNorm(x) && IsNorm(y); }),
+        "Norms of the file hold other norms' weights.");
+    Add(FindingId::kWeightDiffers, Outcome::kBroken, Take(Fault::kOtherTensor),
+        "Weights of the file are those of other places of the checkpoint.");
   }
 
   void Heads() {
     const std::set<int32_t> layers = LayersWithMovedHeads();
-    const char* cause = "the rows of q, k and v were fused in another order";
-    const char* check = "check how the conversion fuses or permutes q, k and v";
-    Add("qk-swapped", Outcome::kBroken,
-        "Heads of q and k are in each other's place.", Take(Fault::kHeadsQk),
-        cause, check);
-    Add("kv-swapped", Outcome::kBroken,
-        "Heads of k and v are in each other's place.", Take(Fault::kHeadsKv),
-        cause, check);
-    Add("kv-layout", Outcome::kBroken,
-        "Attention heads are in another order, so that queries meet the wrong "
-        "keys.",
+    Add(FindingId::kQkSwapped, Outcome::kBroken, Take(Fault::kHeadsQk));
+    Add(FindingId::kKvSwapped, Outcome::kBroken, Take(Fault::kHeadsKv));
+    Add(FindingId::kKvLayout, Outcome::kBroken,
         Take([&](const WeightMatch& match) {
           return match.difference->fault == Fault::kHeadOrder ||
                  (match.role.part == Part::kO && !match.role.bias &&
                   (match.difference->fault == Fault::kPartly ||
                    match.difference->fault == Fault::kDiffers) &&
                   layers.count(match.role.layer) > 0);
-        }),
-        cause, check);
-    Add("rope-interleaved", Outcome::kBroken,
-        "q and k have their rows in the order of Meta's checkpoints, but the "
-        "file's RoPE turns halves.",
-        Take(Fault::kInterleaved),
-        "weights were permuted for another implementation of RoPE",
-        "convert from the Hugging Face form of the checkpoint");
-    Add("transposed-weight", Outcome::kBroken,
-        "A matrix of the file is the transpose of the checkpoint's.",
-        Take(Fault::kTransposed), "", "check the conversion of that tensor");
-    Add("norm-weights", Outcome::kBroken,
+        }));
+    Add(FindingId::kRopeInterleaved, Outcome::kBroken,
+        Take(Fault::kInterleaved));
+    Add(FindingId::kTransposedWeight, Outcome::kBroken,
+        Take(Fault::kTransposed));
+    Add(FindingId::kNormWeights, Outcome::kBroken, Take(Fault::kNormOffset),
         "Weights of norms are off by one: this family scales by 1 + w or by "
-        "w, the file the other way.",
-        Take(Fault::kNormOffset), "", "check the norm of the conversion");
+        "w, the file the other way.");
   }
 
   void Zeros() {
@@ -313,57 +264,34 @@ class Judgement {
         rest.push_back(match);
       }
     }
-    Add("layer-skipped", Outcome::kBroken,
-        "A layer adds nothing: what attention and MLP are projected with is "
-        "zero.",
-        skipped, "", "convert again");
-    Add("attention-bias-missing", Outcome::kBroken,
-        "Biases of q, k and v are zero in the file, but not in the checkpoint.",
-        bias, "the conversion leaves biases out",
-        "convert with biases of q, k and v");
-    Add("constant-logits", Outcome::kBroken,
-        "The LM head is zero, so that all logits are the same.", head, "",
-        "convert again");
+    Add(FindingId::kLayerSkipped, Outcome::kBroken, skipped);
+    Add(FindingId::kAttentionBiasMissing, Outcome::kBroken, bias);
+    Add(FindingId::kConstantLogits, Outcome::kBroken, head);
     open_.insert(open_.end(), rest.begin(), rest.end());
   }
 
   void Quantisation() {
-    Add("quantisation-collapse", Outcome::kBroken,
-        "Weights were quantised to a fraction of the range they need.",
-        Take(Fault::kCollapse), "ranges were clipped or estimated wrongly",
-        "quantise again with ranges from the weights themselves");
-    Add("quantisation-rounding", Outcome::kDegraded,
-        "Weights were not rounded to the nearest value, which doubles the "
-        "error of quantisation.",
-        Take(Fault::kRounding), "the quantiser truncates",
-        "quantise again, rounding to the nearest");
+    Add(FindingId::kQuantisationCollapse, Outcome::kBroken,
+        Take(Fault::kCollapse));
+    Add(FindingId::kQuantisationRounding, Outcome::kDegraded,
+        Take(Fault::kRounding));
     // 1 / cap is folded into the head, and cap multiplies the capped logits.
     const Matches capped = Take([&](const WeightMatch& match) {
       return match.difference->fault == Fault::kScale &&
              match.role.part == Part::kHead && audit_.logit_softcap;
     });
-    Add("soft-capping", Outcome::kBroken,
+    Add(FindingId::kSoftCapping, Outcome::kBroken, capped,
         fmt::format("The LM head is scaled for soft-capping of logits other "
                     "than the checkpoint's, at {:g}.",
-                    audit_.logit_softcap.value_or(0)),
-        capped, "", "convert with final_logit_softcapping of config.json");
+                    audit_.logit_softcap.value_or(0)));
     const Matches small = Take([](const WeightMatch& match) {
       return match.difference->fault == Fault::kScale &&
              match.difference->factor > 0 &&
              std::fabs(match.difference->factor - 1) < kSmallFactor;
     });
-    Add("scale", Outcome::kDegraded,
-        "Weights are a little larger or smaller than the checkpoint's, by a "
-        "factor.",
-        small, "", "check the scales of the quantiser");
-    Add("scale", Outcome::kBroken,
-        "Weights are larger or smaller than the checkpoint's, by a factor.",
-        Take(Fault::kScale), "", "check the scales of the quantiser");
-    Add("precision-loss", Outcome::kDegraded,
-        "Weights lost precision before they were stored.",
-        Take(Fault::kPrecision),
-        "the checkpoint was loaded in a type of fewer bits",
-        "load the checkpoint in its own type");
+    Add(FindingId::kScale, Outcome::kDegraded, small);
+    Add(FindingId::kScale, Outcome::kBroken, Take(Fault::kScale));
+    Add(FindingId::kPrecisionLoss, Outcome::kDegraded, Take(Fault::kPrecision));
   }
 
   // What is left: tensors that differ one by one.
@@ -378,20 +306,16 @@ class Judgement {
         tables.insert(match->difference->text);
       }
     }
-    Add("embedding", Outcome::kBroken, "The embedding is not the checkpoint's.",
+    Add(FindingId::kEmbedding, Outcome::kBroken,
         Take([&](const WeightMatch& match) {
           return match.role.part == Part::kEmbedding ||
                  (match.role.part == Part::kHead && !match.role.bias &&
                   tables.count(match.difference->text) > 0);
-        }),
-        "", "check the vocabulary and added tokens of the conversion");
-    Add("lm-head", Outcome::kBroken, "The LM head is not the checkpoint's.",
-        take([](const WeightRole& role) { return role.part == Part::kHead; }),
-        "", "check which tensor the conversion uses as head");
-    Add("norm-weights", Outcome::kBroken,
-        "Weights of norms are not the checkpoint's.",
-        take([](const WeightRole& role) { return IsNorm(role.part); }), "",
-        "convert again");
+        }));
+    Add(FindingId::kLmHead, Outcome::kBroken,
+        take([](const WeightRole& role) { return role.part == Part::kHead; }));
+    Add(FindingId::kNormWeights, Outcome::kBroken,
+        take([](const WeightRole& role) { return IsNorm(role.part); }));
     Matches few, many;
     for (const WeightMatch* match : Take([](const auto&) { return true; })) {
       // A small part alone.
@@ -399,14 +323,9 @@ class Judgement {
                           match->bad * 20 < match->elements;
       (partly ? few : many).push_back(match);
     }
-    Add("weight-differs", Outcome::kBroken,
-        "Weights of the file are not the checkpoint's.", many,
-        "a tensor is stale, damaged or was changed by the conversion",
-        "convert again from this checkpoint");
-    Add("weight-differs", Outcome::kDegraded,
-        "Some numbers of the file's weights are not the checkpoint's.", few,
-        "a tensor is damaged or was changed by the conversion",
-        "convert again from this checkpoint");
+    Add(FindingId::kWeightDiffers, Outcome::kBroken, many);
+    Add(FindingId::kWeightDiffers, Outcome::kDegraded, few,
+        "Some numbers of the file's weights are not the checkpoint's.");
   }
 
   void Missing() {
@@ -420,13 +339,12 @@ class Judgement {
     if (names.empty()) return;
     const size_t count = names.size();
     if (count > kMostLines) names.resize(kMostLines);
-    findings_.push_back(
-        {bias ? "attention-bias-missing" : "weight-differs", Outcome::kBroken,
-         fmt::format("{} tensors of the checkpoint are nowhere in the file.",
-                     count),
-         fmt::format("{}", fmt::join(names, "\n")),
-         "the conversion leaves them out, or puts other constants there",
-         "check the conversion of these tensors"});
+    findings_.push_back(MakeFinding(
+        {.id = bias ? FindingId::kAttentionBiasMissing
+                    : FindingId::kWeightDiffers,
+         .evidence = fmt::format("{}", fmt::join(names, "\n")),
+         .sentence = fmt::format(
+             "{} tensors of the checkpoint are nowhere in the file.", count)}));
   }
 
   const WeightAudit& audit_;

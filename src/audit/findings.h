@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "audit/weight_audit.h"
-#include "result/verification.h"
+#include "result/finding.h"
 
 namespace verify_tflite {
 

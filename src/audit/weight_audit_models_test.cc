@@ -24,7 +24,8 @@ using ::testing::SizeIs;
 
 std::vector<std::string> Ids(const WeightAudit& audit) {
   std::vector<std::string> ids;
-  for (const Finding& finding : FindingsOf(audit)) ids.push_back(finding.id);
+  for (const Finding& finding : FindingsOf(audit))
+    ids.emplace_back(NameOf(finding.id));
   return ids;
 }
 
@@ -217,7 +218,7 @@ TEST(WeightFaults, LayersSwapped) {
   const WeightAudit audit = Audit(file.bytes, "tiny");
   const auto findings = FindingsOf(audit);
   ASSERT_THAT(findings, SizeIs(1));
-  EXPECT_EQ(findings[0].id, "layer-order");
+  EXPECT_EQ(findings[0].id, FindingId::kLayerOrder);
   EXPECT_EQ(findings[0].severity, Outcome::kBroken);
   EXPECT_THAT(findings[0].evidence,
               HasSubstr("gate of layer 1 (prefill_8, prefill_64, decode): "
@@ -508,8 +509,8 @@ TEST(WeightFaults, AdapterAndFineTune) {
     }
     const auto findings = FindingsOf(Audit(file.bytes, "tiny"));
     ASSERT_THAT(findings, SizeIs(1));
-    EXPECT_EQ(findings[0].id,
-              low_rank ? "lora-not-merged" : "wrong-checkpoint");
+    EXPECT_EQ(findings[0].id, low_rank ? FindingId::kLoraNotMerged
+                                       : FindingId::kWrongCheckpoint);
     if (low_rank) {
       EXPECT_THAT(findings[0].evidence, HasSubstr("rank 3"));
     } else {

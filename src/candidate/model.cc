@@ -290,28 +290,6 @@ void Embedder::Load(std::span<const std::byte> bytes) {
   signatures = InterpretEmbedder(name, ReadSignatures(name, handle.get()));
 }
 
-std::string_view NameOf(Recipe recipe) {
-  switch (recipe) {
-    case Recipe::kFloat32:
-      return "float32";
-    case Recipe::kFloat16:
-      return "float16";
-    case Recipe::kInt8WeightOnly:
-      return "int8 weight-only";
-    case Recipe::kInt8:
-      return "int8";
-    case Recipe::kInt16x8Static:
-      return "int16x8 static";
-    case Recipe::kInt8Static:
-      return "int8 static";
-    case Recipe::kInt4:
-      return "int4";
-    case Recipe::kInt4PerChannel:
-      return "int4 per channel";
-  }
-  return "unknown";
-}
-
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Model::~Model() = default;
 Model::Model(Model&&) noexcept = default;
@@ -366,8 +344,8 @@ Model Model::Open(const std::string& path, const OpenOptions& options) {
   }
   if (signatures.per_layer_embeddings_input) {
     impl->per_layer_embedder =
-        OpenEmbedder(*impl, options.per_layer_embedder_path, kPerLayerEmbedderName,
-                     "per_layer_embeddings");
+        OpenEmbedder(*impl, options.per_layer_embedder_path,
+                     kPerLayerEmbedderName, "per_layer_embeddings");
     AddFaults(*impl->per_layer_embedder, *impl);
     impl->info.per_layer_embedder_path = impl->per_layer_embedder->name;
   }

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "cli/arguments.h"
+#include "result/finding.h"
 
 namespace verify_tflite {
 namespace {
@@ -34,19 +35,6 @@ size_t Distance(std::string_view a, std::string_view b) {
     }
   }
   return row.back();
-}
-
-// Bold is for the document alone.
-std::string WithoutBold(std::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text.substr(i, 2) == "**") {
-      ++i;
-    } else {
-      out += text[i];
-    }
-  }
-  return out;
 }
 
 std::string List(const std::vector<FindingPage>& pages) {
@@ -76,28 +64,6 @@ std::string NearestIds(const std::vector<FindingPage>& pages,
 
 }  // namespace
 
-std::vector<FindingPage> ReadFindingPages(std::string_view document) {
-  constexpr std::string_view kHeading = "\n## ";
-  std::vector<FindingPage> pages;
-  size_t at = document.find(kHeading);
-  while (at != std::string_view::npos) {
-    const size_t next = document.find(kHeading, at + 1);
-    std::string_view page = document.substr(
-        at + kHeading.size(),
-        next == std::string_view::npos ? next : next - at - kHeading.size());
-    const size_t line = page.find('\n');
-    const std::string_view id = page.substr(0, line);
-    page.remove_prefix(std::min(page.size(), id.size()));
-    page.remove_prefix(std::min(page.find_first_not_of('\n'), page.size()));
-    pages.push_back({std::string(id),
-                     WithoutBold(page.substr(0, page.find('\n'))),
-                     fmt::format("{}\n\n{}", id, WithoutBold(page))});
-    if (!pages.back().text.ends_with('\n')) pages.back().text += '\n';
-    at = next;
-  }
-  return pages;
-}
-
 std::string Explain(int argc, const char* const* argv) {
   const Arguments arguments = ParseArguments(
       {.command = "explain", .flags = {}, .paths = true}, argc, argv);
@@ -106,7 +72,7 @@ std::string Explain(int argc, const char* const* argv) {
   if (ids.size() > 1) {
     throw Error("explain: expected one id, found {}", ids.size());
   }
-  const std::vector<FindingPage> pages = ReadFindingPages(kFindingsDocument);
+  const std::vector<FindingPage>& pages = FindingPages();
   if (ids.empty()) return List(pages);
   const std::string& id = ids.front();
   for (const FindingPage& page : pages) {

@@ -22,7 +22,7 @@ constexpr double kRounding = 1e-10;
 
 struct Setting {
   std::string name;
-  std::string id;
+  FindingId id = {};
   double expected;
   double low, high;
   std::function<void(ModelConfig&, double)> set;
@@ -38,8 +38,8 @@ std::vector<Setting> SettingsOf(const ModelConfig& config) {
   const auto offer =
       [&](std::string name, double expected, double low, double high,
           std::function<void(ModelConfig&, double)> set, bool whole = false) {
-        settings.push_back({std::move(name), "rope-scaling", expected, low,
-                            high, std::move(set), whole});
+        settings.push_back({std::move(name), FindingId::kRopeScaling, expected,
+                            low, high, std::move(set), whole});
       };
   if (const auto& s = config.llama3_rope) {
     offer("factor", s->factor, 1, 256,
@@ -197,7 +197,7 @@ class RopeExplainer {
   void Base() {
     const double theta = local_ ? config_.local_rope_theta : config_.rope_theta;
     const Setting setting = {.name = "base",
-                             .id = "rope-base",
+                             .id = FindingId::kRopeBase,
                              .expected = theta,
                              .low = 1e2,
                              .high = 1e9,
@@ -222,7 +222,7 @@ class RopeExplainer {
         [](ModelConfig& c) { c.yarn_rope->truncate = !c.yarn_rope->truncate; });
     if (model.frequencies == expected_) return;
     fitted_.push_back(
-        {{RopeResidual(sample_, model), "rope-scaling",
+        {{RopeResidual(sample_, model), FindingId::kRopeScaling,
           fmt::format("RoPE is scaled with truncate {}, where config.json says "
                       "{}",
                       !config_.yarn_rope->truncate,
@@ -236,7 +236,7 @@ class RopeExplainer {
       c.long_rope->short_factor = c.long_rope->long_factor;
     });
     fitted_.push_back(
-        {{RopeResidual(sample_, model), "rope-scaling",
+        {{RopeResidual(sample_, model), FindingId::kRopeScaling,
           "frequencies are divided by longrope's long factors, "
           "where config.json has short factors for texts as short "
           "as this"},
@@ -260,7 +260,8 @@ class RopeExplainer {
     const bool scaled = config_.yarn_rope || config_.long_rope;
     const double factor = fit.value;
     fitted_.push_back(
-        {{fit.residual, scaled ? "rope-scaling" : "attention-scale",
+        {{fit.residual,
+          scaled ? FindingId::kRopeScaling : FindingId::kAttentionScale,
           scaled ? fmt::format("RoPE's attention factor is {:.6g}, where "
                                "config.json has {:.6g}",
                                factor, config_.rope_attention_factor)
@@ -295,7 +296,7 @@ class RopeExplainer {
                   "frequency {} of {} is {:.4g}, where config.json has "
                   "{:.4g}",
                   largest, expected_.size(), found, expected_[largest]);
-    return {fit.residual, "rope-scaling",
+    return {fit.residual, FindingId::kRopeScaling,
             fmt::format("RoPE's frequencies are others than config.json's: {}",
                         figures)};
   }

@@ -1,4 +1,5 @@
-// Which setting of RoPE a candidate was made with, where it is not config.json's.
+// Which setting of RoPE a candidate was made with, where it is not
+// config.json's.
 //
 // The formulas are the reference's own (transformers' modeling_rope_utils) with
 // one setting changed; the keys tell which value of it explains them.
@@ -10,12 +11,13 @@
 
 #include "checkpoint/model_config.h"
 #include "locate/rope_probe.h"
+#include "result/finding.h"
 
 namespace verify_tflite {
 
 struct RopeExplanation {
   double residual = 0;  // share of the keys' energy that is left
-  std::string id;       // of the finding
+  FindingId id = {};
   std::string sentence;
 };
 

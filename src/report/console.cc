@@ -86,11 +86,15 @@ void AppendFindings(const Verification& v, std::string& out) {
   Line(out, "");
   Line(out, "Findings");
   for (const Finding& finding : v.findings) {
-    Line(out, "  {} ({}): {}", finding.id, NameOf(finding.severity),
+    Line(out, "  {} ({}): {}", NameOf(finding.id), NameOf(finding.severity),
          finding.sentence);
     AppendLines(finding.evidence, out);
-    AppendLines(finding.cause, out);
-    AppendLines(finding.remedy, out);
+    if (!finding.cause.empty()) {
+      AppendLines("Likely cause: " + finding.cause, out);
+    }
+    if (!finding.remedy.empty()) {
+      AppendLines("What to do: " + finding.remedy, out);
+    }
   }
 }
 

@@ -283,7 +283,7 @@ void AddFinding(const Finding& f, std::string& out) {
   Add(out,
       "<article class=\"finding {}\">\n<div class=\"head\"><h3>{}</h3>{}</div>"
       "\n<p class=\"said\">{}</p>\n<pre>{}</pre>\n",
-      css, Text(f.id), Pill(f.severity), Foreign(f.sentence),
+      css, Text(NameOf(f.id)), Pill(f.severity), Foreign(f.sentence),
       EscapeMarkup(Shorten(f.evidence, kMaxText), true));
   if (!f.cause.empty()) {
     Add(out, "<p><b>Likely cause.</b> {}</p>\n", Foreign(f.cause));
@@ -294,7 +294,7 @@ void AddFinding(const Finding& f, std::string& out) {
   Add(out,
       "<p class=\"soft\">More: <code>verify_tflite explain {}</code></p>\n"
       "</article>\n",
-      Text(f.id));
+      Text(NameOf(f.id)));
 }
 
 void AddFindings(const Verification& v, std::string& out) {
@@ -333,7 +333,8 @@ void AddHypotheses(const Verification& v, std::string& out) {
         "<tr><th>{}</th><td class=\"n\">{}</td><td class=\"n\">{}</td>"
         "<td>{}</td><td>{}</td></tr>\n",
         Foreign(h.change), Figure(h.unchanged_kld), Figure(h.kld),
-        h.explains ? "<b>explains it</b>" : "does not", Text(h.finding));
+        h.explains ? "<b>explains it</b>" : "does not",
+        Text(NameOf(h.finding)));
   }
   out += "</tbody></table></div>\n";
   AddMore(v.hypotheses.size(), shown, out);

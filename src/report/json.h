@@ -8,9 +8,6 @@
 
 namespace verify_tflite {
 
-// Raised when a field changes its meaning or goes; new fields do not raise it.
-inline constexpr int kJsonSchemaVersion = 2;
-
 // Everything in `verification`, pretty-printed, ending in a newline.
 std::string JsonReport(const Verification& verification);
 

@@ -151,14 +151,17 @@ TEST(ReadJsonReport, RefusesWrongValuesByPlace) {
   ExpectRefused(With("/eos_ids/0", int64_t{1} << 40), "whole number");
   ExpectRefused(With("/evaluation/positions/0/index", -1), "whole number");
   ExpectRefused(With("/evaluation/positions/0/index", INT64_MAX), "whole");
-  ExpectRefused(With("/evaluation/passages/0/end", 41), "from 0 to 40");
-  ExpectRefused(With("/evaluation/passages/1/begin", 41), "from 0 to 40");
-  ExpectRefused(With("/evaluation/passages/1/end", 3), "from 20 to 40");
+  ExpectRefused(With("/evaluation/passages/0/end", 41),
+                "passages: positions that are not there");
+  ExpectRefused(With("/evaluation/passages/1/begin", 41),
+                "positions that are not there");
+  ExpectRefused(With("/evaluation/passages/1/end", 3),
+                "positions that are not there");
   ExpectRefused(With("/checks/0/interval", {1, 2, 3}), "a list of two numbers");
   ExpectRefused(With("/structure/signatures/0/verified_ops", 695),
                 "from 0 to 694");
   ExpectRefused(With("/structure/signatures/0/positions/0", {5, 3}),
-                "from 5 to");
+                "positions: a pair in the wrong order");
   ExpectRefused(With("/structure/signatures/0/stages/0/worst", -1),
                 "not negative");
   ExpectRefused(With("/structure/faults/0/layer", -2), "from -1 to");
@@ -168,7 +171,7 @@ TEST(ReadJsonReport, RefusesWrongValuesByPlace) {
   ExpectRefused(With("/settings/max_kld", -1), "a positive number");
   ExpectRefused(With("/settings/tolerance", nullptr), "a number");
   ExpectRefused(With("/prompts/0/positions", Json::array()),
-                "0 of them for 3 reference_ids");
+                "positions: not one for each of reference_ids");
   ExpectRefused(With("/prompts", std::string(1000, 'x')), "…");
   ExpectRefused(With("/timing_seconds/total", nullptr), "a number");
 }

@@ -7,6 +7,7 @@
 
 #include "report/approved.h"
 #include "report/sample_verification.h"
+#include "result/fields.h"
 
 namespace verify_tflite {
 namespace {

@@ -84,8 +84,8 @@ Suite OfFindings(const std::vector<Finding>& findings) {
     std::string body = finding.evidence + "\n";
     if (!finding.cause.empty()) body += "Likely cause: " + finding.cause + "\n";
     if (!finding.remedy.empty()) body += "What to do: " + finding.remedy + "\n";
-    suite.cases.push_back(
-        {finding.id, finding.severity, finding.sentence, std::move(body)});
+    suite.cases.push_back({std::string(NameOf(finding.id)), finding.severity,
+                           finding.sentence, std::move(body)});
   }
   if (findings.empty()) {
     suite.cases.push_back({"none", Outcome::kPass, "", ""});

@@ -78,7 +78,8 @@ void AppendFindings(const Verification& v, std::string& out) {
   const size_t shown = std::min(v.findings.size(), kMaxItems);
   for (size_t i = 0; i < shown; ++i) {
     const Finding& f = v.findings[i];
-    out += fmt::format("- **{}** ({}): {}\n", Code(f.id), WordOf(f.severity),
+    out += fmt::format("- **{}** ({}): {}\n", Code(NameOf(f.id)),
+                       WordOf(f.severity),
                        Sentence(Shorten(f.sentence, kMaxEvidence)));
     std::string_view rest = f.evidence;
     rest = rest.substr(0, kMaxEvidence);

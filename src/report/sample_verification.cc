@@ -302,21 +302,22 @@ Verification SampleVerification() {
   v.notes = {
       "generation_config.json names the stop token 49200, which the "
       "vocabulary <49152> does not have; it is passed over"};
-  v.findings = {{.id = "rope-base",
+  v.findings = {{.id = FindingId::kRopeBase,
                  .severity = Outcome::kBroken,
                  .sentence = "The file rotates by another RoPE base.",
                  .evidence = "keys part from layer 0 on, values follow\nwith "
                              "rope_theta 10000 the reference agrees",
                  .cause = "The converter did not read rope_theta.",
                  .remedy = "Convert again with rope_theta 100000."},
-                {.id = "stop-token-differs",
+                {.id = FindingId::kStopTokenDiffers,
                  .severity = Outcome::kDegraded,
                  .sentence = "Texts end elsewhere.",
                  .evidence = "checkpoint: 2 \"</s>\"\nbundle: 0 \"<unk>\""}};
   v.kv_profile = SteppingAt3();
-  v.hypotheses = {
-      {"rope-base", "rope_theta 10000 instead of 100000", 3e-11, 2.5, true},
-      {"norm-eps", "rms_norm_eps 1e-6 instead of 1e-5", 2.25, 2.5, false}};
+  v.hypotheses = {{FindingId::kRopeBase, "rope_theta 10000 instead of 100000",
+                   3e-11, 2.5, true},
+                  {FindingId::kNormEps, "rms_norm_eps 1e-6 instead of 1e-5",
+                   2.25, 2.5, false}};
   Judge(v);
   return v;
 }

@@ -10,6 +10,7 @@
 
 #include "base/testing.h"
 #include "report/json.h"
+#include "report/json_schema.h"
 #include "report/sample_verification.h"
 
 namespace verify_tflite {
@@ -70,7 +71,9 @@ class Validator {
       return std::count(argument.begin(), argument.end(), value) > 0 ? ""
                                                                      : fault;
     }
-    if (keyword == "minimum") return value >= argument ? "" : fault;
+    if (keyword == "minimum") {
+      return !value.is_number() || value >= argument ? "" : fault;
+    }
     if (keyword == "minItems") return value.size() >= argument ? "" : fault;
     if (keyword == "maxItems") return value.size() <= argument ? "" : fault;
     if (keyword == "required") {
@@ -154,27 +157,38 @@ TEST(ResultSchema, RefusesOtherThings) {
   EXPECT_EQ(Validate(json), "$.prompts[0]: required checks");
 }
 
-void CollectNames(const Json& schema, std::set<std::string>& names) {
+TEST(ResultSchema, IsThatOfTheListOfFields) {
+  const std::string path = TestDataPath("../docs/result.schema.json");
+  if (getenv("VERIFY_TFLITE_APPROVE") != nullptr) {
+    WriteFile(path, JsonSchema());
+  }
+  EXPECT_EQ(ReadFile(path), JsonSchema());
+}
+
+// Counts properties, and those without a description.
+void CountProperties(const Json& schema, int& count, int& bare) {
   if (schema.is_array()) {
-    for (const Json& item : schema) CollectNames(item, names);
+    for (const Json& item : schema) CountProperties(item, count, bare);
   }
   if (!schema.is_object()) return;
   for (const auto& [key, value] : schema.items()) {
     if (key == "properties") {
-      for (const auto& [name, inner] : value.items()) names.insert(name);
+      for (const auto& [name, inner] : value.items()) {
+        ++count;
+        if (inner.value("description", "").empty()) ++bare;
+      }
     }
-    CollectNames(value, names);
+    CountProperties(value, count, bare);
   }
 }
 
 TEST(ResultSchema, EveryFieldIsExplained) {
-  std::set<std::string> names;
-  CollectNames(Schema(), names);
-  EXPECT_GT(names.size(), 100u);
-  const std::string text = ReadFile(TestDataPath("../docs/json_format.md"));
-  for (const std::string& name : names) {
-    EXPECT_NE(text.find("`" + name + "`"), std::string::npos) << name;
-  }
+  int count = 0;
+  int bare = 0;
+  CountProperties(Schema(), count, bare);
+  EXPECT_GT(count, 150);
+  // The keys of pairs.
+  EXPECT_EQ(bare, 4);
 }
 
 }  // namespace

@@ -3,48 +3,31 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "base/utf8.h"
+#include "report/json_value.h"
 
 namespace verify_tflite {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 std::string_view Mark(Outcome outcome) {
   return outcome == Outcome::kNotChecked ? "-" : SignOf(outcome);
 }
 
-// A number, or null: JSON knows neither NaN nor infinity.
-Json Number(const std::optional<double>& value) {
-  if (!value || !std::isfinite(*value)) return nullptr;
-  return *value;
-}
-
-Json ToJson(const Check& check) {
-  return {{"name", ReplaceInvalidUtf8(check.name)},
-          {"outcome", NameOf(check.outcome)},
-          {"value", Number(check.value)},
-          {"limit", Number(check.limit)},
-          {"broken_limit", Number(check.broken_limit)},
-          {"detail", ReplaceInvalidUtf8(check.detail)}};
-}
-
-Json ToJson(const Finding& finding) {
-  return {{"id", finding.id},
-          {"severity", NameOf(finding.severity)},
-          {"sentence", finding.sentence},
-          {"evidence", ReplaceInvalidUtf8(finding.evidence)},
-          {"cause", ReplaceInvalidUtf8(finding.cause)},
-          {"remedy", finding.remedy}};
+// Unlike a verification's, it has `broken_limit` where there is none, too.
+OrderedJson CheckToJson(const Check& check) {
+  return {{"name", ToJson(check.name)},
+          {"outcome", ToJson(check.outcome)},
+          {"value", ToJson(check.value)},
+          {"limit", ToJson(check.limit)},
+          {"broken_limit", ToJson(check.broken_limit)},
+          {"detail", ToJson(check.detail)}};
 }
 
 void AppendFinding(const Finding& finding, std::string& out) {
-  fmt::format_to(std::back_inserter(out), "\n  [{}] {}\n", finding.id,
+  fmt::format_to(std::back_inserter(out), "\n  [{}] {}\n", NameOf(finding.id),
                  finding.sentence);
   if (!finding.cause.empty()) {
     fmt::format_to(std::back_inserter(out), "    Likely cause: {}\n",
@@ -105,19 +88,16 @@ std::string SelfCheckText(const SelfCheckReport& report) {
 }
 
 std::string SelfCheckJson(const SelfCheckReport& report) {
-  Json json = {{"tool_version", report.tool_version},
-               {"tflite_path", ReplaceInvalidUtf8(report.tflite_path)},
-               {"recipe", report.recipe},
-               {"num_threads", report.num_threads},
-               {"outcome", NameOf(OutcomeOf(report))},
-               {"self_checks", Json::array()},
-               {"findings", Json::array()},
-               {"seconds", report.seconds}};
+  OrderedJson json = {{"tool_version", report.tool_version},
+                      {"tflite_path", ReplaceInvalidUtf8(report.tflite_path)},
+                      {"recipe", report.recipe},
+                      {"num_threads", report.num_threads},
+                      {"outcome", NameOf(OutcomeOf(report))},
+                      {"self_checks", OrderedJson::array()},
+                      {"findings", ToJson(report.findings)},
+                      {"seconds", report.seconds}};
   for (const Check& check : report.checks) {
-    json["self_checks"].push_back(ToJson(check));
-  }
-  for (const Finding& finding : report.findings) {
-    json["findings"].push_back(ToJson(finding));
+    json["self_checks"].push_back(CheckToJson(check));
   }
   return json.dump(2) + "\n";
 }

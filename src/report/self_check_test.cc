@@ -26,7 +26,7 @@ SelfCheckReport Sample() {
       Passed("prefill_8"),
       {"prefill_64", Outcome::kBroken, 0.4, 1e-9, "63 tokens"},
       {"kv_end", Outcome::kNotChecked, {}, {}, "would take about 9.0 s"}};
-  report.findings = {{.id = "prefill-differs",
+  report.findings = {{.id = FindingId::kPrefillDiffers,
                       .sentence = "Prefill and decode differ.",
                       .evidence = "prefill_64: 63 tokens",
                       .cause = "prefill_64 alone",

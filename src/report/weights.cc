@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "base/utf8.h"
+#include "report/json_value.h"
 
 namespace verify_tflite {
 namespace {
@@ -91,8 +92,12 @@ void Table(const WeightAudit& audit, std::string& out) {
   std::map<Key, Group> groups;
   std::vector<Key> order;
   for (const WeightMatch& match : audit.matches) {
-    const Key key = {match.role.layer >= 0 ? 1 : 0, PartName(match), match.type,
-                     match.layout, match.quantiser, match.status};
+    const Key key = {match.role.layer >= 0 ? 1 : 0,
+                     PartName(match),
+                     match.type,
+                     match.layout,
+                     match.quantiser,
+                     match.status};
     const auto [entry, is_new] = groups.try_emplace(key);
     if (is_new) order.push_back(key);
     ++entry->second.constants;
@@ -156,8 +161,8 @@ void MissingTensors(const WeightAudit& audit, std::string& out) {
 
 void Findings(const std::vector<Finding>& findings, std::string& out) {
   for (const Finding& finding : findings) {
-    out += fmt::format("\n{} [{}] {}\n", NameOf(finding.severity), finding.id,
-                       finding.sentence);
+    out += fmt::format("\n{} [{}] {}\n", NameOf(finding.severity),
+                       NameOf(finding.id), finding.sentence);
     std::string_view rest = finding.evidence;
     while (!rest.empty()) {
       const size_t end = std::min(rest.find('\n'), rest.size());
@@ -182,8 +187,7 @@ std::string Verdict(const WeightReport& report) {
           "(worst {:.4f} steps)",
           audit.weight_bytes, audit.worst);
     case Outcome::kNotChecked:
-      if (audit.verified_bytes + audit.calibrated_bytes ==
-          audit.weight_bytes) {
+      if (audit.verified_bytes + audit.calibrated_bytes == audit.weight_bytes) {
         return fmt::format(
             "NOT CHECKED: {:g} % of the weights' bytes are the checkpoint's; "
             "the rest was quantised from this checkpoint with activations in "
@@ -303,7 +307,7 @@ std::string WeightsJson(const WeightReport& report) {
                {"other_constants", audit.other_constants},
                {"other_bytes", audit.other_bytes},
                {"not_understood", Json::array()},
-               {"findings", Json::array()},
+               {"findings", ToJson(report.findings)},
                {"notes", Json::array()},
                {"matches", Json::array()},
                {"missing", Json::array()},
@@ -311,14 +315,6 @@ std::string WeightsJson(const WeightReport& report) {
                {"peak_memory_bytes", report.peak_memory_bytes}};
   for (const std::string& reason : audit.not_understood) {
     json["not_understood"].push_back(ReplaceInvalidUtf8(reason));
-  }
-  for (const Finding& f : report.findings) {
-    json["findings"].push_back({{"id", f.id},
-                                {"severity", NameOf(f.severity)},
-                                {"sentence", f.sentence},
-                                {"evidence", ReplaceInvalidUtf8(f.evidence)},
-                                {"cause", f.cause},
-                                {"remedy", f.remedy}});
   }
   for (const std::string& note : report.notes) {
     json["notes"].push_back(ReplaceInvalidUtf8(note));

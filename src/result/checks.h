@@ -23,6 +23,10 @@ enum class Outcome {
   kBroken,        //
 };
 
+inline constexpr Outcome kAllOutcomes[] = {
+    Outcome::kNotChecked, Outcome::kPass, Outcome::kInconclusive,
+    Outcome::kDegraded, Outcome::kBroken};
+
 // The words for an outcome, the same in every report.
 std::string_view NameOf(
     Outcome outcome);  // for machines: "not_checked", "pass"
@@ -71,8 +75,9 @@ enum class CheckGroup {
 struct CheckGroupTraits {
   CheckGroup group;
   std::string_view json_key;
-  std::string_view title;   // one or two words: the name of a JUnit suite
-  std::string_view prefix;  // before a check's name where groups share a table
+  std::string_view title;    // one or two words: the name of a JUnit suite
+  std::string_view prefix;   // before a check's name where groups share a table
+  std::string_view meaning;  // for the description of the result file
   // Its inconclusive checks decide nothing: another group can tell.
   bool lenient = false;
   // Results of versions before have no such key.
@@ -81,13 +86,18 @@ struct CheckGroupTraits {
 
 // All groups, in the order of the enum and of every report.
 inline constexpr CheckGroupTraits kCheckGroups[] = {
-    {CheckGroup::kDivergence, "checks", "checks", ""},
-    {CheckGroup::kWeights, "weight_checks", "weights", ""},
+    {CheckGroup::kDivergence, "checks", "checks", "",
+     "of the distance from PyTorch, over everything"},
+    {CheckGroup::kWeights, "weight_checks", "weights", "",
+     "of the file's constants against the checkpoint: \"weights\", the share "
+     "of bytes that are the checkpoint's, and \"tables\""},
     {CheckGroup::kStructure, "structure_checks", "structure", "",
+     "of the file's operators: \"structure\", the share that is verified",
      /*lenient=*/false, /*newer=*/true},
-    {CheckGroup::kSelf, "self_checks", "self checks", "self: ",
-     /*lenient=*/true},
-    {CheckGroup::kBundle, "bundle_checks", "bundle", "bundle: "},
+    {CheckGroup::kSelf, "self_checks", "self checks",
+     "self: ", "of the TFLite model against itself", /*lenient=*/true},
+    {CheckGroup::kBundle, "bundle_checks", "bundle", "bundle: ",
+     "of what a .litertlm or .task is packed with against the checkpoint"},
 };
 
 // The checks of each group, in the order in which they were made.

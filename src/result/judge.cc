@@ -332,15 +332,10 @@ void FindNonFinite(Verification& v, std::span<const Position* const> all) {
       {"finite_logits", Outcome::kBroken, static_cast<double>(bad), 0,
        "positions at which the TFLite model yields NaN or "
        "infinite logits"});
-  AddFinding(
-      v, {.id = "nan",
-          .sentence = "The TFLite model yields logits that are not numbers.",
-          .evidence = fmt::format(
-              "NaN or infinite logits at {} of {} positions", bad, all.size()),
-          .cause = "A weight or scale in the file is NaN or infinite, or an "
-                   "activation overflows (float16).",
-          .remedy = "Look for non-finite weights in the checkpoint; convert "
-                    "again without float16 activations."});
+  AddFinding(v, MakeFinding({.id = FindingId::kNan,
+                             .evidence = fmt::format(
+                                 "NaN or infinite logits at {} of {} positions",
+                                 bad, all.size())}));
 }
 
 void FindConstant(Verification& v, std::span<const Position* const> all) {
@@ -348,13 +343,10 @@ void FindConstant(Verification& v, std::span<const Position* const> all) {
       std::count_if(all.begin(), all.end(),
                     [](const Position* p) { return p->logits.constant; });
   if (constant == 0) return;
-  AddFinding(
-      v, {.id = "constant-logits",
-          .sentence = "The TFLite model's logits do not depend on the token.",
-          .evidence = fmt::format("all logits are equal at {} of {} positions",
-                                  constant, all.size()),
-          .cause = "The LM head is zero, or what reaches it is.",
-          .remedy = "Check that the converter found the LM head's weights."});
+  AddFinding(v, MakeFinding({.id = FindingId::kConstantLogits,
+                             .evidence = fmt::format(
+                                 "all logits are equal at {} of {} positions",
+                                 constant, all.size())}));
 }
 
 std::vector<Bucket> BucketsOf(std::span<const Position* const> all) {

@@ -441,7 +441,7 @@ TEST(Judge, TheTailDecidesToo) {
 
 TEST(Judge, AFindingDecides) {
   Verification v = Evaluated(Recipe::kInt8, 512);
-  v.findings = {{.id = "stop-token-differs",
+  v.findings = {{.id = FindingId::kStopTokenDiffers,
                  .sentence = "Texts end elsewhere.",
                  .evidence = ""}};
   Judge(v);
@@ -487,8 +487,8 @@ TEST(Judge, NonFiniteAndConstantLogitsAreFindings) {
   Judge(v);
   EXPECT_EQ(v.outcome, Outcome::kBroken);
   ASSERT_EQ(v.findings.size(), 2u);
-  EXPECT_EQ(v.findings[0].id, "nan");
-  EXPECT_EQ(v.findings[1].id, "constant-logits");
+  EXPECT_EQ(v.findings[0].id, FindingId::kNan);
+  EXPECT_EQ(v.findings[1].id, FindingId::kConstantLogits);
   Judge(v);  // again, as recheck does
   EXPECT_EQ(v.findings.size(), 2u);
 }

@@ -114,6 +114,28 @@ std::vector<WeightGroup> Kinds(const std::vector<WeightGroup>& groups) {
 
 }  // namespace
 
+std::string_view NameOf(Recipe recipe) {
+  switch (recipe) {
+    case Recipe::kFloat32:
+      return "float32";
+    case Recipe::kFloat16:
+      return "float16";
+    case Recipe::kInt8WeightOnly:
+      return "int8 weight-only";
+    case Recipe::kInt8:
+      return "int8";
+    case Recipe::kInt16x8Static:
+      return "int16x8 static";
+    case Recipe::kInt8Static:
+      return "int8 static";
+    case Recipe::kInt4:
+      return "int4";
+    case Recipe::kInt4PerChannel:
+      return "int4 per channel";
+  }
+  return "unknown";
+}
+
 std::string DescribeWeights(const std::vector<WeightGroup>& all) {
   const std::vector<WeightGroup> groups = Kinds(all);
   const double total = Elements(groups);

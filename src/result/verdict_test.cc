@@ -208,7 +208,7 @@ TEST(ReasonFor, AFaultIsNamedWhereNoFindingExplainsIt) {
                                "the checkpoint's model: input_norm (MUL) of "
                                "layer 3 in decode at position 5: error 0.0002"),
                     Not(HasSubstr("aithful"))));
-  v.findings = {{.id = "x",
+  v.findings = {{.id = FindingId::kNormEps,
                  .severity = Outcome::kBroken,
                  .sentence = "The epsilon is another.",
                  .evidence = ""}};

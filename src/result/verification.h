@@ -14,6 +14,7 @@
 
 #include "checkpoint/model_config.h"
 #include "result/checks.h"
+#include "result/finding.h"
 #include "result/metrics.h"
 #include "result/model_info.h"
 #include "result/statistics.h"
@@ -169,7 +170,7 @@ struct KvProfile {
 // The reference run again with one thing changed, to see whether that explains
 // the candidate.
 struct Hypothesis {
-  std::string finding;       // the id of the finding it would prove
+  FindingId finding = {};    // what it would prove
   std::string change;        // "rope_theta 10000 instead of 100000"
   double kld = 0;            // mean over the positions looked at, nats
   double unchanged_kld = 0;  // the same without the change
@@ -241,16 +242,6 @@ struct WeightsCost {
   // The candidate against PyTorch with the file's weights, over the same
   // positions.
   Aggregate rest;
-};
-
-// What is wrong, named. docs/findings.md has a page on each id.
-struct Finding {
-  std::string id;  // stable: "rope-base", "stop-token-differs", …
-  Outcome severity = Outcome::kBroken;
-  std::string sentence;     // what it means for who runs the file
-  std::string evidence;     // what was found on both sides; may have lines
-  std::string cause = "";   // the likely one; may be empty
-  std::string remedy = "";  // what to do; may be empty
 };
 
 // Wall seconds.

@@ -222,13 +222,13 @@ class BundleChecker {
     std::string error;
   };
 
-  void Find(Check& check, std::string id, std::string sentence,
+  void Find(Check& check, FindingId id, std::string sentence,
             std::string evidence) {
     check.outcome = Outcome::kBroken;
     check.detail = sentence;
-    v_.findings.push_back({.id = std::move(id),
-                           .sentence = std::move(sentence),
-                           .evidence = std::move(evidence)});
+    v_.findings.push_back(MakeFinding({.id = id,
+                                       .evidence = std::move(evidence),
+                                       .sentence = std::move(sentence)}));
   }
 
   void OpenTokenizer();
@@ -419,7 +419,7 @@ void BundleChecker::CheckStopTokens() {
       evidence +=
           fmt::format("only the bundle stops at: {}\n", fmt::join(extra, ", "));
     }
-    Find(check, "stop-token-differs",
+    Find(check, FindingId::kStopTokenDiffers,
          missing.empty()
              ? "The bundle ends texts where the checkpoint goes on."
              : "The bundle goes on where the checkpoint ends its text.",
@@ -470,7 +470,7 @@ void BundleChecker::CheckTemplate() {
       theirs = ChatTemplate::FromSource(*metadata_.jinja_template,
                                         input_.bundle.path());
     } catch (const Error& e) {
-      Find(template_, "template-differs",
+      Find(template_, FindingId::kTemplateDiffers,
            "The bundle's chat template cannot be parsed.", e.what());
       return;
     }
@@ -523,7 +523,7 @@ void BundleChecker::CheckChat(const Chat& chat,
   }
   if (template_.outcome == Outcome::kBroken) return;
   const bool ours = !expected.error.empty();
-  Find(template_, "template-differs",
+  Find(template_, FindingId::kTemplateDiffers,
        fmt::format("Only the {}'s chat template refuses {}.",
                    ours ? "checkpoint" : "bundle", chat.name),
        ours ? expected.error : found.error);
@@ -581,17 +581,17 @@ bool BundleChecker::CompareStart(const std::string& own,
       Quote(own.substr(0, 40)), start.empty() ? "none" : Quote(start),
       Quote(theirs.substr(0, 40)));
   if (start.empty()) {
-    Find(start_, "bos-missing",
+    Find(start_, FindingId::kBosMissing,
          fmt::format("The checkpoint's prompts begin with {}, the bundle's do "
                      "not.",
                      Quote(before)),
          evidence);
   } else if (before.empty()) {
-    Find(start_, "start-token-differs",
+    Find(start_, FindingId::kStartTokenDiffers,
          "The bundle's start token comes on top of what its template writes.",
          evidence);
   } else {
-    Find(start_, "start-token-differs",
+    Find(start_, FindingId::kStartTokenDiffers,
          "The bundle's prompts begin with another start token.", evidence);
   }
   return true;
@@ -611,7 +611,7 @@ void BundleChecker::CompareTexts(std::string_view chat, const std::string& own,
     return Quote(
         ReplaceInvalidUtf8(text.substr(std::min(from, text.size()), kShown)));
   };
-  Find(template_, "template-differs",
+  Find(template_, FindingId::kTemplateDiffers,
        fmt::format("The bundle's chat template renders another prompt for {}.",
                    chat),
        fmt::format("from byte {}:\ncheckpoint: {}\nbundle: {}", from, show(own),
@@ -626,7 +626,7 @@ void BundleChecker::CheckPlainPrompt(
   const Rendered found = RenderTheirs(theirs, chat);
   prompt_ = found.text;
   if (found.text != plain) {
-    Find(template_, "template-differs",
+    Find(template_, FindingId::kTemplateDiffers,
          "The bundle has a chat template, the checkpoint has none.",
          fmt::format("checkpoint: {}\nbundle: {}", Quote(plain),
                      found.error.empty() ? Quote(found.text) : found.error));
@@ -639,7 +639,7 @@ void BundleChecker::CheckPlainPrompt(
   }
   if (own == fed) return;
   const bool missing = !metadata_.start_token;
-  Find(start_, missing ? "bos-missing" : "start-token-differs",
+  Find(start_, missing ? FindingId::kBosMissing : FindingId::kStartTokenDiffers,
        missing ? "The checkpoint's tokenizer adds tokens to a prompt that the "
                  "bundle does not."
                : "The bundle's prompts begin with other tokens.",
@@ -662,7 +662,7 @@ void BundleChecker::CheckTokenizer() {
     const Difference own_texts = CompareOwnTexts(size, is_text, compared);
     if (ids.count + tokens.count + own_texts.count > 0) {
       Find(
-          check, "tokenizer-differs",
+          check, FindingId::kTokenizerDiffers,
           fmt::format(
               "The bundle's tokenizer differs for {} of {} texts, "
               "{} of {} {} and {} of {} texts of single tokens and characters.",
@@ -673,7 +673,8 @@ void BundleChecker::CheckTokenizer() {
                              : own_texts.evidence);
     }
   } else if (!same_tokenizer_) {
-    Find(check, "tokenizer-differs", "The bundle has no tokenizer.", "");
+    Find(check, FindingId::kTokenizerDiffers, "The bundle has no tokenizer.",
+         "");
   }
   Add(check);
 }

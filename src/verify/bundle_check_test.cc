@@ -63,7 +63,7 @@ void ExpectOnly(const Verification& v, const std::string& check,
   }
   EXPECT_EQ(Checks(v).size(), 4u);
   ASSERT_EQ(v.findings.size(), 1u) << Evidence(v);
-  EXPECT_EQ(v.findings[0].id, id);
+  EXPECT_EQ(NameOf(v.findings[0].id), id);
   EXPECT_THAT(v.findings[0].evidence, HasSubstr(evidence));
 }
 
@@ -244,7 +244,7 @@ TEST_P(TemplatesApart, AreFound) {
   const Verification v =
       Compare("tiny_bundle_wrong_template.litertlm", checkpoint.path());
   ASSERT_EQ(v.findings.size(), 1u) << Evidence(v);
-  EXPECT_EQ(v.findings[0].id, "template-differs");
+  EXPECT_EQ(v.findings[0].id, FindingId::kTemplateDiffers);
   EXPECT_EQ(v.findings[0].sentence,
             std::string("The bundle's chat template renders another prompt "
                         "for ") +

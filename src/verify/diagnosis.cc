@@ -74,8 +74,7 @@ class Diagnostician {
                TensorFigures LayerKv::*k, TensorFigures LayerKv::*v) const;
   bool RightAtStart(const RunView& run, size_t layer) const;
 
-  void Find(std::string id, std::string sentence, std::string evidence,
-            std::string cause, std::string remedy);
+  void Find(FindingId id, std::string evidence, std::string sentence = "");
 
   bool LookAtReach();
   bool LookAtBackward();
@@ -110,13 +109,13 @@ class Diagnostician {
   std::string DescribePlace(const RunView& run) const;
 
   struct Change {
-    std::string id;
+    FindingId id = {};
     std::string text;
     Alternative alternative;
   };
   // A setting that is a number, and what it is looked for among.
   struct Setting {
-    std::string id;
+    FindingId id = {};
     double low, high;
     int steps;
     std::function<void(ModelConfig&, double)> set;
@@ -129,7 +128,7 @@ class Diagnostician {
   void AddMasks(std::vector<Change>& changes) const;
   void AddLayers(std::vector<Change>& changes) const;
   Hypothesis Test(const Change& change) const;
-  Change With(std::string id, std::string text,
+  Change With(FindingId id, std::string text,
               const std::function<void(ModelConfig&)>& change) const;
 
   const DiagnosisInput& input_;
@@ -171,15 +170,11 @@ bool Diagnostician::RightAtStart(const RunView& run, size_t layer) const {
   return right(rows.keys, r.keys) && right(rows.values, r.values);
 }
 
-void Diagnostician::Find(std::string id, std::string sentence,
-                         std::string evidence, std::string cause,
-                         std::string remedy) {
-  result_.findings.push_back({.id = std::move(id),
-                              .severity = Outcome::kBroken,
-                              .sentence = std::move(sentence),
-                              .evidence = std::move(evidence),
-                              .cause = std::move(cause),
-                              .remedy = std::move(remedy)});
+void Diagnostician::Find(FindingId id, std::string evidence,
+                         std::string sentence) {
+  result_.findings.push_back(MakeFinding({.id = id,
+                                          .evidence = std::move(evidence),
+                                          .sentence = std::move(sentence)}));
 }
 
 // --- which tokens attention sees ---
@@ -189,16 +184,12 @@ bool Diagnostician::LookAtBackward() {
   for (size_t i = 1; i < reach.layers.size(); ++i) {
     const int64_t backward = reach.layers[i].backward;
     if (backward >= reach.length - 1) continue;
-    Find("mask",
-         "Tokens see later tokens during prefill: the attention mask is not "
-         "causal.",
+    Find(FindingId::kMask,
          fmt::format("Replacing token {} of {} changes the KV caches of layer "
                      "{} from token {} on; only token {} itself may change.",
                      reach.length, reach.length, i, backward + 1, reach.length),
-         "The mask is missing, off by one, or is added in a form that does not "
-         "block (0 and 1 instead of 0 and a large negative number).",
-         "Convert again with another mask option; litert-torch 0.10.0's bool "
-         "mask is known to do this.");
+         "Tokens see later tokens during prefill: the attention mask is not "
+         "causal.");
     return true;
   }
   return false;
@@ -216,18 +207,15 @@ bool Diagnostician::LookAtForward(const Reach& reach, const char* run) {
     const int64_t own = config_.layers[i - 1].window;
     // What was seen was seen. What was not may have had too little weight.
     if (found < expected && !IsWindow(reach, i, own, window)) continue;
-    Find("sliding-window",
-         fmt::format(
-             "Layer {} sees {}{} tokens, where the checkpoint has {}.", i - 1,
-             found >= reach.length - 1 ? "at least " : "", window,
-             own == 0 ? "no window" : fmt::format("a window of {}", own)),
+    Find(FindingId::kSlidingWindow,
          fmt::format("{}: replacing the first token changes layer {}'s KV "
                      "caches up to token {} of {}; by the checkpoint's windows "
                      "it may change them up to token {}.",
                      run, i, found + 1, reach.length, expected + 1),
-         "sliding_window, or which layers have one, is another than in "
-         "config.json.",
-         "Check sliding_window and layer_types of the conversion.");
+         fmt::format(
+             "Layer {} sees {}{} tokens, where the checkpoint has {}.", i - 1,
+             found >= reach.length - 1 ? "at least " : "", window,
+             own == 0 ? "no window" : fmt::format("a window of {}", own)));
     return true;
   }
   return false;
@@ -244,7 +232,7 @@ bool Diagnostician::IsWindow(const Reach& reach, size_t layer, int64_t own,
                         reach.length - 1);
   }
   const Change change =
-      With("sliding-window",
+      With(FindingId::kSlidingWindow,
            fmt::format("a window of {} instead of {}", window, own),
            [&](ModelConfig& m) {
              for (LayerConfig& l : m.layers) {
@@ -354,30 +342,32 @@ bool Diagnostician::ExplainKeys(const WrongKeys& keys) {
   const std::vector<double> none(expected.size(), 0.0);
   const double now = RopeResidual(sample, expected);
   std::vector<RopeExplanation> all;
-  all.push_back({RopeResidual(sample, none),
-                 keys.only_decode ? "kv-update" : "rope-missing",
-                 "keys are stored without RoPE"});
+  all.push_back(
+      {RopeResidual(sample, none),
+       keys.only_decode ? FindingId::kKvUpdate : FindingId::kRopeMissing,
+       "keys are stored without RoPE"});
   for (const int64_t shift : {-1, 1}) {
-    all.push_back({RopeResidual(sample, expected, shift), "decode-position",
+    all.push_back({RopeResidual(sample, expected, shift),
+                   FindingId::kDecodePosition,
                    fmt::format("keys are rotated for positions {} by one",
                                shift > 0 ? "too high" : "too low")});
   }
   if (!keys.restarted.empty()) {
     sample.position = keys.restarted;
-    all.push_back({RopeResidual(sample, expected), "positions-restart",
+    all.push_back({RopeResidual(sample, expected), FindingId::kPositionsRestart,
                    "positions begin at 0 again in the second call of prefill"});
     sample.position = keys.positions;
   }
   all.push_back({RopeResidual(sample, expected, 0, RopePairs::kInterleaved),
-                 "rope-interleaved",
+                 FindingId::kRopeInterleaved,
                  "rows of k are in the order of Meta's checkpoints, pairs side "
                  "by side"});
   if (plain != expected) {
-    all.push_back({RopeResidual(sample, plain), "rope-scaling",
+    all.push_back({RopeResidual(sample, plain), FindingId::kRopeScaling,
                    "RoPE is not scaled, where config.json asks for it"});
   }
   const RopeFit factor = FitRopeFactor(sample, expected);
-  all.push_back({factor.residual, "rope-scaling",
+  all.push_back({factor.residual, FindingId::kRopeScaling,
                  fmt::format("all RoPE frequencies are {:.4g} times those of "
                              "config.json",
                              1 / factor.value)});
@@ -395,14 +385,12 @@ bool Diagnostician::ExplainKeys(const WrongKeys& keys) {
       !(best->residual <= keys.noise && best->residual < 0.3 * now)) {
     return false;
   }
-  Find(best->id, fmt::format("In {}, {}.", keys.name, best->sentence),
+  Find(best->id,
        fmt::format("Layer {}: values are right, keys are not. So rotated, "
                    "PyTorch's keys leave {:.2g} % of the energy unexplained; "
                    "as config.json says, {:.2g} %.",
                    keys.layer, 100 * best->residual, 100 * now),
-       "The converter took rope_theta, rope_scaling or positions from "
-       "elsewhere than config.json.",
-       "Check the RoPE settings that the conversion used.");
+       fmt::format("In {}, {}.", keys.name, best->sentence));
   result_.hypotheses.push_back({.finding = best->id,
                                 .change = best->sentence,
                                 .kld = best->residual,
@@ -438,24 +426,20 @@ bool Diagnostician::LookAtHeads(const RunView& run, size_t layer) {
       if (Nmse(head_of(r.values, other, width), value) > NoiseAt(layer)) {
         continue;
       }
-      Find("kv-layout", "KV heads stand in another's place.",
+      Find(FindingId::kKvLayout,
            fmt::format("Layer {}: the values in KV head {} are those of "
                        "PyTorch's head {}.",
-                       layer, head, other),
-           "Rows of k and v were split or fused in another order of heads.",
-           "Check how the conversion fuses q, k and v (num_key_value_heads).");
+                       layer, head, other));
       return true;
     }
     for (size_t q = 0; q * rows.head_dim < query_width; ++q) {
       if (Nmse(head_of(r.queries, q, query_width), key) > NoiseAt(layer)) {
         continue;
       }
-      Find("qk-swapped", "Queries and keys stand in each other's place.",
+      Find(FindingId::kQkSwapped,
            fmt::format("Layer {}: the keys in KV head {} are PyTorch's queries "
                        "of head {}.",
-                       layer, head, q),
-           "Rows of q and k were exchanged when they were fused.",
-           "Check how the conversion fuses q, k and v.");
+                       layer, head, q));
       return true;
     }
   }
@@ -474,10 +458,8 @@ bool Diagnostician::LookAtPlaces(const RunView& run) {
   const std::span<const float> values(rows.values);
   if (Nmse(std::span(r.keys_before_rope).first(size), values) <=
       NoiseAt(*layer)) {
-    Find("kv-swapped", "Keys and values stand in each other's place.",
-         fmt::format("Layer {}: the values are PyTorch's keys.", *layer),
-         "Rows of k and v were exchanged when they were fused.",
-         "Check how the conversion fuses q, k and v.");
+    Find(FindingId::kKvSwapped,
+         fmt::format("Layer {}: the values are PyTorch's keys.", *layer));
     return true;
   }
   const size_t less = size - width;
@@ -486,14 +468,11 @@ bool Diagnostician::LookAtPlaces(const RunView& run) {
     const auto theirs = high ? std::span(r.keys).first(less)
                              : std::span(r.keys).subspan(width, less);
     if (Nmse(theirs, mine) > NoiseAt(*layer)) continue;
-    Find("kv-update",
-         fmt::format("{} writes keys one slot too {} into the KV cache.",
-                     run.name, high ? "high" : "low"),
+    Find(FindingId::kKvUpdate,
          fmt::format("Layer {}: the key in slot p is that of token p {} 1.",
                      *layer, high ? "-" : "+"),
-         "The cache update takes its slot from another position than the "
-         "token's.",
-         "Look at the KV cache update of this layer.");
+         fmt::format("{} writes keys one slot too {} into the KV cache.",
+                     run.name, high ? "high" : "low"));
     return true;
   }
   return LookAtHeads(run, *layer);
@@ -502,9 +481,9 @@ bool Diagnostician::LookAtPlaces(const RunView& run) {
 // --- the reference with one thing changed ---
 
 Diagnostician::Change Diagnostician::With(
-    std::string id, std::string text,
+    FindingId id, std::string text,
     const std::function<void(ModelConfig&)>& change) const {
-  Change result{std::move(id), std::move(text), {}};
+  Change result{id, std::move(text), {}};
   result.alternative.config = config_;
   change(*result.alternative.config);
   return result;
@@ -513,18 +492,19 @@ Diagnostician::Change Diagnostician::With(
 void Diagnostician::AddSettings(std::vector<Change>& changes) const {
   const ModelConfig& c = config_;
   if (c.logit_softcap) {
-    changes.push_back(With("soft-capping", "no soft-capping of the logits",
+    changes.push_back(With(FindingId::kSoftCapping,
+                           "no soft-capping of the logits",
                            [](ModelConfig& m) { m.logit_softcap.reset(); }));
   }
   if (c.attention_softcap) {
     changes.push_back(
-        With("soft-capping", "no soft-capping of attention scores",
+        With(FindingId::kSoftCapping, "no soft-capping of attention scores",
              [](ModelConfig& m) { m.attention_softcap.reset(); }));
   }
   for (const double eps : kEpsilons) {
     if (std::abs(eps / c.rms_norm_eps - 1) < 1e-6) continue;
     changes.push_back(With(
-        "norm-eps",
+        FindingId::kNormEps,
         fmt::format("norm epsilon {:g} instead of {:g}", eps, c.rms_norm_eps),
         [&](ModelConfig& m) { m.rms_norm_eps = eps; }));
   }
@@ -532,7 +512,7 @@ void Diagnostician::AddSettings(std::vector<Change>& changes) const {
   for (const double scale : {1.0, usual}) {
     if (std::abs(scale / c.attention_scale - 1) < 1e-6) continue;
     changes.push_back(
-        With("attention-scale",
+        With(FindingId::kAttentionScale,
              fmt::format("attention scores scaled by {:.4g} instead of {:.4g}",
                          scale, c.attention_scale),
              [&](ModelConfig& m) { m.attention_scale = scale; }));
@@ -545,42 +525,45 @@ void Diagnostician::AddSettings(std::vector<Change>& changes) const {
   }};
   for (const auto& [activation, name] : kActivations) {
     if (activation == c.activation) continue;
-    changes.push_back(With("activation", fmt::format("{} in the MLP", name),
+    changes.push_back(With(FindingId::kActivation,
+                           fmt::format("{} in the MLP", name),
                            [&](ModelConfig& m) { m.activation = activation; }));
   }
   if (c.qk_norm) {
-    changes.push_back(With("qk-norm", "no norm of queries and keys",
+    changes.push_back(With(FindingId::kQkNorm, "no norm of queries and keys",
                            [](ModelConfig& m) { m.qk_norm = false; }));
   }
   if (c.qkv_bias) {
-    changes.push_back(With("attention-bias-missing", "no biases of q, k and v",
+    changes.push_back(With(FindingId::kAttentionBiasMissing,
+                           "no biases of q, k and v",
                            [](ModelConfig& m) { m.qkv_bias = false; }));
   }
   if (c.norm_adds_one) {
-    changes.push_back(With("norm-weights", "norms scale by w, not by 1 + w",
+    changes.push_back(With(FindingId::kNormWeights,
+                           "norms scale by w, not by 1 + w",
                            [](ModelConfig& m) { m.norm_adds_one = false; }));
   }
   const double root = std::sqrt(static_cast<double>(c.hidden_size));
   for (const double scale : {1.0, root}) {
     if (std::abs(scale / c.embedding_scale - 1) < 1e-3) continue;
-    changes.push_back(With("embedding",
+    changes.push_back(With(FindingId::kEmbedding,
                            fmt::format("embeddings multiplied by {:.4g} "
                                        "instead of {:.4g}",
                                        scale, c.embedding_scale),
                            [&](ModelConfig& m) { m.embedding_scale = scale; }));
   }
   if (!c.tie_word_embeddings) {
-    Change tied{"tied-head", "the embedding as LM head", {}};
+    Change tied{FindingId::kTiedHead, "the embedding as LM head", {}};
     tied.alternative.tied_head = true;
     changes.push_back(std::move(tied));
   }
   if (c.num_kv_heads > 1 && c.num_kv_heads < c.num_heads) {
-    Change heads{"kv-layout", "query heads take KV heads in turn", {}};
+    Change heads{FindingId::kKvLayout, "query heads take KV heads in turn", {}};
     heads.alternative.heads_interleaved = true;
     changes.push_back(std::move(heads));
   }
   if (c.gated_mlp) {
-    Change swapped{"gate-up-swapped", "gate and up exchanged", {}};
+    Change swapped{FindingId::kGateUpSwapped, "gate and up exchanged", {}};
     swapped.alternative.gate_up_swapped = true;
     changes.push_back(std::move(swapped));
   }
@@ -593,7 +576,7 @@ void Diagnostician::AddMasks(std::vector<Change>& changes) const {
       {MaskFault::kNotItself, "tokens do not see themselves"},
   }};
   for (const auto& [fault, text] : kFaults) {
-    Change change{"mask", text, {}};
+    Change change{FindingId::kMask, text, {}};
     change.alternative.mask = fault;
     change.alternative.kv_length = input_.model.kv_length;
     changes.push_back(std::move(change));
@@ -607,7 +590,7 @@ void Diagnostician::AddLayers(std::vector<Change>& changes) const {
   const int64_t count = config_.num_layers;
   std::vector<int64_t> plain;
   for (int64_t i = 0; i < count; ++i) plain.push_back(i);
-  const auto add = [&](const char* id, std::string text,
+  const auto add = [&](FindingId id, std::string text,
                        std::vector<int64_t> layers) {
     Change change{id, std::move(text), {}};
     change.alternative.layers = std::move(layers);
@@ -620,14 +603,15 @@ void Diagnostician::AddLayers(std::vector<Change>& changes) const {
     auto layers = plain;
     std::swap(layers[static_cast<size_t>(around)],
               layers[static_cast<size_t>(other)]);
-    add("layer-order", fmt::format("layers {} and {} exchanged", around, other),
+    add(FindingId::kLayerOrder,
+        fmt::format("layers {} and {} exchanged", around, other),
         std::move(layers));
   }
   for (const int64_t other : {around - 1, around + 1}) {
     if (!wrong || other < 0 || other >= count) continue;
     auto layers = plain;
     layers[static_cast<size_t>(around)] = other;
-    add("layer-order",
+    add(FindingId::kLayerOrder,
         fmt::format("layer {} stands in layer {}'s place, too", other, around),
         std::move(layers));
   }
@@ -637,7 +621,7 @@ void Diagnostician::AddLayers(std::vector<Change>& changes) const {
   if (skipped >= 0 && count > 1) {
     auto layers = plain;
     layers.erase(layers.begin() + skipped);
-    add("layer-skipped", fmt::format("layer {} left out", skipped),
+    add(FindingId::kLayerSkipped, fmt::format("layer {} left out", skipped),
         std::move(layers));
   }
 }
@@ -656,15 +640,15 @@ std::vector<Diagnostician::Setting> Diagnostician::SettingsOf(
   const ModelConfig& c = config_;
   std::vector<Setting> settings;
   // Times and divided by 32, in steps of 2.
-  const auto offer = [&](std::string id, double now,
+  const auto offer = [&](FindingId id, double now,
                          std::function<void(ModelConfig&, double)> set,
                          std::function<std::string(double)> text) {
-    settings.push_back({std::move(id), now / 32, now * 32, 10, std::move(set),
-                        std::move(text)});
+    settings.push_back(
+        {id, now / 32, now * 32, 10, std::move(set), std::move(text)});
   };
   if (stage == NameOf(Stage::kAttention)) {
     offer(
-        "attention-scale", c.attention_scale,
+        FindingId::kAttentionScale, c.attention_scale,
         [](ModelConfig& m, double x) { m.attention_scale = x; },
         [&c](double x) {
           return fmt::format("attention scores scaled by {} instead of {}",
@@ -672,7 +656,7 @@ std::vector<Diagnostician::Setting> Diagnostician::SettingsOf(
         });
     if (c.attention_softcap) {
       offer(
-          "soft-capping", *c.attention_softcap,
+          FindingId::kSoftCapping, *c.attention_softcap,
           [](ModelConfig& m, double x) { m.attention_softcap = x; },
           [&c](double x) {
             return fmt::format(
@@ -683,7 +667,7 @@ std::vector<Diagnostician::Setting> Diagnostician::SettingsOf(
     }
   } else if (stage == NameOf(Stage::kEmbedding)) {
     offer(
-        "embedding", c.embedding_scale,
+        FindingId::kEmbedding, c.embedding_scale,
         [](ModelConfig& m, double x) { m.embedding_scale = x; },
         [&c](double x) {
           return fmt::format(
@@ -693,14 +677,14 @@ std::vector<Diagnostician::Setting> Diagnostician::SettingsOf(
         });
   } else if (stage == kLogits && c.logit_softcap) {
     offer(
-        "soft-capping", *c.logit_softcap,
+        FindingId::kSoftCapping, *c.logit_softcap,
         [](ModelConfig& m, double x) { m.logit_softcap = x; },
         [&c](double x) {
           return fmt::format("logits capped at {:.6g} instead of {:.6g}", x,
                              *c.logit_softcap);
         });
   } else if (stage.ends_with("_norm")) {
-    settings.push_back({"norm-eps", 1e-12, 1e-1, 11,
+    settings.push_back({FindingId::kNormEps, 1e-12, 1e-1, 11,
                         [](ModelConfig& m, double x) { m.rms_norm_eps = x; },
                         [&c](double x) {
                           return fmt::format(
@@ -787,11 +771,8 @@ Hypothesis Diagnostician::Test(const Change& change) const {
   return hypothesis;
 }
 
-const char* CauseOf(std::string_view id) {
-  if (id.starts_with("layer")) {
-    return "Layers were mapped by another order than the checkpoint's.";
-  }
-  return "The conversion computes with another setting than config.json's.";
+std::string SentenceFor(std::string_view change) {
+  return fmt::format("The TFLite model computes something else: {}.", change);
 }
 
 bool Diagnostician::Recompute() {
@@ -811,15 +792,11 @@ bool Diagnostician::Recompute() {
   }
   if (!best) return false;
   Find(best->finding,
-       fmt::format("The TFLite model computes something else: {}.",
-                   best->change),
        fmt::format("PyTorch with this change agrees with it: mean KL "
                    "divergence {:.3g} instead of {:.3g} nats over {} "
                    "positions.",
                    best->kld, kld_, probes_.plan.decode),
-       CauseOf(best->finding),
-       "Check this setting in the conversion script, and that the checkpoint "
-       "is the one that was converted.");
+       SentenceFor(best->change));
   return true;
 }
 
@@ -894,14 +871,10 @@ bool Diagnostician::RecomputeStructure() {
       continue;
     }
     Find(changes[i].id,
-         fmt::format("The TFLite model computes something else: {}.",
-                     changes[i].text),
          DescribeFaults() +
              "\nWith this change every stage of decode agrees "
              "with it to float rounding.",
-         CauseOf(changes[i].id),
-         "Check this setting in the conversion script, and that the checkpoint "
-         "is the one that was converted.");
+         SentenceFor(changes[i].text));
     WeighByCost();
     return true;
   }
@@ -915,14 +888,7 @@ void Diagnostician::WeighByCost() {
 }
 
 void Diagnostician::ReportStructure() {
-  Find("computation-differs",
-       "The converted graph computes something else than the checkpoint's "
-       "model.",
-       DescribeFaults(),
-       "An operator, a constant or a setting of the conversion that none of "
-       "the changes tried here stands for.",
-       "Compare the stage named above with the checkpoint's definition; "
-       "convert again with another option or converter version.");
+  Find(FindingId::kComputationDiffers, DescribeFaults());
   WeighByCost();
 }
 
@@ -957,41 +923,29 @@ void Diagnostician::ReportPlace() {
       DescribePlace(prefill_) + "\n" + DescribePlace(decode_) +
       fmt::format("\nlogits of decode: mean KL divergence {:.3g} nats", kld_) +
       (faulty ? fmt::format("\n{}", DescribeFaults()) : "");
-  const std::string remedy =
-      "Run `verify_tflite weights` on the pair: it tells which weights are not "
-      "the checkpoint's.";
   if (p && !d) {
-    Find("prefill-differs", "Prefill is wrong where decode is right.", evidence,
-         "One prefill signature has other weights or another mask.", remedy);
+    Find(FindingId::kPrefillDiffers, evidence,
+         "Prefill is wrong where decode is right.");
   } else if (d && !p) {
-    Find("decode-differs", "Decode is wrong where prefill is right.", evidence,
-         "The decode signature has other weights, positions or another mask.",
-         remedy);
+    Find(FindingId::kDecodeDiffers, evidence);
   } else if (input_.weights_verified && (d || LogitsWrong())) {
-    Find("computation-differs",
+    Find(FindingId::kComputationDiffers, evidence,
          "The converted graph computes something else from the checkpoint's "
-         "own weights.",
-         evidence,
-         "An operator, a constant or a setting of the conversion that none of "
-         "the changes tried here stands for.",
-         "Compare the layer named above with the checkpoint's definition; "
-         "convert again with another option or converter version.");
+         "own weights.");
   } else if (!d && LogitsWrong()) {
-    Find("lm-head",
+    Find(FindingId::kLmHead, evidence,
          "All layers are right, the logits are not: the fault is in the last "
-         "layer's output, the final norm, the LM head or soft-capping.",
-         evidence, "The LM head's weights are not the checkpoint's.", remedy);
+         "layer's output, the final norm, the LM head or soft-capping.");
   } else if (d) {
     const auto& layer = probes_.profile.layers[*d];
     const bool unrelated = *d == 0 && layer.decode_v.cosine < 0.5;
-    Find(unrelated ? "wrong-checkpoint" : "weight-differs",
+    Find(unrelated ? FindingId::kWrongCheckpoint : FindingId::kWeightDiffers,
+         evidence,
          *d == 0 ? "What enters layer 0, or its q, k and v, is not the "
                    "checkpoint's."
                  : fmt::format("Layer {} is the first that does not compute "
                                "what the checkpoint's does.",
-                               *d - 1),
-         evidence, "Weights of another checkpoint, or a damaged tensor.",
-         remedy);
+                               *d - 1));
   }
 }
 

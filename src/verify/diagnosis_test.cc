@@ -89,14 +89,14 @@ TEST(PlanProbes, GoesPastTheWindowAndFitsTheKvCache) {
 
 TEST(Diagnose, MeasuresARopeBase) {
   const Finding f = Only(Look("tiny_wrong_rope.tflite", "tiny").diagnosis);
-  EXPECT_EQ(f.id, "rope-base");
+  EXPECT_EQ(f.id, FindingId::kRopeBase);
   EXPECT_THAT(f.sentence,
               AllOf(HasSubstr("100000"), HasSubstr("config.json says 10000")));
 }
 
 TEST(Diagnose, RecomputesWithAnotherEpsilon) {
   const Diagnosis d = Look("tiny_wrong_eps.tflite", "tiny").diagnosis;
-  EXPECT_EQ(Only(d).id, "norm-eps");
+  EXPECT_EQ(Only(d).id, FindingId::kNormEps);
   EXPECT_THAT(Only(d).sentence, HasSubstr("1e-06 instead of 1e-05"));
   ASSERT_FALSE(d.hypotheses.empty());
   EXPECT_TRUE(d.hypotheses.back().explains);
@@ -106,7 +106,7 @@ TEST(Diagnose, RecomputesWithAnotherEpsilon) {
 
 TEST(Diagnose, FindsLayersByRecomputing) {
   const Finding f = Only(Look("tiny_wrong_layers.tflite", "tiny").diagnosis);
-  EXPECT_EQ(f.id, "layer-order");
+  EXPECT_EQ(f.id, FindingId::kLayerOrder);
   EXPECT_THAT(f.sentence, HasSubstr("layers 1 and 2 exchanged"));
 }
 
@@ -118,23 +118,23 @@ TEST(Diagnose, WithoutRecomputingSaysWhere) {
 
 TEST(Diagnose, ShowsThatAMaskIsNotCausal) {
   const Finding f = Only(Look("mut_mask_peek.tflite", "tiny").diagnosis);
-  EXPECT_EQ(f.id, "mask");
+  EXPECT_EQ(f.id, FindingId::kMask);
   EXPECT_THAT(f.evidence, HasSubstr("from token 63 on"));
 }
 
 TEST(Diagnose, MeasuresAWindow) {
   const Finding f =
       Only(Look("mut_gemma3_window_28.tflite", "text_gemma3").diagnosis);
-  EXPECT_EQ(f.id, "sliding-window");
+  EXPECT_EQ(f.id, FindingId::kSlidingWindow);
   EXPECT_THAT(f.sentence,
               AllOf(HasSubstr("28 tokens"), HasSubstr("a window of 29")));
 }
 
 TEST(Diagnose, ThroughTheNoiseOfInt8) {
   const Finding rope = Only(Look("mut_q8_rope.tflite", "tiny").diagnosis);
-  EXPECT_EQ(rope.id, "rope-base");
+  EXPECT_EQ(rope.id, FindingId::kRopeBase);
   const Finding layers = Only(Look("mut_q8_layers.tflite", "tiny").diagnosis);
-  EXPECT_EQ(layers.id, "layer-order");
+  EXPECT_EQ(layers.id, FindingId::kLayerOrder);
 }
 
 }  // namespace

@@ -200,7 +200,7 @@ TEST(RunEvaluation, AWrongFileDoesNot) {
   const Verification eps = Evaluate("tiny_wrong_eps.tflite", 300);
   EXPECT_EQ(eps.outcome, Outcome::kBroken);
   ASSERT_EQ(eps.findings.size(), 1u);
-  EXPECT_EQ(eps.findings[0].id, "norm-eps");
+  EXPECT_EQ(eps.findings[0].id, FindingId::kNormEps);
   EXPECT_EQ(eps.all.flips, 0);
 }
 

@@ -143,33 +143,25 @@ std::string Describe(const PositionFault& f) {
 
 // What a fault of a table is called.
 struct TableFinding {
-  const char* id;
+  FindingId id;
   Outcome severity;
-  const char* sentence;
-  const char* cause;
+  const char* sentence;  // empty: that of its page
 };
 
 TableFinding FindingFor(PositionFault::Kind kind) {
   using Kind = PositionFault::Kind;
   switch (kind) {
     case Kind::kRope:
-      return {"rope-table", Outcome::kDegraded,
-              "RoPE turns by wrong angles at some positions.",
-              "A table of cosines, sines or frequencies was changed or cut "
-              "after it was computed."};
+      return {FindingId::kRopeTable, Outcome::kDegraded, ""};
     case Kind::kMask:
-      return {
-          "mask", Outcome::kBroken,
-          "The mask of attention is wrong at some positions.",
-          "The table of the mask was built for another length, or changed."};
+      return {FindingId::kMask, Outcome::kBroken,
+              "The mask of attention is wrong at some positions."};
     case Kind::kWindow:
-      return {"sliding-window", Outcome::kBroken,
-              "The mask of a sliding window is wrong at some positions.",
-              "The window was lost or changed at the conversion."};
+      return {FindingId::kSlidingWindow, Outcome::kBroken,
+              "The mask of a sliding window is wrong at some positions."};
     case Kind::kPlace:
-      return {"kv-update", Outcome::kBroken,
-              "Keys and values are written to wrong places at some positions.",
-              "The place in the KV cache is computed wrongly."};
+      return {FindingId::kKvUpdate, Outcome::kBroken,
+              "Keys and values are written to wrong places at some positions."};
   }
   return {};
 }
@@ -183,13 +175,10 @@ std::vector<Finding> FindingsOf(const std::vector<PositionFault>& faults) {
       same->evidence += "\n" + Describe(fault);
       continue;
     }
-    findings.push_back({.id = kind.id,
-                        .severity = kind.severity,
-                        .sentence = kind.sentence,
-                        .evidence = Describe(fault),
-                        .cause = kind.cause,
-                        .remedy = "Convert again, with the KV cache's length "
-                                  "that will be used."});
+    findings.push_back(MakeFinding({.id = kind.id,
+                                    .severity = kind.severity,
+                                    .evidence = Describe(fault),
+                                    .sentence = kind.sentence}));
   }
   return findings;
 }
@@ -202,28 +191,23 @@ std::vector<Finding> ShortTableFindings(const Model& model,
   if (tables.empty()) return {};
   const auto shortest =
       std::ranges::min_element(tables, {}, &ShortTable::first);
-  Finding finding;
-  finding.id = "table-too-short";
-  finding.sentence = fmt::format(
-      "A table ends before the KV cache does: the runtime fails at position "
-      "{}, and the KV cache has {}.",
-      shortest->first, shortest->positions);
+  std::string evidence;
   for (const ShortTable& table : tables) {
-    finding.evidence += fmt::format(
-        "{}{}: from position {} on{}: {}", finding.evidence.empty() ? "" : "\n",
+    evidence += fmt::format(
+        "{}{}: from position {} on{}: {}", evidence.empty() ? "" : "\n",
         table.signature, table.first,
         table.table.empty()
             ? ""
             : fmt::format(", where a table of shape {} ends", table.table),
         table.error);
   }
-  finding.cause =
-      "The table of a mask, or of cosines and sines, was made for another "
-      "length than the KV caches.";
-  finding.remedy =
-      "Convert again, with one length for tables and KV caches; until then, "
-      "use no more positions than the table has.";
-  return {finding};
+  return {MakeFinding(
+      {.id = FindingId::kTableTooShort,
+       .evidence = std::move(evidence),
+       .sentence = fmt::format(
+           "A table ends before the KV cache does: the runtime fails at "
+           "position {}, and the KV cache has {}.",
+           shortest->first, shortest->positions)})};
 }
 
 std::vector<Finding> ProveTables(const VerifyInput& input,

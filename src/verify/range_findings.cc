@@ -56,32 +56,17 @@ std::optional<Finding> FindRanges(std::span<const TensorUse> uses,
     if (IsOwn(a->use) != IsOwn(b->use)) return IsOwn(a->use);
     return LostShare(a->use) > LostShare(b->use);
   });
-  Finding finding;
-  finding.id = "activation-range";
-  finding.severity =
-      kld == Outcome::kBroken ? Outcome::kBroken : Outcome::kDegraded;
-  finding.sentence = fmt::format(
-      "{} cannot hold what the model computes: numbers are cut off at the ends "
-      "of {}.",
-      found.size() == 1 ? "A tensor of integers"
-                        : fmt::format("{} tensors of integers", found.size()),
-      found.size() == 1 ? "its range" : "their ranges");
+  std::string evidence;
   for (size_t i = 0; i < std::min(kShown, found.size()); ++i) {
-    finding.evidence += (i == 0 ? "" : "\n") + Line(*found[i]);
+    evidence += (i == 0 ? "" : "\n") + Line(*found[i]);
   }
   if (found.size() > kShown) {
-    finding.evidence += fmt::format("\n… and {} more", found.size() - kShown);
+    evidence += fmt::format("\n… and {} more", found.size() - kShown);
   }
-  finding.cause =
-      "The range was measured on texts that do not reach these numbers, or not "
-      "at these positions; averaged over texts instead of taken from all of "
-      "them "
-      "(ai-edge-quantizer 0.10.0 does); or changed afterwards.";
-  finding.remedy =
-      "Calibrate with more and other texts, up to the last position of the KV "
-      "cache, and keep minimum and maximum of all of them; or leave these "
-      "operators in float.";
-  return finding;
+  return MakeFinding({.id = FindingId::kActivationRange,
+                      .severity = kld == Outcome::kBroken ? Outcome::kBroken
+                                                          : Outcome::kDegraded,
+                      .evidence = std::move(evidence)});
 }
 
 }  // namespace verify_tflite

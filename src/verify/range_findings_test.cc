@@ -28,7 +28,7 @@ TEST(FindRanges, SaysWhichTensorAndHowMuchIsCutOff) {
   const TensorUse uses[] = {Use(0.001), Use(0.1), Use(0)};
   const auto finding = FindRanges(uses, Outcome::kPass);
   ASSERT_TRUE(finding.has_value());
-  EXPECT_EQ(finding->id, "activation-range");
+  EXPECT_EQ(finding->id, FindingId::kActivationRange);
   EXPECT_EQ(finding->severity, Outcome::kDegraded);
   EXPECT_EQ(
       finding->evidence,

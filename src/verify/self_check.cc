@@ -182,7 +182,7 @@ class SelfChecker {
   void CheckThreads();
   void CheckKernels();
   void CheckKvEnd();
-  bool AddFinding(const std::vector<std::string>& checks, Finding finding);
+  bool AddFinding(const std::vector<std::string>& checks, FindingParts finding);
   void FindPrefillFault();
   void FindFaults();
   std::string Suspect();
@@ -736,7 +736,7 @@ std::string SelfChecker::Suspect() {
 // Adds `finding` with the details of those of `checks` that failed; false where
 // none did.
 bool SelfChecker::AddFinding(const std::vector<std::string>& checks,
-                             Finding finding) {
+                             FindingParts finding) {
   finding.severity = Outcome::kNotChecked;
   for (const Check& check : result_.checks) {
     if (!Failed(check) ||
@@ -748,7 +748,7 @@ bool SelfChecker::AddFinding(const std::vector<std::string>& checks,
     finding.severity = std::max(finding.severity, check.outcome);
   }
   if (finding.evidence.empty()) return false;
-  result_.findings.push_back(std::move(finding));
+  result_.findings.push_back(MakeFinding(std::move(finding)));
   return true;
 }
 
@@ -767,82 +767,41 @@ void SelfChecker::FindPrefillFault() {
   const bool chunks_differ = !(chunks_.tally.kld() <= limits_.kld.pass);
   if (differs && (differs_from_decode || !chunks_differ)) {
     const std::string cause = Suspect();
-    AddFinding(
-        prefills,
-        {.id = decode_is_odd_ ? "decode-differs" : "prefill-differs",
-         .sentence = "Prefill and decode compute different things: what "
-                     "the model makes of a prompt depends on its length.",
-         .evidence = "",
-         .cause = cause,
-         .remedy = "Convert again; if it stays, report it to the "
-                   "converter's authors with this evidence."});
+    AddFinding(prefills, {.id = decode_is_odd_ ? FindingId::kDecodeDiffers
+                                               : FindingId::kPrefillDiffers,
+                          .sentence = "Prefill and decode compute different "
+                                      "things: what the model makes of a "
+                                      "prompt depends on its length.",
+                          .cause = cause});
     return;
   }
   // A shorter prefill, which others were compared with, is in several chunks.
   prefills.push_back("chunking");
-  if (AddFinding(prefills,
-                 {.id = "chunking",
-                  .sentence = "A prompt of more than one prefill chunk is "
-                              "computed wrongly.",
-                  .evidence = "",
-                  .cause = "A prefill signature whose mask, positions or cache "
-                           "update are right from position 0 on only.",
-                  .remedy = "Convert again with a prefill length that holds "
-                            "whole prompts, or report it to the converter's "
-                            "authors."})) {
-    return;
-  }
-  AddFinding({"ring", "window", "kv_end"},
-             {.id = "kv-boundary",
-              .sentence = "The model computes wrongly at a boundary of its KV "
-                          "cache or sliding window.",
-              .evidence = "",
-              .cause = "A mask or cache update that is off by one there.",
-              .remedy = "Keep prompts and answers short of it, or report it to "
-                        "the converter's authors."});
+  if (AddFinding(prefills, {.id = FindingId::kChunking})) return;
+  AddFinding({"ring", "window", "kv_end"}, {.id = FindingId::kKvBoundary});
 }
 
 void SelfChecker::FindFaults() {
   if (nan_) {
-    result_.findings.push_back(
-        {.id = "nan",
-         .sentence = "The TFLite model yields logits that are not numbers.",
-         .evidence = "NaN or infinite logits while it was compared with itself",
-         .cause = "Weights that are not finite, or an overflow in the graph."});
+    result_.findings.push_back(MakeFinding(
+        {.id = FindingId::kNan,
+         .evidence =
+             "NaN or infinite logits while it was compared with itself"}));
     return;
   }
   FindPrefillFault();
   const bool mask = stale_entries_count_ && !result_.findings.empty() &&
-                    result_.findings.front().id == "prefill-differs";
+                    result_.findings.front().id == FindingId::kPrefillDiffers;
   if (!mask) {  // else said there
-    AddFinding(
-        {"state_leak"},
-        {.id = "state-leak",
-         .sentence = "The answer to a prompt depends on the prompts before it.",
-         .evidence = "",
-         .cause =
-             stale_entries_count_
-                 ? "Attention sees entries of the KV cache behind the last "
-                   "token."
-                 : "The graph keeps state outside the KV caches."});
+    AddFinding({"state_leak"},
+               {.id = FindingId::kStateLeak,
+                .cause = stale_entries_count_
+                             ? "Attention sees entries of the KV cache behind "
+                               "the last token."
+                             : "The graph keeps state outside the KV caches."});
   }
-  AddFinding({"threads"},
-             {.id = "threads-differ",
-              .sentence = "The logits depend on the number of threads.",
-              .evidence = "",
-              .cause = "A kernel of the runtime.",
-              .remedy = "Run with one thread, and report it to LiteRT."});
-  AddFinding(
-      {"kernels"},
-      {.id = "kernel-differs",
-       .sentence = "XNNPACK and TFLite's own kernels compute different things "
-                   "from this file.",
-       .evidence = "",
-       .cause = "An operator or quantisation parameters that one of the two "
-                "handles wrongly.",
-       .remedy = "Verify the file against its checkpoint: that runs XNNPACK, "
-                 "as production does. If it passes, TFLite's own kernels are "
-                 "at fault: run the file with XNNPACK only."});
+  AddFinding({"threads"}, {.id = FindingId::kThreadsDiffer});
+  AddFinding({"kernels"}, {.id = FindingId::kKernelDiffers});
 }
 
 SelfCheckResult SelfChecker::Run() {

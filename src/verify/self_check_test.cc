@@ -148,7 +148,8 @@ SelfCheckResult SelfCheck(const Patch& patch, SelfCheckOptions options = {}) {
 
 std::vector<std::string> Ids(const SelfCheckResult& result) {
   std::vector<std::string> ids;
-  for (const Finding& finding : result.findings) ids.push_back(finding.id);
+  for (const Finding& finding : result.findings)
+    ids.emplace_back(NameOf(finding.id));
   return ids;
 }
 

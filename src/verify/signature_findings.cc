@@ -58,32 +58,15 @@ std::string Line(const SignatureFault& fault) {
 
 std::vector<Finding> FindingsOf(std::span<const SignatureFault> faults) {
   if (faults.empty()) return {};
-  Finding finding;
-  finding.id = "signature-output";
-  finding.sentence = fmt::format(
-      "A signature names {} that {} none of its graph's: whoever runs it gets "
-      "another tensor's bytes, or an error.",
-      faults.size() == 1 ? "a tensor"
-                         : fmt::format("{} tensors", faults.size()),
-      faults.size() == 1 ? "is" : "are");
+  std::string evidence;
   for (size_t i = 0; i < std::min(kShown, faults.size()); ++i) {
-    finding.evidence += (i == 0 ? "" : "\n") + Line(faults[i]);
+    evidence += (i == 0 ? "" : "\n") + Line(faults[i]);
   }
   if (faults.size() > kShown) {
-    finding.evidence += fmt::format("\n… and {} more", faults.size() - kShown);
+    evidence += fmt::format("\n… and {} more", faults.size() - kShown);
   }
-  finding.cause =
-      "A quantiser that put an operator behind the output and left the "
-      "signature as it was: ai-edge-quantizer 0.10.0 does where an output is "
-      "also read inside the graph by an operator that it leaves in float (static "
-      "recipes), and where it rotates an embedding that is an output (Hadamard "
-      "recipes).";
-  finding.remedy =
-      "Make the graph's outputs and the signature's the same tensors, of the "
-      "type that the next run takes as input; or use a recipe that leaves these "
-      "outputs alone (dynamic, weight-only), or another version of the "
-      "quantiser.";
-  return {finding};
+  return {MakeFinding(
+      {.id = FindingId::kSignatureOutput, .evidence = std::move(evidence)})};
 }
 
 namespace {
@@ -144,8 +127,8 @@ std::optional<Finding> KvScales(const ModelInfo& model) {
     const auto found = WorstHandover(ends);
     if (!found) continue;
     ++differing;
-    if (worst && std::abs(std::log(found->kept)) <=
-                     std::abs(std::log(worst->kept))) {
+    if (worst &&
+        std::abs(std::log(found->kept)) <= std::abs(std::log(worst->kept))) {
       continue;
     }
     worst = found;
@@ -154,29 +137,18 @@ std::optional<Finding> KvScales(const ModelInfo& model) {
   if (!worst) return std::nullopt;
   const bool again =
       worst->from->signature == worst->to->signature && worst->from->decode;
-  Finding finding;
-  finding.id = "kv-scale-differs";
-  finding.severity = std::abs(worst->kept - 1) > kMostShrinking
-                         ? Outcome::kBroken
-                         : Outcome::kDegraded;
-  finding.sentence =
-      "KV caches are written with one scale and read with another: the numbers "
-      "in them change whenever they are handed over.";
-  finding.evidence = fmt::format(
-      "{} of {} caches. The worst, {}: {}; {}.\n{} % of what is stored is left "
-      "{}.",
-      differing, caches.size(), Quote(cache), ScaleText(*worst->from),
-      ScaleText(*worst->to), fmt::format("{:.4g}", 100 * worst->kept),
-      again ? fmt::format("after {:g} decode steps", kSteps)
-            : "after one hand-over");
-  finding.cause =
-      "Calibration measured each input and output of the caches alone: an input "
-      "from emptier caches than an output, prefill from other positions than "
-      "decode. Runtimes hand the bytes over as they are.";
-  finding.remedy =
-      "Give every input and output of one cache the same range before "
-      "quantising (the union of all that were measured, in all signatures).";
-  return finding;
+  return MakeFinding(
+      {.id = FindingId::kKvScaleDiffers,
+       .severity = std::abs(worst->kept - 1) > kMostShrinking
+                       ? Outcome::kBroken
+                       : Outcome::kDegraded,
+       .evidence = fmt::format(
+           "{} of {} caches. The worst, {}: {}; {}.\n{} % of what is stored is "
+           "left {}.",
+           differing, caches.size(), Quote(cache), ScaleText(*worst->from),
+           ScaleText(*worst->to), fmt::format("{:.4g}", 100 * worst->kept),
+           again ? fmt::format("after {:g} decode steps", kSteps)
+                 : "after one hand-over")});
 }
 
 // The lowest number that the type can stand for.
@@ -193,47 +165,28 @@ std::optional<Finding> MaskRange(const ModelInfo& model) {
     if (worst == nullptr || Lowest(end) > Lowest(*worst)) worst = &end;
   }
   if (worst == nullptr || Lowest(*worst) <= kHidden) return std::nullopt;
-  Finding finding;
-  finding.id = "mask-range";
-  finding.sentence =
-      "The attention mask cannot hide a position: its integers reach no number "
-      "that softmax takes for nothing.";
-  finding.evidence = fmt::format(
-      "{} {} [{}]: scale {:.4g}, zero point {}: the lowest number is {:.3g}; a "
-      "hidden position keeps {:.3g} of its weight.",
-      Quote(worst->name), worst->type, worst->signature, worst->scale.scale,
-      worst->scale.zero_point, Lowest(*worst), std::exp(Lowest(*worst)));
-  finding.cause =
-      "Calibration left the mask's values out: ai-edge-quantizer 0.10.0 ignores "
-      "those beyond 3e38, and so a mask of 0 and minus infinity (or float32's "
-      "lowest number).";
-  finding.remedy =
-      "Calibrate with -100 in place of minus infinity, or keep masks in float.";
-  return finding;
+  return MakeFinding(
+      {.id = FindingId::kMaskRange,
+       .evidence = fmt::format(
+           "{} {} [{}]: scale {:.4g}, zero point {}: the lowest number is "
+           "{:.3g}; a hidden position keeps {:.3g} of its weight.",
+           Quote(worst->name), worst->type, worst->signature,
+           worst->scale.scale, worst->scale.zero_point, Lowest(*worst),
+           std::exp(Lowest(*worst)))});
 }
 
 std::optional<Finding> RopePrecision(const ModelInfo& model) {
   if (model.angle_step / 2 <= kAngleError) return std::nullopt;
-  Finding finding;
-  finding.id = "rope-precision";
-  finding.severity = model.angle_step / 2 > kWrongAngle ? Outcome::kBroken
-                                                        : Outcome::kDegraded;
-  finding.sentence =
-      "RoPE's angles are rounded to steps too coarse to turn keys and queries "
-      "by.";
-  finding.evidence = fmt::format(
-      "The angles that COS and SIN read come in steps of {:.3g} rad, and are off "
-      "by up to {:.3g} rad (a pair of numbers by {:.3g} % of its size).",
-      model.angle_step, model.angle_step / 2,
-      100 * 2 * std::sin(std::min(model.angle_step / 4, 1.5707963)));
-  finding.cause =
-      "The product of positions and frequencies was quantised with the rest: "
-      "its range is as large as the last position, and 8 bits (16 for long "
-      "caches) leave steps of that part of it.";
-  finding.remedy =
-      "Keep the MUL that makes the angles in float, or give cosine and sine as "
-      "tables.";
-  return finding;
+  return MakeFinding(
+      {.id = FindingId::kRopePrecision,
+       .severity = model.angle_step / 2 > kWrongAngle ? Outcome::kBroken
+                                                      : Outcome::kDegraded,
+       .evidence = fmt::format(
+           "The angles that COS and SIN read come in steps of {:.3g} rad, and "
+           "are off by up to {:.3g} rad (a pair of numbers by {:.3g} % of its "
+           "size).",
+           model.angle_step, model.angle_step / 2,
+           100 * 2 * std::sin(std::min(model.angle_step / 4, 1.5707963)))});
 }
 
 }  // namespace

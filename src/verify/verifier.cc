@@ -341,8 +341,9 @@ void AddUnexplained(std::vector<Finding> findings, Verification& v) {
 void AddTables(std::vector<Finding> tables, Verification& v) {
   if (tables.empty()) return;
   std::erase_if(v.findings, [](const Finding& finding) {
-    return finding.id == "computation-differs" ||
-           finding.id == "decode-differs" || finding.id == "prefill-differs";
+    return finding.id == FindingId::kComputationDiffers ||
+           finding.id == FindingId::kDecodeDiffers ||
+           finding.id == FindingId::kPrefillDiffers;
   });
   AddUnexplained(std::move(tables), v);
 }
