@@ -11,6 +11,8 @@
 #include "base/utf8.h"
 #include "report/format.h"
 #include "report/html_plots.h"
+#include "report/html_style.h"
+#include "report/html_table.h"
 #include "result/faithful.h"
 
 namespace verify_tflite {
@@ -26,89 +28,6 @@ constexpr size_t kMaxSignatures = 30;
 constexpr size_t kMaxStages = 200;  // rows, of all signatures
 constexpr size_t kMaxDetail = 400;  // bytes of a detail in a long table
 constexpr size_t kMaxName = 120;    // bytes of a tensor's name
-
-// Contrast of text on its background is 4.5 or more in both schemes. Blue and
-// orange are told apart with any colour vision; outcomes have words and signs.
-constexpr const char* kStyle = R"CSS(
-:root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1c1d21;--soft:#5c6069;--edge:#dfe0e3;--grid:#ebecee;
---pass:#13713f;--pass-bg:#e4f4ea;--warn:#8a5300;--warn-bg:#fdf1dc;--bad:#b3261e;--bad-bg:#fce9e7;--none:#5c6069;--none-bg:#eff0f2;
---blue:#2563c9;--orange:#c2570c;--dot:#8fa3bf;--mark:#ffd9a8}
-@media(prefers-color-scheme:dark){:root{--bg:#15171b;--card:#1d2025;--ink:#e8e9ec;--soft:#a3a8b3;--edge:#343841;--grid:#2a2e35;
---pass:#6fd49a;--pass-bg:#16301f;--warn:#f0b95a;--warn-bg:#35290f;--bad:#ff9088;--bad-bg:#3c1b19;--none:#a3a8b3;--none-bg:#2a2d33;
---blue:#7aa8ff;--orange:#f59a4a;--dot:#64789a;--mark:#7a4a12}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:1040px;margin:0 auto;padding:24px 20px 60px}
-header,section{margin-bottom:30px}
-h1{font-size:15px;font-weight:600;color:var(--soft);margin:0 0 12px}
-h2{font-size:19px;margin:0 0 12px}
-h3{font-size:16px;margin:0}
-p{margin:0 0 8px}
-a{color:var(--blue)}
-code,pre,.text{font:13px/1.55 ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace}
-pre,.text{white-space:pre-wrap;overflow-wrap:anywhere;margin:0}
-.verdict{border:1px solid var(--edge);border-left:6px solid var(--none);border-radius:10px;background:var(--card);padding:18px 20px}
-.verdict .word{font-size:26px;font-weight:700;letter-spacing:.01em;margin:0 0 6px}
-.verdict .why{font-size:17px;margin:0}
-.verdict.pass{border-left-color:var(--pass)}.verdict.pass .word{color:var(--pass)}
-.verdict.warn{border-left-color:var(--warn)}.verdict.warn .word{color:var(--warn)}
-.verdict.bad{border-left-color:var(--bad)}.verdict.bad .word{color:var(--bad)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin-top:14px}
-.card{background:var(--card);border:1px solid var(--edge);border-radius:10px;padding:12px 14px}
-.card b{display:block;font-size:19px;font-weight:650;font-variant-numeric:tabular-nums;line-height:1.25}
-.card span{color:var(--soft);font-size:13px}
-.pair{display:grid;grid-template-columns:max-content 1fr;gap:2px 14px;margin:14px 0 0;font-size:14px}
-.pair dt{color:var(--soft)}.pair dd{margin:0;overflow-wrap:anywhere}
-.finding,.prompt{background:var(--card);border:1px solid var(--edge);border-radius:10px;padding:14px 16px;margin-bottom:12px}
-.finding{border-left:5px solid var(--bad)}.finding.warn{border-left-color:var(--warn)}.finding.none{border-left-color:var(--none)}
-.finding .said{font-size:16px;margin:6px 0 8px}
-.finding pre{background:var(--none-bg);border-radius:6px;padding:8px 10px;margin:8px 0}
-.head{display:flex;gap:10px;align-items:baseline;flex-wrap:wrap;justify-content:space-between}
-.pill{display:inline-block;border-radius:999px;padding:1px 10px;font-size:13px;font-weight:600;white-space:nowrap;color:var(--none);background:var(--none-bg)}
-.pill.pass{color:var(--pass);background:var(--pass-bg)}.pill.warn{color:var(--warn);background:var(--warn-bg)}.pill.bad{color:var(--bad);background:var(--bad-bg)}
-.scroll{overflow-x:auto;background:var(--card);border:1px solid var(--edge);border-radius:10px}
-table{border-collapse:collapse;width:100%;font-size:14px}
-th,td{text-align:left;vertical-align:top;padding:7px 12px;border-bottom:1px solid var(--grid)}
-tr:last-child td,tr:last-child th{border-bottom:0}
-thead th{font-weight:600;color:var(--soft);font-size:13px}
-tbody th{font-weight:500}
-.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-tr.total th,tr.total td{font-weight:650}
-tr.group th{color:var(--soft);font-size:13px;font-weight:600;padding-top:14px}
-.sides{display:grid;grid-template-columns:1fr 1fr;gap:12px;margin:12px 0}
-.side{border:1px solid var(--grid);border-radius:8px;padding:8px 10px;min-width:0}
-.side h4{margin:0 0 4px;font-size:13px;font-weight:600;color:var(--soft)}
-mark{background:var(--mark);color:inherit;border-radius:3px;padding:0 1px}
-.rest{text-decoration:underline dotted var(--orange);text-underline-offset:3px}
-.chips{display:flex;flex-wrap:wrap;gap:6px;margin:0;padding:0;list-style:none}
-details{margin-top:10px}summary{cursor:pointer;color:var(--soft);font-size:14px}
-details>div,details>pre{margin-top:8px}
-figure{margin:0 0 14px;background:var(--card);border:1px solid var(--edge);border-radius:10px;padding:12px 14px}
-figure>svg{display:block;width:100%;height:auto}
-figcaption{font-size:14px;color:var(--soft)}figcaption p{margin:6px 0 0}
-.legend{color:var(--ink)}.key{margin-right:14px;white-space:nowrap}
-.swatch{width:22px;height:10px;margin-right:5px}
-svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var(--soft);stroke:none}
-.axis{stroke:var(--soft);fill:none}.grid{stroke:var(--grid);fill:none}
-.line{fill:none;stroke-width:2;stroke-linejoin:round}
-.dots{fill:none;stroke-linecap:round;stroke-width:5}
-.dots.equal{stroke:var(--dot);stroke-width:4}.dots.tie{stroke:var(--blue);stroke-width:6}.dots.flip{stroke:var(--bad);stroke-width:7}
-.line.median{stroke:var(--ink)}
-.line.limit{stroke:var(--warn);stroke-dasharray:6 4;stroke-width:1.5}.line.broken{stroke:var(--bad);stroke-dasharray:6 4;stroke-width:1.5}
-text.limit{fill:var(--warn)}text.broken{fill:var(--bad)}
-.k{stroke:var(--blue)}.v{stroke:var(--orange)}.line.dashed{stroke-dasharray:5 4}
-.share{display:block;width:100%;height:26px;border-radius:6px;overflow:hidden}
-.share .weights{fill:var(--blue)}.share .rest{fill:var(--orange)}
-.swatch .weights{fill:var(--blue)}.swatch .rest{fill:var(--orange)}
-.parts{margin:10px 0 14px}.parts .key{white-space:normal}
-td.whole{white-space:nowrap}
-td.over{color:var(--bad);font-weight:650}
-.hash{word-break:break-all}
-.soft{color:var(--soft)}.sub{margin:18px 0 8px}.note{font-size:14px;margin:10px 0 0}
-@media(max-width:640px){.scroll table{min-width:640px}.sides{grid-template-columns:1fr}main{padding:16px 12px 40px}}
-@media print{:root{--bg:#fff;--card:#fff;--ink:#000;--soft:#444}body{font-size:11px}main{max-width:none;padding:0}
-figure,.finding,.prompt,.scroll,.card{break-inside:avoid}details::details-content{content-visibility:visible;display:block}}
-)CSS";
 
 template <typename... Args>
 void Add(std::string& out, fmt::format_string<Args...> format, Args&&... args) {
@@ -158,12 +77,9 @@ void AddMore(size_t all, size_t shown, std::string& out) {
 // --- tables ---
 
 void AddCheckRows(const char* group, const std::vector<Check>& checks,
-                  std::string& out) {
+                  HtmlTable& table) {
   if (checks.empty()) return;
-  Add(out,
-      "<tr class=\"group\"><th colspan=\"6\" scope=\"rowgroup\">{}</th>"
-      "</tr>\n",
-      group);
+  table.Group(group);
   const size_t shown = std::min(checks.size(), kMaxRows);
   for (size_t i = 0; i < shown; ++i) {
     const Check& c = checks[i];
@@ -172,43 +88,35 @@ void AddCheckRows(const char* group, const std::vector<Check>& checks,
       interval = fmt::format("{} – {}", Figure(c.interval->low),
                              Figure(c.interval->high));
     }
-    Add(out,
-        "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td>"
-        "<td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>\n",
-        Text(c.name), Pill(c.outcome), c.value ? Figure(*c.value) : "",
-        interval, c.limit ? Figure(*c.limit) : "", Foreign(c.detail));
+    table.Row({Text(c.name), Pill(c.outcome), c.value ? Figure(*c.value) : "",
+               interval, c.limit ? Figure(*c.limit) : "", Foreign(c.detail)});
   }
 }
 
-void AddAggregateHead(const char* reference, const char* candidate,
-                      std::string& out) {
-  Add(out,
-      "<thead><tr><th></th><th class=\"n\">positions</th>"
-      "<th class=\"n\">KLD mean</th><th class=\"n\">median</th>"
-      "<th class=\"n\">p99</th><th class=\"n\">max</th>"
-      "<th class=\"n\">flips</th><th class=\"n\">ties</th>"
-      "<th class=\"n\">PPL {}</th><th class=\"n\">PPL {}</th></tr></thead>"
-      "<tbody>\n",
-      reference, candidate);
+// The columns of a table of aggregates.
+std::vector<std::string> AggregateColumns(const char* reference,
+                                          const char* candidate) {
+  return {"",
+          "#positions",
+          "#KLD mean",
+          "#median",
+          "#p99",
+          "#max",
+          "#flips",
+          "#ties",
+          fmt::format("#PPL {}", reference),
+          fmt::format("#PPL {}", candidate)};
 }
 
 void AddAggregate(const std::string& name, const Aggregate& a, const char* css,
-                  std::string& out) {
+                  HtmlTable& table) {
   if (a.kld.count == 0) {
-    Add(out,
-        "<tr class=\"{}\"><th scope=\"row\">{}</th><td class=\"n\">{}</td>"
-        "<td colspan=\"8\">no finite logits</td></tr>\n",
-        css, name, a.positions);
+    table.ShortRow(css, {name, a.positions}, "no finite logits");
     return;
   }
-  Add(out,
-      "<tr class=\"{}\"><th scope=\"row\">{}</th><td class=\"n\">{}</td>"
-      "<td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>"
-      "<td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>"
-      "<td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
-      css, name, a.positions, Figure(a.kld.mean), Figure(a.kld.median),
-      Figure(a.kld.p99), Figure(a.kld.max), a.flips, a.ties,
-      Figure(a.reference_ppl), Figure(a.candidate_ppl));
+  table.Row(css, {name, a.positions, Figure(a.kld.mean), Figure(a.kld.median),
+                  Figure(a.kld.p99), Figure(a.kld.max), a.flips, a.ties,
+                  Figure(a.reference_ppl), Figure(a.candidate_ppl)});
 }
 
 // --- verdict ---
@@ -323,20 +231,18 @@ void AddHypotheses(const Verification& v, std::string& out) {
   out +=
       "<section>\n<h2>What would explain it</h2>\n<p>The reference, run again "
       "with one thing changed: mean KL divergence from the TFLite model, in "
-      "nats.</p>\n<div class=\"scroll\"><table><thead><tr><th>change</th>"
-      "<th class=\"n\">as it is</th><th class=\"n\">changed</th><th></th>"
-      "<th>finding</th></tr></thead><tbody>\n";
+      "nats.</p>\n";
   const size_t shown = std::min(v.hypotheses.size(), kMaxRows);
-  for (size_t i = 0; i < shown; ++i) {
-    const Hypothesis& h = v.hypotheses[i];
-    Add(out,
-        "<tr><th>{}</th><td class=\"n\">{}</td><td class=\"n\">{}</td>"
-        "<td>{}</td><td>{}</td></tr>\n",
-        Foreign(h.change), Figure(h.unchanged_kld), Figure(h.kld),
-        h.explains ? "<b>explains it</b>" : "does not",
-        Text(NameOf(h.finding)));
+  {
+    HtmlTable table({"change", "#as it is", "#changed", "", "finding"}, out,
+                    HtmlTable::First::kPlainHead);
+    for (size_t i = 0; i < shown; ++i) {
+      const Hypothesis& h = v.hypotheses[i];
+      table.Row({Foreign(h.change), Figure(h.unchanged_kld), Figure(h.kld),
+                 h.explains ? "<b>explains it</b>" : "does not",
+                 Text(NameOf(h.finding))});
+    }
   }
-  out += "</tbody></table></div>\n";
   AddMore(v.hypotheses.size(), shown, out);
   out += "</section>\n";
 }
@@ -347,25 +253,24 @@ void AddFaults(const std::vector<StructureFault>& faults, std::string& out) {
   if (faults.empty()) return;
   out +=
       "<h3 class=\"sub\">What is not what the model says</h3>\n<p>In the order "
-      "of computation: the first is where the fault lies.</p>\n"
-      "<div class=\"scroll\"><table><thead><tr><th>stage</th>"
-      "<th class=\"n\">layer</th><th>signature</th><th class=\"n\">position"
-      "</th><th class=\"n\">error</th><th class=\"n\">limit</th>"
-      "<th>computed by</th></tr></thead><tbody>\n";
+      "of computation: the first is where the fault lies.</p>\n";
   const size_t shown = std::min(faults.size(), kMaxFaults);
-  for (size_t i = 0; i < shown; ++i) {
-    const StructureFault& f = faults[i];
-    Add(out,
-        "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td><td>{}</td>"
-        "<td class=\"n\">{}</td><td class=\"n over\">{}</td>"
-        "<td class=\"n\">{}</td><td>{} <span class=\"soft\">{}</span></td>"
-        "</tr>\n",
-        Name(f.stage), f.layer < 0 ? "–" : std::to_string(f.layer),
-        Name(f.signature), f.position,
-        Figure(f.error) + (f.steps ? " steps" : ""), Figure(f.limit),
-        Name(f.op), Name(f.tensor));
+  {
+    HtmlTable table({"stage", "#layer", "signature", "#position", "#error",
+                     "#limit", "computed by"},
+                    out);
+    for (size_t i = 0; i < shown; ++i) {
+      const StructureFault& f = faults[i];
+      table.Row({Name(f.stage),
+                 f.layer < 0 ? "–" : std::to_string(f.layer),
+                 Name(f.signature),
+                 f.position,
+                 {Figure(f.error) + (f.steps ? " steps" : ""), "n over"},
+                 Figure(f.limit),
+                 fmt::format("{} <span class=\"soft\">{}</span>", Name(f.op),
+                             Name(f.tensor))});
+    }
   }
-  out += "</tbody></table></div>\n";
   AddMore(faults.size(), shown, out);
 }
 
@@ -374,38 +279,37 @@ void AddCoverage(const Verification& v, std::string& out) {
   const auto& signatures = v.structure->signatures;
   const std::vector<Check> checks = SignatureChecks(v);
   if (checks.empty()) return;
-  out +=
-      "<h3 class=\"sub\">Operators, signature by signature</h3>\n"
-      "<div class=\"scroll\"><table><thead><tr><th>signature</th>"
-      "<th>result</th><th class=\"n\">verified</th><th>positions</th>"
-      "<th class=\"n\">worst error, products</th><th class=\"n\">the rest"
-      "</th><th></th></tr></thead><tbody>\n";
+  out += "<h3 class=\"sub\">Operators, signature by signature</h3>\n";
   const size_t shown = std::min(checks.size(), kMaxSignatures);
-  for (size_t i = 0; i < shown; ++i) {
-    const SignatureStructure& s = signatures[i];
-    Add(out,
-        "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td>"
-        "<td class=\"whole\">{}</td><td class=\"n\">{}</td>"
-        "<td class=\"n\">{}</td><td>{}</td></tr>\n",
-        Name(s.signature), Pill(checks[i].outcome), CoverageText(s),
-        Ranges(s.positions), WorstText(s, true), WorstText(s, false),
-        Foreign(Shorten(GapOf(s), kMaxDetail)));
+  {
+    HtmlTable table({"signature", "result", "#verified", "positions",
+                     "#worst error, products", "#the rest", ""},
+                    out);
+    for (size_t i = 0; i < shown; ++i) {
+      const SignatureStructure& s = signatures[i];
+      table.Row({Name(s.signature),
+                 Pill(checks[i].outcome),
+                 CoverageText(s),
+                 {Ranges(s.positions), "whole"},
+                 WorstText(s, true),
+                 WorstText(s, false),
+                 Foreign(Shorten(GapOf(s), kMaxDetail))});
+    }
   }
-  out += "</tbody></table></div>\n";
   AddMore(checks.size(), shown, out);
 }
 
-void AddStageRow(const StageAgreement& a, std::string& out) {
+void AddStageRow(const StageAgreement& a, HtmlTable& table) {
   const bool over = a.rows > 0 && !(a.worst <= a.limit);
   std::string place = fmt::format("position {}", a.position);
   if (a.layer >= 0) place = fmt::format("layer {}, {}", a.layer, place);
-  Add(out,
-      "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td>"
-      "<td class=\"n{}\">{}{}</td><td class=\"n\">{}</td><td>{}</td></tr>\n",
-      Name(a.stage), a.linear ? "product with weights" : "", a.rows,
-      over ? " over" : "", over ? "✗ " : "",
-      Figure(a.worst) + (a.steps ? " steps" : ""), Figure(a.limit),
-      a.rows > 0 ? place : "");
+  const std::string worst = Figure(a.worst) + (a.steps ? " steps" : "");
+  table.Row({Name(a.stage),
+             a.linear ? "product with weights" : "",
+             a.rows,
+             {over ? "✗ " + worst : worst, over ? "n over" : "n"},
+             Figure(a.limit),
+             a.rows > 0 ? place : ""});
 }
 
 // Every kind of stage of every signature, as many as the page can hold.
@@ -415,26 +319,22 @@ void AddStages(const Structure& structure, std::string& out) {
     all += s.stages.size();
   }
   if (all == 0) return;
-  Add(out,
-      "<details{}><summary>Stage by stage</summary><div class=\"scroll\">"
-      "<table><thead><tr><th>stage</th><th></th><th class=\"n\">rows compared"
-      "</th><th class=\"n\">worst error</th><th class=\"n\">limit</th>"
-      "<th>at</th></tr></thead><tbody>\n",
+  Add(out, "<details{}><summary>Stage by stage</summary>",
       structure.faults.empty() ? "" : " open");
   size_t shown = 0;
-  for (const SignatureStructure& s : structure.signatures) {
-    if (s.stages.empty() || shown == kMaxStages) continue;
-    Add(out,
-        "<tr class=\"group\"><th colspan=\"6\" scope=\"rowgroup\">{}</th>"
-        "</tr>\n",
-        Name(s.signature));
-    for (const StageAgreement& stage : s.stages) {
-      if (shown == kMaxStages) break;
-      AddStageRow(stage, out);
-      ++shown;
+  {
+    HtmlTable table(
+        {"stage", "", "#rows compared", "#worst error", "#limit", "at"}, out);
+    for (const SignatureStructure& s : structure.signatures) {
+      if (s.stages.empty() || shown == kMaxStages) continue;
+      table.Group(Name(s.signature));
+      for (const StageAgreement& stage : s.stages) {
+        if (shown == kMaxStages) break;
+        AddStageRow(stage, table);
+        ++shown;
+      }
     }
   }
-  out += "</tbody></table></div>\n";
   AddMore(all, shown, out);
   out += "</details>\n";
 }
@@ -463,21 +363,17 @@ void AddFaithful(const Verification& v, std::string& out) {
     return;
   Add(out, "<section>\n<h2>Is it faithful?</h2>\n<p>{}</p>\n",
       FaithfulSentence(v));
-  out +=
-      "<div class=\"scroll\"><table><thead><tr><th></th><th>result</th>"
-      "<th class=\"n\">shown</th><th></th></tr></thead><tbody>\n";
-  for (const CheckGroup group :
-       {CheckGroup::kWeights, CheckGroup::kStructure}) {
-    const std::span<const Check> checks = v.checks[group];
-    for (const Check& c : checks.first(std::min(checks.size(), kMaxRows))) {
-      Add(out,
-          "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td>"
-          "<td>{}</td></tr>\n",
-          Text(c.name), Pill(c.outcome), c.value ? Percent(*c.value) : "–",
-          Foreign(c.detail));
+  {
+    HtmlTable table({"", "result", "#shown", ""}, out);
+    for (const CheckGroup group :
+         {CheckGroup::kWeights, CheckGroup::kStructure}) {
+      const std::span<const Check> checks = v.checks[group];
+      for (const Check& c : checks.first(std::min(checks.size(), kMaxRows))) {
+        table.Row({Text(c.name), Pill(c.outcome),
+                   c.value ? Percent(*c.value) : "–", Foreign(c.detail)});
+      }
     }
   }
-  out += "</tbody></table></div>\n";
   if (v.structure) {
     AddFaults(v.structure->faults, out);
     AddCoverage(v, out);
@@ -531,15 +427,16 @@ void AddCost(const Verification& v, std::string& out) {
         Figure(split->total), Figure(v.limits.kld.pass));
     AddBar(*split, NameOfRest(v.model), out);
   }
-  out += "<div class=\"scroll\"><table>";
-  AddAggregateHead("before", "after", out);
-  AddAggregate("PyTorch → PyTorch with the file's weights",
-               v.weights_cost->figures, "", out);
-  AddAggregate("PyTorch with the file's weights → TFLite", v.weights_cost->rest,
-               "", out);
-  AddAggregate("PyTorch → TFLite", v.evaluation.figures, "total", out);
+  {
+    HtmlTable table(AggregateColumns("before", "after"), out);
+    AddAggregate("PyTorch → PyTorch with the file's weights",
+                 v.weights_cost->figures, "", table);
+    AddAggregate("PyTorch with the file's weights → TFLite",
+                 v.weights_cost->rest, "", table);
+    AddAggregate("PyTorch → TFLite", v.evaluation.figures, "total", table);
+  }
   out +=
-      "</tbody></table></div>\n<p class=\"soft note\">Divergences do not add "
+      "<p class=\"soft note\">Divergences do not add "
       "up exactly: the bar's second part is what the weights leave of the "
       "total.</p>\n</section>\n";
 }
@@ -547,17 +444,17 @@ void AddCost(const Verification& v, std::string& out) {
 // --- checks ---
 
 void AddChecks(const Verification& v, std::string& out) {
-  out +=
-      "<section>\n<h2>Is it good enough?</h2>\n<div class=\"scroll\"><table>"
-      "<thead><tr><th>check</th><th>result</th><th class=\"n\">value</th>"
-      "<th class=\"n\">95 % interval</th><th class=\"n\">limit</th><th></th>"
-      "</tr></thead><tbody>\n";
-  AddCheckRows("Against PyTorch", v.checks[CheckGroup::kDivergence], out);
-  AddCheckRows("The TFLite model against itself", v.checks[CheckGroup::kSelf],
-               out);
-  AddCheckRows("The bundle against the checkpoint",
-               v.checks[CheckGroup::kBundle], out);
-  out += "</tbody></table></div>\n</section>\n";
+  out += "<section>\n<h2>Is it good enough?</h2>\n";
+  {
+    HtmlTable table(
+        {"check", "result", "#value", "#95 % interval", "#limit", ""}, out);
+    AddCheckRows("Against PyTorch", v.checks[CheckGroup::kDivergence], table);
+    AddCheckRows("The TFLite model against itself", v.checks[CheckGroup::kSelf],
+                 table);
+    AddCheckRows("The bundle against the checkpoint",
+                 v.checks[CheckGroup::kBundle], table);
+  }
+  out += "</section>\n";
 }
 
 // --- prompts ---
@@ -607,28 +504,28 @@ void AddDifferences(const PromptResult& r, std::string& out) {
   if (differing.empty()) return;
   Add(out,
       "<details><summary>Differing choices, both models given PyTorch's text "
-      "before: {} of {}</summary><div class=\"scroll\"><table><thead><tr>"
-      "<th class=\"n\">token</th><th>PyTorch</th><th>TFLite</th>"
-      "<th class=\"n\">margin</th><th class=\"n\">noise</th>"
-      "<th class=\"n\">KLD</th><th></th></tr></thead><tbody>\n",
+      "before: {} of {}</summary>",
       differing.size(), r.positions.size());
   const size_t shown = std::min(differing.size(), kMaxDifferences);
-  for (size_t i = 0; i < shown; ++i) {
-    const Position& p = r.positions[differing[i]];
-    const LogitDifference& l = p.logits;
-    Add(out,
-        "<tr><td class=\"n\">{}</td><td><code>{}</code> "
-        "<span class=\"soft\">{}</span></td><td><code>{}</code> "
-        "<span class=\"soft\">{}</span></td><td class=\"n\">{}</td>"
-        "<td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>\n",
-        differing[i] + 1, Foreign(Quote(p.reference_text)), l.reference_token,
-        Foreign(Quote(p.candidate_text)), l.candidate_token, Figure(l.margin),
-        Figure(l.rms), Figure(l.kld),
-        !p.tie       ? "a difference"
-        : IsNoisy(r) ? "within this model's own noise"
-                     : "a tie");
+  const auto choice = [](const std::string& text, int32_t token) {
+    return fmt::format("<code>{}</code> <span class=\"soft\">{}</span>",
+                       Foreign(Quote(text)), token);
+  };
+  {
+    HtmlTable table(
+        {"#token", "PyTorch", "TFLite", "#margin", "#noise", "#KLD", ""}, out,
+        HtmlTable::First::kCell);
+    for (size_t i = 0; i < shown; ++i) {
+      const Position& p = r.positions[differing[i]];
+      const LogitDifference& l = p.logits;
+      table.Row({differing[i] + 1, choice(p.reference_text, l.reference_token),
+                 choice(p.candidate_text, l.candidate_token), Figure(l.margin),
+                 Figure(l.rms), Figure(l.kld),
+                 !p.tie       ? "a difference"
+                 : IsNoisy(r) ? "within this model's own noise"
+                              : "a tie"});
+    }
   }
-  out += "</tbody></table></div>";
   AddMore(differing.size(), shown, out);
   out += "</details>\n";
 }
@@ -705,28 +602,24 @@ void AddEvaluation(const Verification& v, std::string& out) {
   Add(out,
       "<section>\n<h2>Evaluation</h2>\n<p>Both models are given the same text "
       "({}, {} positions through {}) and the prompts' texts, and predict each "
-      "next token.</p>\n<div class=\"scroll\"><table>",
+      "next token.</p>\n",
       Foreign(v.evaluation.source), v.evaluation.positions.size(),
       v.evaluation.through_prefill ? "prefill" : "decode");
-  AddAggregateHead("PyTorch", "TFLite", out);
   const size_t shown = std::min(v.evaluation.passages.size(), kMaxRows);
-  const auto group = [&](const char* title) {
-    Add(out,
-        "<tr class=\"group\"><th colspan=\"10\" scope=\"rowgroup\">{}</th>"
-        "</tr>\n",
-        title);
-  };
-  if (shown > 0) group("By kind of text");
-  for (size_t i = 0; i < shown; ++i) {
-    const Passage& p = v.evaluation.passages[i];
-    AddAggregate(Foreign(p.name), p.figures, "", out);
+  {
+    HtmlTable table(AggregateColumns("PyTorch", "TFLite"), out);
+    if (shown > 0) table.Group("By kind of text");
+    for (size_t i = 0; i < shown; ++i) {
+      const Passage& p = v.evaluation.passages[i];
+      AddAggregate(Foreign(p.name), p.figures, "", table);
+    }
+    if (!v.buckets.empty()) table.Group("By place in the sequence");
+    for (const Bucket& b : v.buckets) {
+      AddAggregate(fmt::format("{}–{}", b.begin, b.end - 1), b.figures, "",
+                   table);
+    }
+    AddAggregate("all", v.all, "total", table);
   }
-  if (!v.buckets.empty()) group("By place in the sequence");
-  for (const Bucket& b : v.buckets) {
-    AddAggregate(fmt::format("{}–{}", b.begin, b.end - 1), b.figures, "", out);
-  }
-  AddAggregate("all", v.all, "total", out);
-  out += "</tbody></table></div>\n";
   AddMore(v.evaluation.passages.size(), shown, out);
   out += "</section>\n";
 }
@@ -737,36 +630,27 @@ void AddLimits(const Verification& v, std::string& out) {
   Add(out,
       "<section>\n<h2>Recipe and limits</h2>\n<p>{}. Within its limit a figure "
       "is as it should be for {}; beyond the second number the model does not "
-      "work.</p>\n<div class=\"scroll\"><table><thead><tr><th></th>"
-      "<th class=\"n\">limit</th><th class=\"n\">broken beyond</th></tr>"
-      "</thead><tbody>\n",
+      "work.</p>\n",
       Foreign(v.model.recipe_detail), NameOf(v.model.recipe));
-  const auto add = [&](const char* name, const Limit& limit) {
-    Add(out,
-        "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td>"
-        "<td class=\"n\">{}</td></tr>\n",
-        name, Figure(limit.pass), Figure(limit.broken));
-  };
-  add("mean KL divergence, nats", v.limits.kld);
-  add("99th percentile, nats", v.limits.kld_p99);
-  add("share of flips, ties aside", v.limits.flips);
-  if (v.limits.differing) {
-    Add(out,
-        "<tr><th scope=\"row\">share of differing greedy choices, ties "
-        "included</th><td class=\"n\">{}</td><td class=\"n\"></td></tr>\n",
-        Figure(*v.limits.differing));
+  {
+    HtmlTable table({"", "#limit", "#broken beyond"}, out);
+    const auto add = [&](const char* name, const Limit& limit) {
+      table.Row({name, Figure(limit.pass), Figure(limit.broken)});
+    };
+    add("mean KL divergence, nats", v.limits.kld);
+    add("99th percentile, nats", v.limits.kld_p99);
+    add("share of flips, ties aside", v.limits.flips);
+    if (v.limits.differing) {
+      table.Row({"share of differing greedy choices, ties included",
+                 Figure(*v.limits.differing), ""});
+    }
+    if (v.limits.tolerance) {
+      table.Row(
+          {"largest |logit difference|", Figure(*v.limits.tolerance), ""});
+    }
+    table.Row({"first tokens that must agree, ties aside",
+               v.limits.match_tokens, ""});
   }
-  if (v.limits.tolerance) {
-    Add(out,
-        "<tr><th scope=\"row\">largest |logit difference|</th>"
-        "<td class=\"n\">{}</td><td class=\"n\"></td></tr>\n",
-        Figure(*v.limits.tolerance));
-  }
-  Add(out,
-      "<tr><th scope=\"row\">first tokens that must agree, ties aside</th>"
-      "<td class=\"n\">{}</td><td class=\"n\"></td></tr>\n</tbody></table>"
-      "</div>\n",
-      v.limits.match_tokens);
   std::vector<std::string> parts;
   for (const auto& [type, bytes] : v.model.weight_bytes) {
     parts.push_back(fmt::format("{} {:.1f} MB", Text(type),
@@ -816,17 +700,16 @@ void AddReproduction(const Verification& v, std::string& out) {
                   t.self_check, t.locate, t.structure, t.weights_cost));
   out += "</dl>\n";
   if (!e.hashes.empty()) {
-    out +=
-        "<div class=\"scroll\" style=\"margin-top:12px\"><table><thead><tr>"
-        "<th>file</th><th>SHA-256</th></tr></thead><tbody>\n";
     const size_t shown = std::min(e.hashes.size(), kMaxRows);
-    for (size_t i = 0; i < shown; ++i) {
-      Add(out,
-          "<tr><th scope=\"row\">{}</th><td class=\"hash\"><code>{}</code>"
-          "</td></tr>\n",
-          Foreign(e.hashes[i].first), Text(e.hashes[i].second));
+    {
+      HtmlTable table({"file", "SHA-256"}, out, HtmlTable::First::kHead,
+                      " style=\"margin-top:12px\"");
+      for (size_t i = 0; i < shown; ++i) {
+        table.Row({Foreign(e.hashes[i].first),
+                   {fmt::format("<code>{}</code>", Text(e.hashes[i].second)),
+                    "hash"}});
+      }
     }
-    out += "</tbody></table></div>\n";
     AddMore(e.hashes.size(), shown, out);
   }
   out += "</section>\n";
@@ -844,7 +727,7 @@ std::string HtmlReport(const Verification& v) {
       "<meta name=\"viewport\" content=\"width=device-width, "
       "initial-scale=1\">\n<title>{}: {}</title>\n<style>{}</style>\n</head>\n"
       "<body>\n<main>\n",
-      HeadlineWithSign(v.outcome), Text(v.tflite_path), kStyle);
+      HeadlineWithSign(v.outcome), Text(v.tflite_path), kHtmlStyle);
   AddVerdict(v, out);
   AddFindings(v, out);
   AddNotes(v, out);

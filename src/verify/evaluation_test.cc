@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/testing.h"
 #include "result/judge.h"
+#include "verify/verifier.h"
 
 namespace verify_tflite {
 namespace {

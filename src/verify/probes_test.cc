@@ -23,7 +23,7 @@ struct Pair {
 
 void PrintTo(const Pair& pair, std::ostream* stream) { *stream << pair.tflite; }
 
-Probes Run(const Pair& pair) {
+Probes ProbesOf(const Pair& pair) {
   const Checkpoint checkpoint = Checkpoint::Open(ModelPath(pair.checkpoint));
   const Model model = Open(ModelPath(pair.tflite), pair.window);
   Session session = WholeSession(model);
@@ -39,7 +39,7 @@ Probes Run(const Pair& pair) {
 class SoundCaches : public testing::TestWithParam<Pair> {};
 
 TEST_P(SoundCaches, AgreeInEveryLayerAndHead) {
-  const Probes probes = Run(GetParam());
+  const Probes probes = ProbesOf(GetParam());
   const double most = GetParam().max_nmse;
   EXPECT_EQ(probes.profile.layers.size(), probes.reference.size());
   for (const LayerKv& layer : probes.profile.layers) {
@@ -74,7 +74,8 @@ INSTANTIATE_TEST_SUITE_P(
 // A wrong RoPE base turns keys; values of layer 0 do not depend on it, those of
 // later layers do.
 TEST(WrongCaches, RopeBase) {
-  const KvProfile profile = Run({"tiny_wrong_rope.tflite", "tiny"}).profile;
+  const KvProfile profile =
+      ProbesOf({"tiny_wrong_rope.tflite", "tiny"}).profile;
   for (const bool decode : {false, true}) {
     const LayerKv& first = profile.layers[0];
     const TensorFigures& keys = decode ? first.decode_k : first.prefill_k;
@@ -88,7 +89,8 @@ TEST(WrongCaches, RopeBase) {
 
 // Layers 1 and 2 have changed places.
 TEST(WrongCaches, LayerOrder) {
-  const KvProfile profile = Run({"tiny_wrong_layers.tflite", "tiny"}).profile;
+  const KvProfile profile =
+      ProbesOf({"tiny_wrong_layers.tflite", "tiny"}).profile;
   EXPECT_LE(profile.layers[0].prefill_k.nmse, 1e-9);
   EXPECT_LE(profile.layers[0].prefill_v.nmse, 1e-9);
   EXPECT_GT(profile.layers[1].prefill_k.nmse, 0.1);
@@ -96,7 +98,8 @@ TEST(WrongCaches, LayerOrder) {
 }
 
 TEST(WrongCaches, OtherWeights) {
-  const KvProfile profile = Run({"tiny_wrong_weights.tflite", "tiny"}).profile;
+  const KvProfile profile =
+      ProbesOf({"tiny_wrong_weights.tflite", "tiny"}).profile;
   EXPECT_GT(profile.layers[0].prefill_k.nmse, 0.1);
   EXPECT_GT(profile.layers[0].prefill_v.nmse, 0.1);
 }
