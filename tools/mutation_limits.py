@@ -14,7 +14,7 @@ import pathlib
 import sys
 import tempfile
 
-import mutation_suite
+import mutation_run
 import mutations
 import work
 
@@ -71,7 +71,7 @@ def main() -> None:
   models = [pair for pair in MODELS if args.only in pair[0]]
 
   def verify(fault: str, file: pathlib.Path, base: str, checkpoint: str):
-    run = mutation_suite.verify(
+    run = mutation_run.verify(
         args.build / "verify_tflite", file, args.models / checkpoint
     )
     if run.outcome == "error":
