@@ -144,7 +144,9 @@ MUTATIONS = [
 CHECKPOINTS = {
     name: _checkpoint(row) for name, row in _ROWS["checkpoints"].items()
 }
-SOUND = [_sound(entry) for entry in json.loads(_CATALOGUE.read_text())]
+SOUND = [
+    _sound(entry) for entry in json.loads(_CATALOGUE.read_text())["models"]
+]
 
 
 def needed() -> set[str]:
