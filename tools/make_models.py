@@ -9,7 +9,6 @@ made in a process of its own, for the converters keep gigabytes of memory.
 import argparse
 import dataclasses
 import math
-import os
 import pathlib
 import sys
 from typing import Callable
@@ -582,6 +581,10 @@ PACKAGES = (
 )
 
 
+# What converters load; the makers that need none of it lose nothing.
+_PRELOADED = ("torch", "transformers", "litert_torch")
+
+
 def resolve(names: list[str]) -> list[str]:
   """The models named and all they are made from, each after its inputs."""
   order: list[str] = []
@@ -617,7 +620,7 @@ def keys(order: list[str]) -> dict[str, str]:
   return found
 
 
-def _make_one(name: str, target: pathlib.Path, out: pathlib.Path) -> None:
+def _make_one(target: pathlib.Path, name: str, out: pathlib.Path) -> None:
   model = MODELS[name]
   if not name.endswith((".tflite", ".litertlm", ".task")):
     target.mkdir()
@@ -633,26 +636,19 @@ def main() -> None:
   )
   parser.add_argument("--list", action="store_true", help="list the names")
   parser.add_argument("--jobs", type=int, default=work.default_jobs())
-  parser.add_argument("--target", type=pathlib.Path, help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.list or not args.names:
     for name, members in GROUPS.items():
       print(f"{name}: {' '.join(members)}")
     return
-  if args.target:
-    _make_one(args.names[0], args.target, args.out)
-    return
   order = resolve(args.names)
-  command = [sys.executable, os.path.abspath(__file__), "--out", args.out]
   tasks = [
       work.Task(
-          name,
-          list(MODELS[name].inputs.values()),
-          lambda target, name=name: [*command, "--target", target, name],
+          name, list(MODELS[name].inputs.values()), _make_one, (name, args.out)
       )
       for name in order
   ]
-  work.run("models", args.out, tasks, keys(order), args.jobs)
+  work.run("models", args.out, tasks, keys(order), args.jobs, _PRELOADED)
 
 
 if __name__ == "__main__":
