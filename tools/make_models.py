@@ -7,11 +7,13 @@ made in a process of its own, for the converters keep gigabytes of memory.
 """
 
 import argparse
+from collections.abc import Callable
 import dataclasses
 import math
 import pathlib
 import sys
-from typing import Callable
+from typing import Any
+from typing import Protocol
 
 import checkpoints
 import containers
@@ -30,11 +32,24 @@ import work
 class Model:
   """How one file or directory of models/ comes about."""
 
-  make: Callable
+  make: Callable[..., None]
   # Passed on as they are.
-  options: dict = dataclasses.field(default_factory=dict)
+  options: dict[str, Any] = dataclasses.field(default_factory=dict)
   # Argument name -> name of another model, passed as its path.
   inputs: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+class Add(Protocol):
+  """Adds a model; options are its maker's."""
+
+  def __call__(
+      self,
+      name: str,
+      make: Callable[..., None],
+      inputs: dict[str, str],
+      /,
+      **options: Any,
+  ) -> None: ...
 
 
 # One of each family; their other settings are compared in the reference alone.
@@ -51,7 +66,7 @@ FAMILIES_CONVERTED = (
 )
 
 
-def _add_further_families(add) -> None:
+def _add_further_families(add: Add) -> None:
   further = checkpoints.FURTHER_FAMILIES.items()
   for seed, (name, (kind, changes)) in enumerate(further, 200):
     options = dict(kind=kind, changes=changes, seed=seed)
@@ -82,7 +97,7 @@ def _add_further_families(add) -> None:
     )
 
 
-def _add_signature_kinds(add) -> None:
+def _add_signature_kinds(add: Add) -> None:
   """One model for each kind of signature in docs/signatures.md."""
   add("small_mqa", checkpoints.small_mqa, {}, seed=31)
   add("small_sliding", checkpoints.small_sliding, {}, seed=32)
@@ -170,7 +185,7 @@ def _add_signature_kinds(add) -> None:
     )
 
 
-def _add_scaled_rope(add) -> None:
+def _add_scaled_rope(add: Add) -> None:
   """Models whose RoPE is scaled, float and int8."""
   for seed, name in enumerate(checkpoints.SCALED_ROPE, 300):
     add(name, checkpoints.scaled_rope, {}, name=name, seed=seed)
@@ -189,9 +204,9 @@ def _add_scaled_rope(add) -> None:
     )
 
 
-def _add_quantisers(add) -> None:
+def _add_quantisers(add: Add) -> None:
   """Each algorithm of the quantiser but minimum and maximum."""
-  for name, options in {
+  algorithms: dict[str, dict[str, Any]] = {
       "gptq_q8": dict(algorithm="GPTQ"),
       "gptq_q4_block32": dict(algorithm="GPTQ", bits=4, block=32),
       "oscar_q8": dict(algorithm="OSCAR"),
@@ -199,7 +214,8 @@ def _add_quantisers(add) -> None:
       "mse_q8": dict(algorithm="MSE"),
       "octav_q4": dict(algorithm="OCTAV", bits=4),
       "hadamard_op": dict(algorithm="HADAMARD_ROTATION"),
-  }.items():
+  }
+  for name, options in algorithms.items():
     add(
         f"tiny_{name}.tflite",
         quantisers.quantise,
@@ -234,7 +250,7 @@ def _add_quantisers(add) -> None:
   )
 
 
-def _add_static(add) -> None:
+def _add_static(add: Add) -> None:
   """Integer activations, KV caches, masks and logits."""
   for name, options in (
       ("tiny_static_ranges", {}),
@@ -255,7 +271,7 @@ def _add_static(add) -> None:
     )
 
 
-def _add_mutations(add) -> None:
+def _add_mutations(add: Add) -> None:
   """Conversions broken on purpose, and the checkpoints they are held against."""
   for name, (make, inputs, options) in mutation_table.CHECKPOINTS.items():
     add(name, make, inputs, **options)
@@ -264,7 +280,7 @@ def _add_mutations(add) -> None:
       add(row.file, row.make, row.inputs, **row.options)
 
 
-def _add_containers(add) -> None:
+def _add_containers(add: Add) -> None:
   """.task files, and bundles of more than the one model."""
   task = dict(start_token="<s>", stop_tokens=["</s>"])
   roles = {
@@ -363,7 +379,13 @@ def _add_containers(add) -> None:
 def _models() -> dict[str, Model]:
   models = {"smollm2": Model(checkpoints.smollm2)}
 
-  def add(name, make, inputs, /, **options):
+  def add(
+      name: str,
+      make: Callable[..., None],
+      inputs: dict[str, str],
+      /,
+      **options: Any,
+  ) -> None:
     models[name] = Model(make, options, inputs)
 
   smollm2 = {"checkpoint": "smollm2"}
@@ -390,7 +412,7 @@ def _models() -> dict[str, Model]:
         recipe=recipe,
     )
 
-  variants = {
+  variants: dict[str, dict[str, Any]] = {
       "f32": {},
       "single": dict(prefill=[64], single=True),
       "prefill_logits": dict(prefill_logits=True),
@@ -457,7 +479,7 @@ def _models() -> dict[str, Model]:
       bundle=True,
   )
   # SmolLM2's template writes BOS, so that a start token would come on top.
-  bundles = {
+  bundles: dict[str, dict[str, Any]] = {
       "bundle": {},
       "bundle_stop_text": dict(stop_tokens=["<|im_end|>", "<|im_end|>\n"]),
       "bundle_wrong_stop": dict(stop_tokens=[0]),

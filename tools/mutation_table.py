@@ -5,12 +5,13 @@ The rows are data: mutations.toml has the faults, testdata/models.json the
 sound conversions.
 """
 
+from collections.abc import Callable
 import dataclasses
 import importlib
 import json
 import pathlib
 import tomllib
-from typing import Any, Callable
+from typing import Any
 
 _TABLE = pathlib.Path(__file__).with_name("mutations.toml")
 _CATALOGUE = (
@@ -151,5 +152,6 @@ SOUND = [
 
 def needed() -> set[str]:
   """Names in models/ of all that the suite reads."""
-  pairs = [(row.file, row.checkpoint) for row in [*MUTATIONS, *SOUND]]
+  pairs = [(row.file, row.checkpoint) for row in MUTATIONS]
+  pairs += [(sound.file, sound.checkpoint) for sound in SOUND]
   return {file.split("/")[0] for file, _ in pairs} | {c for _, c in pairs}

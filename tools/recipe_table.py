@@ -5,8 +5,8 @@ make_models.py makes the files (groups `recipes` and `recipes_gemma`, which no
 test needs) and measure_recipes.py measures them.
 """
 
+from collections.abc import Callable
 import dataclasses
-from typing import Callable
 
 import conversions
 import recipe_checkpoints

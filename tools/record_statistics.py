@@ -8,6 +8,7 @@ than the C++ code where there are any. Run it again after changing the cases:
     python tools/record_statistics.py
 """
 
+import itertools
 import json
 import pathlib
 
@@ -20,7 +21,7 @@ _BLOCK = 8  # kBlock of statistics.h
 def _blocks(values: np.ndarray) -> list[float]:
   count = max(1, len(values) // _BLOCK)
   edges = [i * _BLOCK for i in range(count)] + [len(values)]
-  return [values[a:b].mean() for a, b in zip(edges, edges[1:])]
+  return [values[a:b].mean() for a, b in itertools.pairwise(edges)]
 
 
 def _sample(values: np.ndarray) -> dict:

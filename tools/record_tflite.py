@@ -61,7 +61,10 @@ def outside():
 
 def small():
   ops = schema.BuiltinOperator
-  scales = lambda n: make("QuantizationParameters", scale=[0.5] * n)
+
+  def scales(n):
+    return make("QuantizationParameters", scale=[0.5] * n)
+
   blocks = make(
       "QuantizationParameters",
       detailsType=schema.QuantizationDetails.BlockwiseQuantization,
@@ -138,13 +141,13 @@ def external() -> bytes:
   """small() with its constants behind the flatbuffer."""
   model = small()
   contents = [bytes(b.data or []) for b in model.buffers]
-  for buffer, content in zip(model.buffers, contents):
+  for buffer, content in zip(model.buffers, contents, strict=True):
     if content:
       # Any offset, so that the fields are there and the size is final.
       buffer.data, buffer.offset, buffer.size = None, 99, len(content)
   end = len(pack(model))
   tail = b""
-  for buffer, content in zip(model.buffers, contents):
+  for buffer, content in zip(model.buffers, contents, strict=True):
     if content:
       buffer.offset = end + len(tail)
       tail += content

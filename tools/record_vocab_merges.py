@@ -13,8 +13,10 @@ import tempfile
 
 import text_samples
 import tokenizers
+from tokenizers import models
+from tokenizers import pre_tokenizers
+from tokenizers import trainers
 import transformers
-from tokenizers import models, pre_tokenizers, trainers
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "testdata/vocab_merges.json"
 

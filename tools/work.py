@@ -5,10 +5,11 @@ Each is made in a process of its own, forked from one that has loaded what most
 of them need: loading it anew takes as long as making a small thing.
 """
 
+from collections.abc import Callable
 import dataclasses
 import fcntl
-import hashlib
 import functools
+import hashlib
 import importlib.metadata
 import inspect
 import multiprocessing
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 import types
-from typing import Any, Callable
+from typing import Any
 
 
 def cache_dir() -> pathlib.Path:
@@ -42,7 +43,7 @@ def default_jobs() -> int:
   return 2 if (os.cpu_count() or 1) >= 2 and memory > 9e9 else 1
 
 
-def digest(*parts) -> str:
+def digest(*parts: Any) -> str:
   return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
