@@ -11,6 +11,7 @@ than the C++ code where there are any. Run it again after changing the cases:
 import itertools
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -24,7 +25,7 @@ def _blocks(values: np.ndarray) -> list[float]:
   return [values[a:b].mean() for a, b in itertools.pairwise(edges)]
 
 
-def _sample(values: np.ndarray) -> dict:
+def _sample(values: np.ndarray) -> dict[str, Any]:
   ordered = np.sort(values)
   n = len(values)
   half = scipy.stats.norm.ppf(0.975) * np.sqrt(n * 0.99 * 0.01)
@@ -50,7 +51,7 @@ def _sample(values: np.ndarray) -> dict:
   return result
 
 
-def _share(count: int, total: int) -> dict:
+def _share(count: int, total: int) -> dict[str, Any]:
   interval = scipy.stats.binomtest(count, total).proportion_ci(
       0.95, method='wilson'
   )
