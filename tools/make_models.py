@@ -604,7 +604,7 @@ PACKAGES = (
 
 
 # What converters load; the makers that need none of it lose nothing.
-_PRELOADED = ("torch", "transformers", "litert_torch")
+_PRELOADED = ("converters",)
 
 
 def resolve(names: list[str]) -> list[str]:
