@@ -7,13 +7,14 @@ import hashlib
 import json
 import math
 import pathlib
+import re
 import subprocess
 import tempfile
 from typing import Any
 
 import work
 
-_PACKAGES = ("ai-edge-litert", "litert-lm-api", "torch")
+_PACKAGES = ("ai-edge-litert", "litert-lm-api")  # loaded later
 
 
 @dataclasses.dataclass
@@ -129,8 +130,18 @@ def _content(path: pathlib.Path) -> str:
 
 
 @functools.cache
+def _libraries(program: pathlib.Path) -> list[str]:
+  """The contents of all shared libraries that the loader finds for it."""
+  listed = subprocess.run(
+      ["ldd", program], capture_output=True, text=True, check=False
+  ).stdout
+  paths = sorted(re.findall(r"(/\S+) \(0x", listed))
+  return [_content(pathlib.Path(path)) for path in paths]
+
+
+@functools.cache
 def _machine() -> str:
-  """What figures depend on beside programs and models: kernels are chosen by it."""
+  """The kind of CPU, by which kernels are chosen."""
   lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
   kinds = {line for line in lines if line.startswith(("model name", "flags"))}
   return work.digest(sorted(kinds))
@@ -161,6 +172,7 @@ class Memory:
     inputs = file.parent if file.parent.name != "models" else file
     key = work.digest(
         [_content(program) for program in self._programs],
+        [_libraries(program) for program in self._programs],
         work.versions(_PACKAGES),
         _machine(),
         file.name,
