@@ -27,7 +27,6 @@ import mutation_run
 import mutation_table
 import work
 
-_LOSSY = ("pass", "degraded", "broken")
 _SOUND = "none"  # the fault of a sound file
 _SHORT = ("--eval_tokens=64", "--self_check=off", "--weights_cost=off")
 # What rounding alone makes of float files.
@@ -61,6 +60,12 @@ def correct(row: mutation_table.Mutation, run: mutation_run.Run) -> bool:
   )
 
 
+def _outcomes(sound: mutation_table.Sound) -> tuple[str, ...]:
+  if sound.findings:
+    return ("broken",)
+  return ("pass", "degraded", "broken") if sound.lossy else ("pass",)
+
+
 def _rows() -> list[mutation_table.Mutation]:
   """The faults; then the sound files, those that keep much first."""
   sound = [
@@ -68,8 +73,8 @@ def _rows() -> list[mutation_table.Mutation]:
           sound.file,
           sound.checkpoint,
           _SOUND,
-          _LOSSY if sound.lossy else ("pass",),
-          (),
+          _outcomes(sound),
+          sound.findings,
           sound=sound,
       )
       for sound in sorted(mutation_table.SOUND, key=lambda s: s.lossy)

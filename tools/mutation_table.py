@@ -37,6 +37,8 @@ class Sound:
   # Whether so few bits are kept, for so small a model, that the outcome may be
   # any. All else must be as of the others.
   lossy: bool
+  # What the bundle around it has wrong; none: nothing.
+  findings: tuple[str, ...]
   # The suites of the rooms that read it as well: base/testing.h.
   suites: tuple[str, ...]
 
@@ -123,6 +125,7 @@ def _sound(entry: dict[str, Any]) -> Sound:
       kv=entry.pop("kv", "float32"),
       rotated=entry.pop("rotated", False),
       lossy=entry.pop("lossy", False),
+      findings=tuple(entry.pop("findings", ())),
       suites=tuple(entry.pop("suites", ())),
       **entry,
   )
