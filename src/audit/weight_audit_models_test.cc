@@ -62,7 +62,7 @@ TEST_P(SoundFile, IsVerifiedWhole) {
 
 INSTANTIATE_TEST_SUITE_P(All, SoundFile,
                          ::testing::ValuesIn(SoundModelsOf("weights")),
-                         verify_tflite::NameOf);
+                         CaseName);
 
 // Six heads of 16 in two groups: three queries, a key and a value in turn.
 TEST(Originals, GroupedQkv) {

@@ -65,7 +65,7 @@ std::vector<SoundModel> SoundModelsOf(std::string_view suite) {
   return models;
 }
 
-std::string NameOf(const ::testing::TestParamInfo<SoundModel>& info) {
+std::string CaseName(const ::testing::TestParamInfo<SoundModel>& info) {
   std::string name = info.param.file;
   for (char& c : name) c = std::isalnum(c) != 0 ? c : '_';
   return name;

@@ -38,7 +38,7 @@ void PrintTo(const SoundModel& model, std::ostream* out);
 // those that show what is special to it. Throws where there is none.
 std::vector<SoundModel> SoundModelsOf(std::string_view suite);
 // Returns the name of a case on the model of that index.
-std::string NameOf(const ::testing::TestParamInfo<SoundModel>& info);
+std::string CaseName(const ::testing::TestParamInfo<SoundModel>& info);
 
 // All of a file's bytes; a raw little-endian float32 file as numbers.
 std::string ReadFile(const std::string& path);

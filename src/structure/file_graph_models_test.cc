@@ -296,8 +296,7 @@ TEST_P(SoundFile, IntegersAreReadByTheOperatorOrNot) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, SoundFile,
-                         ::testing::ValuesIn(SoundModelsOf("map")),
-                         verify_tflite::NameOf);
+                         ::testing::ValuesIn(SoundModelsOf("map")), CaseName);
 
 const SignatureGraph& At(const FileGraph& graph, const std::string& signature) {
   for (const SignatureGraph& found : graph.signatures) {

@@ -55,7 +55,7 @@ TEST_P(SoundPositions, AreRightAtAllPositions) {
 
 INSTANTIATE_TEST_SUITE_P(Models, SoundPositions,
                          testing::ValuesIn(SoundModelsOf("positions")),
-                         verify_tflite::NameOf);
+                         CaseName);
 
 TEST(Positions, DoNotDependOnTheWeights) {
   ExpectRight("tiny_wrong_weights.tflite", "tiny");

@@ -99,7 +99,7 @@ TEST_P(SoundStructure, IsVerifiedToTheLastOperator) {
 
 INSTANTIATE_TEST_SUITE_P(Models, SoundStructure,
                          testing::ValuesIn(SoundModelsOf("structure")),
-                         verify_tflite::NameOf);
+                         CaseName);
 
 TEST(StructureCheck, DoesNotAskWhoseWeightsTheseAre) {
   ExpectVerified("tiny_wrong_weights.tflite", "tiny");
