@@ -6,14 +6,16 @@ function(vtf_room room)
   target_link_libraries(vtf_${room} PUBLIC ${ARG_DEPS})
 endfunction()
 
-# vtf_test(<name> [MODELS] SOURCES a_test.cc … DEPS lib …): one test program,
-# each of its cases a ctest test. Tests are compiled without optimisation, which
-# takes half the time; what they test is not theirs. Without MODELS it is a unit test: it needs no
-# model, no runtime and no network, carries the label `unit` and also runs under
-# the sanitizers. With MODELS it reads what tools/make_models.py and
-# tools/record_expectations.py made (base/testing.h finds it).
+# vtf_test(<name> [MODELS] [SHARDS n] SOURCES a_test.cc … DEPS lib …): one test
+# program, one ctest test: what its cases share is loaded once. With SHARDS it is
+# n tests, so that they can run side by side. Tests are compiled without
+# optimisation, which takes half the time; what they test is not theirs. Without
+# MODELS it is a unit test: it needs no model, no runtime and no network, carries
+# the label `unit` and also runs under the sanitizers. With MODELS it reads what
+# tools/make_models.py and tools/record_expectations.py made (base/testing.h
+# finds it).
 function(vtf_test name)
-  cmake_parse_arguments(ARG "MODELS" "" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "MODELS" "SHARDS" "SOURCES;DEPS" ${ARGN})
   if(ARG_MODELS AND VERIFY_TFLITE_SANITIZE)
     return()
   endif()
@@ -28,10 +30,20 @@ function(vtf_test name)
   else()
     add_dependencies(unit_tests ${name})
   endif()
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
-                       PROPERTIES LABELS ${label} TIMEOUT 900
-                                  ENVIRONMENT OMP_WAIT_POLICY=passive)
+  set(shards 1)
+  if(ARG_SHARDS)
+    set(shards ${ARG_SHARDS})
+  endif()
+  math(EXPR last "${shards} - 1")
+  foreach(shard RANGE ${last})
+    set(test ${name})
+    if(ARG_SHARDS)
+      set(test ${name}.${shard})
+    endif()
+    add_test(NAME ${test} COMMAND ${name})
+    set_tests_properties(${test} PROPERTIES LABELS ${label} TIMEOUT 900
+      ENVIRONMENT "OMP_WAIT_POLICY=passive;GTEST_TOTAL_SHARDS=${shards};GTEST_SHARD_INDEX=${shard}")
+  endforeach()
 endfunction()
 
-include(GoogleTest)
 add_custom_target(unit_tests)

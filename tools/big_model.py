@@ -16,6 +16,7 @@ tools/litert_torch_example.py needs. What is there is not made again.
 """
 
 import argparse
+from collections.abc import Callable
 import functools
 import os
 import pathlib
@@ -89,14 +90,15 @@ def _make(step: str, out: pathlib.Path) -> None:
   checkpoint = out / "tiny_llama"
   float_file = out / "tiny_llama_f32.tflite"
   quantized = out / "tiny_llama_q8.tflite"
-  target, make = {
+  steps: dict[str, tuple[pathlib.Path, Callable[[pathlib.Path], None]]] = {
       "checkpoint": (checkpoint, lambda to: _checkpoint(to, _tokenizer())),
       "float": (float_file, lambda to: _float_file(to, checkpoint)),
       "int8": (
           quantized,
           lambda to: _quantized_file(to, checkpoint, float_file),
       ),
-  }[step]
+  }
+  target, make = steps[step]
   if target.exists():
     return
   partial = target.with_name(target.name + ".part")

@@ -10,6 +10,7 @@ pass and passes over the rest with a note.
 """
 
 import json
+from typing import Any
 import warnings
 
 import torch
@@ -57,7 +58,7 @@ SIZES = dict(
 TOLERANCE = 1e-4
 
 
-def make(family, seed, **more):
+def make(family: str, seed: int, **more: Any) -> Any:
   sizes = dict(SIZES)
   if family == "falcon":
     sizes.pop("head_dim")
@@ -76,23 +77,23 @@ def make(family, seed, **more):
   return model
 
 
-@torch.no_grad()
-def run(model, ids):
-  forward = model(ids).logits
-  cached, cache = [], None
-  for i in range(ids.shape[1]):
-    out = model(ids[:, i:i + 1], past_key_values=cache, use_cache=True)
-    cache = out.past_key_values
-    cached.append(out.logits)
-  return forward, torch.cat(cached, 1)
+def run(model: Any, ids: Any) -> Any:
+  with torch.no_grad():
+    forward = model(ids).logits
+    cached, cache = [], None
+    for i in range(ids.shape[1]):
+      out = model(ids[:, i:i + 1], past_key_values=cache, use_cache=True)
+      cache = out.past_key_values
+      cached.append(out.logits)
+    return forward, torch.cat(cached, 1)
 
 
-def main():
+def main() -> None:
   warnings.simplefilter("ignore")
   transformers.logging.set_verbosity_error()
   torch.manual_seed(0)
   ids = torch.randint(3, 100, (1, 40))
-  result = {}
+  result: dict[str, Any] = {}
   for family in FAMILIES:
     plain = run(make(family, 1), ids)
     row = result[family] = {}

@@ -7,12 +7,13 @@ made in a process of its own, for the converters keep gigabytes of memory.
 """
 
 import argparse
+from collections.abc import Callable
 import dataclasses
 import math
-import os
 import pathlib
 import sys
-from typing import Callable
+from typing import Any
+from typing import Protocol
 
 import checkpoints
 import containers
@@ -31,11 +32,24 @@ import work
 class Model:
   """How one file or directory of models/ comes about."""
 
-  make: Callable
+  make: Callable[..., None]
   # Passed on as they are.
-  options: dict = dataclasses.field(default_factory=dict)
+  options: dict[str, Any] = dataclasses.field(default_factory=dict)
   # Argument name -> name of another model, passed as its path.
   inputs: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+class Add(Protocol):
+  """Adds a model; options are its maker's."""
+
+  def __call__(
+      self,
+      name: str,
+      make: Callable[..., None],
+      inputs: dict[str, str],
+      /,
+      **options: Any,
+  ) -> None: ...
 
 
 # One of each family; their other settings are compared in the reference alone.
@@ -52,7 +66,7 @@ FAMILIES_CONVERTED = (
 )
 
 
-def _add_further_families(add) -> None:
+def _add_further_families(add: Add) -> None:
   further = checkpoints.FURTHER_FAMILIES.items()
   for seed, (name, (kind, changes)) in enumerate(further, 200):
     options = dict(kind=kind, changes=changes, seed=seed)
@@ -83,7 +97,7 @@ def _add_further_families(add) -> None:
     )
 
 
-def _add_signature_kinds(add) -> None:
+def _add_signature_kinds(add: Add) -> None:
   """One model for each kind of signature in docs/signatures.md."""
   add("small_mqa", checkpoints.small_mqa, {}, seed=31)
   add("small_sliding", checkpoints.small_sliding, {}, seed=32)
@@ -171,7 +185,7 @@ def _add_signature_kinds(add) -> None:
     )
 
 
-def _add_scaled_rope(add) -> None:
+def _add_scaled_rope(add: Add) -> None:
   """Models whose RoPE is scaled, float and int8."""
   for seed, name in enumerate(checkpoints.SCALED_ROPE, 300):
     add(name, checkpoints.scaled_rope, {}, name=name, seed=seed)
@@ -190,9 +204,9 @@ def _add_scaled_rope(add) -> None:
     )
 
 
-def _add_quantisers(add) -> None:
+def _add_quantisers(add: Add) -> None:
   """Each algorithm of the quantiser but minimum and maximum."""
-  for name, options in {
+  algorithms: dict[str, dict[str, Any]] = {
       "gptq_q8": dict(algorithm="GPTQ"),
       "gptq_q4_block32": dict(algorithm="GPTQ", bits=4, block=32),
       "oscar_q8": dict(algorithm="OSCAR"),
@@ -200,7 +214,8 @@ def _add_quantisers(add) -> None:
       "mse_q8": dict(algorithm="MSE"),
       "octav_q4": dict(algorithm="OCTAV", bits=4),
       "hadamard_op": dict(algorithm="HADAMARD_ROTATION"),
-  }.items():
+  }
+  for name, options in algorithms.items():
     add(
         f"tiny_{name}.tflite",
         quantisers.quantise,
@@ -235,7 +250,7 @@ def _add_quantisers(add) -> None:
   )
 
 
-def _add_static(add) -> None:
+def _add_static(add: Add) -> None:
   """Integer activations, KV caches, masks and logits."""
   for name, options in (
       ("tiny_static_ranges", {}),
@@ -256,7 +271,7 @@ def _add_static(add) -> None:
     )
 
 
-def _add_mutations(add) -> None:
+def _add_mutations(add: Add) -> None:
   """Conversions broken on purpose, and the checkpoints they are held against."""
   for name, (make, inputs, options) in mutation_table.CHECKPOINTS.items():
     add(name, make, inputs, **options)
@@ -265,7 +280,7 @@ def _add_mutations(add) -> None:
       add(row.file, row.make, row.inputs, **row.options)
 
 
-def _add_containers(add) -> None:
+def _add_containers(add: Add) -> None:
   """.task files, and bundles of more than the one model."""
   task = dict(start_token="<s>", stop_tokens=["</s>"])
   roles = {
@@ -364,7 +379,13 @@ def _add_containers(add) -> None:
 def _models() -> dict[str, Model]:
   models = {"smollm2": Model(checkpoints.smollm2)}
 
-  def add(name, make, inputs, /, **options):
+  def add(
+      name: str,
+      make: Callable[..., None],
+      inputs: dict[str, str],
+      /,
+      **options: Any,
+  ) -> None:
     models[name] = Model(make, options, inputs)
 
   smollm2 = {"checkpoint": "smollm2"}
@@ -391,7 +412,7 @@ def _models() -> dict[str, Model]:
         recipe=recipe,
     )
 
-  variants = {
+  variants: dict[str, dict[str, Any]] = {
       "f32": {},
       "single": dict(prefill=[64], single=True),
       "prefill_logits": dict(prefill_logits=True),
@@ -458,7 +479,7 @@ def _models() -> dict[str, Model]:
       bundle=True,
   )
   # SmolLM2's template writes BOS, so that a start token would come on top.
-  bundles = {
+  bundles: dict[str, dict[str, Any]] = {
       "bundle": {},
       "bundle_stop_text": dict(stop_tokens=["<|im_end|>", "<|im_end|>\n"]),
       "bundle_wrong_stop": dict(stop_tokens=[0]),
@@ -582,6 +603,10 @@ PACKAGES = (
 )
 
 
+# What converters load; the makers that need none of it lose nothing.
+_PRELOADED = ("converters",)
+
+
 def resolve(names: list[str]) -> list[str]:
   """The models named and all they are made from, each after its inputs."""
   order: list[str] = []
@@ -617,7 +642,7 @@ def keys(order: list[str]) -> dict[str, str]:
   return found
 
 
-def _make_one(name: str, target: pathlib.Path, out: pathlib.Path) -> None:
+def _make_one(target: pathlib.Path, name: str, out: pathlib.Path) -> None:
   model = MODELS[name]
   if not name.endswith((".tflite", ".litertlm", ".task")):
     target.mkdir()
@@ -633,26 +658,19 @@ def main() -> None:
   )
   parser.add_argument("--list", action="store_true", help="list the names")
   parser.add_argument("--jobs", type=int, default=work.default_jobs())
-  parser.add_argument("--target", type=pathlib.Path, help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.list or not args.names:
     for name, members in GROUPS.items():
       print(f"{name}: {' '.join(members)}")
     return
-  if args.target:
-    _make_one(args.names[0], args.target, args.out)
-    return
   order = resolve(args.names)
-  command = [sys.executable, os.path.abspath(__file__), "--out", args.out]
   tasks = [
       work.Task(
-          name,
-          list(MODELS[name].inputs.values()),
-          lambda target, name=name: [*command, "--target", target, name],
+          name, list(MODELS[name].inputs.values()), _make_one, (name, args.out)
       )
       for name in order
   ]
-  work.run("models", args.out, tasks, keys(order), args.jobs)
+  work.run("models", args.out, tasks, keys(order), args.jobs, _PRELOADED)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ measured once.
 """
 
 import argparse
+from collections.abc import Iterable
 import hashlib
 import json
 import pathlib
 import re
 import subprocess
 import sys
+from typing import Any
 
 import recipe_table
 import work
@@ -59,7 +61,7 @@ def _sha256(path: pathlib.Path) -> str:
     return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _kept(path: pathlib.Path, flags: list[str]) -> dict | None:
+def _kept(path: pathlib.Path, flags: list[str]) -> dict[str, Any] | None:
   """An earlier result, if it was made with these flags."""
   try:
     result = json.loads(path.read_text())
@@ -75,15 +77,15 @@ def _measure(
     checkpoint: pathlib.Path,
     kept: pathlib.Path,
     tokens: int,
-) -> dict | str:
+) -> dict[str, Any] | str:
   """The program's result, or what it said where there is none."""
   # Neither changes the figures. What is wrong with a recipe is not looked for.
   flags = [f"--eval_tokens={tokens}", "--self_check=off", "--locate=off"]
   # Named by the contents: the figures are theirs.
   path = kept / f"{checkpoint.name}-{_sha256(file)[:16]}.json"
-  result = _kept(path, flags)
-  if result is not None:
-    return result
+  kept_result = _kept(path, flags)
+  if kept_result is not None:
+    return kept_result
   done = subprocess.run(
       [
           str(program),
@@ -99,10 +101,11 @@ def _measure(
   # 2: could not check.
   if done.returncode not in (0, 1, 3):
     return _last_error(done.stderr or done.stdout)
-  return json.loads(path.read_text())
+  result: dict[str, Any] = json.loads(path.read_text())
+  return result
 
 
-def _cells(row: recipe_table.Row, size: int, result: dict) -> list[str]:
+def _cells(row: recipe_table.Row, size: int, result: dict[str, Any]) -> list[str]:
   figures = result["all"]
   kld = figures["kld"]
   # Of the text alone: a model is always sure of what it wrote itself.
@@ -132,7 +135,7 @@ def _cells(row: recipe_table.Row, size: int, result: dict) -> list[str]:
   ]
 
 
-def _row(args, row: recipe_table.Row, kept: pathlib.Path) -> list[str]:
+def _row(args: argparse.Namespace, row: recipe_table.Row, kept: pathlib.Path) -> list[str]:
   def without(reason: str) -> list[str]:
     blank = [""] * (len(_HEADER) - 3)
     return [f"`{row.recipe}`", row.converter, *blank, reason]
@@ -154,7 +157,7 @@ def _row(args, row: recipe_table.Row, kept: pathlib.Path) -> list[str]:
   return _cells(row, file.stat().st_size, result)
 
 
-def _line(cells) -> str:
+def _line(cells: Iterable[str]) -> str:
   return f"| {' | '.join(cells)} |"
 
 

@@ -9,7 +9,7 @@ purpose.
 import json
 import pathlib
 import shutil
-from typing import Callable
+from collections.abc import Callable
 
 
 def small_tokenizer(out: pathlib.Path, source: pathlib.Path, size: int) -> None:

@@ -10,16 +10,22 @@ at a time.
 """
 
 import argparse
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
 import pathlib
 import sys
 import tempfile
+from typing import Any
 
-import mutation_suite
+import mutation_run
 import mutations
 import work
 
+Maker = Callable[..., None]
+
 # Fault -> (maker, fixed options, option that grows, its values).
-SERIES = {
+SERIES: dict[str, tuple[Maker, dict[str, Any], str, tuple[float, ...]]] = {
     "norm epsilon instead of 1e-5": (
         mutations.norm_eps,
         dict(old=1e-5),
@@ -40,7 +46,7 @@ SERIES = {
     ),
 }
 # Fault -> (maker, fixed options, option that shrinks, its right value).
-SHARP = {
+SHARP: dict[str, tuple[Maker, dict[str, Any], str, float]] = {
     "norm epsilon": (mutations.norm_eps, dict(old=1e-5), "new", 1e-5),
     "RoPE base": (mutations.rope_base, {}, "factor", 1.0),
     "attention scale": (mutations.composite_scale, {}, "factor", 1.0),
@@ -70,8 +76,10 @@ def main() -> None:
   args = parser.parse_args()
   models = [pair for pair in MODELS if args.only in pair[0]]
 
-  def verify(fault: str, file: pathlib.Path, base: str, checkpoint: str):
-    run = mutation_suite.verify(
+  def verify(
+      fault: str, file: pathlib.Path, base: str, checkpoint: str
+  ) -> mutation_run.Run:
+    run = mutation_run.verify(
         args.build / "verify_tflite", file, args.models / checkpoint
     )
     if run.outcome == "error":
@@ -86,11 +94,12 @@ def main() -> None:
         flush=True,
     )
 
-  def made(base: str, make, options: dict, check):
+  @contextlib.contextmanager
+  def made(base: str, make: Maker, options: dict[str, Any]) -> Iterator[pathlib.Path]:
     with tempfile.TemporaryDirectory() as directory:
       file = pathlib.Path(directory) / "model.tflite"
       make(file, args.models / base, **options)
-      return check(file)
+      yield file
 
   if not args.sharp:
     print("| conversion | fault | mean KLD | same token | verdict |")
@@ -99,22 +108,13 @@ def main() -> None:
     row("none", args.models / base, base, checkpoint)
     for fault, (make, options, name, values) in SERIES.items():
       for value in values:
-        made(
-            base,
-            make,
-            options | {name: value},
-            lambda file: row(f"{fault} {value:g}", file, base, checkpoint),
-        )
+        with made(base, make, options | {name: value}) as file:
+          row(f"{fault} {value:g}", file, base, checkpoint)
 
-  def found(base, checkpoint, fault, change: float) -> bool:
+  def found(base: str, checkpoint: str, fault: str, change: float) -> bool:
     make, options, name, right = SHARP[fault]
-    changed = options | {name: right * (1 + change)}
-    run = made(
-        base,
-        make,
-        changed,
-        lambda file: verify(f"{fault} {change:g}", file, base, checkpoint),
-    )
+    with made(base, make, options | {name: right * (1 + change)}) as file:
+      run = verify(f"{fault} {change:g}", file, base, checkpoint)
     return bool(run.findings)
 
   print("\n| conversion | setting | found when changed by | not when by |")

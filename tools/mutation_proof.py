@@ -6,11 +6,13 @@ that knows nothing of the .tflite file: float conversions must then agree as
 well as sound ones do. Prints a Markdown table and exits 1 if one does not.
 """
 
+from collections.abc import Callable
 import pathlib
 import tempfile
-from typing import Callable
+from typing import Any
 
 import mutated_checkpoints
+import mutation_run
 import mutation_table
 import mutations
 import work
@@ -20,31 +22,37 @@ LIMIT = 1e-8
 LIMIT_INT8 = 0.04
 _LAYER = "model.layers.{}."
 
+Tensors = dict[str, Any]  # of torch
+Config = dict[str, Any]
+Patch = Callable[[Tensors, Config], None]
+PatchLayer = Callable[[Tensors, Config, str], None]
+Change = Callable[[Any], Any]  # of a tensor
 
-def _config(**changes) -> Callable:
+
+def _config(**changes: Any) -> Patch:
   return lambda tensors, config: config.update(changes)
 
 
-def _rope(**changes) -> Callable:
+def _rope(**changes: Any) -> Patch:
   return lambda tensors, config: config["rope_parameters"].update(changes)
 
 
-def _each_layer(change: Callable) -> Callable:
-  def patch(tensors, config):
+def _each_layer(change: PatchLayer) -> Patch:
+  def patch(tensors: Tensors, config: Config) -> None:
     for i in range(config["num_hidden_layers"]):
       change(tensors, config, _LAYER.format(i))
 
   return patch
 
 
-def _set(name: str, change: Callable) -> Callable:
-  def patch(tensors, config):
+def _set(name: str, change: Change) -> Patch:
+  def patch(tensors: Tensors, config: Config) -> None:
     tensors[name] = change(tensors[name]).contiguous()
 
   return patch
 
 
-def _interleave(tensors, config, layer):
+def _interleave(tensors: Tensors, config: Config, layer: str) -> None:
   for part in "qk":
     name = f"{layer}self_attn.{part}_proj.weight"
     rows = tensors[name]
@@ -57,7 +65,9 @@ def _interleave(tensors, config, layer):
     )
 
 
-def _head_parts(tensors, config, layer, names):
+def _head_parts(
+    tensors: Tensors, config: Config, layer: str, names: str
+) -> list[Any]:
   size = config["head_dim"]
   return [
       tensors[f"{layer}self_attn.{name}_proj.weight"].reshape(
@@ -67,29 +77,29 @@ def _head_parts(tensors, config, layer, names):
   ]
 
 
-def _swap(a, b):
+def _swap(a: Any, b: Any) -> None:
   """Exchanges the contents of two views."""
   old = a.clone()
   a.copy_(b)
   b.copy_(old)
 
 
-def _swap_q_k(tensors, config, layer):
+def _swap_q_k(tensors: Tensors, config: Config, layer: str) -> None:
   q, k = _head_parts(tensors, config, layer, "qk")
   for group in range(2):
     _swap(q[2 * group + 1], k[group])
 
 
-def _swap_k_v(tensors, config, layer):
+def _swap_k_v(tensors: Tensors, config: Config, layer: str) -> None:
   _swap(*_head_parts(tensors, config, layer, "kv"))
 
 
-def _swap_kv_heads(tensors, config, layer):
+def _swap_kv_heads(tensors: Tensors, config: Config, layer: str) -> None:
   for part in _head_parts(tensors, config, layer, "kv"):
     _swap(part[0], part[1])
 
 
-def _regroup(tensors, config, layer):
+def _regroup(tensors: Tensors, config: Config, layer: str) -> None:
   # Heads 1 and 2 change places, and so do the KV heads that they attend to.
   (q,) = _head_parts(tensors, config, layer, "q")
   _swap(q[1], q[2])
@@ -98,8 +108,8 @@ def _regroup(tensors, config, layer):
   _swap(columns[:, 1], columns[:, 2])
 
 
-def _layers(order: list[int]) -> Callable:
-  def patch(tensors, config):
+def _layers(order: list[int]) -> Patch:
+  def patch(tensors: Tensors, config: Config) -> None:
     old = dict(tensors)
     for i, source in enumerate(order):
       for name in old:
@@ -110,25 +120,25 @@ def _layers(order: list[int]) -> Callable:
   return patch
 
 
-def _skip(layer: int) -> Callable:
-  def patch(tensors, config):
+def _skip(layer: int) -> Patch:
+  def patch(tensors: Tensors, config: Config) -> None:
     for part in ("self_attn.o_proj", "mlp.down_proj"):
       tensors[f"{_LAYER.format(layer)}{part}.weight"].zero_()
 
   return patch
 
 
-def _swap_norms(tensors, config):
+def _swap_norms(tensors: Tensors, config: Config) -> None:
   norms = ("input_layernorm", "post_attention_layernorm")
   _swap(*(tensors[f"{_LAYER.format(1)}{name}.weight"] for name in norms))
 
 
-def _swap_gate_up(tensors, config, layer):
+def _swap_gate_up(tensors: Tensors, config: Config, layer: str) -> None:
   _swap(*(tensors[f"{layer}mlp.{name}_proj.weight"] for name in ("gate", "up")))
 
 
-def _untied(embedding: Callable, head: Callable) -> Callable:
-  def patch(tensors, config):
+def _untied(embedding: Change, head: Change) -> Patch:
+  def patch(tensors: Tensors, config: Config) -> None:
     table = tensors["model.embed_tokens.weight"]
     tensors["lm_head.weight"] = head(table).contiguous()
     tensors["model.embed_tokens.weight"] = embedding(table).contiguous()
@@ -137,22 +147,22 @@ def _untied(embedding: Callable, head: Callable) -> Callable:
   return patch
 
 
-def _roll(table):
+def _roll(table: Any) -> Any:
   return table.roll(1, 0)
 
 
-def _without_token(table):
+def _without_token(table: Any) -> Any:
   table = table.clone()
   table[1] = 0
   return table
 
 
-def _same(table):
+def _same(table: Any) -> Any:
   return table.clone()
 
 
-def _round(match: str, dimensions: int) -> Callable:
-  def patch(tensors, config):
+def _round(match: str, dimensions: int) -> Patch:
+  def patch(tensors: Tensors, config: Config) -> None:
     import torch
 
     for name, old in tensors.items():
@@ -162,38 +172,38 @@ def _round(match: str, dimensions: int) -> Callable:
   return patch
 
 
-def _minus_one(tensors, config):
+def _minus_one(tensors: Tensors, config: Config) -> None:
   for name, old in tensors.items():
     if "norm" in name:
       tensors[name] = old - 1
 
 
-def _zero_biases(tensors, config):
+def _zero_biases(tensors: Tensors, config: Config) -> None:
   for name, old in tensors.items():
     if name.endswith("bias"):
       old.zero_()
 
 
-def _negate_head(weight):
+def _negate_head(weight: Any) -> Any:
   weight = weight.clone()
   weight[:, :16] *= -1
   return weight
 
 
-def _without_row(weight):
+def _without_row(weight: Any) -> Any:
   weight = weight.clone()
   weight[5] = 0
   return weight
 
 
-def _gemma3_rope(kind: str, changes: dict) -> Callable:
-  def patch(tensors, config):
+def _gemma3_rope(kind: str, changes: dict[str, Any]) -> Patch:
+  def patch(tensors: Tensors, config: Config) -> None:
     config["rope_parameters"][kind] = changes
 
   return patch
 
 
-def _other_head(tensors, config):
+def _other_head(tensors: Tensors, config: Config) -> None:
   import safetensors.torch
 
   path = work.cache_dir() / "models" / "tiny_other" / "model.safetensors"
@@ -201,7 +211,7 @@ def _other_head(tensors, config):
   _untied(_same, lambda table: other.clone())(tensors, config)
 
 
-def _without_rope(layers: list[int]) -> Callable:
+def _without_rope(layers: list[int]) -> Patch:
   # A SmolLM3 is a Llama of which some layers have no RoPE.
   return _config(
       model_type="smollm3",
@@ -210,7 +220,7 @@ def _without_rope(layers: list[int]) -> Callable:
   )
 
 
-def _without_qk_norm(tensors, config):
+def _without_qk_norm(tensors: Tensors, config: Config) -> None:
   # A Qwen 3 without them is a Mistral without a window.
   for name in list(tensors):
     if "q_norm" in name or "k_norm" in name:
@@ -222,7 +232,7 @@ def _without_qk_norm(tensors, config):
   )
 
 
-def _mistral_tied(tensors, config):
+def _mistral_tied(tensors: Tensors, config: Config) -> None:
   tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
 
 
@@ -322,18 +332,15 @@ def prove(
 
   Nothing, and no fault of the file, where no checkpoint can have it.
   """
-  # It imports this module.
-  import mutation_suite
-
   change = PROOFS.get(row.file.removesuffix(".tflite"))
-  if change is None or row.fault == "none":
+  if change is None or row.sound is not None:
     return "", True
   with tempfile.TemporaryDirectory() as directory:
     checkpoint = pathlib.Path(directory) / "checkpoint"
     mutated_checkpoints.patched_checkpoint(
         checkpoint, models / row.checkpoint, change
     )
-    run = mutation_suite.verify(
+    run = mutation_run.verify(
         build / "verify_tflite",
         models / row.file,
         checkpoint,

@@ -2,126 +2,54 @@
 # SPDX-License-Identifier: Apache-2.0
 """Holds verify_tflite to the table of conversions broken on purpose.
 
-Runs the program on every row of mutation_table.py and on every sound
-conversion, and prints the Markdown table of docs/mutations.md: fault,
-strength, verdict, finding, correct? With --proofs also, where a checkpoint can
-have the same fault, how near the file comes to one that has (mutation_proof.py).
-Exits 1 if any verdict or proof is not the one it must be. `make_models.py mutations`
-makes what it reads.
+Runs the program on every row of mutations.toml and on every sound conversion of
+testdata/models.json, and prints the Markdown table of docs/mutations.md: fault,
+strength, verdict, finding, correct? Broken files are evaluated on a short text
+and not compared with themselves, as neither decides; with --whole they are, as
+sound ones always are. With --proofs (and thus --whole) also, where a checkpoint
+can have the same fault, how near the file comes to one that has
+(mutation_proof.py).
+
+With --memory, rows whose program, models and packages are those of an earlier
+run, in which they were right, are judged by what the program said then.
+
+Exits 1 if any verdict or proof is not the one it must be. `make_models.py
+mutations` makes what it reads.
 """
 
 import argparse
 import concurrent.futures
-import dataclasses
-import json
-import math
 import pathlib
-import subprocess
 import sys
-import tempfile
 
 import mutation_proof
+import mutation_run
 import mutation_table
 import work
 
-
-_LOSSY = ("pass", "degraded", "broken")
-_SOUND = "none"  # the fault of a sound file, of which every operator is verified
-
-
-@dataclasses.dataclass
-class Run:
-  """What the program said of one file."""
-
-  outcome: str  # its own word, or "error" where there is no result
-  findings: list[str]
-  mean_kld: float  # NaN where a position has none
-  same_tokens: int
-  positions: int
-  detail: str = ""
-  sentence: str = ""  # of the first finding
-  over_limit: bool = False  # the mean over all positions, of its recipe's
-  proven: bool = False  # every operator was verified
+_SOUND = "none"  # the fault of a sound file
+_SHORT = ("--eval_tokens=64", "--self_check=off", "--weights_cost=off")
+# What rounding alone makes of float files.
+_FLOAT_KLD = 1e-8
+_FLOAT_LOGITS = 1e-3
 
 
-def _figures(result: dict) -> tuple[float, int, int]:
-  """Mean KL divergence over all prompts, equal greedy tokens, positions."""
-  rows = [row for prompt in result["prompts"] for row in prompt["positions"]]
-  values = [row.get("kld") for row in rows]
-  missing = not values or any(value is None for value in values)
-  mean = math.nan if missing else math.fsum(values) / len(values)
-  same = sum(
-      row.get("reference_token") == row.get("candidate_token", -1)
-      for row in rows
-  )
-  return mean, same, len(rows)
-
-
-def verify(
-    program: pathlib.Path,
-    file: pathlib.Path,
-    checkpoint: pathlib.Path,
-    flags: tuple[str, ...] = (),
-) -> Run:
-  """Runs the program on one file."""
-  with tempfile.TemporaryDirectory() as directory:
-    path = pathlib.Path(directory) / "result.json"
-    done = subprocess.run(
-        [
-            str(program),
-            f"--tflite_path={file}",
-            f"--checkpoint_path={checkpoint}",
-            f"--json={path}",
-            "--num_threads=1",
-            "--quiet",
-            *flags,
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    if not path.exists():
-      lines = done.stdout.strip().splitlines() or ["no output"]
-      return Run(
-          "error",
-          [],
-          math.nan,
-          0,
-          0,
-          f"exit code {done.returncode}: {lines[-1][:200]}",
-      )
-    result = json.loads(path.read_text())
-  mean, same, positions = _figures(result)
-  proofs = {check["name"]: check for check in result["structure_checks"]}
-  findings = result.get("findings", [])
-  # NaN is null, and over any limit.
-  overall = result["all"]["kld"]["mean"]
-  return Run(
-      result.get("outcome", "no outcome"),
-      [finding["id"] for finding in findings],
-      mean,
-      same,
-      positions,
-      sentence=findings[0]["sentence"] if findings else "",
-      over_limit=overall is None or overall > result["limits"]["kld"]["pass"],
-      proven=proofs.get("structure", {}).get("outcome") == "pass",
-  )
-
-
-def hidden(row: mutation_table.Mutation, run: Run) -> bool:
-  """Not seen, as the fault is smaller than the recipe's noise."""
-  return row.may_hide and run.outcome == "pass" and not run.findings
-
-
-def correct(row: mutation_table.Mutation, run: Run) -> bool:
-  """One of the right outcomes, for one of the right reasons."""
-  if hidden(row, run):
+def _is_right_of_sound(
+    sound: mutation_table.Sound, run: mutation_run.Run
+) -> bool:
+  """Every operator and every weight is verified; floats agree as floats can."""
+  if not run.proven or not run.whole_weights:
+    return False
+  if sound.weights != "float32" or sound.kv != "float32":
     return True
+  return run.kld <= _FLOAT_KLD and run.logits <= _FLOAT_LOGITS
+
+
+def correct(row: mutation_table.Mutation, run: mutation_run.Run) -> bool:
+  """One of the right outcomes, for one of the right reasons."""
   if run.outcome not in row.outcomes or (row.unproven and run.proven):
     return False
-  if row.make is None and row.fault == _SOUND and not run.proven:
+  if row.sound is not None and not _is_right_of_sound(row.sound, run):
     return False
   if not row.findings:
     return not run.findings
@@ -132,19 +60,31 @@ def correct(row: mutation_table.Mutation, run: Run) -> bool:
   )
 
 
+def _outcomes(sound: mutation_table.Sound) -> tuple[str, ...]:
+  if sound.findings:
+    return ("broken",)
+  return ("pass", "degraded", "broken") if sound.lossy else ("pass",)
+
+
 def _rows() -> list[mutation_table.Mutation]:
+  """The faults; then the sound files, those that keep much first."""
   sound = [
-      mutation_table.Mutation(file, checkpoint, _SOUND, ("pass",), ())
-      for file, checkpoint in mutation_table.SOUND
+      mutation_table.Mutation(
+          sound.file,
+          sound.checkpoint,
+          _SOUND,
+          _outcomes(sound),
+          sound.findings,
+          sound=sound,
+      )
+      for sound in sorted(mutation_table.SOUND, key=lambda s: s.lossy)
   ]
-  lossy = [
-      mutation_table.Mutation(file, checkpoint, _SOUND, _LOSSY, ())
-      for file, checkpoint in mutation_table.LOSSY
-  ]
-  return mutation_table.MUTATIONS + sound + lossy
+  return mutation_table.MUTATIONS + sound
 
 
-def _cell(row: mutation_table.Mutation, run: Run) -> list[str]:
+def _cell(
+    row: mutation_table.Mutation, run: mutation_run.Run
+) -> list[str]:
   findings = ", ".join(run.findings) or "–"
   detail = run.detail or ("not faithful" if row.unproven else "")
   verdict = f"{run.outcome} ({detail})" if detail else run.outcome
@@ -155,8 +95,6 @@ def _cell(row: mutation_table.Mutation, run: Run) -> list[str]:
     expected += "".join(f", '{figure}'" for figure in row.says)
     expected += f", not '{run.sentence}'" if row.says else ""
   right = "yes" if correct(row, run) else f"**no**: {expected}"
-  if hidden(row, run):
-    right = "not seen: below the noise"
   return [
       row.fault.replace("|", "\\|"),
       f"`{row.file}`",
@@ -169,12 +107,18 @@ def _cell(row: mutation_table.Mutation, run: Run) -> list[str]:
   ]
 
 
-def main() -> None:
+def _arguments() -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument(
       "--only",
       default="",
       help="rows whose file, checkpoint or fault has this in it",
+  )
+  parser.add_argument(
+      "--shard",
+      default="0/1",
+      metavar="I/N",
+      help="every N-th row, from the I-th on",
   )
   parser.add_argument(
       "--build",
@@ -187,16 +131,33 @@ def main() -> None:
   )
   parser.add_argument("--jobs", type=int, default=work.default_jobs())
   parser.add_argument(
+      "--memory",
+      type=pathlib.Path,
+      help="where right runs are kept, to be taken for the same once more",
+  )
+  parser.add_argument(
+      "--whole",
+      action="store_true",
+      help="run broken files with the program's default flags, too",
+  )
+  parser.add_argument(
       "--proofs",
       action="store_true",
       help="also verify the files against checkpoints with the same fault",
   )
   args = parser.parse_args()
+  args.whole = args.whole or args.proofs
+  return args
+
+
+def _chosen(args: argparse.Namespace) -> list[mutation_table.Mutation]:
+  """The rows asked for, all of whose files are there."""
+  first, step = (int(number) for number in args.shard.split("/"))
   rows = [
       row
       for row in _rows()
       if args.only in f"{row.file}\n{row.checkpoint}\n{row.fault}"
-  ]
+  ][first::step]
   if not rows:
     sys.exit(f"mutation_suite.py: no row with '{args.only}'")
   for row in rows:
@@ -206,6 +167,53 @@ def main() -> None:
             f"mutation_suite.py: {args.models / name} is missing; run"
             " tools/make_models.py mutations"
         )
+  return rows
+
+
+class _Suite:
+  """Runs rows, or remembers what the program said of them."""
+
+  def __init__(self, args: argparse.Namespace):
+    self._args = args
+    self._memory = (
+        mutation_run.Memory(args.memory, args.build) if args.memory else None
+    )
+
+  def _run(self, row: mutation_table.Mutation) -> mutation_run.Run:
+    args = self._args
+    short = row.sound is None and not args.whole
+    key = (
+        args.models / row.file,
+        args.models / row.checkpoint,
+        row.flags + (_SHORT if short else ()),
+    )
+    if self._memory is None:
+      return mutation_run.verify(args.build / "verify_tflite", *key)
+    run = self._memory.find(*key)
+    if run is not None and correct(row, run):
+      return run
+    run = mutation_run.verify(args.build / "verify_tflite", *key)
+    if correct(row, run):
+      self._memory.keep(run, *key)
+    return run
+
+  def judge(self, row: mutation_table.Mutation) -> tuple[list[str], bool]:
+    """The row's cells, and whether all is as it must be."""
+    run = self._run(row)
+    cells = _cell(row, run)
+    right = correct(row, run)
+    if self._args.proofs:
+      proof, holds = mutation_proof.prove(
+          row, self._args.build, self._args.models
+      )
+      cells.append(proof)
+      right = right and holds
+    return cells, right
+
+
+def main() -> None:
+  args = _arguments()
+  rows = _chosen(args)
   header = [
       "fault",
       "file",
@@ -220,25 +228,10 @@ def main() -> None:
     header.append("proof")
   print("| " + " | ".join(header) + " |")
   print("|" + "---|" * len(header), flush=True)
-
-  def run_row(row):
-    run = verify(
-        args.build / "verify_tflite",
-        args.models / row.file,
-        args.models / row.checkpoint,
-        row.flags,
-    )
-    cells = _cell(row, run)
-    right = correct(row, run)
-    if args.proofs:
-      proof, holds = mutation_proof.prove(row, args.build, args.models)
-      cells.append(proof)
-      right = right and holds
-    return cells, right
-
+  suite = _Suite(args)
   wrong = 0
   with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-    for cells, right in pool.map(run_row, rows):
+    for cells, right in pool.map(suite.judge, rows):
       wrong += not right
       print("| " + " | ".join(cells) + " |", flush=True)
   print(f"\n{len(rows) - wrong} of {len(rows)} verdicts are right.")

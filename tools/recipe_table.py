@@ -5,8 +5,10 @@ make_models.py makes the files (groups `recipes` and `recipes_gemma`, which no
 test needs) and measure_recipes.py measures them.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterable
 import dataclasses
-from typing import Callable
+from typing import Any
 
 import conversions
 import recipe_checkpoints
@@ -23,9 +25,9 @@ class Row:
   file: str
   checkpoint: str
   # None where make_models.py makes the file for the tests already.
-  make: Callable | None = None
-  inputs: dict = dataclasses.field(default_factory=dict)
-  options: dict = dataclasses.field(default_factory=dict)
+  make: Callable[..., None] | None = None
+  inputs: dict[str, str] = dataclasses.field(default_factory=dict)
+  options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 # litert_torch.generative.utilities.converter.QuantizationName.
@@ -89,7 +91,7 @@ EXPORT_HF_SECOND = (
 SIZES = dict(prefill=[8, 64, 256], cache=1280)
 
 
-def _export_hf_rows(model: str, checkpoint: str, recipes) -> list[Row]:
+def _export_hf_rows(model: str, checkpoint: str, recipes: Iterable[str]) -> list[Row]:
   rows = []
   for recipe in recipes:
     row = Row(model, "export_hf", recipe, f"{checkpoint}_hf.tflite", checkpoint)
@@ -119,7 +121,9 @@ def _classic_rows() -> list[Row]:
 
 
 # name -> (maker, inputs, options) of the checkpoints that no test needs.
-CHECKPOINTS = {
+CHECKPOINTS: dict[
+    str, tuple[Callable[..., None], dict[str, str], dict[str, Any]]
+] = {
     "gemma3_270m": (recipe_checkpoints.gemma3_270m, {}, {}),
 }
 

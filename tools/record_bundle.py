@@ -6,9 +6,11 @@ The models in it are a few bytes that no runtime would load. The expectations
 are what the builder's own schema classes read back.
 """
 
+from collections.abc import Callable
 import json
 import pathlib
 import tempfile
+from typing import Any
 
 import litert_lm_builder
 from litert_lm_builder import litertlm_peek
@@ -65,18 +67,18 @@ def _build(work: pathlib.Path, out: pathlib.Path) -> None:
     builder.build(stream)
 
 
-def _text(value) -> str:
+def _text(value: Any) -> str:
   if isinstance(value, bool):
     return str(value).lower()
   return str(value)
 
 
-def _read(path: pathlib.Path) -> dict:
+def _read(path: pathlib.Path) -> dict[str, Any]:
   with open("/dev/null", "w") as nowhere:
     header = litertlm_peek.read_litertlm_header(str(path), nowhere)
   content = path.read_bytes()
 
-  def items(count, get):
+  def items(count: int, get: Callable[[int], Any]) -> list[Any]:
     pairs = []
     for i in range(count):
       value, _ = litertlm_peek._get_kvp_value_and_type(get(i))

@@ -10,6 +10,7 @@ templates are written for this test, in the styles of the field.
 import importlib.metadata
 import json
 import pathlib
+from typing import Any
 
 import jinja2
 import tokenizers
@@ -70,7 +71,7 @@ RESULT = {
 }
 SPACES = "\u3000\n\u00a0text\u00a0 "
 
-CHATS = [
+CHATS: list[dict[str, Any]] = [
     {"name": "one user turn", "messages": [USER]},
     {"name": "system and user", "messages": [SYSTEM, USER]},
     {"name": "three turns", "messages": [USER, ASSISTANT, MORE]},
@@ -426,7 +427,7 @@ TEMPLATES = {
 }
 
 
-def _parts(messages: list[dict]) -> list[dict]:
+def _parts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
   return [
       m | {"content": [{"type": "text", "text": m["content"]}]}
       for m in messages
@@ -442,7 +443,9 @@ def _tokenizer() -> transformers.PreTrainedTokenizerFast:
   )
 
 
-def _render(tokenizer, template: str, chat: dict, parts: bool) -> str | None:
+def _render(
+    tokenizer: Any, template: str, chat: dict[str, Any], parts: bool
+) -> Any:
   continues = chat.get("continues", False)
   messages = chat["messages"]
   try:

@@ -8,7 +8,6 @@ float32 files; the .json beside them says what they are.
 
 import argparse
 import json
-import os
 import pathlib
 import re
 import sys
@@ -832,6 +831,12 @@ def _keys() -> dict[str, str]:
   }
 
 
+def _record(target: pathlib.Path, name: str, models: pathlib.Path) -> None:
+  function, _, options = RECORDINGS[name]
+  target.mkdir()
+  function(target, models, **options)
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
@@ -843,7 +848,6 @@ def main() -> None:
   )
   parser.add_argument("--list", action="store_true", help="list the names")
   parser.add_argument("--jobs", type=int, default=work.default_jobs())
-  parser.add_argument("--target", type=pathlib.Path, help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.list:
     print("\n".join(RECORDINGS))
@@ -852,23 +856,20 @@ def main() -> None:
   for name in names:
     if name not in RECORDINGS:
       sys.exit(f"record_expectations.py: no '{name}'; see --list")
-  if args.target:
-    function, _, options = RECORDINGS[names[0]]
-    args.target.mkdir()
-    function(args.target, args.models, **options)
-    return
-  command = [sys.executable, os.path.abspath(__file__)]
-  command += ["--models", args.models]
   tasks = [
       work.Task(
-          name,
-          [],
-          lambda target, name=name: [*command, "--target", target, name],
-          spread_to=name.split("/")[0],
+          name, [], _record, (name, args.models), spread_to=name.split("/")[0]
       )
       for name in names
   ]
-  work.run("expectations", args.out, tasks, _keys(), args.jobs)
+  work.run(
+      "expectations",
+      args.out,
+      tasks,
+      _keys(),
+      args.jobs,
+      ("torch", "transformers"),
+  )
 
 
 if __name__ == "__main__":

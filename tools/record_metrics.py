@@ -11,6 +11,7 @@ one does not hide in the other. Run it again after changing the cases:
 
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def softmax(row: np.ndarray) -> np.ndarray:
   return e / e.sum()
 
 
-def measure(reference: np.ndarray, candidate: np.ndarray) -> dict:
+def measure(reference: np.ndarray, candidate: np.ndarray) -> dict[str, Any]:
   r, c = (x.astype(np.longdouble) for x in (reference, candidate))
   p, q = softmax(r), softmax(c)
   nonzero = p > 0
@@ -47,7 +48,7 @@ def measure(reference: np.ndarray, candidate: np.ndarray) -> dict:
   }
 
 
-def cases() -> dict:
+def cases() -> dict[str, Any]:
   rng = np.random.default_rng(1)
   row = (rng.standard_normal(64) * 3).astype(np.float32)
   noise = rng.standard_normal(64).astype(np.float32)

@@ -9,6 +9,7 @@ tokens and the chat template that transformers takes from them.
 import json
 import pathlib
 import tempfile
+from typing import Any
 
 import tokenizers
 import transformers
@@ -24,7 +25,7 @@ JINJA = "chat_template.jinja"
 LEGACY = "chat_template.json"
 ADDITIONAL = "additional_chat_templates/"
 
-EOS_CASES = [
+EOS_CASES: list[dict[str, Any]] = [
     {CONFIG: {"text_config": {"eos_token_id": [1, 3]}}},
     {CONFIG: {"eos_token_id": 2, "text_config": {"eos_token_id": [1, 3]}}},
     {CONFIG: {"eos_token_id": None, "text_config": {"eos_token_id": 3}}},
@@ -38,7 +39,7 @@ EOS_CASES = [
      CONFIG: {"text_config": {"eos_token_id": 3}}},
 ]
 
-TEMPLATE_CASES = [
+TEMPLATE_CASES: list[dict[str, Any]] = [
     {},
     {TOKENIZER: {"chat_template": "tokenizer"}},
     {TOKENIZER: {"chat_template": "tokenizer"}, JINJA: "jinja"},
@@ -65,7 +66,7 @@ TEMPLATE_CASES = [
 ]
 
 
-def _write(directory: pathlib.Path, files: dict) -> None:
+def _write(directory: pathlib.Path, files: dict[str, Any]) -> None:
   """A tokenizer.json of four tokens and `files`."""
   model = tokenizers.models.BPE(
       {"<unk>": 0, "a": 1, "b": 2, "ab": 3}, [("a", "b")], unk_token="<unk>"
@@ -78,7 +79,7 @@ def _write(directory: pathlib.Path, files: dict) -> None:
     path.write_text(text)
 
 
-def _eos(directory: pathlib.Path):
+def _eos(directory: pathlib.Path) -> Any:
   """As GenerationMixin.adjust_generation_fn loads it."""
   load = transformers.GenerationConfig.from_pretrained
   try:
@@ -92,7 +93,7 @@ def _eos(directory: pathlib.Path):
   return sorted(found) if isinstance(found, list) else [found]
 
 
-def _template(directory: pathlib.Path) -> dict:
+def _template(directory: pathlib.Path) -> dict[str, Any]:
   """The tokenizer's template; if there is none, the processor's."""
   tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(directory)
   if tokenizer.chat_template is None:

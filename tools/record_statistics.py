@@ -8,8 +8,10 @@ than the C++ code where there are any. Run it again after changing the cases:
     python tools/record_statistics.py
 """
 
+import itertools
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -20,10 +22,10 @@ _BLOCK = 8  # kBlock of statistics.h
 def _blocks(values: np.ndarray) -> list[float]:
   count = max(1, len(values) // _BLOCK)
   edges = [i * _BLOCK for i in range(count)] + [len(values)]
-  return [values[a:b].mean() for a, b in zip(edges, edges[1:])]
+  return [values[a:b].mean() for a, b in itertools.pairwise(edges)]
 
 
-def _sample(values: np.ndarray) -> dict:
+def _sample(values: np.ndarray) -> dict[str, Any]:
   ordered = np.sort(values)
   n = len(values)
   half = scipy.stats.norm.ppf(0.975) * np.sqrt(n * 0.99 * 0.01)
@@ -49,7 +51,7 @@ def _sample(values: np.ndarray) -> dict:
   return result
 
 
-def _share(count: int, total: int) -> dict:
+def _share(count: int, total: int) -> dict[str, Any]:
   interval = scipy.stats.binomtest(count, total).proportion_ci(
       0.95, method='wilson'
   )

@@ -10,6 +10,7 @@ it stands in src/candidate/task_bundle_test.cc.
 
 import importlib.util
 import pathlib
+from typing import Any
 
 import containers
 from google.protobuf import descriptor_pb2
@@ -21,7 +22,7 @@ PACKAGE = "third_party/odml/infra/genai/inference/proto/"
 FILES = ("prompt_template", "transformer_params", "llm_params")
 
 
-def _descriptor(library: bytes, name: str):
+def _descriptor(library: bytes, name: str) -> Any:
   """The FileDescriptorProto that begins with this name."""
   path = f"{PACKAGE}{name}.proto".encode()
   begin = library.find(b"\n" + bytes([len(path)]) + path)
@@ -29,7 +30,7 @@ def _descriptor(library: bytes, name: str):
   at = begin
   found = None
 
-  def varint(at):
+  def varint(at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
       byte = library[at]
@@ -52,8 +53,10 @@ def _descriptor(library: bytes, name: str):
     at, found = body + size, parsed
 
 
-def _llm_parameters():
-  root = importlib.util.find_spec("litert_lm").submodule_search_locations[0]
+def _llm_parameters() -> Any:
+  spec = importlib.util.find_spec("litert_lm")
+  assert spec is not None and spec.submodule_search_locations
+  root = spec.submodule_search_locations[0]
   library = (pathlib.Path(root) / "liblitert-lm.so").read_bytes()
   pool = descriptor_pool.DescriptorPool()
   for name in FILES:

@@ -10,6 +10,7 @@ in src/candidate/tflite_file_test.cc and tap_test.cc.
 """
 
 import pathlib
+from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 import flatbuffers
@@ -17,7 +18,7 @@ import flatbuffers
 TESTDATA = pathlib.Path(__file__).resolve().parent.parent / "testdata"
 
 
-def make(kind: str, **fields):
+def make(kind: str, **fields: Any) -> Any:
   table = getattr(schema, f"{kind}T")()
   for name, value in fields.items():
     assert hasattr(table, name), (kind, name)
@@ -25,18 +26,18 @@ def make(kind: str, **fields):
   return table
 
 
-def tensor(type_name: str, shape: list[int], buffer: int, **fields):
+def tensor(type_name: str, shape: list[int], buffer: int, **fields: Any) -> Any:
   number = getattr(schema.TensorType, type_name)
   return make("Tensor", type=number, shape=shape, buffer=buffer, **fields)
 
 
-def pack(model) -> bytes:
+def pack(model: Any) -> bytes:
   builder = flatbuffers.Builder()
   builder.Finish(model.Pack(builder), b"TFL3")
   return bytes(builder.Output())
 
 
-def outside():
+def outside() -> Any:
   """An int8 tensor of 1.5 GiB from byte 3 GiB, one of 10 bytes behind it."""
   gib = 1 << 30
   return make(
@@ -59,9 +60,12 @@ def outside():
   )
 
 
-def small():
+def small() -> Any:
   ops = schema.BuiltinOperator
-  scales = lambda n: make("QuantizationParameters", scale=[0.5] * n)
+
+  def scales(n: int) -> Any:
+    return make("QuantizationParameters", scale=[0.5] * n)
+
   blocks = make(
       "QuantizationParameters",
       detailsType=schema.QuantizationDetails.BlockwiseQuantization,
@@ -138,24 +142,24 @@ def external() -> bytes:
   """small() with its constants behind the flatbuffer."""
   model = small()
   contents = [bytes(b.data or []) for b in model.buffers]
-  for buffer, content in zip(model.buffers, contents):
+  for buffer, content in zip(model.buffers, contents, strict=True):
     if content:
       # Any offset, so that the fields are there and the size is final.
       buffer.data, buffer.offset, buffer.size = None, 99, len(content)
   end = len(pack(model))
   tail = b""
-  for buffer, content in zip(model.buffers, contents):
+  for buffer, content in zip(model.buffers, contents, strict=True):
     if content:
       buffer.offset = end + len(tail)
       tail += content
   return pack(model) + tail
 
 
-def taps():
+def taps() -> Any:
   """Graphs with inner tensors, one of them of two signatures."""
   ops = schema.BuiltinOperator
 
-  def graph():
+  def graph() -> Any:
     return make(
         "SubGraph",
         tensors=[
@@ -189,7 +193,7 @@ def taps():
         ],
     )
 
-  def signature(name: str, subgraph: int):
+  def signature(name: str, subgraph: int) -> Any:
     return make(
         "SignatureDef",
         signatureKey=name,

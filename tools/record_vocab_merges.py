@@ -10,11 +10,14 @@ import importlib.metadata
 import json
 import pathlib
 import tempfile
+from typing import Any
 
 import text_samples
 import tokenizers
+from tokenizers import models
+from tokenizers import pre_tokenizers
+from tokenizers import trainers
 import transformers
-from tokenizers import models, pre_tokenizers, trainers
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "testdata/vocab_merges.json"
 
@@ -22,7 +25,7 @@ LLAMA = {"model_type": "llama"}
 END = "<|endoftext|>"
 
 
-def _added(content: str, special: bool = True, **flags) -> dict:
+def _added(content: str, special: bool = True, **flags: Any) -> dict[str, Any]:
   return {
       "content": content,
       "lstrip": False,
@@ -33,7 +36,7 @@ def _added(content: str, special: bool = True, **flags) -> dict:
   } | flags
 
 
-CASES = [
+CASES: list[dict[str, Any]] = [
     {"tokenizer_config.json": {"tokenizer_class": "GPT2Tokenizer"}},
     {"tokenizer_config.json": {"tokenizer_class": "Qwen2Tokenizer"}},
     {"tokenizer_config.json": {"tokenizer_class": "GPT2TokenizerFast"}},
@@ -109,7 +112,7 @@ TEXTS = [
 ]
 
 
-def _train() -> dict:
+def _train() -> dict[str, Any]:
   trained = tokenizers.Tokenizer(models.BPE())
   trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   trainer = trainers.BpeTrainer(
@@ -119,10 +122,11 @@ def _train() -> dict:
       show_progress=False,
   )
   trained.train_from_iterator(text_samples.samples() * 2, trainer)
-  return json.loads(trained.to_str())["model"]
+  model: dict[str, Any] = json.loads(trained.to_str())["model"]
+  return model
 
 
-def _write(directory: pathlib.Path, files: dict, model: dict) -> None:
+def _write(directory: pathlib.Path, files: dict[str, Any], model: dict[str, Any]) -> None:
   for name, content in ({"config.json": LLAMA} | files).items():
     (directory / name).write_text(json.dumps(content))
   (directory / "vocab.json").write_text(json.dumps(model["vocab"]))
@@ -130,7 +134,7 @@ def _write(directory: pathlib.Path, files: dict, model: dict) -> None:
   (directory / "merges.txt").write_text("#version: 0.2\n" + merges)
 
 
-def _read(directory: pathlib.Path) -> dict:
+def _read(directory: pathlib.Path) -> dict[str, Any]:
   tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
   encode = tokenizer.encode
   plain = [encode(text, add_special_tokens=False) for text in TEXTS]

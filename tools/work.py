@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes things once: stamps, temporary names, a lock, progress lines."""
+"""Makes things once: stamps, temporary names, a lock, progress lines.
 
+Each is made in a process of its own, forked from one that has loaded what most
+of them need: loading it anew takes as long as making a small thing.
+"""
+
+from collections.abc import Callable
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import inspect
+import multiprocessing
+import multiprocessing.process
 import os
 import pathlib
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import types
-from typing import Callable
+from typing import Any
 
 
 def cache_dir() -> pathlib.Path:
@@ -36,7 +43,7 @@ def default_jobs() -> int:
   return 2 if (os.cpu_count() or 1) >= 2 and memory > 9e9 else 1
 
 
-def digest(*parts) -> str:
+def digest(*parts: Any) -> str:
   return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -44,7 +51,12 @@ def versions(packages: tuple[str, ...]) -> list[str]:
   return [f"{name} {importlib.metadata.version(name)}" for name in packages]
 
 
-def source_of(function: Callable) -> str:
+@functools.cache
+def _source(thing: Callable[..., Any]) -> str:
+  return inspect.getsource(thing)
+
+
+def source_of(function: Callable[..., Any]) -> str:
   """The source of a function and of all of its module that it uses."""
   module = sys.modules[function.__module__]
   seen: dict[str, str] = {}
@@ -58,7 +70,7 @@ def source_of(function: Callable) -> str:
       if name in seen or value is None:
         continue
       if getattr(value, "__module__", None) == module.__name__:
-        seen[name] = inspect.getsource(value)
+        seen[name] = _source(value)
         functions = vars(value).values() if inspect.isclass(value) else [value]
         for used in filter(inspect.isfunction, functions):
           visit(used.__code__)
@@ -66,41 +78,57 @@ def source_of(function: Callable) -> str:
         seen[name] = repr(value)
 
   visit(function.__code__)
-  return inspect.getsource(function) + "".join(
+  return _source(function) + "".join(
       seen[name] for name in sorted(seen)
   )
 
 
 @dataclasses.dataclass
 class Task:
-  """One thing to make, by a command that writes it to a given path.
+  """One thing to make, by a function that writes it to a given path.
 
-  The path lies in an empty directory of the task's own: a command may put
-  whatever it likes beside what it makes, under any names.
+  The path lies in an empty directory of the task's own: a function may put
+  whatever it likes beside what it makes, under any names. It is called in
+  another process, as make(path, *args): all must be picklable.
   """
 
   name: str
   needs: list[str]
-  command: Callable[[pathlib.Path], list]
-  # The command makes a directory whose files go to this one.
+  make: Callable[..., None]
+  args: tuple[Any, ...] = ()
+  # The function makes a directory whose files go to this one.
   spread_to: str | None = None
 
 
 @dataclasses.dataclass
 class _Running:
   task: Task
-  process: subprocess.Popen
+  process: multiprocessing.process.BaseProcess
   start: float
   target: pathlib.Path
   log: pathlib.Path
 
 
+def _make(log: pathlib.Path, task: Task, target: pathlib.Path) -> None:
+  """What a process of its own does."""
+  with open(log, "w") as stream:
+    os.dup2(stream.fileno(), 1)
+    os.dup2(stream.fileno(), 2)
+  # It is another one's who ends this process.
+  signal.signal(signal.SIGTERM, signal.SIG_DFL)
+  task.make(target, *task.args)
+
+
 class _Workshop:
   """The directory things are made in and its bookkeeping."""
 
-  def __init__(self, out: pathlib.Path, keys: dict[str, str]):
+  def __init__(
+      self, out: pathlib.Path, keys: dict[str, str], preload: tuple[str, ...]
+  ):
     self.out = out
     self.keys = keys
+    self.context = multiprocessing.get_context("forkserver")
+    self.context.set_forkserver_preload(["__main__", *preload])
     self.private = out / ".made"
     # A name of this run's own: an orphan of a killed run may still be writing.
     self.new = self.private / f"new-{os.getpid()}"
@@ -124,13 +152,8 @@ class _Workshop:
     log = self.private / f"{task.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "w") as stream:
-      process = subprocess.Popen(
-          [str(part) for part in task.command(target)],
-          stdin=subprocess.DEVNULL,
-          stdout=stream,
-          stderr=subprocess.STDOUT,
-      )
+    process = self.context.Process(target=_make, args=(log, task, target))
+    process.start()
     return _Running(task, process, time.monotonic(), target, log)
 
   def keep(self, task: Task, target: pathlib.Path) -> None:
@@ -159,9 +182,14 @@ def run(
     tasks: list[Task],
     keys: dict[str, str],
     jobs: int,
+    preload: tuple[str, ...] = (),
 ) -> None:
-  """Makes all tasks not done yet; ends the program if one fails."""
-  shop = _Workshop(out, keys)
+  """Makes all tasks not done yet; ends the program if one fails.
+
+  Args:
+    preload: modules that most of the tasks need.
+  """
+  shop = _Workshop(out, keys, preload)
   shop.private.mkdir(parents=True, exist_ok=True)
   with open(shop.private / "lock", "w") as lock:
     try:
@@ -200,26 +228,26 @@ def _run_all(shop: _Workshop, todo: list[Task], jobs: int) -> None:
           running.append(shop.start(task))
           print(f"        {task.name} …", flush=True)
       time.sleep(0.1)
-      for item in [r for r in running if r.process.poll() is not None]:
+      for item in [r for r in running if not r.process.is_alive()]:
         running.remove(item)
         finished += 1
         _finish(shop, item, f"[{finished}/{total}]")
   finally:
     for item in running:
       item.process.kill()
-      item.process.wait()
+      item.process.join()
 
 
 def _finish(shop: _Workshop, item: _Running, count: str) -> None:
   seconds = time.monotonic() - item.start
   name = item.task.name
-  if item.process.returncode == 0 and item.target.exists():
+  if item.process.exitcode == 0 and item.target.exists():
     shop.keep(item.task, item.target)
     print(f"{count:>7} {name} … {seconds:.0f} s", flush=True)
     return
   tail = item.log.read_text(errors="replace").splitlines()[-30:]
   print("\n".join(tail), file=sys.stderr)
   sys.exit(
-      f"making {name} failed (exit code {item.process.returncode}); the whole"
+      f"making {name} failed (exit code {item.process.exitcode}); the whole"
       f" log is {item.log}"
   )

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of work.py with commands that take no time."""
+"""Tests of work.py with makers that take no time."""
 
 import contextlib
 import io
@@ -16,14 +16,53 @@ import unittest
 
 import work
 
-# Adds its name to `log`, then writes `text` to the target.
-MAKE = """
-import pathlib, sys
-target, log, text = sys.argv[1:]
-with open(log, "a") as stream:
-  stream.write(pathlib.Path(target).name + "\\n")
-pathlib.Path(target).write_text(text)
-"""
+# Makers: each is given a log and a text, and may use neither.
+
+
+def make(target, log, text):
+  """Adds its name to the log, then writes the text to the target."""
+  with open(log, "a") as stream:
+    stream.write(target.name + "\n")
+  target.write_text(text)
+
+
+def make_slowly(target, log, text):
+  time.sleep(0.5)
+  make(target, log, text)
+
+
+def make_by_a_scratch_directory(target, log, text):
+  del log, text
+  assert not list(target.parent.iterdir()), "not empty"
+  scratch = target.with_suffix(".work")
+  scratch.mkdir()
+  time.sleep(0.5)
+  (scratch / "made").write_text(target.name)
+  (scratch / "made").rename(target)
+
+
+def make_directory(target, log, text):
+  del log
+  target.mkdir()
+  for name in text.split():
+    (target / name).write_text("")
+
+
+def fail(target, log, text):
+  del log
+  target.write_text("half")
+  sys.exit(text)
+
+
+def make_nothing(target, log, text):
+  del target, log, text
+
+
+def make_half_and_wait(target, log, text):
+  del text
+  target.write_text("half")
+  log.write_text(str(os.getpid()))
+  time.sleep(60)
 
 
 class WorkTest(unittest.TestCase):
@@ -35,11 +74,8 @@ class WorkTest(unittest.TestCase):
     self.log = pathlib.Path(directory.name) / "log"
     self.addCleanup(signal.signal, signal.SIGTERM, signal.SIG_DFL)
 
-  def task(self, name, script=MAKE, needs=(), text="made", **options):
-    def command(target):
-      return [sys.executable, "-c", script, target, self.log, text]
-
-    return work.Task(name, list(needs), command, **options)
+  def task(self, name, maker=make, needs=(), text="made", **options):
+    return work.Task(name, list(needs), maker, (self.log, text), **options)
 
   def run_tasks(self, *tasks, keys=None, jobs=2):
     """Returns what the run printed on stdout."""
@@ -80,42 +116,23 @@ class WorkTest(unittest.TestCase):
 
   def test_makers_at_the_same_time_do_not_meet(self):
     """Names beside the target that drop its suffix are the same for both."""
-    script = textwrap.dedent("""
-        import pathlib, sys, time
-        target = pathlib.Path(sys.argv[1])
-        assert not list(target.parent.iterdir()), "not empty"
-        scratch = target.with_suffix(".work")
-        scratch.mkdir()
-        time.sleep(0.5)
-        (scratch / "made").write_text(target.name)
-        (scratch / "made").rename(target)
-    """)
     names = ["x.tflite", "x.litertlm"]
-    self.run_tasks(*(self.task(name, script) for name in names))
+    self.run_tasks(
+        *(self.task(name, make_by_a_scratch_directory) for name in names)
+    )
     for name in names:
       self.assertEqual((self.out / name).read_text(), name)
     self.assertEqual(self.left_over(), [])
 
   def test_a_directory_replaces_the_one_before(self):
-    script = textwrap.dedent("""
-        import pathlib, sys
-        target = pathlib.Path(sys.argv[1])
-        target.mkdir()
-        (target / sys.argv[3]).write_text("")
-    """)
-    self.run_tasks(self.task("d", script, text="old"))
-    self.run_tasks(self.task("d", script, text="new"), keys={"d": "another"})
+    self.run_tasks(self.task("d", make_directory, text="old"))
+    self.run_tasks(
+        self.task("d", make_directory, text="new"), keys={"d": "another"}
+    )
     self.assertEqual([p.name for p in (self.out / "d").iterdir()], ["new"])
 
   def test_spreads_the_files_of_a_directory(self):
-    script = textwrap.dedent("""
-        import pathlib, sys
-        target = pathlib.Path(sys.argv[1])
-        target.mkdir()
-        for name in ("p", "q"):
-          (target / name).write_text("")
-    """)
-    task = self.task("s", script, spread_to="folder")
+    task = self.task("s", make_directory, text="p q", spread_to="folder")
     self.run_tasks(task)
     self.assertTrue((self.out / "folder" / "p").exists())
     self.assertIn("all 1 are there", self.run_tasks(task))
@@ -125,13 +142,10 @@ class WorkTest(unittest.TestCase):
 
   def test_a_failure_leaves_what_was_there(self):
     self.run_tasks(self.task("a", text="old"))
-    script = textwrap.dedent("""
-        import pathlib, sys
-        pathlib.Path(sys.argv[1]).write_text("half")
-        sys.exit("no luck")
-    """)
     with self.assertRaises(SystemExit) as failed:
-      self.run_tasks(self.task("a", script), keys={"a": "another"})
+      self.run_tasks(
+          self.task("a", fail, text="no luck"), keys={"a": "another"}
+      )
     self.assertIn("making a failed (exit code 1)", str(failed.exception))
     self.assertIn("no luck", self.errors.getvalue())
     self.assertEqual((self.out / "a").read_text(), "old")
@@ -139,24 +153,16 @@ class WorkTest(unittest.TestCase):
 
   def test_a_maker_that_makes_nothing_failed(self):
     with self.assertRaises(SystemExit):
-      self.run_tasks(self.task("a", "pass"))
+      self.run_tasks(self.task("a", make_nothing))
 
-  def start_in_another_process(self):
-    """A run that makes `slow`, which writes half of it and waits."""
+  def start(self, maker):
+    """A run in another process that makes `slow`."""
     program = textwrap.dedent(f"""
         import pathlib, sys
         sys.path.insert(0, {str(pathlib.Path(work.__file__).parent)!r})
-        import work
-        maker = '''
-        import os, pathlib, sys, time
-        pathlib.Path(sys.argv[1]).write_text("half")
-        pathlib.Path(sys.argv[2]).write_text(str(os.getpid()))
-        time.sleep(60)
-        '''
-        maker = "\\n".join(line.strip() for line in maker.splitlines())
-        task = work.Task(
-            "slow", [], lambda t: [sys.executable, "-c", maker, t, {str(self.log)!r}]
-        )
+        import work, work_test
+        log = pathlib.Path({str(self.log)!r})
+        task = work.Task("slow", [], work_test.{maker.__name__}, (log, "made"))
         work.run("things", pathlib.Path({str(self.out)!r}), [task],
                  {{"slow": "key"}}, 1)
     """)
@@ -165,6 +171,11 @@ class WorkTest(unittest.TestCase):
     )
     self.addCleanup(process.wait)
     self.addCleanup(process.kill)
+    return process
+
+  def start_in_another_process(self):
+    """A run that makes `slow`, which writes half of it and waits."""
+    process = self.start(make_half_and_wait)
     deadline = time.monotonic() + 30
     while not (self.log.exists() and self.log.read_text()):
       self.assertLess(time.monotonic(), deadline, "it does not start")
@@ -193,27 +204,7 @@ class WorkTest(unittest.TestCase):
   def test_two_runs_make_a_thing_once(self):
     """The second waits for the first and finds it made."""
     self.out.mkdir()
-    program = textwrap.dedent(f"""
-        import pathlib, sys
-        sys.path.insert(0, {str(pathlib.Path(work.__file__).parent)!r})
-        import work
-        maker = (
-            "import pathlib, sys, time; time.sleep(0.5);"
-            "open(sys.argv[2], 'a').write('slow ');"
-            "pathlib.Path(sys.argv[1]).write_text('made')"
-        )
-        task = work.Task(
-            "slow", [], lambda t: [sys.executable, "-c", maker, t, {str(self.log)!r}]
-        )
-        work.run("things", pathlib.Path({str(self.out)!r}), [task],
-                 {{"slow": "key"}}, 1)
-    """)
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", program], stdout=subprocess.DEVNULL
-        )
-        for _ in range(2)
-    ]
+    runs = [self.start(make_slowly) for _ in range(2)]
     self.assertEqual([run.wait(60) for run in runs], [0, 0])
     self.assertEqual(self.made(), ["slow"])
 

@@ -45,15 +45,10 @@ WeightAudit AuditFile(const std::string& model, const std::string& checkpoint) {
   return AuditWeights({&input, 1}, original, 2);
 }
 
-struct Pair {
-  const char* model;
-  const char* checkpoint;
-};
-
-class SoundFile : public ::testing::TestWithParam<Pair> {};
+class SoundFile : public ::testing::TestWithParam<SoundModel> {};
 
 TEST_P(SoundFile, IsVerifiedWhole) {
-  const WeightAudit audit = AuditFile(GetParam().model, GetParam().checkpoint);
+  const WeightAudit audit = AuditFile(GetParam().file, GetParam().checkpoint);
   EXPECT_THAT(Ids(audit), IsEmpty());
   EXPECT_GT(audit.weight_bytes, 0);
   EXPECT_EQ(audit.verified_bytes, audit.weight_bytes);
@@ -66,56 +61,9 @@ TEST_P(SoundFile, IsVerifiedWhole) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, SoundFile,
-    ::testing::Values(
-        Pair{"tiny_f32.tflite", "tiny"}, Pair{"tiny_single.tflite", "tiny"},
-        Pair{"tiny_prefill_logits.tflite", "tiny"},
-        Pair{"tiny_mask_transposed.tflite", "tiny"},
-        Pair{"tiny_batch.tflite", "tiny"}, Pair{"tiny_q8.tflite", "tiny"},
-        Pair{"tiny_kv_float16.tflite", "tiny"},
-        Pair{"tiny_kv_int8.tflite", "tiny"},
-        Pair{"tiny_static_a8.tflite", "tiny"},
-        Pair{"tiny_static_a16.tflite", "tiny"},
-        Pair{"tiny_export_hf.tflite", "tiny"},
-        Pair{"tiny_hf_logits.tflite", "tiny"},
-        Pair{"tiny_hf_gpu.tflite", "tiny"},
-        Pair{"tiny_hf_caches.tflite", "tiny"},
-        Pair{"tiny_hf_embedder/model.tflite", "tiny"},
-        Pair{"tiny_hf_embedder_q8/model_quantized.tflite", "tiny"},
-        Pair{"tiny_q8_embedding_q4.tflite", "tiny"},
-        Pair{"tiny_oscar_q8.tflite", "tiny"},
-        Pair{"tiny_oscar_q4_block32.tflite", "tiny"},
-        Pair{"tiny_folded.tflite", "tiny"}, Pair{"tiny_mse_q8.tflite", "tiny"},
-        Pair{"tiny_octav_q4.tflite", "tiny"},
-        Pair{"tiny_hf_hadamard.tflite", "tiny"},
-        Pair{"tiny_hf_hadamard_q4.tflite", "tiny"},
-        Pair{"tiny_hadamard_op.tflite", "tiny"},
-        Pair{"tiny_qat8_recovered.tflite", "tiny_qat8"},
-        Pair{"tiny_qat4_recovered.tflite", "tiny_qat4"},
-        Pair{"tiny_bundle.litertlm", "tiny"},
-        Pair{"tiny_wrong_weights.tflite", "tiny_other"},
-        Pair{"small_ring.tflite", "small_sliding"},
-        Pair{"small_lora.tflite", "small_mqa"},
-        Pair{"ref_falcon_rw.tflite", "ref_falcon_rw"},
-        Pair{"ref_gemma.tflite", "ref_gemma"},
-        Pair{"ref_gemma2.tflite", "ref_gemma2"},
-        Pair{"ref_gemma3.tflite", "ref_gemma3"},
-        Pair{"ref_mistral.tflite", "ref_mistral"},
-        Pair{"ref_openelm.tflite", "ref_openelm"},
-        Pair{"ref_phi.tflite", "ref_phi"},
-        Pair{"ref_phi3_plain.tflite", "ref_phi3_plain"},
-        Pair{"ref_phi3_partial.tflite", "ref_phi3_partial"},
-        Pair{"ref_phi35.tflite", "ref_phi35"},
-        Pair{"ref_phi4.tflite", "ref_phi4"},
-        Pair{"ref_qwen2.tflite", "ref_qwen2"},
-        Pair{"ref_qwen3.tflite", "ref_qwen3"},
-        Pair{"ref_smollm3.tflite", "ref_smollm3"},
-        Pair{"smollm2_f32.tflite", "smollm2"},
-        Pair{"smollm2_fp16.tflite", "smollm2"},
-        Pair{"smollm2_q8.tflite", "smollm2"},
-        Pair{"smollm2_q8_wo.tflite", "smollm2"},
-        Pair{"smollm2_q4_block32.tflite", "smollm2"}));
+INSTANTIATE_TEST_SUITE_P(All, SoundFile,
+                         ::testing::ValuesIn(SoundModelsOf("weights")),
+                         CaseName);
 
 // Six heads of 16 in two groups: three queries, a key and a value in turn.
 TEST(Originals, GroupedQkv) {

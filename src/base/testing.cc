@@ -4,13 +4,17 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <bit>
+#include <cctype>
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "base/error.h"
+#include "base/json_file.h"
 
 namespace verify_tflite {
 namespace {
@@ -40,6 +44,31 @@ std::string TestDataPath(std::string_view name) {
 
 std::string BuiltPath(std::string_view name) {
   return Existing(BUILD_DIR, name);
+}
+
+void PrintTo(const SoundModel& model, std::ostream* out) {
+  *out << model.file << " of " << model.checkpoint;
+}
+
+std::vector<SoundModel> SoundModelsOf(std::string_view suite) {
+  std::vector<SoundModel> models;
+  const nlohmann::json catalogue = ReadJsonFile(TestDataPath("models.json"));
+  for (const nlohmann::json& entry : catalogue.at("models")) {
+    const auto suites = entry.value("suites", std::vector<std::string>());
+    if (std::ranges::find(suites, suite) == suites.end()) continue;
+    const std::string weights = entry.value("weights", "float32");
+    models.push_back({entry.at("file"), entry.at("checkpoint"), weights,
+                      entry.value("embedding", weights),
+                      entry.value("rotated", false)});
+  }
+  if (models.empty()) throw Error("models.json: nothing for '{}'", suite);
+  return models;
+}
+
+std::string CaseName(const ::testing::TestParamInfo<SoundModel>& info) {
+  std::string name = info.param.file;
+  for (char& c : name) c = std::isalnum(c) != 0 ? c : '_';
+  return name;
 }
 
 std::string ReadFile(const std::string& path) {

@@ -2,8 +2,11 @@
 #ifndef VERIFY_TFLITE_BASE_TESTING_H_
 #define VERIFY_TFLITE_BASE_TESTING_H_
 
+#include <gtest/gtest.h>
+
 #include <filesystem>
 #include <functional>
+#include <ostream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +21,24 @@ std::string ExpectedPath(std::string_view name);
 // A file committed in testdata/, a program of this build.
 std::string TestDataPath(std::string_view name);
 std::string BuiltPath(std::string_view name);
+
+// A conversion that is right, as testdata/models.json describes it.
+struct SoundModel {
+  std::string file;
+  std::string checkpoint;
+  // How matrices and the embedding are stored: "float32", "float16", "int8",
+  // "int4" or, in blocks of 32 with a scale each, "int4_block32".
+  std::string weights;
+  std::string embedding;
+  bool rotated = false;
+};
+void PrintTo(const SoundModel& model, std::ostream* out);
+// Returns those of models.json that this suite reads, in the file's order. The
+// mutation suite verifies every one from end to end; a suite of a room reads
+// those that show what is special to it. Throws where there is none.
+std::vector<SoundModel> SoundModelsOf(std::string_view suite);
+// Returns the name of a case on the model of that index.
+std::string CaseName(const ::testing::TestParamInfo<SoundModel>& info);
 
 // All of a file's bytes; a raw little-endian float32 file as numbers.
 std::string ReadFile(const std::string& path);
