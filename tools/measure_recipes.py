@@ -4,8 +4,8 @@
 
 Makes the files of recipe_table.py (make_models.py's group `recipes`), runs
 verify_tflite on each over the evaluation text and the default prompts, and
-prints the Markdown table of docs/recipes.md. Results are kept, so that a run
-that was interrupted goes on where it stopped; files of the same bytes are
+prints the Markdown tables of docs/measured/recipes.md. Results are kept, so that
+a run that was interrupted goes on where it stopped; files of the same bytes are
 measured once.
 """
 

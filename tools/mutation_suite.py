@@ -3,8 +3,8 @@
 """Holds verify_tflite to the table of conversions broken on purpose.
 
 Runs the program on every row of mutations.toml and on every sound conversion of
-testdata/models.json, and prints the Markdown table of docs/mutations.md: fault,
-strength, verdict, finding, correct? Broken files are evaluated on a short text
+testdata/models.json, and prints the Markdown table of
+docs/measured/mutations.md: fault, strength, verdict, finding, correct? Broken files are evaluated on a short text
 and not compared with themselves, as neither decides; with --whole they are, as
 sound ones always are. With --proofs (and thus --whole) also, where a checkpoint
 can have the same fault, how near the file comes to one that has
