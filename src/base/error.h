@@ -1,7 +1,8 @@
-// The one exception type of this project.
+// This is the one exception type of this project.
 //
-// Thrown where a fault is seen, caught once in cli/. The message is for the
-// user: it names the file, what was expected, what was found, and what to do.
+// It is thrown where a fault is seen, and caught once in cli/. The message is
+// for the user: it names the file, what was expected, what was found, and what
+// to do.
 #ifndef VERIFY_TFLITE_BASE_ERROR_H_
 #define VERIFY_TFLITE_BASE_ERROR_H_
 

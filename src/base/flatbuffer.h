@@ -1,6 +1,6 @@
 // Reads FlatBuffers (https://flatbuffers.dev/internals/) without generated
-// code: fields by their number in the schema. Every access is checked against
-// the buffer, which may hold anything.
+// code. Fields are named by their number in the schema. Every access is checked
+// against the buffer, which may hold anything.
 #ifndef VERIFY_TFLITE_BASE_FLATBUFFER_H_
 #define VERIFY_TFLITE_BASE_FLATBUFFER_H_
 
@@ -17,7 +17,8 @@
 
 namespace verify_tflite {
 
-// What all tables of one buffer share. Must outlive them, as must the bytes.
+// Holds what all tables of one buffer share. It must outlive them, as must the
+// bytes.
 class FlatBuffer {
  public:
   // `what` begins the message of every Error: "<path>: the header".
@@ -28,13 +29,13 @@ class FlatBuffer {
   [[noreturn]] void Damaged(std::string_view reason) const;
 
   // Counts a visit. Throws Error once there were more visits than tables fit
-  // into the buffer: offsets that share tables would make a small file take
-  // hours to walk.
+  // into the buffer, because offsets that share tables would make a small file
+  // take hours to walk.
   void CountVisit();
 
   std::span<const std::byte> bytes() const { return bytes_; }
 
-  // The T at `offset`. Throws Error when it lies outside.
+  // Returns the T at `offset`. Throws Error when it lies outside.
   template <typename T>
   T Read(size_t offset) const {
     static_assert(std::is_arithmetic_v<T>);
@@ -93,7 +94,7 @@ class FlatTables {
 class FlatTable {
  public:
   static FlatTable Root(FlatBuffer& buffer);
-  // The table at `offset`, its vtable checked.
+  // Checks the vtable of the table at `offset`. Throws Error for a damaged one.
   FlatTable(FlatBuffer& buffer, size_t offset);
 
   template <typename T>
@@ -111,13 +112,13 @@ class FlatTable {
     return {buffer_->bytes().data() + vector.first, vector.size};
   }
   std::span<const std::byte> Bytes(size_t field) const;
-  // Where in the buffer the field lies; nothing where the table does not have
-  // it.
+  // Returns where in the buffer the field lies; nothing where the table does
+  // not have it.
   template <typename T>
   std::optional<size_t> PlaceOf(size_t field) const {
     return FieldOffset(field, sizeof(T));
   }
-  // Likewise of an offset to a table, string or vector.
+  // Returns the same of an offset to a table, string or vector.
   std::optional<size_t> PlaceOfOffset(size_t field) const {
     return FieldOffset(field, sizeof(uint32_t));
   }

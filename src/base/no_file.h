@@ -1,4 +1,4 @@
-// What stands in the place of a file that was not downloaded.
+// Recognises what stands in the place of a file that was not downloaded.
 #ifndef VERIFY_TFLITE_BASE_NO_FILE_H_
 #define VERIFY_TFLITE_BASE_NO_FILE_H_
 
@@ -14,10 +14,10 @@ namespace verify_tflite {
 // (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md).
 void RefuseLfsPointer(std::string_view content, const std::string& origin);
 
-// RefuseLfsPointer, and the answers of a server that a download kept in place
-// of what was asked for: a page (HTML, XML), Hugging Face's "Entry not found",
-// "Access to model … is restricted" and the like. For files that are JSON or
-// binary: nothing of the kind begins so.
+// Does what RefuseLfsPointer does, and throws Error for the answers of a server
+// that a download kept instead of the file: a page (HTML, XML), Hugging Face's
+// "Entry not found", "Access to model … is restricted" and similar ones. It is
+// for files that are JSON or binary, which never begin so.
 void RefuseNoFile(std::string_view content, const std::string& origin);
 void RefuseNoFile(std::span<const std::byte> content,
                   const std::string& origin);

@@ -14,8 +14,8 @@ namespace verify_tflite {
 
 // for (ProtoReader reader(bytes, what); reader.Next();) switch (reader.field())
 //
-// Fields that are not asked for are passed over. Nothing is copied or
-// allocated but by AppendInts.
+// Fields that are not asked for are skipped. Only AppendInts copies or
+// allocates.
 class ProtoReader {
  public:
   // `what` begins the message of every Error: "<path>: LlmMetadata". Both must
@@ -23,19 +23,20 @@ class ProtoReader {
   ProtoReader(std::string_view bytes, const std::string& what)
       : rest_(bytes), what_(what) {}
 
-  // Reads the next field; false at the end. Throws Error for bytes that are no
-  // message.
+  // Reads the next field. Returns false at the end. Throws Error for bytes that
+  // are no message.
   bool Next();
 
   uint32_t field() const { return field_; }
-  // The value of a string, bytes or message field, or of an integer, bool or
-  // enum field. Throws Error when the field is of another kind.
+  // They return the value of a string, bytes or message field, or of an
+  // integer, bool or enum field. They throw Error when the field is of another
+  // kind.
   std::string_view Bytes() const;
   int64_t Int() const;
-  // Whether Bytes() would give the value.
+  // Returns whether Bytes() would give the value.
   bool is_bytes() const { return kind_ == Kind::kBytes; }
-  // The value of a string field. Throws Error when it is not UTF-8, which what
-  // uses it counts on.
+  // Returns the value of a string field. Throws Error when it is not UTF-8,
+  // because its users rely on that.
   std::string Text() const;
   // Appends the value, or the packed values, of a repeated int32 field.
   void AppendInts(std::vector<int32_t>& values) const;

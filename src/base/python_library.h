@@ -1,4 +1,4 @@
-// Shared libraries that arrive inside Python packages, loaded at run time.
+// Finds and loads shared libraries that come inside Python packages.
 #ifndef VERIFY_TFLITE_BASE_PYTHON_LIBRARY_H_
 #define VERIFY_TFLITE_BASE_PYTHON_LIBRARY_H_
 
@@ -14,16 +14,16 @@ struct PythonLibrary {
   std::string requirement;   // "litert-lm-api==0.18.1", for the message
 };
 
-// Path of the library: the file named by `env_variable` if that is set; else
-// the one in the active virtual environment ($VIRTUAL_ENV); else the one in the
-// virtual environment the program was built against. Throws Error that says
-// where it looked and which pip command installs it.
+// Returns the path of the library: the file named by `env_variable` if that is
+// set; else the one in the active virtual environment ($VIRTUAL_ENV); else the
+// one in the virtual environment that the program was built against. Throws
+// Error that says where it looked and which pip command installs the library.
 std::string FindPythonLibrary(const PythonLibrary& library);
 
 // An open library. Its symbols are not offered to other libraries: these
 // packages carry their own C++ run-time parts, protobuf and so on, which must
-// not meet ours. Its code stays mapped until the process ends, for such
-// libraries leave threads and thread-exit handlers behind.
+// not meet ours. Its code stays mapped until the process ends, because such
+// libraries leave threads and thread-exit handlers running.
 class SharedLibrary {
  public:
   // Throws Error with the loader's reason.
@@ -31,8 +31,8 @@ class SharedLibrary {
 
   const std::string& path() const { return path_; }
 
-  // The function `name`, e.g. Symbol<int(const char*)>("atoi"). Throws Error
-  // when the library does not export it.
+  // Returns the function `name`, e.g. Symbol<int(const char*)>("atoi"). Throws
+  // Error when the library does not export it.
   template <typename Function>
   Function* Symbol(const char* name) const {
     return reinterpret_cast<Function*>(Address(name));

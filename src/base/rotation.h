@@ -1,4 +1,4 @@
-// Rotations that spread outliers over a block before it is quantised.
+// These rotations spread outliers over a block before it is quantised.
 #ifndef VERIFY_TFLITE_BASE_ROTATION_H_
 #define VERIFY_TFLITE_BASE_ROTATION_H_
 
@@ -10,19 +10,19 @@
 
 namespace verify_tflite {
 
-// c H, H a Hadamard matrix: entries are 1 and -1, rows are orthogonal. Safe to
-// use from several threads.
+// The matrix c H, where H is a Hadamard matrix: entries are 1 and -1, rows are
+// orthogonal. Several threads may use it at once.
 class Rotation {
  public:
-  // `values` are float32, [size, size], row-major, of any alignment. Nothing
-  // where they are no such matrix, or one of more than kMostRows rows that is
-  // not Sylvester's (H of 2n is [[H, H], [H, -H]]), which would take too long
-  // to find out. Throws nothing.
+  // Returns the rotation that `values` (float32, [size, size], row-major, of
+  // any alignment) are. Returns nothing where they are no such matrix, or one
+  // of more than kMostRows rows that is not Sylvester's (H of 2n is [[H, H],
+  // [H, -H]]), because the test would take too long. Throws nothing.
   static std::optional<Rotation> From(int64_t size,
                                       std::span<const std::byte> values);
   static constexpr int64_t kMostRows = 1024;
-  // Sylvester's matrix over the root of its size, in float32. Nothing where
-  // there is none of that size, or one beyond 2^20.
+  // Returns Sylvester's matrix over the root of its size, in float32. Returns
+  // nothing where there is none of that size, or one beyond 2^20.
   static std::optional<Rotation> Sylvester(int64_t size);
 
   int64_t size() const { return size_; }
@@ -31,7 +31,7 @@ class Rotation {
   // Multiplies each block of size() numbers with the matrix, which is what
   // FULLY_CONNECTED does to a row. `values` has whole blocks.
   void Multiply(std::span<double> values) const;
-  // The same with the inverse of the matrix, which is its transpose by
+  // They multiply with the inverse of the matrix, which is its transpose by
   // size() c^2, and with the inverse of the transpose.
   void Undo(std::span<double> values) const;
   void UndoTransposed(std::span<double> values) const;

@@ -1,4 +1,4 @@
-// How integers stand for numbers, of a tensor with one scale.
+// Says how integers stand for numbers in a tensor with one scale.
 #ifndef VERIFY_TFLITE_BASE_TENSOR_SCALE_H_
 #define VERIFY_TFLITE_BASE_TENSOR_SCALE_H_
 

@@ -1,4 +1,4 @@
-// What tests share: where models and expectations are, scratch files.
+// Tests share this: where models and expectations are, scratch files.
 #ifndef VERIFY_TFLITE_BASE_TESTING_H_
 #define VERIFY_TFLITE_BASE_TESTING_H_
 
@@ -13,12 +13,14 @@
 
 namespace verify_tflite {
 
-// Paths of what tools/make_models.py and tools/record_expectations.py made,
-// e.g. ModelPath("tiny_f32.tflite"). A missing file throws with the command
-// that makes it: a test that cannot run fails, it is not skipped.
+// They return the paths of what tools/make_models.py and
+// tools/record_expectations.py made, e.g. ModelPath("tiny_f32.tflite"). They
+// throw for a missing file, with the command that makes it: a test that cannot
+// run fails, it is not skipped.
 std::string ModelPath(std::string_view name);
 std::string ExpectedPath(std::string_view name);
-// A file committed in testdata/, a program of this build.
+// They return the paths of a file committed in testdata/ and of a program of
+// this build.
 std::string TestDataPath(std::string_view name);
 std::string BuiltPath(std::string_view name);
 
@@ -40,24 +42,24 @@ std::vector<SoundModel> SoundModelsOf(std::string_view suite);
 // Returns the name of a case on the model of that index.
 std::string CaseName(const ::testing::TestParamInfo<SoundModel>& info);
 
-// All of a file's bytes; a raw little-endian float32 file as numbers.
+// They return all of a file's bytes, and a raw little-endian float32 file as
+// numbers.
 std::string ReadFile(const std::string& path);
 std::vector<float> ReadFloats(const std::string& path);
 void WriteFile(const std::string& path, std::string_view content);
 
-// Hostile input for a reader of files: `read` is given damaged copies of
-// `good`.
+// Hostile input for a reader of files: `read` gets damaged copies of `good`.
 using ReadContentFn = std::function<void(const std::string& content)>;
-// Each of its beginnings must be an Error that says `message`; but up to the
-// last eight bytes may be missing, as nothing may point to them.
+// Expects that each beginning of `good` is an Error that says `message`. Up to
+// the last eight bytes may be missing, as nothing may point to them.
 void ExpectTruncationsRefused(const std::string& good, std::string_view message,
                               const ReadContentFn& read);
-// One to four bytes changed at random, `rounds` times; the same on each run.
-// How often `read` threw Error; it must not fail in another way.
+// Changes one to four bytes at random, `rounds` times, the same on each run.
+// Returns how often `read` threw Error. Expects that it fails in no other way.
 int CountRefusedDamage(const std::string& good, int rounds,
                        const ReadContentFn& read);
 
-// A directory of its own for one test, removed with it.
+// A directory for one test, removed with it.
 class TempDir {
  public:
   TempDir();

@@ -1,4 +1,4 @@
-// Zip archives for tests, with every field that a reader checks in reach.
+// Makes zip archives for tests, which can set every field that a reader checks.
 #ifndef VERIFY_TFLITE_BASE_TESTING_ZIP_H_
 #define VERIFY_TFLITE_BASE_TESTING_ZIP_H_
 

@@ -1,5 +1,5 @@
-// The meeting point with llama.cpp's Jinja engine (common/jinja), an internal
-// part of that project: only jinja.cc sees its headers.
+// Calls llama.cpp's Jinja engine (common/jinja). It is an internal part of that
+// project, so only jinja.cc includes its headers.
 #ifndef VERIFY_TFLITE_TEXT_JINJA_H_
 #define VERIFY_TFLITE_TEXT_JINJA_H_
 
@@ -19,8 +19,8 @@ void ParseJinja(const std::string& source);
 
 // Renders `messages`, with the generation prompt added unless the last one is
 // to be continued, and no documents, under the names by which transformers
-// hands them to a template. `options.form` is given. A prompt to be continued
-// is cut behind the last message's content as transformers does
+// hands them to a template. `options.form` must be given. A prompt to be
+// continued is cut after the last message's content as transformers does
 // (render_jinja_template).
 std::string RenderJinja(const std::string& source,
                         const std::map<std::string, std::string>& variables,

@@ -1,4 +1,4 @@
-// Work on behalf of a stranger's program, bounded in time and memory.
+// Runs work on behalf of a stranger's program, bounded in time and memory.
 #ifndef VERIFY_TFLITE_TEXT_LIMITED_CHILD_H_
 #define VERIFY_TFLITE_TEXT_LIMITED_CHILD_H_
 

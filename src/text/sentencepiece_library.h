@@ -1,4 +1,4 @@
-// A SentencePiece model, run by libsentencepiece.
+// Runs a SentencePiece model with libsentencepiece.
 #ifndef VERIFY_TFLITE_TEXT_SENTENCEPIECE_LIBRARY_H_
 #define VERIFY_TFLITE_TEXT_SENTENCEPIECE_LIBRARY_H_
 
@@ -20,7 +20,7 @@ class SentencePieceModel {
   bool IsByte(int32_t id) const;
   // `id` must be from 0 to size() - 1.
   std::string_view Piece(int32_t id) const;
-  // The id of the unknown piece if `piece` is none.
+  // Returns the id of the unknown piece if `piece` is none.
   int32_t PieceToId(std::string_view piece) const;
   // Throws Error when the library fails.
   std::vector<int32_t> Encode(std::string_view text) const;

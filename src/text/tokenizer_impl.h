@@ -1,4 +1,4 @@
-// The two libraries behind Tokenizer.
+// The interface of the two libraries that Tokenizer uses.
 #ifndef VERIFY_TFLITE_TEXT_TOKENIZER_IMPL_H_
 #define VERIFY_TFLITE_TEXT_TOKENIZER_IMPL_H_
 
@@ -20,8 +20,8 @@ struct Tokenizer::Impl {
   virtual std::optional<int32_t> TokenToId(std::string_view token) const = 0;
   virtual int64_t vocab_size() const = 0;
 
-  // The content of a tokenizer.json, which `origin` names in messages; the
-  // tokenizer.model of `directory`.
+  // They open the content of a tokenizer.json, which `origin` names in
+  // messages, and the tokenizer.model of `directory`.
   static std::unique_ptr<Impl> OpenHuggingFace(std::string_view text,
                                                const std::string& origin);
   static std::unique_ptr<Impl> OpenSentencePiece(const std::string& directory);

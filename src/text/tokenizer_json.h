@@ -23,15 +23,15 @@ struct TokenizerJson {
 // library knows, `model` is of a known type with a vocabulary (and merges where
 // the type has them) of the right shape, and every added token is complete.
 //
-// Not checked, so that the library still ends the process over it: the insides
-// of normalizer, pre_tokenizer, post_processor and decoder (an unknown type, a
-// regular expression that does not compile), the model's affixes and dropout
-// beyond their types, merges of tokens that the vocabulary lacks, and an
-// unk_token that is an added token only.
+// Some things are not checked, so that the library still ends the process over
+// them: the insides of normalizer, pre_tokenizer, post_processor and decoder
+// (an unknown type, a regular expression that does not compile), the model's
+// affixes and dropout beyond their types, merges of tokens that the vocabulary
+// lacks, and an unk_token that is an added token only.
 TokenizerJson CheckTokenizerJson(std::string_view text,
                                  const std::string& path);
 
-// `text` with `truncation` and `padding` set to null.
+// Returns `text` with `truncation` and `padding` set to null.
 std::string WithoutTruncationAndPadding(std::string_view text);
 
 }  // namespace verify_tflite
