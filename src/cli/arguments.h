@@ -1,4 +1,5 @@
-// The command line of the commands that take few flags: `verify_tflite NAME …`.
+// Parses the command line of the commands that take few flags: `verify_tflite
+// NAME …`.
 #ifndef VERIFY_TFLITE_CLI_ARGUMENTS_H_
 #define VERIFY_TFLITE_CLI_ARGUMENTS_H_
 
@@ -24,14 +25,15 @@ struct Arguments {
   std::string json_path;  // empty: standard output
   std::vector<std::string> paths;
 
-  // Empty if the flag was not given; no flag has an empty value.
+  // Returns an empty text if the flag was not given; no flag has an empty
+  // value.
   std::string Value(std::string_view flag) const;
 };
 
-// Whether the first argument is `name`.
+// Returns whether the first argument is `name`.
 bool IsCommand(int argc, const char* const* argv, std::string_view name);
 
-// Reads what follows the command's name. The last of several values holds.
+// Reads what follows the command's name. The last of several values counts.
 // Throws Error for what `spec` does not name, and for an empty value.
 Arguments ParseArguments(const ArgumentSpec& spec, int argc,
                          const char* const* argv);

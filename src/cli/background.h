@@ -1,4 +1,4 @@
-// Work beside the work.
+// Runs work at the same time as the main work.
 #ifndef VERIFY_TFLITE_CLI_BACKGROUND_H_
 #define VERIFY_TFLITE_CLI_BACKGROUND_H_
 
@@ -10,7 +10,7 @@
 namespace verify_tflite {
 
 // Runs `work` in a thread of its own. The destructor asks it to stop and waits,
-// so that whoever fails early need not wait for all of it.
+// so that a caller that fails early need not wait for all of it.
 template <typename Result>
 class Background {
  public:
@@ -23,7 +23,7 @@ class Background {
                          const std::stop_token& stop) mutable { task(stop); });
   }
 
-  // Waits for the result. To be called once. Throws what `work` threw.
+  // Waits for the result. Call it once. Throws what `work` threw.
   Result Get() { return result_.get(); }
 
  private:

@@ -1,4 +1,4 @@
-// Values of flags, as the commands of verify_tflite take them.
+// Parses values of flags, as the commands of verify_tflite take them.
 #ifndef VERIFY_TFLITE_CLI_FLAG_VALUES_H_
 #define VERIFY_TFLITE_CLI_FLAG_VALUES_H_
 
@@ -12,19 +12,20 @@ class App;
 
 namespace verify_tflite {
 
-// A whole number from 1 to `largest`. Throws Error that names the flag.
+// Returns a whole number from 1 to `largest`. Throws Error that names the flag.
 int64_t ParseCount(std::string_view flag, const std::string& text,
                    int64_t largest);
 
-// A finite number above 0, whatever the locale. Throws Error likewise.
+// Returns a finite number above 0, whatever the locale. Throws Error that names
+// the flag.
 double ParsePositive(std::string_view flag, const std::string& text);
 
-// CLI11 takes the next argument for the value of `--name=`; throws Error for
-// one like that.
+// Throws Error for `--name=`, because CLI11 takes the next argument for its
+// value.
 void RefuseEmptyValues(int argc, const char* const* argv);
 
-// CLI11 takes whatever follows `--name` for its value, another flag too; throws
-// Error for that.
+// Throws Error for a flag that follows `--name`, because CLI11 takes whatever
+// follows for its value.
 void RefuseFlagsAsValues(const CLI::App& app, int argc,
                          const char* const* argv);
 

@@ -1,4 +1,4 @@
-// The command line of verify_tflite.
+// Parses the command line of verify_tflite.
 #ifndef VERIFY_TFLITE_CLI_FLAGS_H_
 #define VERIFY_TFLITE_CLI_FLAGS_H_
 
@@ -22,8 +22,8 @@ struct Flags {
   Settings settings;
 };
 
-// What to do: run with `flags`, or print `text` (help, version) and leave with
-// 0.
+// Says what to do: run with `flags`, or print `text` (help, version) and leave
+// with 0.
 struct ParsedFlags {
   std::optional<Flags> flags;
   std::string text;
@@ -33,8 +33,8 @@ struct ParsedFlags {
 // not UTF-8, an unreadable prompts file.
 ParsedFlags ParseFlags(int argc, const char* const* argv);
 
-// The prompts of a file: one a line, or JSON lines {"prompt": "…"}; empty lines
-// are passed over. Throws Error with the line's number.
+// Returns the prompts of a file: one a line, or JSON lines {"prompt": "…"};
+// empty lines are skipped. Throws Error with the line's number.
 std::vector<std::string> ReadPromptsFile(const std::string& path);
 
 }  // namespace verify_tflite

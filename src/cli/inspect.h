@@ -1,4 +1,4 @@
-// The command `verify_tflite inspect`.
+// Runs the command `verify_tflite inspect`.
 #ifndef VERIFY_TFLITE_CLI_INSPECT_H_
 #define VERIFY_TFLITE_CLI_INSPECT_H_
 
@@ -16,14 +16,15 @@ struct InspectFlags {
   std::string json_path;  // empty with `json`: standard output
 };
 
-// No value for --help. Throws Error for an unknown flag or other than one path.
+// Returns no value for --help. Throws Error for an unknown flag or other than
+// one path.
 std::optional<InspectFlags> ParseInspectFlags(int argc,
                                               const char* const* argv);
 std::string InspectHelp();
 
 // Reads what is at `path`: a .tflite, .litertlm or .task file, or a checkpoint
-// directory. What this program could not verify is part of the result; Error is
-// thrown for what it cannot read at all.
+// directory. What this program could not verify is part of the result. Throws
+// Error for what it cannot read at all.
 Inspection Inspect(const std::string& path, const StageFn& stage);
 
 }  // namespace verify_tflite

@@ -1,4 +1,4 @@
-// How much memory a run takes, and of which kind.
+// Measures how much memory a run takes, and of which kind.
 #ifndef VERIFY_TFLITE_CLI_MEMORY_WATCH_H_
 #define VERIFY_TFLITE_CLI_MEMORY_WATCH_H_
 
@@ -9,7 +9,8 @@
 
 namespace verify_tflite {
 
-// Bytes that are resident now, from the text of /proc/<pid>/status (proc(5)).
+// The bytes that are resident now, from the text of /proc/<pid>/status
+// (proc(5)).
 struct Resident {
   int64_t mapped = 0;     // pages of files, which the system can drop
   int64_t anonymous = 0;  // all else, memory files (memfd) included
@@ -19,7 +20,8 @@ Resident ReadResident(std::string_view status);
 
 struct PeakMemory {
   int64_t bytes = 0;  // largest resident set, as the system counts it
-  // Of it pages of mapped files: as at the largest of the moments looked at.
+  // The part of it that is pages of mapped files, at the largest of the moments
+  // looked at.
   int64_t mapped_bytes = 0;
 };
 

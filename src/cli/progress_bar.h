@@ -1,4 +1,4 @@
-// Progress of long work, drawn on a terminal.
+// Draws the progress of long work on a terminal.
 #ifndef VERIFY_TFLITE_CLI_PROGRESS_BAR_H_
 #define VERIFY_TFLITE_CLI_PROGRESS_BAR_H_
 
@@ -9,7 +9,8 @@
 
 namespace verify_tflite {
 
-// One line of at most 79 columns: stage, bar, share. `total` 0 shows no bar.
+// Returns one line of at most 79 columns: stage, bar, share. `total` 0 shows no
+// bar.
 std::string ProgressLine(std::string_view stage, int64_t done, int64_t total);
 
 // Draws on standard error, at most ten times a second, over its own last line.
@@ -22,7 +23,7 @@ class ProgressBar {
   ProgressBar& operator=(const ProgressBar&) = delete;
 
   void Update(std::string_view stage, int64_t done, int64_t total);
-  // Takes the line away, before anything else is printed.
+  // Removes the line, before anything else is printed.
   void Clear();
 
  private:

@@ -1,4 +1,4 @@
-// The command `verify_tflite recheck`.
+// Runs the command `verify_tflite recheck`.
 #ifndef VERIFY_TFLITE_CLI_RECHECK_H_
 #define VERIFY_TFLITE_CLI_RECHECK_H_
 
@@ -13,7 +13,7 @@ namespace verify_tflite {
 
 struct RecheckFlags {
   std::string path = "";  // what --json wrote
-  // Instead of the settings in the file.
+  // These replace the settings in the file.
   std::optional<double> max_kld = std::nullopt;
   std::optional<double> max_flips = std::nullopt;
   std::optional<double> tolerance = std::nullopt;
@@ -22,13 +22,14 @@ struct RecheckFlags {
   bool quiet = false;
 };
 
-// No value for --help. Throws Error for an unknown flag, a bad value, other
-// than one path.
+// Returns no value for --help. Throws Error for an unknown flag, a bad value,
+// or other than one path.
 std::optional<RecheckFlags> ParseRecheckFlags(int argc,
                                               const char* const* argv);
 std::string RecheckHelp();
 
-// Reads the file and judges it by this version's limits. Throws Error.
+// Reads the file and judges it by this version's limits. Throws Error when it
+// cannot be read.
 Verification Recheck(const RecheckFlags& flags);
 
 }  // namespace verify_tflite

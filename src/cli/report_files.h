@@ -1,4 +1,4 @@
-// The files a result is written to.
+// Writes a result to files.
 #ifndef VERIFY_TFLITE_CLI_REPORT_FILES_H_
 #define VERIFY_TFLITE_CLI_REPORT_FILES_H_
 
@@ -24,11 +24,12 @@ void AddReportFlags(CLI::App& app, ReportFiles& files);
 
 bool AnyOf(const ReportFiles& files);
 
-// Before the work: throws Error when one could not be written later, or when
-// two are the same.
+// Throws Error when one could not be written later, or when two are the same.
+// It is called before the work.
 void CheckWritable(const ReportFiles& files);
 
-// Each whole or not at all. Throws Error.
+// Writes each file whole or not at all. Throws Error when one cannot be
+// written.
 void WriteReports(const ReportFiles& files, const Verification& verification);
 
 }  // namespace verify_tflite

@@ -1,4 +1,4 @@
-// The command `verify_tflite selfcheck`.
+// Runs the command `verify_tflite selfcheck`.
 #ifndef VERIFY_TFLITE_CLI_SELF_CHECK_COMMAND_H_
 #define VERIFY_TFLITE_CLI_SELF_CHECK_COMMAND_H_
 
@@ -20,7 +20,7 @@ struct SelfCheckFlags {
   std::string json_path;  // empty with `json`: standard output
 };
 
-// No value for --help. Throws Error for an unknown flag or a bad value.
+// Returns no value for --help. Throws Error for an unknown flag or a bad value.
 std::optional<SelfCheckFlags> ParseSelfCheckFlags(int argc,
                                                   const char* const* argv);
 std::string SelfCheckHelp();

@@ -1,4 +1,4 @@
-// Where the program speaks to its user beside its reports.
+// Where the program writes to its user, apart from its reports.
 #ifndef VERIFY_TFLITE_CLI_TERMINAL_H_
 #define VERIFY_TFLITE_CLI_TERMINAL_H_
 
@@ -6,14 +6,14 @@
 
 namespace verify_tflite {
 
-// Standard error as the program found it: errors and progress go there.
+// Returns standard error as the program found it. Errors and progress go there.
 std::FILE* Terminal();
 
-// From now on what anything writes to file descriptor 2 goes nowhere, while
-// Terminal() still reaches the user: libraries print notices, and the text of
-// panics that the program has caught. Does nothing in builds with sanitizers,
-// whose findings are written there. To be called once, before other threads
-// start.
+// Discards from now on what anything writes to file descriptor 2, while
+// Terminal() still reaches the user. Libraries print notices there, and the
+// text of panics that the program has caught. It does nothing in builds with
+// sanitizers, whose findings are written there. Call it once, before other
+// threads start.
 void KeepLibrariesQuiet();
 
 }  // namespace verify_tflite

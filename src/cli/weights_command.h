@@ -1,4 +1,4 @@
-// The command `verify_tflite weights`.
+// Runs the command `verify_tflite weights`.
 #ifndef VERIFY_TFLITE_CLI_WEIGHTS_COMMAND_H_
 #define VERIFY_TFLITE_CLI_WEIGHTS_COMMAND_H_
 
@@ -17,7 +17,8 @@ struct WeightsFlags {
   std::string json_path;  // empty with `json`: standard output
 };
 
-// No value for --help. Throws Error for an unknown flag or a missing one.
+// Returns no value for --help. Throws Error for an unknown flag or a missing
+// one.
 std::optional<WeightsFlags> ParseWeightsFlags(int argc,
                                               const char* const* argv);
 std::string WeightsHelp();

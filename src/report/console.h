@@ -1,4 +1,4 @@
-// A verification as text for people.
+// Writes a verification as text for people.
 #ifndef VERIFY_TFLITE_REPORT_CONSOLE_H_
 #define VERIFY_TFLITE_REPORT_CONSOLE_H_
 
@@ -8,12 +8,12 @@
 
 namespace verify_tflite {
 
-// What is compared with what, each prompt, findings, the summary. Ends with the
-// verdict line: "✓ ALL TESTS PASSED" or "✗ n of m prompts failed", with the
-// findings named.
+// Returns what is compared with what, each prompt, findings and the summary. It
+// ends with the verdict line: "✓ ALL TESTS PASSED" or "✗ n of m prompts
+// failed", with the findings named.
 std::string ConsoleReport(const Verification& verification);
 
-// The verdict line alone.
+// Returns the verdict line alone.
 std::string VerdictLine(const Verification& verification);
 
 }  // namespace verify_tflite

@@ -1,4 +1,4 @@
-// The figures of the HTML report.
+// Draws the figures of the HTML report.
 #ifndef VERIFY_TFLITE_REPORT_HTML_PLOTS_H_
 #define VERIFY_TFLITE_REPORT_HTML_PLOTS_H_
 
@@ -8,14 +8,16 @@
 
 namespace verify_tflite {
 
-// Each is a <figure> with its caption, which also says where something was left
-// out; empty where there is nothing to show.
+// Each function returns a <figure> with its caption, which also says where
+// something was left out. It returns an empty text where there is nothing to
+// show.
 
-// KL divergence over the place in the sequence, with the median of ranges.
+// Plots KL divergence over the place in the sequence, with the median of
+// ranges.
 std::string KldPlot(const Verification& verification);
-// NMSE of K and V over the layers, of prefill and of decode.
+// Plots NMSE of K and V over the layers, for prefill and for decode.
 std::string KvPlot(const Verification& verification);
-// Where greedy choices differ: PyTorch's margin over the noise.
+// Plots, where greedy choices differ, PyTorch's margin over the noise.
 std::string MarginPlot(const Verification& verification);
 
 }  // namespace verify_tflite

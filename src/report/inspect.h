@@ -1,4 +1,4 @@
-// What is in a file or a checkpoint, as text for people and as JSON.
+// Writes what is in a file or a checkpoint, as text for people and as JSON.
 #ifndef VERIFY_TFLITE_REPORT_INSPECT_H_
 #define VERIFY_TFLITE_REPORT_INSPECT_H_
 
@@ -27,7 +27,7 @@ struct InspectedModel {
   std::string model_type;  // "prefill_decode", …; empty for a .tflite
   std::optional<TfliteFile> file;
   std::string damage;  // why `file` could not be read
-  // What this program makes of it; of the model it would run alone.
+  // How this program reads it; only of the model that it would run.
   std::optional<ModelInfo> llm;
   std::string unsupported;  // why it would not; empty where not asked
   // Of a model that does nothing else, by descending number of tokens.
@@ -73,13 +73,15 @@ struct Inspection {
   std::optional<InspectedCheckpoint> checkpoint;
 };
 
-// Raised when a field changes its meaning or goes; new fields do not raise it.
+// It is raised when a field changes its meaning or goes; new fields do not
+// raise it.
 inline constexpr int kInspectSchemaVersion = 2;
 
-// Tables that fit 100 columns, but for names longer than that.
+// Returns tables that fit 100 columns, but for names longer than that.
 std::string InspectionReport(const Inspection& inspection);
 
-// Format: docs/inspect.md. Pretty-printed, ending in a newline.
+// Returns JSON, pretty-printed, ending in a newline. Its format is in
+// docs/inspect.md.
 std::string InspectionJson(const Inspection& inspection);
 
 }  // namespace verify_tflite

@@ -1,4 +1,5 @@
-// A verification as JSON for programs. Format: docs/json_format.md.
+// Writes a verification as JSON for programs. The format is in
+// docs/json_format.md.
 #ifndef VERIFY_TFLITE_REPORT_JSON_H_
 #define VERIFY_TFLITE_REPORT_JSON_H_
 
@@ -8,7 +9,7 @@
 
 namespace verify_tflite {
 
-// Everything in `verification`, pretty-printed, ending in a newline.
+// Returns everything in `verification`, pretty-printed, ending in a newline.
 std::string JsonReport(const Verification& verification);
 
 }  // namespace verify_tflite

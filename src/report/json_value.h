@@ -1,4 +1,4 @@
-// Parts of a result as JSON.
+// Writes parts of a result as JSON.
 #ifndef VERIFY_TFLITE_REPORT_JSON_VALUE_H_
 #define VERIFY_TFLITE_REPORT_JSON_VALUE_H_
 
@@ -19,10 +19,10 @@ namespace verify_tflite {
 
 using OrderedJson = nlohmann::ordered_json;
 
-// Structs become objects by their list of fields. JSON has no NaN and no
-// infinity: null. Text that is no UTF-8 (a token may end inside a character)
-// has U+FFFD in the place of what is ill-formed, since nlohmann/json refuses
-// it.
+// Structs become objects by their list of fields. NaN and infinity, which JSON
+// does not have, become null. In text that is no UTF-8 (a token may end inside
+// a character) U+FFFD replaces what is ill-formed, because nlohmann/json
+// refuses it.
 template <typename T>
 OrderedJson ToJson(const T& value);
 

@@ -1,4 +1,4 @@
-// A verification as JUnit XML, for continuous integration.
+// Writes a verification as JUnit XML, for continuous integration.
 #ifndef VERIFY_TFLITE_REPORT_JUNIT_H_
 #define VERIFY_TFLITE_REPORT_JUNIT_H_
 
@@ -8,11 +8,11 @@
 
 namespace verify_tflite {
 
-// A test suite for the verdict, for the checks over everything, of the model
-// against itself and of the bundle, for the findings and for each prompt; a
-// test case for each check. Degraded, broken and inconclusive are failures, of
-// these types; what was not checked is skipped. A prompt alone has too few
-// positions to settle much, so its inconclusive checks are skipped, too. The
+// Returns a test suite for the verdict, for the checks over everything, of the
+// model against itself and of the bundle, for the findings and for each prompt.
+// Each check is a test case. Degraded, broken and inconclusive are failures, of
+// these types; what was not checked is skipped. A single prompt has too few
+// positions to decide much, so its inconclusive checks are skipped, too. The
 // one case of the suite "verdict" fails exactly where the exit code is not 0.
 std::string JunitReport(const Verification& verification);
 

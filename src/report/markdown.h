@@ -1,4 +1,4 @@
-// A verification as Markdown, for pull requests and step summaries.
+// Writes a verification as Markdown, for pull requests and step summaries.
 #ifndef VERIFY_TFLITE_REPORT_MARKDOWN_H_
 #define VERIFY_TFLITE_REPORT_MARKDOWN_H_
 
@@ -8,9 +8,10 @@
 
 namespace verify_tflite {
 
-// GitHub's Markdown: verdict, findings, a table of checks; prompts, evaluation
-// and how to reproduce are collapsed. Short enough for a comment (65,536
-// characters) whatever was verified: long texts and lists are cut, and say so.
+// Returns GitHub's Markdown: verdict, findings and a table of checks; prompts,
+// evaluation and how to reproduce are collapsed. It is short enough for a
+// comment (65,536 characters) whatever was verified: long texts and lists are
+// cut, and say so.
 std::string MarkdownReport(const Verification& verification);
 
 }  // namespace verify_tflite

@@ -1,4 +1,4 @@
-// A self-check as text for people and as JSON.
+// Writes a self-check as text for people and as JSON.
 #ifndef VERIFY_TFLITE_REPORT_SELF_CHECK_H_
 #define VERIFY_TFLITE_REPORT_SELF_CHECK_H_
 
@@ -9,7 +9,7 @@
 
 namespace verify_tflite {
 
-// A model file compared with itself.
+// The result of comparing a model file with itself.
 struct SelfCheckReport {
   std::string tool_version;
   std::string tflite_path;
@@ -20,11 +20,11 @@ struct SelfCheckReport {
   double seconds = 0;
 };
 
-// The worst of the checks. A check that was not made weighs nothing, unless
-// none was.
+// Returns the worst outcome of the checks. A check that was not made does not
+// count, unless none was made.
 Outcome OutcomeOf(const SelfCheckReport& report);
 
-// Ends with the verdict line.
+// Returns text that ends with the verdict line.
 std::string SelfCheckText(const SelfCheckReport& report);
 std::string SelfCheckJson(const SelfCheckReport& report);
 

@@ -1,4 +1,4 @@
-// Plots as SVG inside HTML: axes, points, lines.
+// Draws plots as SVG inside HTML: axes, points, lines.
 #ifndef VERIFY_TFLITE_REPORT_SVG_H_
 #define VERIFY_TFLITE_REPORT_SVG_H_
 
@@ -16,9 +16,9 @@ struct Axis {
   bool log = false;  // both ends are positive then
 };
 
-// The axis that holds these values, and a little more. Of a log axis, values
-// that are not positive and finite are passed over (a plot shows them at its
-// lower edge), and the ends are powers of ten at most 18 apart.
+// Returns the axis that holds these values, and a little more. A log axis
+// ignores values that are not positive and finite (a plot shows them at its
+// lower edge), and its ends are powers of ten at most 18 apart.
 Axis AxisFor(std::string label, std::span<const double> values, bool log);
 
 using Point = std::pair<double, double>;  // x, y in the units of the axes
@@ -30,13 +30,14 @@ class Plot {
   // `title` and `description` say what is seen to those who cannot see it.
   Plot(std::string title, std::string description, Axis x, Axis y);
 
-  // Dots of the class. What lies outside of the axes is drawn at their edge.
+  // Draws dots of the class. What lies outside of the axes is drawn at their
+  // edge.
   void Points(const std::string& css, std::span<const Point> points);
   void Line(const std::string& css, std::span<const Point> points);
-  // A horizontal line across the plot with a label above it; nothing where it
-  // lies outside of the axis.
+  // Draws a horizontal line across the plot with a label above it; nothing
+  // where it lies outside of the axis.
   void Level(const std::string& css, double y, const std::string& label);
-  // A vertical line likewise, without a label.
+  // Draws a vertical line in the same way, without a label.
   void Mark(const std::string& css, double x);
 
   std::string Finish() const;

@@ -1,4 +1,4 @@
-// The audit of a model file's weights, as text for people and as JSON.
+// Writes the audit of a model file's weights, as text for people and as JSON.
 #ifndef VERIFY_TFLITE_REPORT_WEIGHTS_H_
 #define VERIFY_TFLITE_REPORT_WEIGHTS_H_
 
@@ -20,17 +20,19 @@ struct WeightReport {
   int64_t peak_memory_bytes = 0;
 };
 
-// Raised when a field changes its meaning or goes; new fields do not raise it.
+// It is raised when a field changes its meaning or goes; new fields do not
+// raise it.
 inline constexpr int kWeightsSchemaVersion = 1;
 
-// Pass: every weight is the checkpoint's, in its place. Not checked: some were
-// not covered or found by content alone, and nothing was found. Else the
-// gravest finding's severity.
+// Returns pass if every weight is the checkpoint's, in its place. Returns not
+// checked if some were not covered or found by content alone, and there is no
+// finding. Returns the gravest finding's severity otherwise.
 Outcome OutcomeOf(const WeightReport& report);
 
-// Tables of at most 100 columns, but for names longer than that.
+// Returns tables of at most 100 columns, but for names longer than that.
 std::string WeightsText(const WeightReport& report);
-// Format: docs/weights.md. Pretty-printed, ending in a newline.
+// Returns JSON, pretty-printed, ending in a newline. Its format is in
+// docs/weights.md.
 std::string WeightsJson(const WeightReport& report);
 
 }  // namespace verify_tflite
