@@ -19,7 +19,7 @@ struct ArgumentSpec {
 };
 
 struct Arguments {
-  bool help = false;  // asked for: nothing behind it was read
+  bool help = false;  // asked for: nothing after it was read
   std::map<std::string, std::string, std::less<>> values;  // by flag
   bool json = false;
   std::string json_path;  // empty: standard output
