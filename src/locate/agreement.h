@@ -1,6 +1,6 @@
-// How far two tensors agree: the figures that faults are located by.
+// Measures how far two tensors agree. Faults are located by these figures.
 //
-// Pure; sums are in float64.
+// Sums are in float64.
 #ifndef VERIFY_TFLITE_LOCATE_AGREEMENT_H_
 #define VERIFY_TFLITE_LOCATE_AGREEMENT_H_
 
@@ -12,8 +12,8 @@
 
 namespace verify_tflite {
 
-// Of a candidate's numbers c against the reference's r. NaN: nothing was
-// compared.
+// Figures of a candidate's numbers c against the reference's r. NaN means that
+// nothing was compared.
 struct Agreement {
   static constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
@@ -29,19 +29,19 @@ struct Agreement {
   double norm_ratio = kNone;
 };
 
-// Throws Error when the sizes differ or a number of the reference is NaN or
-// infinite. Of nothing: no figures.
+// Returns no figures (NaN) for empty spans. Throws Error when the sizes differ
+// or a number of the reference is NaN or infinite.
 Agreement MeasureAgreement(std::span<const float> reference,
                            std::span<const float> candidate);
 
-// Of [rows, heads, head_dim].
+// Figures of [rows, heads, head_dim].
 struct HeadsAgreement {
   Agreement all = {};
   std::vector<Agreement> heads = {};
   size_t worst_head = 0;  // by nmse
 };
 
-// Likewise. `heads` and `head_dim` are positive.
+// Does the same by head. `heads` and `head_dim` must be positive.
 HeadsAgreement MeasureHeads(std::span<const float> reference,
                             std::span<const float> candidate, int64_t heads,
                             int64_t head_dim);

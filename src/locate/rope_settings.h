@@ -1,8 +1,8 @@
-// Which setting of RoPE a candidate was made with, where it is not
+// Finds the setting of RoPE that a candidate was made with, where it is not
 // config.json's.
 //
 // The formulas are the reference's own (transformers' modeling_rope_utils) with
-// one setting changed; the keys tell which value of it explains them.
+// one setting changed. The keys tell which value of it explains them.
 #ifndef VERIFY_TFLITE_LOCATE_ROPE_SETTINGS_H_
 #define VERIFY_TFLITE_LOCATE_ROPE_SETTINGS_H_
 
@@ -21,15 +21,16 @@ struct RopeExplanation {
   std::string sentence;
 };
 
-// A residual that says no more than the one it is compared with: at most twice
-// as large, or both nothing beside `now`, that of config.json's angles.
+// Returns whether a residual explains as well as `than`: it is at most twice as
+// large, or both are negligible beside `now`, that of config.json's angles.
 bool ExplainsAsWell(double residual, double than, double now);
 
-// What explains the keys, each with one setting of `config` changed, the best
-// first; of those that explain as well, the simplest value first. `sample` is
-// from a layer with RoPE; its `before` is multiplied by
-// ModelConfig::rope_attention_factor already. `local`: LayerConfig::local_rope.
-// Settings that the frequencies do not depend on are not tried.
+// Returns what explains the keys, each with one setting of `config` changed,
+// the best first. Of those that explain as well, the simplest value comes
+// first. `sample` is from a layer with RoPE; its `before` is multiplied by
+// ModelConfig::rope_attention_factor already. `local` is
+// LayerConfig::local_rope. Settings that the frequencies do not depend on are
+// not tried.
 std::vector<RopeExplanation> ExplainRope(const RopeSample& sample,
                                          const ModelConfig& config, bool local);
 

@@ -1,4 +1,4 @@
-// Checks: questions with their answers, in groups. Plain data.
+// Checks are questions with their answers, in groups. They are plain data.
 #ifndef VERIFY_TFLITE_RESULT_CHECKS_H_
 #define VERIFY_TFLITE_RESULT_CHECKS_H_
 
@@ -13,8 +13,8 @@
 
 namespace verify_tflite {
 
-// The outcomes are ordered by severity: that of several is the largest. A check
-// that could not be made never makes anything pass.
+// The outcomes are ordered by severity; the outcome of several is the largest.
+// A check that could not be made never makes anything pass.
 enum class Outcome {
   kNotChecked,    // not in force or not possible for this file; says why
   kPass,          //
@@ -27,7 +27,7 @@ inline constexpr Outcome kAllOutcomes[] = {
     Outcome::kNotChecked, Outcome::kPass, Outcome::kInconclusive,
     Outcome::kDegraded, Outcome::kBroken};
 
-// The words for an outcome, the same in every report.
+// They return the words for an outcome, the same in every report.
 std::string_view NameOf(
     Outcome outcome);  // for machines: "not_checked", "pass"
 std::string_view WordOf(
@@ -43,7 +43,7 @@ struct Check {
   std::optional<double> value = std::nullopt;
   std::optional<double> limit = std::nullopt;
   std::string detail = "";  // one sentence; why, where it was not checked
-  // Of `value`, where it is an estimate.
+  // The interval of `value`, where it is an estimate.
   std::optional<Interval> interval = std::nullopt;
   // Beyond it the outcome is broken, not degraded.
   std::optional<double> broken_limit = std::nullopt;

@@ -1,6 +1,6 @@
-// The fields of a result, listed once. A visitor that goes through a list
-// writes JSON (report/json.cc), reads it (report/json_reader.cc) or describes
-// it (report/json_schema.cc). The order is that of the JSON.
+// The fields of a result are listed once, here. A visitor that goes through a
+// list writes JSON (report/json.cc), reads it (report/json_reader.cc) or
+// describes it (report/json_schema.cc). The order is that of the JSON.
 //
 // A visitor has
 //   v(field, value)               a value of any of the types below
@@ -29,7 +29,7 @@
 
 namespace verify_tflite {
 
-// It rises when a field changes its meaning or goes.
+// It is raised when a field changes its meaning or goes.
 inline constexpr int kJsonSchemaVersion = 2;
 
 // Counts and places, of tokens or bytes: far above any that occur, and far
@@ -44,8 +44,8 @@ class Field {
   Field(std::string_view key, std::string_view meaning)
       : key_(key), meaning_(meaning) {}
 
-  // A whole number is from `low` to `high`; without, from 0 to kMaxCount, and
-  // one of 32 bits is any.
+  // Says that a whole number is from `low` to `high`. Without this it is from 0
+  // to kMaxCount, and one of 32 bits may be any.
   Field Within(int64_t low, int64_t high) const {
     Field field = *this;
     field.low_ = low;
@@ -53,31 +53,34 @@ class Field {
     field.any_ = false;
     return field;
   }
-  // A number is at least `least`.
+  // Says that a number is at least `least`.
   Field AtLeast(double least) const {
     Field field = *this;
     field.least_ = least;
     return field;
   }
-  // A number is above 0, and not null where it is not optional.
+  // Says that a number is above 0, and not null where it is not optional.
   Field Positive() const {
     Field field = Real();
     field.positive_ = true;
     return field;
   }
-  // A number is never null. Else null stands for what is no number.
+  // Says that a number is never null. Without this, null stands for what is no
+  // number.
   Field Real() const {
     Field field = *this;
     field.real_ = true;
     return field;
   }
-  // What is not there (none, false) is left out. Else it is null.
+  // Says that an absent value (none, false) is left out. Without this it is
+  // null.
   Field LeftOut() const {
     Field field = *this;
     field.left_out_ = true;
     return field;
   }
-  // Results of versions before lack it: then it keeps the value it has.
+  // Says that results of older versions lack it. It then keeps the value it
+  // has.
   Field Newer(bool newer = true) const {
     Field field = *this;
     field.newer_ = newer;
@@ -108,11 +111,12 @@ class Field {
   bool newer_ = false;
 };
 
-// A struct or the same const: one list serves writers and readers.
+// A struct or the same struct as const, so that one list serves writers and
+// readers.
 template <typename T, typename Struct>
 concept Like = std::same_as<std::remove_const_t<T>, Struct>;
 
-// A divergence of 0 may come out below it by rounding.
+// A divergence of 0 may be computed as less than 0 by rounding.
 inline constexpr double kLeastDivergence = -1e-6;
 
 inline void VisitFields(auto& v, Like<LogitDifference> auto& l) {

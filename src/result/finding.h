@@ -1,5 +1,5 @@
-// Findings: what is wrong, named. Each has a page in docs/findings.md, which is
-// where its words come from; adding one is adding a page there.
+// Findings name what is wrong. Each has a page in docs/findings.md, from which
+// its words come; to add a finding, add a page there.
 #ifndef VERIFY_TFLITE_RESULT_FINDING_H_
 #define VERIFY_TFLITE_RESULT_FINDING_H_
 
@@ -13,7 +13,7 @@
 
 namespace verify_tflite {
 
-// "rope-base".
+// Returns "rope-base".
 std::string_view NameOf(FindingId id);
 // Returns none for a name that is no finding's.
 std::optional<FindingId> ParseFindingId(std::string_view name);
@@ -27,9 +27,9 @@ struct Finding {
   std::string remedy = "";  // what to do; may be empty
 };
 
-// Returns a finding in the words of its page. A `sentence` or `cause` that is
-// not empty replaces the page's: for what holds figures, or tells more than the
-// page can.
+// MakeFinding returns a finding in the words of its page. A `sentence` or
+// `cause` that is not empty replaces the page's, because it holds figures or
+// tells more than the page can.
 struct FindingParts {
   FindingId id = {};
   Outcome severity = Outcome::kBroken;
@@ -51,10 +51,10 @@ struct FindingPage {
 // Returns a page for each heading of the second level.
 std::vector<FindingPage> ReadFindingPages(std::string_view document);
 
-// docs/findings.md, as it was when this was built.
+// The text of docs/findings.md, as it was when this was built.
 extern const std::string_view kFindingsDocument;
 
-// The pages of that, in its order, which is that of FindingId.
+// Returns its pages in its order, which is that of FindingId.
 const std::vector<FindingPage>& FindingPages();
 
 }  // namespace verify_tflite

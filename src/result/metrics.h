@@ -1,4 +1,4 @@
-// How far two rows of logits are apart.
+// Measures how far two rows of logits are apart.
 #ifndef VERIFY_TFLITE_RESULT_METRICS_H_
 #define VERIFY_TFLITE_RESULT_METRICS_H_
 
@@ -8,9 +8,9 @@
 
 namespace verify_tflite {
 
-// The greedy choice: the index of the largest value, the lowest such index
-// where several are equal (as torch.argmax and numpy.argmax on CPU). NaN is
-// never chosen; 0 when all are NaN.
+// Returns the greedy choice: the index of the largest value, and the lowest
+// such index where several are equal (as torch.argmax and numpy.argmax on CPU).
+// NaN is never chosen. Returns 0 when all are NaN.
 int32_t Argmax(std::span<const float> logits);
 
 struct LogitDifference {
@@ -44,8 +44,9 @@ struct LogitDifference {
   bool constant = false;
 };
 
-// Both rows are [vocab], of the same non-zero size; `text_token` is an index
-// into them, the reference's own choice where there is none.
+// Compares two rows, [vocab], which must have the same non-zero size.
+// `text_token` is an index into them; without one it is the reference's own
+// choice.
 LogitDifference Compare(std::span<const float> reference,
                         std::span<const float> candidate,
                         std::optional<int32_t> text_token = std::nullopt);

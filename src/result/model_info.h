@@ -1,5 +1,5 @@
-// What a converted model is: how its weights are stored, what its signatures
-// take and yield. Plain data; candidate/ reads it from a file.
+// Describes a converted model: how its weights are stored, what its signatures
+// take and yield. It is plain data, which candidate/ reads from a file.
 #ifndef VERIFY_TFLITE_RESULT_MODEL_INFO_H_
 #define VERIFY_TFLITE_RESULT_MODEL_INFO_H_
 
@@ -13,8 +13,9 @@
 
 namespace verify_tflite {
 
-// How the weights are stored: what decides how near to PyTorch the file can be.
-// By what they cost: of two, the larger is the coarser (docs/recipes.md).
+// How the weights are stored, which decides how near to PyTorch the file can
+// be. The order is that of their cost: of two, the larger is the coarser
+// (docs/recipes.md).
 enum class Recipe {
   kFloat32,
   kFloat16,
@@ -31,7 +32,7 @@ inline constexpr Recipe kAllRecipes[] = {
     Recipe::kInt4,    Recipe::kInt4PerChannel};
 std::string_view NameOf(Recipe recipe);  // "float32", "int8 weight-only", …
 
-// Constants of one kind, all over the file.
+// The constants of one kind in the whole file.
 struct WeightGroup {
   // What one scale belongs to.
   enum class Scales { kNone, kPerTensor, kPerChannel, kPerBlock };
@@ -54,13 +55,14 @@ struct WeightGroup {
   int64_t elements = 0;
 };
 
-// "int8 per channel, dynamic", "int4 in blocks of 32, dynamic", "float16"; with
-// shares where a relevant part of the weights is stored in another way: "mixed:
-// 80 % int8 per channel, dynamic; 20 % int4 per channel, lookup". Pure.
+// Returns "int8 per channel, dynamic", "int4 in blocks of 32, dynamic",
+// "float16"; with shares where a relevant part of the weights is stored in
+// another way: "mixed: 80 % int8 per channel, dynamic; 20 % int4 per channel,
+// lookup".
 std::string DescribeWeights(const std::vector<WeightGroup>& groups);
 
-// The coarsest recipe that a relevant share of the weights has. Norms, biases
-// and tables are small, and stay float32 in every recipe. Pure.
+// Returns the coarsest recipe that a relevant share of the weights has. Norms,
+// biases and tables are small, and stay float32 in every recipe.
 Recipe RecipeOf(const std::vector<WeightGroup>& groups);
 
 // One `prefill` or `prefill_N` signature.
@@ -91,13 +93,13 @@ struct ModelInfo {
   // Layers with a sliding window have KV caches that are rings of this many
   // slots; 0 without.
   int64_t ring_length = 0;
-  // Sequences that decode takes at once. All are given the same tokens.
+  // Sequences that decode takes at once. All get the same tokens.
   int64_t decode_batch = 1;
-  // What embeds tokens for this file, as a path or "<path>: embedder" in a
-  // bundle; empty if it does so itself.
+  // The file that embeds tokens for this one, as a path or "<path>: embedder"
+  // in a bundle; empty if it embeds them itself.
   std::string embedder_path;
   std::string per_layer_embedder_path;
-  // Where running this file differs from running others, for the user: empty
+  // Says to the user where running this file differs from running others; empty
   // for most.
   std::vector<std::string> notes;
   Recipe recipe = Recipe::kFloat32;
@@ -105,7 +107,7 @@ struct ModelInfo {
   std::string recipe_detail;         // DescribeWeights
   // Bytes of constants by element type ("FLOAT32", "INT8", "INT4", …).
   std::map<std::string, int64_t> weight_bytes;
-  // Of the signatures that run; empty for most files.
+  // Those of the signatures that run; empty for most files.
   std::vector<EndScale> end_scales;
   // Radians between two neighbouring angles that COS and SIN can get, where
   // these are stored as integers; 0 where they are not.

@@ -1,4 +1,4 @@
-// What a sample says about the distribution it came from: point values and
+// Computes what a sample says about its distribution: point values and
 // intervals.
 #ifndef VERIFY_TFLITE_RESULT_STATISTICS_H_
 #define VERIFY_TFLITE_RESULT_STATISTICS_H_
@@ -8,7 +8,8 @@
 
 namespace verify_tflite {
 
-// Two-sided, 95 %. `high` is infinite where the sample sets no upper bound.
+// A two-sided interval at 95 %. `high` is infinite where the sample sets no
+// upper bound.
 struct Interval {
   double low = 0;
   double high = 0;
@@ -26,27 +27,28 @@ struct Distribution {
   Interval p99_interval;
 };
 
-// Positions that follow each other in a text are not independent: the standard
-// error is that of the means of blocks of this many, in the order given (batch
-// means; Law & Carson 1979). A last part of a block joins the one before it.
+// Positions that follow each other in a text are not independent. The standard
+// error is therefore that of the means of blocks of this many, in the order
+// given (batch means; Law & Carson 1979). A last part of a block joins the one
+// before it.
 inline constexpr int64_t kBlock = 8;
 
 // Percentiles are interpolated linearly between order statistics, as
-// numpy.percentile does. The mean's interval takes Student's t for the blocks;
-// that of the 99th percentile is between order statistics, free of any
-// assumption on the distribution, by the normal approximation of the binomial
-// (Conover, Practical Nonparametric Statistics, section 3.2). Of an
-// empty sample all figures are zero and the intervals infinite. Any NaN makes
-// every figure NaN.
+// numpy.percentile does. The mean's interval takes Student's t for the blocks.
+// That of the 99th percentile is between order statistics, by the normal
+// approximation of the binomial; it assumes nothing about the distribution
+// (Conover, Practical Nonparametric Statistics, section 3.2). For an empty
+// sample all figures are zero and the intervals infinite. Any NaN makes every
+// figure NaN.
 Distribution Summarize(std::span<const double> values);
 
-// Wilson's score interval for a share of `count` of `total` (Wilson 1927,
-// JASA 22). [0, 1] where total is 0.
+// Returns Wilson's score interval for a share of `count` of `total` (Wilson
+// 1927, JASA 22); [0, 1] where total is 0.
 Interval ShareInterval(int64_t count, int64_t total);
 
-// The 97.5 % quantile of Student's t: exact up to 5 degrees of freedom, from
-// there on by the expansion of Abramowitz & Stegun 26.7.5, within 0.1 %.
-// `degrees` >= 1.
+// Returns the 97.5 % quantile of Student's t. It is exact up to 5 degrees of
+// freedom, and from there on by the expansion of Abramowitz & Stegun 26.7.5,
+// within 0.1 %. `degrees` must be at least 1.
 double StudentQuantile(int64_t degrees);
 
 }  // namespace verify_tflite

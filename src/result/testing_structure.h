@@ -1,4 +1,4 @@
-// A structure as tests of judging and wording need it.
+// Makes a structure for tests of judging and wording.
 #ifndef VERIFY_TFLITE_RESULT_TESTING_STRUCTURE_H_
 #define VERIFY_TFLITE_RESULT_TESTING_STRUCTURE_H_
 
@@ -18,7 +18,7 @@ inline StageAgreement StageFor(const std::string& name, bool linear,
           .limit = linear ? 1e-6 : 1e-5};
 }
 
-// All of its operators are verified.
+// Returns a signature all of whose operators are verified.
 inline SignatureStructure SignatureFor(const std::string& name, int64_t ops) {
   return {.signature = name,
           .ops = ops,

@@ -1,4 +1,4 @@
-// What was judged, in a sentence or two for a newcomer.
+// Says what was judged, in a sentence or two for a newcomer.
 #ifndef VERIFY_TFLITE_RESULT_VERDICT_H_
 #define VERIFY_TFLITE_RESULT_VERDICT_H_
 
@@ -8,9 +8,9 @@
 
 namespace verify_tflite {
 
-// Verification::reason: first whether the file is faithful, then what its
-// recipe costs; but a named fault that decides comes before everything. Needs
-// all that Judge fills but the reason.
+// Returns Verification::reason: first whether the file is faithful, then what
+// its recipe costs. A named fault that decides comes before everything. It
+// needs all that Judge fills but the reason.
 std::string ReasonFor(const Verification& verification);
 
 }  // namespace verify_tflite

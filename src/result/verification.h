@@ -1,5 +1,5 @@
-// The result of a verification: plain data, filled by verify/, shown by
-// report/.
+// The result of a verification is plain data. verify/ fills it, report/ shows
+// it.
 #ifndef VERIFY_TFLITE_RESULT_VERIFICATION_H_
 #define VERIFY_TFLITE_RESULT_VERIFICATION_H_
 
@@ -45,9 +45,9 @@ struct Settings {
   int num_threads = 1;
 };
 
-// What a figure is held against: within `pass` it is as it should be, beyond
-// `broken` it says that the model does not work; between, it is worse than this
-// recipe should be.
+// The limit of a figure. Within `pass` the figure is as it should be. Beyond
+// `broken` it says that the model does not work. Between the two it is worse
+// than this recipe should be.
 struct Limit {
   double pass = 0;
   double broken = 0;
@@ -62,15 +62,16 @@ struct Limits {
   std::optional<double> tolerance;  // none: not in force for this recipe
 };
 
-// A prompt as it is fed.
+// A prompt as it is fed to both models.
 struct Prompt {
   std::string text;      // as the user gave it
   std::string rendered;  // with the chat template applied; else the same
   std::vector<int32_t> ids;
 };
 
-// One position at which both models were given the same tokens: of a prompt,
-// those of PyTorch's own greedy path; of an evaluation, those of the text.
+// One position at which both models were given the same tokens. For a prompt
+// these are the tokens of PyTorch's own greedy path, for an evaluation those of
+// the text.
 struct Position {
   int64_t index = 0;  // tokens before the one that is predicted
   LogitDifference logits;
@@ -94,8 +95,8 @@ struct Aggregate {
   double rms = 0;        // mean over positions
   double nmse = 0;       // mean over positions
   int64_t max_rank = 0;  // of the reference's token in the candidate's row
-  // Perplexity: exp(-mean log-probability of the text's tokens). Of a prompt's
-  // positions, whose text is PyTorch's own greedy choice, it says little.
+  // Perplexity is exp(-mean log-probability of the text's tokens). It says
+  // little for a prompt's positions, whose text is PyTorch's own greedy choice.
   double reference_ppl = 0;
   double candidate_ppl = 0;
 };
@@ -115,8 +116,8 @@ struct Passage {
   Aggregate figures;
 };
 
-// Teacher-forced over a fixed text: both models are given it and predict each
-// next token.
+// A teacher-forced run over a fixed text: both models are given it and predict
+// each next token.
 struct Evaluation {
   std::string source;        // "built-in" or the file's path
   std::vector<int32_t> ids;  // as fed; several sequences one after the other
@@ -144,8 +145,8 @@ struct PromptResult {
   Outcome outcome = Outcome::kNotChecked;
 };
 
-// How near the candidate's tensor is to the reference's; computed over
-// everything the two have in common.
+// Says how near the candidate's tensor is to the reference's, over everything
+// that the two have in common.
 struct TensorFigures {
   double nmse = 0;         // sum((c - r)^2) / sum(r^2)
   double cosine = 1;       // of the two as vectors
@@ -177,11 +178,12 @@ struct Hypothesis {
   bool explains = false;
 };
 
-// Local verification: what the candidate's graph computes, held stage by stage
-// against the reference's computation of that stage from the candidate's own
-// tensors, with the file's dequantised weights and, where the runtime quantises
-// a product's input, that quantisation. Nothing adds up over layers, so that
-// quantised files are held to float rounding. docs/structure.md.
+// Local verification compares what the candidate's graph computes, stage by
+// stage, with the reference's computation of that stage from the candidate's
+// own tensors. The reference takes the file's dequantised weights and, where
+// the runtime quantises a product's input, that quantisation. Nothing adds up
+// over layers, so that quantised files are held to float rounding
+// (docs/structure.md).
 
 // All comparisons of one kind of stage in one signature.
 struct StageAgreement {
@@ -190,8 +192,8 @@ struct StageAgreement {
   int64_t rows = 0;  // compared, over all layers and positions
   double worst = 0;  // |candidate - reference| / |reference| of a row, L2
   double limit = 0;  // of that
-  // Both are instead in steps of the tensor, which holds integers, of one
-  // number.
+  // If true, both are of one number, in steps of the tensor, which holds
+  // integers.
   bool steps = false;
   int64_t layer = -1;  // where the worst is; -1: of no layer
   int64_t position = 0;
@@ -212,8 +214,8 @@ struct StructureFault {
 
 struct SignatureStructure {
   std::string signature;
-  // Operators that what the signature yields depends on, and those that lie
-  // between tensors that were compared and agree.
+  // The operators on which the outputs of the signature depend, and those of
+  // them that lie between tensors that were compared and agree.
   int64_t ops = 0;
   int64_t verified_ops = 0;
   std::vector<std::string> not_verified;  // "TANH behind FULLY_CONNECTED …"
@@ -224,7 +226,7 @@ struct SignatureStructure {
 
 struct Structure {
   std::vector<SignatureStructure> signatures;
-  // In the order of computation: the first is where the fault lies.
+  // They are in the order of computation: the first is where the fault lies.
   std::vector<StructureFault> faults;
   // With taps the model gave the same logits, bit for bit, as without: what was
   // verified is what runs.
@@ -232,9 +234,9 @@ struct Structure {
   std::string not_run;  // why there is nothing at all; else empty
 };
 
-// What the quantisation of weights costs alone: PyTorch's own weights against
-// PyTorch computing with the file's dequantised weights, over the positions of
-// the evaluation. What the candidate differs by beyond it is due to
+// The cost of the quantisation of weights alone: PyTorch with its own weights
+// against PyTorch with the file's dequantised weights, over the positions of
+// the evaluation. What the candidate differs by beyond it comes from
 // activations.
 struct WeightsCost {
   Aggregate
@@ -263,14 +265,14 @@ struct Timing {
   int64_t reference_tokens = 0;
 };
 
-// Enough to run it again and to know whether it was the same.
+// Enough to run it again and to know whether the run was the same.
 struct Environment {
   std::string command;  // as typed
   std::string date;     // UTC, ISO 8601
   std::string cpu;
   std::string litert_version;
   std::string torch_version;
-  // SHA-256 in hexadecimal, of the model file and of the checkpoint's files by
+  // SHA-256 in hexadecimal of the model file and of the checkpoint's files, by
   // name.
   std::vector<std::pair<std::string, std::string>> hashes;
 };
@@ -287,16 +289,16 @@ struct Verification {
   std::vector<int32_t> eos_ids;
   std::vector<PromptResult> prompts;
   Evaluation evaluation;
-  // Over the positions of all prompts and of the evaluation.
+  // Figures over the positions of all prompts and of the evaluation.
   Aggregate all;
   std::vector<Bucket> buckets;
-  // What decides beside the prompts' own.
+  // The checks that decide, apart from the prompts' own.
   CheckGroups checks;
   std::optional<Structure> structure;
   std::optional<WeightsCost> weights_cost;
   std::vector<Finding> findings;
-  // What the reader should know and what decides nothing: one sentence each, of
-  // the checkpoint, the bundle and the file.
+  // What the reader should know and what decides nothing, a sentence each,
+  // about the checkpoint, the bundle and the file.
   std::vector<std::string> notes;
   std::optional<KvProfile> kv_profile;
   std::vector<Hypothesis> hypotheses;
@@ -305,20 +307,22 @@ struct Verification {
   Timing timing;
   Environment environment;
   int64_t peak_memory_bytes = 0;  // resident set of the whole run
-  // Of it pages of mapped files; not known of results of versions before.
+  // The part of it that is pages of mapped files; not known for results of
+  // older versions.
   std::optional<int64_t> peak_mapped_bytes;
 };
 
-// The first index at which the two greedy texts part; none if they are equal.
+// Returns the first index at which the two greedy texts differ; none if they
+// are equal.
 std::optional<size_t> FirstDifference(const PromptResult& result);
 
-// Prompts that are degraded or broken.
+// Returns the number of prompts that are degraded or broken.
 int64_t NumFailed(const Verification& verification);
 
 bool Passed(const Verification& verification);
 
-// Figures over `positions`; those that are not finite are left out of all but
-// `positions`.
+// Returns figures over `positions`. Those that are not finite are left out of
+// all figures but `positions`.
 Aggregate Summarize(std::span<const Position* const> positions);
 
 }  // namespace verify_tflite

@@ -1,12 +1,12 @@
-// From figures to a named fault.
+// Gets from figures to a named fault.
 //
 // Evidence is taken in the order of what it proves: which tokens attention sees
 // (measured on the candidate alone), by which angles keys are rotated (measured
-// against the reference's keys before RoPE), heads or caches in another's
-// place (compared directly), and last the reference computed again with one
-// thing changed, to see whether it then agrees. What none of these explains is
+// against the reference's keys before RoPE), heads or caches in another's place
+// (compared directly), and last the reference computed again with one thing
+// changed, to see whether it then agrees. What none of these explains is
 // reported by its place: the first layer that is wrong, in which of K and V, in
-// prefill or in decode. docs/locate.md tells the method and its limits.
+// prefill or in decode. docs/locate.md has the method and its limits.
 #ifndef VERIFY_TFLITE_VERIFY_DIAGNOSIS_H_
 #define VERIFY_TFLITE_VERIFY_DIAGNOSIS_H_
 
@@ -22,8 +22,8 @@
 
 namespace verify_tflite {
 
-// NMSE of K and V that sound conversions stay below (docs/locate.md): of layer
-// 0, which sees the embedding alone, and of the others.
+// The NMSE of K and V that sound conversions stay below (docs/locate.md), for
+// layer 0, which sees the embedding alone, and for the others.
 struct KvNoise {
   double first = 0;
   double other = 0;
@@ -37,14 +37,14 @@ struct DiagnosisInput {
   const Reference& reference;  // of the checkpoint as it is
   int num_threads = 1;
   ProgressFn progress = nullptr;
-  // What the audit of the weights says: that some are not the checkpoint's, so
-  // that K and V are wrong for a reason already found; that all are.
+  // The audit of the weights says that some are not the checkpoint's, so that K
+  // and V are wrong for a reason already found; or that all are.
   bool weights_differ = false;
   bool weights_verified = false;
   // Whether to compute the reference again with changes: seconds to a minute.
   bool recompute = true;
-  // Whether the verification so far says that something is wrong: then faults
-  // that leave K and V alone are looked for, too.
+  // Whether the verification so far says that something is wrong. Then faults
+  // that do not change K and V are looked for, too.
   bool suspicious = false;
   bool broken = false;  // and that it does not work
   // Local verification, null where there is none, and what it found.
@@ -60,8 +60,8 @@ struct Diagnosis {
   std::vector<Hypothesis> hypotheses;
 };
 
-// Findings are none where K, V and logits of the probes are what a sound
-// conversion's are. Throws Error as Reference does.
+// Returns no finding where K, V and logits of the probes are those of a sound
+// conversion. Throws Error as Reference does.
 Diagnosis Diagnose(const DiagnosisInput& input, const Probes& probes);
 
 }  // namespace verify_tflite

@@ -18,13 +18,13 @@ struct EvalText {
   std::vector<Part> parts;
 };
 
-// Written for this program (src/verify/eval_text/): prose, a chat, code,
-// numbers and tables, eight languages; about 2,400 tokens of SmolLM2's
-// tokenizer.
+// Returns the text that was written for this program (src/verify/eval_text/):
+// prose, a chat, code, numbers and tables, eight languages; about 2,400 tokens
+// of SmolLM2's tokenizer.
 EvalText BuiltInEvalText();
 
-// A file of UTF-8 text, as one part. Throws Error when it cannot be read, is no
-// UTF-8 or is empty.
+// Returns a file of UTF-8 text, as one part. Throws Error when it cannot be
+// read, is no UTF-8 or is empty.
 EvalText ReadEvalText(const std::string& path);
 
 }  // namespace verify_tflite

@@ -1,5 +1,5 @@
-// Teacher-forced evaluation over a fixed text: both models are given it and
-// predict each next token.
+// Runs a teacher-forced evaluation over a fixed text: both models are given it
+// and predict each next token.
 #ifndef VERIFY_TFLITE_VERIFY_EVALUATION_H_
 #define VERIFY_TFLITE_VERIFY_EVALUATION_H_
 
@@ -26,29 +26,29 @@ struct EvalPlan {
   std::vector<Passage> passages;
 };
 
-// Takes `tokens` of the text, of every part a share by its length, one after
-// the other in as few sequences of at most `max_sequence` tokens as hold them.
-// No sequences where `tokens` or the text leaves nothing to predict. Throws
-// Error for an id outside the vocabulary of `vocab_size`.
+// Takes `tokens` of the text: of every part a share by its length, one after
+// the other, in as few sequences of at most `max_sequence` tokens as hold them.
+// Returns no sequences where `tokens` or the text leaves nothing to predict.
+// Throws Error for an id outside the vocabulary of `vocab_size`.
 EvalPlan PlanEvaluation(const EvalText& text, const Tokenizer& tokenizer,
                         int64_t tokens, int64_t max_sequence,
                         int64_t vocab_size);
 
-// The longest sequence that both models can be given.
+// Returns the length of the longest sequence that both models can be given.
 int64_t MaxSequence(const ModelInfo& model, const ModelConfig& config);
 
-// The candidate's logits are prefill's where every prefill signature yields a
-// row a token, else decode's, token by token; the reference runs in as few
-// passes as keep the logits within 256 MB. `session` needs the signatures of
-// EvaluationPlans. Throws Error as RunVerification does.
-// `file_reference`, which may be null, is PyTorch with the file's weights: then
-// `cost` is filled, too.
+// Runs both models. The candidate's logits are prefill's where every prefill
+// signature yields a row a token, else decode's, token by token. The reference
+// runs in as few passes as keep the logits within 256 MB. `session` needs the
+// signatures of EvaluationPlans. Throws Error as RunVerification does.
+// `file_reference`, which may be null, is PyTorch with the file's weights; with
+// it `cost` is filled, too.
 Evaluation RunEvaluation(const VerifyInput& input, const EvalPlan& plan,
                          Session& session, Reference& reference,
                          Reference* file_reference, Timing& timing,
                          std::optional<WeightsCost>& cost);
 
-// What Session::Create must compile for it.
+// Returns what Session::Create must compile for it.
 std::vector<PrefillPlan> EvaluationPlans(const ModelInfo& model,
                                          const EvalPlan& plan);
 

@@ -1,5 +1,5 @@
-// What is looked at to locate a fault: the KV caches of both models after the
-// same tokens, once fed by prefill and once by decode.
+// Takes what locates a fault: the KV caches of both models after the same
+// tokens, once fed by prefill and once by decode.
 #ifndef VERIFY_TFLITE_VERIFY_PROBES_H_
 #define VERIFY_TFLITE_VERIFY_PROBES_H_
 
@@ -14,7 +14,7 @@
 
 namespace verify_tflite {
 
-// Lengths of the two runs; both texts begin with the same tokens.
+// The lengths of the two runs. Both texts begin with the same tokens.
 struct ProbePlan {
   std::vector<int32_t> ids;
   int64_t first_call = 0;  // tokens of the first of two calls of prefill
@@ -22,12 +22,12 @@ struct ProbePlan {
   int64_t decode = 0;      // tokens fed by decode, in a run of its own
 };
 
-// `ids` as far as they are of use: past the widest window of the checkpoint,
-// where that is within reach.
+// Takes as many of `ids` as are useful: past the widest window of the
+// checkpoint, where that is within reach.
 ProbePlan PlanProbes(std::span<const int32_t> ids, const ModelInfo& model,
                      const ModelConfig& config);
 
-// What Session::Create must compile for it.
+// Returns what Session::Create must compile for it.
 std::vector<PrefillPlan> ProbePrefills(const ModelInfo& model,
                                        const ProbePlan& plan);
 
@@ -55,9 +55,9 @@ struct Probes {
 // Runs both models. Throws Error as Session and Reference do.
 Probes RunProbes(const ProbePlan& plan, Session& session, Reference& reference);
 
-// Mean KL divergence of the candidate's logits of the decode run from those of
-// `reference_logits`, [decode, vocab], over the positions from `begin` on.
-// Infinite where logits are not finite.
+// Returns the mean KL divergence of the candidate's logits of the decode run
+// from those of `reference_logits`, [decode, vocab], over the positions from
+// `begin` on; infinite where logits are not finite.
 double ProbeKld(const Probes& probes, std::span<const float> reference_logits,
                 int64_t begin = 0);
 

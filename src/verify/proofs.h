@@ -1,4 +1,5 @@
-// Whether the file is faithful: its weights, and what its graph computes.
+// Proves whether the file is faithful: its weights, and what its graph
+// computes.
 #ifndef VERIFY_TFLITE_VERIFY_PROOFS_H_
 #define VERIFY_TFLITE_VERIFY_PROOFS_H_
 
@@ -17,8 +18,8 @@
 namespace verify_tflite {
 
 // Weights that the runtime dequantises as a whole take memory for every
-// signature that is compiled: files beyond this are not compiled for checks
-// that need all signatures at once.
+// signature that is compiled. Files beyond this limit are not compiled for
+// checks that need all signatures at once.
 inline constexpr int64_t kMaxUnpackedBytes = int64_t{1} << 30;
 int64_t UnpackedBytes(const ModelInfo& model);
 
@@ -26,30 +27,30 @@ int64_t UnpackedBytes(const ModelInfo& model);
 // runs. Throws Error when the file is damaged.
 WeightAudit ProveWeights(const VerifyInput& input, Verification& v);
 
-// "table-too-short": one finding for all signatures; none without. Broken: the
-// runtime fails at positions that the KV cache has room for. Only what depends
-// on positions alone is run.
+// Returns the finding "table-too-short", one for all signatures, or none. It is
+// broken: the runtime fails at positions that the KV cache has room for. Only
+// what depends on positions alone is run.
 std::vector<Finding> ShortTableFindings(const Model& model,
                                         const FileGraph& graph);
 
 // Shows that what depends on positions is right at all positions of the KV
-// cache, and accounts for every byte of the constants that are no weights: adds
-// "tables" to the checks of weights. The findings count where nothing else
-// explains them.
+// cache, and accounts for every byte of the constants that are no weights. It
+// adds "tables" to the checks of weights. The findings that it returns count
+// where nothing else explains them.
 std::vector<Finding> ProveTables(const VerifyInput& input,
                                  const FileGraph& graph,
                                  const WeightAudit& audit,
                                  const Reference& reference, Verification& v);
 
-// Does so anew with what ran, where the audit alone cannot say whether a
-// quantiser moved weights with activations in mind.
+// Proves the weights again with what ran, where the audit alone cannot say
+// whether a quantiser moved weights to suit activations.
 void ProveCalibrated(const StructureCheck& structure, WeightAudit& audit,
                      Verification& v);
 
-// Verifies the structure: fills v.structure. `session` is used up: two copies
-// of a large model need not be in memory; `compiled` are the lengths of the
-// prefill signatures that it has. The result, none where the model cannot be
-// run with taps, refers to `graph`.
+// Verifies the structure and fills v.structure. It consumes `session`, so that
+// two copies of a large model need not be in memory. `compiled` are the lengths
+// of the prefill signatures that the session has. The result refers to `graph`;
+// it is null where the model cannot be run with taps.
 std::unique_ptr<StructureCheck> ProveStructure(
     const VerifyInput& input, const FileGraph& graph,
     std::span<const int32_t> ids, std::optional<Session> session,

@@ -1,4 +1,4 @@
-// Ranges that do not hold what is computed: what calibration gets wrong.
+// Finds ranges that do not hold what is computed, a fault of calibration.
 #ifndef VERIFY_TFLITE_VERIFY_RANGE_FINDINGS_H_
 #define VERIFY_TFLITE_VERIFY_RANGE_FINDINGS_H_
 
@@ -10,11 +10,11 @@
 
 namespace verify_tflite {
 
-// "activation-range": one finding for all tensors; nothing where all hold what
-// they are given. A few numbers beyond a range cost nothing and are no fault:
-// it counts how much of a tensor's size (the sum of its squares) is cut off.
-// `kld` is how the mean divergence was judged: beyond the recipe's limits, less
-// explains it.
+// Returns the finding "activation-range", one for all tensors, or nothing where
+// all hold what they are given. A few numbers beyond a range cost nothing and
+// are no fault. The measure is how much of a tensor's size (the sum of its
+// squares) is cut off. `kld` is the outcome of the mean divergence; beyond the
+// recipe's limits, a smaller cut-off explains it.
 std::optional<Finding> FindRanges(std::span<const TensorUse> uses, Outcome kld);
 
 }  // namespace verify_tflite

@@ -1,6 +1,6 @@
-// What is wrong with a file by what its signatures say, before anything runs:
-// tensors that a graph does not give, and scales of integer inputs and outputs
-// that do not fit together.
+// Finds what is wrong with a file in what its signatures say, before anything
+// runs: tensors that a graph does not give, and scales of integer inputs and
+// outputs that do not fit together.
 #ifndef VERIFY_TFLITE_VERIFY_SIGNATURE_FINDINGS_H_
 #define VERIFY_TFLITE_VERIFY_SIGNATURE_FINDINGS_H_
 
@@ -13,12 +13,12 @@
 
 namespace verify_tflite {
 
-// "signature-output": one finding for all faults; none without. Broken: the
-// file cannot be run as it is.
+// Returns the finding "signature-output", one for all faults, or none. It is
+// broken: the file cannot be run as it is.
 std::vector<Finding> FindingsOf(std::span<const SignatureFault> faults);
 
-// "kv-scale-differs", "mask-range" and "rope-precision" of a file with integer
-// inputs and outputs.
+// Returns "kv-scale-differs", "mask-range" and "rope-precision" for a file with
+// integer inputs and outputs.
 std::vector<Finding> ScaleFindings(const ModelInfo& model);
 
 }  // namespace verify_tflite

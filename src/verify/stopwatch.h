@@ -5,7 +5,7 @@
 
 namespace verify_tflite {
 
-// Adds its own lifetime to `seconds`.
+// Adds its own lifetime to the `seconds` it is given.
 class Stopwatch {
  public:
   explicit Stopwatch(double& seconds) : seconds_(seconds) {}

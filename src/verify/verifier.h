@@ -31,12 +31,13 @@ void CheckPromptsFit(const Model& model, std::span<const Prompt> prompts,
                      const Settings& settings);
 
 // Runs both models on all prompts and on Settings::eval_tokens of `text`, and
-// the candidate against itself (verify/self_check.h), looks for the cause of
-// what is wrong and judges: fills v.prompts, v.evaluation, the checks of all
-// groups but the bundle's, v.kv_profile, v.hypotheses and what Judge fills;
-// adds to v.findings and v.timing. v.model, v.limits and the bundle's checks
-// are there before. Does both checks above first. Throws Error when one of the
-// models cannot be run, or when the reference yields non-finite logits.
+// the candidate against itself (verify/self_check.h). Then it looks for the
+// cause of what is wrong and judges. It fills v.prompts, v.evaluation, the
+// checks of all groups but the bundle's, v.kv_profile, v.hypotheses and what
+// Judge fills, and adds to v.findings and v.timing. v.model, v.limits and the
+// bundle's checks must be there before. Both checks above are done first.
+// Throws Error when one of the models cannot be run, or when the reference
+// yields non-finite logits.
 void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
                      const EvalText& text, Verification& v);
 

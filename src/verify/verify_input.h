@@ -1,4 +1,4 @@
-// What every part of a verification is given.
+// The input of every part of a verification.
 #ifndef VERIFY_TFLITE_VERIFY_VERIFY_INPUT_H_
 #define VERIFY_TFLITE_VERIFY_VERIFY_INPUT_H_
 
@@ -24,7 +24,8 @@ struct VerifyInput {
 };
 
 // Throws Error, which names `text`, where the reference's `logits` are not
-// finite: then the checkpoint is at fault and nothing can be said of the model.
+// finite. Then the checkpoint is at fault and nothing can be said about the
+// model.
 void CheckReferenceFinite(const VerifyInput& input,
                           std::span<const float> logits,
                           const std::string& text);

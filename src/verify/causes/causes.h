@@ -1,6 +1,6 @@
-// The explanations of a fault, one function each, in the order of what they
-// prove (docs/locate.md). Each looks at the evidence and answers with a finding
-// where it explains the fault. Throws Error as Reference does.
+// The explanations of a fault are functions, in the order of what they prove
+// (docs/locate.md). Each looks at the evidence and answers with a finding where
+// it explains the fault. They throw Error as Reference does.
 #ifndef VERIFY_TFLITE_VERIFY_CAUSES_CAUSES_H_
 #define VERIFY_TFLITE_VERIFY_CAUSES_CAUSES_H_
 
@@ -10,17 +10,18 @@
 
 namespace verify_tflite {
 
-// Which tokens attention sees: a mask that is not causal, another window.
+// Explains by which tokens attention sees: a mask that is not causal, another
+// window.
 Explanation ExplainByReach(const Evidence& evidence);
 
-// By which angles keys are rotated, in the first layer whose keys are wrong and
-// whose values are right.
+// They explain by the angles that keys are rotated by, in the first layer whose
+// keys are wrong and whose values are right.
 Explanation ExplainByDecodeRope(const Evidence& evidence);
 Explanation ExplainByPrefillRope(const Evidence& evidence);
-// The same from local verification, where no noise is in the way.
+// Explains the same from local verification, where no noise is in the way.
 Explanation ExplainByWrongKeys(const Evidence& evidence);
 
-// What stands in another's place: caches, heads, slots.
+// They explain by what stands in another's place: caches, heads, slots.
 Explanation ExplainByDecodePlaces(const Evidence& evidence);
 Explanation ExplainByPrefillPlaces(const Evidence& evidence);
 
@@ -28,13 +29,13 @@ Explanation ExplainByPrefillPlaces(const Evidence& evidence);
 // fitted to local verification, layers in another order, other settings, masks.
 std::vector<Change> ChangesFor(const Evidence& evidence);
 
-// The reference with each of Evidence::changes, against decode's logits.
+// Holds the reference with each of Evidence::changes against decode's logits.
 Explanation ExplainByLogits(const Evidence& evidence);
-// The same against the stages of local verification: what explains all faults
-// of decode explains the file, however small they are.
+// Compares them with the stages of local verification. A change that explains
+// all faults of decode explains the file, however small they are.
 Explanation ExplainByStages(const Evidence& evidence);
 
-// What is left when nothing explains the fault: its place.
+// Names the place of the fault, when nothing explains it.
 Explanation ExplainByPlace(const Evidence& evidence);
 
 }  // namespace verify_tflite

@@ -1,4 +1,4 @@
-// What the explanations of a fault look at, and what they answer.
+// Holds what the explanations of a fault look at, and what they answer.
 #ifndef VERIFY_TFLITE_VERIFY_CAUSES_EVIDENCE_H_
 #define VERIFY_TFLITE_VERIFY_CAUSES_EVIDENCE_H_
 
@@ -48,7 +48,8 @@ struct Evidence {
   RunView prefill;
   RunView decode;
   double kld = 0;  // mean divergence of the decode run, nats
-  // What the reference is computed again with; none before that is asked for.
+  // The changes that the reference is computed again with; none before they are
+  // asked for.
   std::vector<Change> changes = {};
 
   double NoiseAt(size_t layer) const {
@@ -62,7 +63,8 @@ struct Evidence {
 // Returns the evidence of these probes, without changes.
 Evidence LookAt(const DiagnosisInput& input, const Probes& probes);
 
-// What one explanation comes to. `tried` is told whether or not it explains.
+// The answer of one explanation. `tried` is reported whether or not it
+// explains.
 struct Explanation {
   std::optional<Finding> finding;
   std::vector<Hypothesis> tried = {};
@@ -71,17 +73,17 @@ struct Explanation {
 // Returns sum((c - r)^2) / sum(r^2).
 double Nmse(std::span<const float> reference, std::span<const float> candidate);
 
-// Returns how bad a fault in what is computed is, which it is whatever it
-// costs: broken where the divergence is.
+// Returns the severity of a fault in what is computed: broken where the
+// divergence is, else degraded. It is a fault whatever it costs.
 Outcome SeverityByCost(const Evidence& evidence);
 
 // Returns where local verification found faults, all signatures together:
-// "input_norm of 30 layers, …". Expects some.
+// "input_norm of 30 layers, …". There must be some.
 std::string DescribeFaults(const Evidence& evidence);
 
-// Returns whether a change explains the faults of local verification: nothing
-// is left but what an approximation of the runtime's (of GELU) is off by, and
-// that in a stage that was wrong before.
+// Returns whether a change explains the faults of local verification. Then
+// nothing is left but the error of an approximation of the runtime's (of GELU),
+// in a stage that was wrong before.
 bool Explains(const Evidence& evidence,
               const std::vector<StructureFault>& left);
 
