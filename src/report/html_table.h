@@ -48,7 +48,7 @@ class HtmlTable {
   HtmlTable& operator=(const HtmlTable&) = delete;
   ~HtmlTable() { out_ += "</tbody></table></div>\n"; }
 
-  // A line over all columns, above the rows of a group.
+  // Adds a line over all columns, above the rows of a group.
   void Group(std::string_view title) {
     out_ += fmt::format(
         "<tr class=\"group\"><th colspan=\"{}\" scope=\"rowgroup\">{}</th>"
@@ -56,13 +56,13 @@ class HtmlTable {
         numbers_.size(), title);
   }
 
-  // A row with a cell for each column.
+  // Adds a row with a cell for each column.
   void Row(const std::vector<Cell>& cells) { AddRow("<tr>", cells); }
   void Row(const char* css, const std::vector<Cell>& cells) {
     AddRow(fmt::format("<tr class=\"{}\">", css), cells);
   }
 
-  // A row whose last cell, `rest`, takes all columns that are left.
+  // Adds a row whose last cell, `rest`, takes all columns that are left.
   void ShortRow(const char* css, const std::vector<Cell>& cells,
                 std::string_view rest) {
     AddRow(fmt::format("<tr class=\"{}\">", css), cells,

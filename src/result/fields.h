@@ -315,7 +315,7 @@ inline void VisitFields(auto& v, Like<Hypothesis> auto& h) {
   v(Field("explains", "whether it explains the TFLite model"), h.explains);
 }
 
-// The layer of a stage; -1: of no layer.
+// Returns the field for the layer of a stage; -1 stands for no layer.
 inline Field LayerField() {
   return Field("layer", "-1: of no layer").Within(-1, kMaxIndex);
 }

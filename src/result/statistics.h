@@ -33,13 +33,13 @@ struct Distribution {
 // before it.
 inline constexpr int64_t kBlock = 8;
 
-// Percentiles are interpolated linearly between order statistics, as
-// numpy.percentile does. The mean's interval takes Student's t for the blocks.
-// That of the 99th percentile is between order statistics, by the normal
-// approximation of the binomial; it assumes nothing about the distribution
-// (Conover, Practical Nonparametric Statistics, section 3.2). For an empty
-// sample all figures are zero and the intervals infinite. Any NaN makes every
-// figure NaN.
+// Returns the figures of a sample. Percentiles are interpolated linearly
+// between order statistics, as numpy.percentile does. The mean's interval takes
+// Student's t for the blocks. That of the 99th percentile is between order
+// statistics, by the normal approximation of the binomial; it assumes nothing
+// about the distribution (Conover, Practical Nonparametric Statistics, section
+// 3.2). For an empty sample all figures are zero and the intervals infinite.
+// Any NaN makes every figure NaN.
 Distribution Summarize(std::span<const double> values);
 
 // Returns Wilson's score interval for a share of `count` of `total` (Wilson
