@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Holds the documents to what readers rely on: links resolve, the README is
-short, and no sentence is too long to read."""
+"""Checks what readers of the documents rely on: links resolve, files that are
+named exist, the README is short, and no sentence is too long to read."""
 
 import pathlib
 import re
@@ -16,6 +16,8 @@ _SENTENCE_WORDS = 60
 # [text](target), not in code; images alike.
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`[^`]*`")
+# A file of this repository, named in code.
+_PATH = re.compile(r"`((?:docs|examples|src|testdata|tools)/[\w./-]+)`")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _HEADING = re.compile(r"^#{1,6} +(.*)$")
 # A line that begins something new: a list entry or a heading.
@@ -98,6 +100,12 @@ class DocumentsTest(unittest.TestCase):
     for page in documents():
       with self.subTest(page=page.name):
         self.assertEqual(broken_links(page), [])
+
+  def test_every_file_that_is_named_exists(self) -> None:
+    for page in documents():
+      with self.subTest(page=page.name):
+        named = _PATH.findall(page.read_text())
+        self.assertEqual([p for p in named if not (_ROOT / p).exists()], [])
 
   def test_no_sentence_is_longer_than_sixty_words(self) -> None:
     for page in documents():
