@@ -114,6 +114,17 @@ class DocumentsTest(unittest.TestCase):
                 if len(s.split()) > _SENTENCE_WORDS]
         self.assertEqual(long, [])
 
+  def test_usage_has_every_flag(self) -> None:
+    sources = [_ROOT / "src" / "cli" / name
+               for name in ("flags.cc", "report_files.cc")]
+    accepted = set()
+    for source in sources:
+      accepted |= set(re.findall(r'[({]"(--[a-z_]+)"', source.read_text()))
+    usage = (_ROOT / "docs" / "usage.md").read_text()
+    table = "\n".join(re.findall(r"^\| `--.*?\|", usage, re.MULTILINE))
+    explained = set(re.findall(r"`(--[a-z_]+)`", table))
+    self.assertEqual(explained, accepted | {"--help"})
+
   def test_the_map_has_every_page(self) -> None:
     index = _ROOT / "docs" / "README.md"
     mapped = {(index.parent / link.partition("#")[0]).resolve()
