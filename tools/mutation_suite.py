@@ -4,11 +4,11 @@
 
 Runs the program on every row of mutations.toml and on every sound conversion of
 testdata/models.json, and prints the Markdown table of
-docs/measured/mutations.md: fault, strength, verdict, finding, correct? Broken files are evaluated on a short text
-and not compared with themselves, as neither decides; with --whole they are, as
-sound ones always are. With --proofs (and thus --whole) also, where a checkpoint
-can have the same fault, how near the file comes to one that has
-(mutation_proof.py).
+docs/measured/mutations.md: fault, strength, verdict, finding, correct? Broken
+files are evaluated on a short text and not compared with themselves, as neither
+decides; with --whole they are, as sound ones always are. With --proofs (and
+thus --whole) also, where a checkpoint can have the same fault, how near the
+file comes to one that has (mutation_proof.py).
 
 With --memory, rows whose program, models and packages are those of an earlier
 run, in which they were right, are judged by what the program said then.
