@@ -11,8 +11,8 @@
 #include <thread>
 #include <tuple>
 
-#include "audit/audit_file.h"
 #include "audit/stored.h"
+#include "audit/weight_audit.h"
 #include "base/testing.h"
 #include "structure/file_graph.h"
 

@@ -57,14 +57,19 @@ TEST(File, NamesOperators) {
 }
 
 TEST(NameOf, KnowsTheSchemasOperators) {
-  EXPECT_EQ(NameOf(Op{.code = 0}), "ADD");
-  EXPECT_EQ(NameOf(Op{.code = 9}), "FULLY_CONNECTED");
-  EXPECT_EQ(NameOf(Op{.code = 126}), "BATCH_MATMUL");
-  EXPECT_EQ(NameOf(Op{.code = 151}), "DYNAMIC_UPDATE_SLICE");
-  EXPECT_EQ(NameOf(Op{.code = 206}), "STABLEHLO_COMPOSITE");
+  const auto name_of = [](int32_t code) {
+    Op op;
+    op.code = code;
+    return NameOf(op);
+  };
+  EXPECT_EQ(name_of(0), "ADD");
+  EXPECT_EQ(name_of(9), "FULLY_CONNECTED");
+  EXPECT_EQ(name_of(126), "BATCH_MATMUL");
+  EXPECT_EQ(name_of(151), "DYNAMIC_UPDATE_SLICE");
+  EXPECT_EQ(name_of(206), "STABLEHLO_COMPOSITE");
+  EXPECT_EQ(name_of(-1), "operator -1");
   EXPECT_EQ(kOpFullyConnected, 9);
   EXPECT_EQ(kOpStablehloComposite, 206);
-  EXPECT_EQ(NameOf(Op{.code = -1}), "operator -1");
 }
 
 TEST(File, TellsHowConstantsAreStored) {

@@ -33,10 +33,10 @@ class Places {
         signatures_(root_.Tables(schema::Model::kSignatureDefs)) {}
 
   FlatBuffer& buffer() { return buffer_; }
-  FlatTable Graph(int32_t index) const {
+  FlatTable GraphTable(int32_t index) const {
     return graphs_[static_cast<size_t>(index)];
   }
-  FlatTable Signature(size_t index) const { return signatures_[index]; }
+  FlatTable SignatureTable(size_t index) const { return signatures_[index]; }
 
   // A 64-bit field that says where in the file something lies.
   struct Offset {
@@ -272,7 +272,7 @@ class Planner {
       for (const int32_t tensor : outputs) tail.Put(tensor);
       for (const int32_t tensor : tensors) tail.Put(tensor);
       tail.PointFromModel(
-          PlaceOf(places_.Graph(graph), schema::SubGraph::kOutputs, file_.what),
+          PlaceOf(places_.GraphTable(graph), schema::SubGraph::kOutputs, file_.what),
           vector);
     }
     for (size_t i = 0; i < file_.signatures.size(); ++i) {
@@ -283,7 +283,7 @@ class Planner {
       for (const int32_t tensor : taken->second) {
         maps.emplace_back(TapName(tensor), tensor);
       }
-      tail.PointFromModel(PlaceOf(places_.Signature(i),
+      tail.PointFromModel(PlaceOf(places_.SignatureTable(i),
                                   schema::SignatureDef::kOutputs, file_.what),
                           PutTensorMaps(tail, vtable, maps));
       AddTaps(s, taken->second, patch);
@@ -406,7 +406,7 @@ TapPatch PlanTaps(const File& file, const TapFilter& filter, size_t limit) {
 
 size_t MaxOutputs(const File& file, const std::string& signature) {
   const Places places(file);
-  return Replaceable(places.Signature(IndexOf(file, signature))
+  return Replaceable(places.SignatureTable(IndexOf(file, signature))
                          .Tables(schema::SignatureDef::kOutputs))
       .size();
 }
@@ -419,8 +419,8 @@ TapPatch PlanPart(const File& file, const GraphPart& part) {
   const Signature& signature = file.signatures[index];
   Places places(file);
   const FlatBuffer& buffer = places.buffer();
-  const FlatTable graph = places.Graph(signature.graph);
-  const FlatTable sig = places.Signature(index);
+  const FlatTable graph = places.GraphTable(signature.graph);
+  const FlatTable sig = places.SignatureTable(index);
   TapPatch patch;
   patch.tail_begin = file.bytes.size();
   patch.moved_begin = file.bytes.size();  // nothing moves
