@@ -31,7 +31,7 @@ constexpr double kScatter = 5;
 // Lets go of what was read, a few megabytes at a time.
 class Dropper {
  public:
-  Dropper(const StoredConstant& constant, const Original& original,
+  Dropper(const tflite::Constant& constant, const Original& original,
           bool transposed, bool drop)
       : constant_(constant) {
     const int64_t rows = constant.rows();
@@ -62,7 +62,7 @@ class Dropper {
  private:
   static constexpr int64_t kBytesAtOnce = int64_t{4} << 20;
 
-  const StoredConstant& constant_;
+  const tflite::Constant& constant_;
   const Rows* original_ = nullptr;
   int64_t row_bytes_ = 0;  // 0: keep all
   int64_t rows_at_once_ = 0;
@@ -71,9 +71,9 @@ class Dropper {
 
 }  // namespace
 
-bool SameShape(const StoredConstant& constant, const Original& original,
+bool SameShape(const tflite::Constant& constant, const Original& original,
                bool transposed) {
-  if (constant.type == StoredType::kOther || original.rows.empty()) {
+  if (constant.type == ElementType::kUnknown || original.rows.empty()) {
     return false;
   }
   const int64_t rows = original.num_rows(), cols = original.cols();
@@ -88,7 +88,7 @@ bool SameShape(const StoredConstant& constant, const Original& original,
                     : constant.rows() == rows && constant.cols() == cols;
 }
 
-RowPair::RowPair(const StoredConstant& constant, const Original& original,
+RowPair::RowPair(const tflite::Constant& constant, const Original& original,
                  bool transposed)
     : constant_(constant),
       expected_(original),
@@ -144,15 +144,15 @@ int64_t RowPair::GroupSize() const {
 
 // Norms and biases of 16 bits and more: what scale they got tells nothing.
 bool RowPair::IsMatrixType() const {
-  return constant_.type == StoredType::kInt8 ||
-         constant_.type == StoredType::kInt4 ||
-         constant_.type == StoredType::kInt2;
+  return constant_.type == ElementType::kInt8 ||
+         constant_.type == ElementType::kInt4 ||
+         constant_.type == ElementType::kInt2;
 }
 
 double RowPair::MostOfType() const {
-  return constant_.type == StoredType::kInt8   ? 127
-         : constant_.type == StoredType::kInt4 ? 7
-                                               : 1;
+  return constant_.type == ElementType::kInt8   ? 127
+         : constant_.type == ElementType::kInt4 ? 7
+                                                : 1;
 }
 
 std::vector<RowPair::Group> RowPair::GroupsOf(int64_t row) const {
@@ -207,9 +207,9 @@ bool RowPair::IsMse(const Group& group) const {
   constexpr double kInt8 = 0.05408, kInt4 = 0.37755;
   constexpr double kRounding = 1e-5;
   if (constant_.block_size > 0 || group.largest == 0) return false;
-  const double factor = constant_.type == StoredType::kInt8   ? kInt8
-                        : constant_.type == StoredType::kInt4 ? kInt4
-                                                              : 0;
+  const double factor = constant_.type == ElementType::kInt8   ? kInt8
+                        : constant_.type == ElementType::kInt4 ? kInt4
+                                                               : 0;
   double squares = 0;
   for (int64_t i = group.begin; i < group.end; ++i) {
     squares += double{original_[i]} * original_[i];
@@ -353,7 +353,7 @@ int64_t RowPair::CountBad(double* worst) const {
   return bad;
 }
 
-Comparison Compare(const StoredConstant& constant, const Original& original,
+Comparison Compare(const tflite::Constant& constant, const Original& original,
                    bool transposed, bool drop) {
   RowPair pair(constant, original, transposed);
   Dropper dropper(constant, original, transposed, drop);
@@ -378,7 +378,7 @@ Comparison Compare(const StoredConstant& constant, const Original& original,
   return result;
 }
 
-FarNumber FindFarNumber(const StoredConstant& constant,
+FarNumber FindFarNumber(const tflite::Constant& constant,
                         const Original& original) {
   // Of a column's mean magnitude: normal numbers have one in 10^10 beyond.
   constexpr double kFar = 8;
@@ -417,7 +417,7 @@ double CoarserBy(const ScaleFigures& figures) {
   return std::sqrt(figures.squares / figures.min_max_squares);
 }
 
-bool MayBe(const StoredConstant& constant, const Original& original,
+bool MayBe(const tflite::Constant& constant, const Original& original,
            bool transposed) {
   RowPair pair(constant, original, transposed);
   for (const int64_t row : SampleRows(pair.rows(), kFewRows)) {
@@ -427,7 +427,7 @@ bool MayBe(const StoredConstant& constant, const Original& original,
   return true;
 }
 
-double Distance(const StoredConstant& constant, const Original& original,
+double Distance(const tflite::Constant& constant, const Original& original,
                 bool transposed) {
   RowPair pair(constant, original, transposed);
   double difference = 0, size = 0;
@@ -444,7 +444,7 @@ double Distance(const StoredConstant& constant, const Original& original,
                                  : std::numeric_limits<double>::infinity();
 }
 
-const Original* Nearest(const StoredConstant& constant,
+const Original* Nearest(const tflite::Constant& constant,
                         std::span<const Original> ways, bool transposed) {
   constexpr double kMuchNearer = 0.25;  // of squares
   const Original* nearest = nullptr;

@@ -6,9 +6,9 @@
 #include <span>
 #include <vector>
 
-#include "audit/graph.h"
 #include "audit/originals.h"
 #include "audit/stored.h"
+#include "tflite/file.h"
 
 namespace verify_tflite {
 
@@ -55,7 +55,7 @@ struct FarNumber {
   double steps = 0;
   double usual = 0;  // mean magnitude of the column's others, in steps
 };
-FarNumber FindFarNumber(const StoredConstant& constant,
+FarNumber FindFarNumber(const tflite::Constant& constant,
                         const Original& original);
 
 struct Comparison {
@@ -73,13 +73,13 @@ struct Comparison {
 };
 
 // Whether the two have the same shape. `transposed`: the constant is [in, out].
-bool SameShape(const StoredConstant& constant, const Original& original,
+bool SameShape(const tflite::Constant& constant, const Original& original,
                bool transposed);
 
 // Reads rows of both; what they have in common. One for each thread.
 class RowPair {
  public:
-  RowPair(const StoredConstant& constant, const Original& original,
+  RowPair(const tflite::Constant& constant, const Original& original,
           bool transposed);
 
   // Loads row `row` of the constant.
@@ -126,7 +126,7 @@ class RowPair {
   void MarkCutOff(const Group& group);
   void FindCutOff(int64_t row);
 
-  const StoredConstant& constant_;
+  const tflite::Constant& constant_;
   const Original& expected_;
   bool transposed_;
   StoredReader reader_;
@@ -141,22 +141,22 @@ class RowPair {
 // All of it. The two must have the same shape. `drop`: the constant's bytes are
 // pages of a file, mapped and unchanged, and are let go of after reading, as
 // the original's are.
-Comparison Compare(const StoredConstant& constant, const Original& original,
+Comparison Compare(const tflite::Constant& constant, const Original& original,
                    bool transposed, bool drop = false);
 
 // Some rows alone, evenly over the whole: cheap, to rule out.
-bool MayBe(const StoredConstant& constant, const Original& original,
+bool MayBe(const tflite::Constant& constant, const Original& original,
            bool transposed);
 
 // |dequantised - original|^2 over some rows, relative to |original|^2: which of
 // several originals is the nearest. Infinity with NaNs.
-double Distance(const StoredConstant& constant, const Original& original,
+double Distance(const tflite::Constant& constant, const Original& original,
                 bool transposed);
 
 // Of `ways` with the constant's shape the one of least Distance, the first
 // unless another is much nearer: what a fault leaves may be a little nearer to
 // a rarer way by luck. Null where none has the shape.
-const Original* Nearest(const StoredConstant& constant,
+const Original* Nearest(const tflite::Constant& constant,
                         std::span<const Original> ways, bool transposed);
 
 // At most `count` rows, evenly over `rows`, first and last among them.

@@ -61,7 +61,7 @@ struct Sums {
 
 class Diagnosis {
  public:
-  Diagnosis(const StoredConstant& constant, const RoleUse& use,
+  Diagnosis(const tflite::Constant& constant, const RoleUse& use,
             const Original& original, const Comparison& comparison,
             const Originals& originals)
       : constant_(constant),
@@ -436,9 +436,9 @@ class Diagnosis {
     if (!pair_.reader().quantised() || difference_.correlation < 0.3) {
       return false;
     }
-    const size_t few = constant_.type == StoredType::kInt8   ? kFewValues
-                       : constant_.type == StoredType::kInt4 ? 4
-                                                             : 2;
+    const size_t few = constant_.type == ElementType::kInt8   ? kFewValues
+                       : constant_.type == ElementType::kInt4 ? 4
+                                                              : 2;
     std::set<float> values;
     float largest = 0;
     std::vector<float> stored(pair_.cols());
@@ -650,7 +650,7 @@ class Diagnosis {
     difference_.rank = difference_.low_rank ? rank : 0;
   }
 
-  const StoredConstant& constant_;
+  const tflite::Constant& constant_;
   const RoleUse& use_;
   const Original& original_;
   const Comparison& comparison_;
@@ -662,13 +662,13 @@ class Diagnosis {
 
 }  // namespace
 
-Difference Diagnose(const StoredConstant& constant, const RoleUse& use,
+Difference Diagnose(const tflite::Constant& constant, const RoleUse& use,
                     const Original& original, const Comparison& comparison,
                     const Originals& originals) {
   return Diagnosis(constant, use, original, comparison, originals).Find();
 }
 
-std::optional<WeightRole> FindByContent(const StoredConstant& constant,
+std::optional<WeightRole> FindByContent(const tflite::Constant& constant,
                                         const Originals& originals,
                                         bool* transposed) {
   const int64_t layers = originals.checkpoint().config().num_layers;

@@ -44,12 +44,12 @@ struct Difference {
 };
 
 // `comparison` is that of the two, and not ok.
-Difference Diagnose(const StoredConstant& constant, const RoleUse& use,
+Difference Diagnose(const tflite::Constant& constant, const RoleUse& use,
                     const Original& original, const Comparison& comparison,
                     const Originals& originals);
 
 // The tensor of the checkpoint that the constant is, whatever its place.
-std::optional<WeightRole> FindByContent(const StoredConstant& constant,
+std::optional<WeightRole> FindByContent(const tflite::Constant& constant,
                                         const Originals& originals,
                                         bool* transposed);
 

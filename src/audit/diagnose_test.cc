@@ -88,8 +88,8 @@ class DiagnoseTest : public ::testing::Test {
     return values;
   }
 
-  StoredConstant Constant(StoredType type, const WeightRole& role) const {
-    StoredConstant constant;
+  tflite::Constant Constant(ElementType type, const WeightRole& role) const {
+    tflite::Constant constant;
     constant.type = type;
     constant.type_name = "INT8 per channel";
     constant.shape = {Of(role).num_rows(), Of(role).cols()};
@@ -99,12 +99,12 @@ class DiagnoseTest : public ::testing::Test {
   // Of a float32 constant with `values`.
   std::optional<Difference> Find(const WeightRole& role,
                                  const std::vector<float>& values) const {
-    StoredConstant constant = Constant(StoredType::kFloat32, role);
+    tflite::Constant constant = Constant(ElementType::kFloat32, role);
     constant.data = std::as_bytes(std::span(values));
     return Find(role, constant);
   }
   std::optional<Difference> Find(const WeightRole& role,
-                                 const StoredConstant& constant) const {
+                                 const tflite::Constant& constant) const {
     const Original original = Of(role);
     const Comparison comparison = Compare(constant, original, false);
     if (comparison.ok()) return std::nullopt;
@@ -117,7 +117,7 @@ class DiagnoseTest : public ::testing::Test {
   std::optional<Difference> FindInt8(const WeightRole& role, float scale,
                                      const Change& change) const {
     const std::vector<float> values = Values(role);
-    StoredConstant constant = Constant(StoredType::kInt8, role);
+    tflite::Constant constant = Constant(ElementType::kInt8, role);
     std::vector<int8_t> stored(values.size());
     const size_t cols = constant.cols();
     for (int64_t row = 0; row < constant.rows(); ++row) {
@@ -248,7 +248,7 @@ TEST_F(DiagnoseTest, AnythingElse) {
 }
 
 TEST_F(DiagnoseTest, ByContent) {
-  StoredConstant constant = Constant(StoredType::kFloat32, kGate1);
+  tflite::Constant constant = Constant(ElementType::kFloat32, kGate1);
   std::vector<float> values = Values(kGate1);
   constant.data = std::as_bytes(std::span(values));
   bool transposed = true;
@@ -269,7 +269,7 @@ TEST_F(DiagnoseTest, ByContent) {
 // Integers of [-most, most], the largest number of each row at `clip` * most.
 class CutOffTest : public DiagnoseTest {
  protected:
-  Comparison Quantise(StoredType type, int most, float clip) {
+  Comparison Quantise(ElementType type, int most, float clip) {
     const std::vector<float> values = Values(kTable);
     constant_ = Constant(type, kTable);
     bytes_.clear();
@@ -283,7 +283,7 @@ class CutOffTest : public DiagnoseTest {
       for (size_t i = begin; i < begin + kCols; ++i) {
         const int q = std::clamp(
             static_cast<int>(std::nearbyint(values[i] / step)), -most, most);
-        if (type == StoredType::kInt8) {
+        if (type == ElementType::kInt8) {
           bytes_.push_back(static_cast<uint8_t>(q));
         } else if (i % 2 == 0) {
           bytes_.push_back(static_cast<uint8_t>(q & 15));
@@ -298,14 +298,14 @@ class CutOffTest : public DiagnoseTest {
   }
 
   static constexpr size_t kCols = 16, kRows = 32;
-  StoredConstant constant_;
+  tflite::Constant constant_;
   std::vector<uint8_t> bytes_;
   Original original_;
 };
 
 TEST_F(CutOffTest, IsRightWhereItMakesOthersFiner) {
-  EXPECT_EQ(Quantise(StoredType::kInt4, 7, 1).cut_off, 0);
-  const Comparison comparison = Quantise(StoredType::kInt4, 7, 0.9f);
+  EXPECT_EQ(Quantise(ElementType::kInt4, 7, 1).cut_off, 0);
+  const Comparison comparison = Quantise(ElementType::kInt4, 7, 0.9f);
   EXPECT_EQ(comparison.bad, 0);
   EXPECT_GE(comparison.cut_off, int64_t{kRows});
   EXPECT_LE(comparison.worst, kStepLimit);
@@ -314,8 +314,8 @@ TEST_F(CutOffTest, IsRightWhereItMakesOthersFiner) {
 
 TEST_F(CutOffTest, IsWrongWhereItDoesNot) {
   // What int4 gains by, int8 loses by: its steps are small already.
-  EXPECT_EQ(Quantise(StoredType::kInt8, 127, 0.9f).bad_rows, int64_t{kRows});
-  const Comparison comparison = Quantise(StoredType::kInt4, 7, 0.5f);
+  EXPECT_EQ(Quantise(ElementType::kInt8, 127, 0.9f).bad_rows, int64_t{kRows});
+  const Comparison comparison = Quantise(ElementType::kInt4, 7, 0.5f);
   EXPECT_EQ(comparison.bad_rows, int64_t{kRows});
   const Difference found = Diagnose(constant_, {0, kTable, "decode"}, original_,
                                     comparison, originals_);
@@ -324,7 +324,7 @@ TEST_F(CutOffTest, IsWrongWhereItDoesNot) {
 
 // A number may not be larger than what is cut off, and nothing else be wrong.
 TEST_F(CutOffTest, OfOtherNumbersIsNoExcuse) {
-  Quantise(StoredType::kInt4, 7, 0.9f);
+  Quantise(ElementType::kInt4, 7, 0.9f);
   for (size_t i = 0; i < kCols / 2; ++i) {
     if (bytes_[i] % 16 == 7 || bytes_[i] % 16 == 9) continue;
     bytes_[i] ^= 1;
@@ -356,7 +356,7 @@ TEST_F(DiagnoseTest, RotatedWeights) {
     Original original = Of(kGate0);
     original.rotation = &*rotation;
     original.rotated_back = back;
-    StoredConstant constant = Constant(StoredType::kFloat32, kGate0);
+    tflite::Constant constant = Constant(ElementType::kFloat32, kGate0);
     constant.data = std::as_bytes(std::span(rotated));
     EXPECT_TRUE(Compare(constant, original, false).ok());
     std::vector<float> part(3);

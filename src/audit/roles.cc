@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 #include "base/utf8.h"
-#include "candidate/kv_name.h"
+#include "tflite/interface.h"
 
 namespace verify_tflite {
 namespace {
@@ -45,7 +45,7 @@ struct Layer {
 // The roles of one signature's graph.
 class GraphRoles {
  public:
-  GraphRoles(const AuditedFile& file, const AuditedGraph& graph,
+  GraphRoles(const tflite::File& file, const tflite::Graph& graph,
              int64_t head_dim, Roles& roles)
       : file_(file), graph_(graph), head_dim_(head_dim), roles_(roles) {
     signature_.signature = graph.signature;
@@ -80,11 +80,11 @@ class GraphRoles {
 
   void FindEmbedding() {
     for (size_t i = 0; i < graph_.ops.size(); ++i) {
-      const AuditedOp& op = graph_.ops[i];
+      const tflite::Op& op = graph_.ops[i];
       int32_t table = -1;
-      if (op.code == kOpEmbeddingLookup && op.inputs.size() == 2) {
+      if (op.code == tflite::kOpEmbeddingLookup && op.inputs.size() == 2) {
         table = ConstantOf(op.inputs[1]);
-      } else if (op.code == kOpGather && op.inputs.size() == 2 &&
+      } else if (op.code == tflite::kOpGather && op.inputs.size() == 2 &&
                  graph_.tensors[op.inputs[0]].shape.size() == 2) {
         table = ConstantOf(op.inputs[0]);
       }
@@ -102,14 +102,14 @@ class GraphRoles {
   SignatureRoles& signature() { return signature_; }
 
  private:
-  const AuditedTensor& TensorAt(int32_t index) const {
+  const tflite::Tensor& TensorAt(int32_t index) const {
     return graph_.tensors[index];
   }
 
-  static bool PassesOn(const AuditedOp& op) {
-    return op.code == kOpReshape || op.code == kOpDequantize ||
-           op.code == kOpCast || op.code == kOpSqueeze ||
-           op.code == kOpExpandDims;
+  static bool PassesOn(const tflite::Op& op) {
+    return op.code == tflite::kOpReshape || op.code == tflite::kOpDequantize ||
+           op.code == tflite::kOpCast || op.code == tflite::kOpSqueeze ||
+           op.code == tflite::kOpExpandDims;
   }
 
   // The tensor that `tensor` is a view of.
@@ -131,10 +131,10 @@ class GraphRoles {
 
   // The float tensor that `tensor` is turned into, where that is all it is for.
   int32_t Dequantised(int32_t tensor) const {
-    while (tensor >= 0 && TensorAt(tensor).type != StoredType::kFloat32 &&
+    while (tensor >= 0 && TensorAt(tensor).type != ElementType::kFloat32 &&
            TensorAt(tensor).consumers.size() == 1) {
       const int32_t consumer = TensorAt(tensor).consumers[0];
-      const AuditedOp& op = graph_.ops[consumer];
+      const tflite::Op& op = graph_.ops[consumer];
       if (!PassesOn(op) || op.outputs.empty() || op.outputs[0] < 0 ||
           TensorAt(op.outputs[0]).producer != consumer ||
           op.outputs[0] == tensor) {
@@ -146,9 +146,9 @@ class GraphRoles {
     return tensor;
   }
 
-  static bool IsInteger(StoredType type) {
-    return type == StoredType::kInt8 || type == StoredType::kInt4 ||
-           type == StoredType::kInt2;
+  static bool IsInteger(ElementType type) {
+    return type == ElementType::kInt8 || type == ElementType::kInt4 ||
+           type == ElementType::kInt2;
   }
 
   int32_t ConstantOf(int32_t tensor) const {
@@ -158,9 +158,9 @@ class GraphRoles {
 
   // The constant that the operator multiplies with as a matrix, or -1.
   int32_t WeightOf(int32_t index) const {
-    const AuditedOp& op = graph_.ops[index];
-    if (op.code != kOpFullyConnected && op.code != kOpBatchMatmul &&
-        op.code != kOpConv2d) {
+    const tflite::Op& op = graph_.ops[index];
+    if (op.code != tflite::kOpFullyConnected &&
+        op.code != tflite::kOpBatchMatmul && op.code != tflite::kOpConv2d) {
       return -1;
     }
     return op.inputs.size() < 2 ? -1 : ConstantOf(op.inputs[1]);
@@ -189,7 +189,7 @@ class GraphRoles {
   Scaled BeforeScale(int32_t tensor, bool without_norm) const {
     const Scaled none = {tensor, -1, -1};
     const int32_t op = ProducerBehindViews(tensor);
-    const auto [values, vector] = VectorOperand(op, kOpMul);
+    const auto [values, vector] = VectorOperand(op, tflite::kOpMul);
     if (values < 0) return none;
     if (!without_norm && !EndsNorm(ProducerBehindViews(values))) return none;
     return {values, ConstantOf(vector), op};
@@ -213,7 +213,7 @@ class GraphRoles {
   // tensors; else -1.
   std::pair<int32_t, int32_t> VectorOperand(int32_t index, int32_t code) const {
     if (index < 0) return {-1, -1};
-    const AuditedOp& op = graph_.ops[index];
+    const tflite::Op& op = graph_.ops[index];
     if (op.code != code || op.inputs.size() != 2) return {-1, -1};
     for (const int side : {0, 1}) {
       const int32_t vector = op.inputs[side], values = op.inputs[1 - side];
@@ -230,28 +230,28 @@ class GraphRoles {
   // Whether a norm's weight or bias is what the operator applies.
   bool EndsNorm(int32_t index) const {
     if (index < 0) return false;
-    const AuditedOp& op = graph_.ops[index];
-    if (op.code == kOpComposite) {
+    const tflite::Op& op = graph_.ops[index];
+    if (op.code == tflite::kOpStablehloComposite) {
       return op.composite.find("norm") != std::string::npos;
     }
-    return VectorOperand(index, kOpMul).first >= 0 ||
-           VectorOperand(index, kOpAdd).first >= 0;
+    return VectorOperand(index, tflite::kOpMul).first >= 0 ||
+           VectorOperand(index, tflite::kOpAdd).first >= 0;
   }
 
   // Of Roles::rotations, where the operator rotates and does nothing else; or
   // -1.
   int32_t RotationOf(int32_t index) const {
-    const AuditedOp& op = graph_.ops[index];
+    const tflite::Op& op = graph_.ops[index];
     if (op.rotates > 0) return OwnRotation(op);
-    if (op.code != kOpFullyConnected || op.inputs.size() < 2 ||
+    if (op.code != tflite::kOpFullyConnected || op.inputs.size() < 2 ||
         op.inputs[0] < 0 || op.inputs[1] < 0 ||
         (op.inputs.size() > 2 && op.inputs[2] >= 0)) {
       return -1;
     }
     const int32_t index_of = TensorAt(op.inputs[1]).constant;
     if (index_of < 0) return -1;
-    const StoredConstant& constant = file_.constants[index_of];
-    if (constant.type != StoredType::kFloat32 || !constant.scales.empty() ||
+    const tflite::Constant& constant = file_.constants[index_of];
+    if (constant.type != ElementType::kFloat32 || !constant.scales.empty() ||
         constant.shape.size() != 2 || constant.shape[0] != constant.shape[1] ||
         Width(op.inputs[0]) != constant.shape[0]) {
       return -1;
@@ -263,7 +263,7 @@ class GraphRoles {
     return entry->second == nullptr ? -1 : index_of;
   }
 
-  int32_t OwnRotation(const AuditedOp& op) const {
+  int32_t OwnRotation(const tflite::Op& op) const {
     const auto rotation = Rotation::Sylvester(op.rotates);
     if (!rotation || op.inputs.size() != 1 || op.inputs[0] < 0 ||
         Width(op.inputs[0]) % op.rotates != 0) {
@@ -291,9 +291,9 @@ class GraphRoles {
     return shape.empty() ? -1 : shape.back();
   }
 
-  static bool Reshapes(const AuditedOp& op) {
-    return op.code == kOpReshape || op.code == kOpSqueeze ||
-           op.code == kOpExpandDims;
+  static bool Reshapes(const tflite::Op& op) {
+    return op.code == tflite::kOpReshape || op.code == tflite::kOpSqueeze ||
+           op.code == tflite::kOpExpandDims;
   }
 
   // A tensor at the other side of a rotation, or the tensor itself and -1.
@@ -338,7 +338,7 @@ class GraphRoles {
     while (TensorAt(t).consumers.size() == 1) {
       CountVisits();
       const int32_t consumer = TensorAt(t).consumers[0];
-      const AuditedOp& op = graph_.ops[consumer];
+      const tflite::Op& op = graph_.ops[consumer];
       if (rotated_by < 0 && RotationOf(consumer) >= 0) {
         rotated_by = consumer;
         rotation = RotationOf(consumer);
@@ -366,7 +366,7 @@ class GraphRoles {
 
   // Inputs that an output depends on.
   std::vector<int32_t> Sources(int32_t op_index, int32_t output) const {
-    const AuditedOp& op = graph_.ops[op_index];
+    const tflite::Op& op = graph_.ops[op_index];
     if (op.composite.find(kCacheUpdate) != std::string::npos &&
         op.outputs.size() == 2 && op.inputs.size() >= 2) {
       return {op.inputs[op.outputs[0] == output ? 0 : 1]};
@@ -609,7 +609,7 @@ class GraphRoles {
   }
 
   void AddProduct(int32_t index, WeightRole role) {
-    const AuditedOp& op = graph_.ops[index];
+    const tflite::Op& op = graph_.ops[index];
     const Rotated before = BeforeRotation(op.inputs[0]);
     const Scaled scaled = BeforeScale(
         before.tensor, role.part == Part::kO || role.part == Part::kDown);
@@ -617,16 +617,16 @@ class GraphRoles {
     ProductUse product{
         .role = role,
         .constant = WeightOf(index),
-        .transposed = op.code == kOpBatchMatmul && !op.adjoint_y,
+        .transposed = op.code == tflite::kOpBatchMatmul && !op.adjoint_y,
         .op = index,
         .input = scaled.tensor,
         .input_scale = scaled.vector,
         .rotation = before.rotation,
         .rotated = before.rotation < 0 ? -1 : op.inputs[0],
         .output = op.outputs.empty() ? -1 : op.outputs[0],
-        .quantised_input = op.inputs[0] >= 0 &&
-                           IsInteger(TensorAt(op.inputs[1]).type) &&
-                           TensorAt(op.inputs[0]).type == StoredType::kFloat32};
+        .quantised_input =
+            op.inputs[0] >= 0 && IsInteger(TensorAt(op.inputs[1]).type) &&
+            TensorAt(op.inputs[0]).type == ElementType::kFloat32};
     Add(product.constant, role, product.transposed);
     roles_.uses.back().operand = true;
     roles_.uses.back().rotation = product.rotation;
@@ -647,8 +647,8 @@ class GraphRoles {
     const int32_t output = product.output;
     if (output < 0) return;
     CountVisits(graph_.ops.size());
-    for (const AuditedOp& add : graph_.ops) {
-      if (add.code != kOpAdd || add.inputs.size() != 2) continue;
+    for (const tflite::Op& add : graph_.ops) {
+      if (add.code != tflite::kOpAdd || add.inputs.size() != 2) continue;
       for (const int32_t side : {0, 1}) {
         const int32_t bias = add.inputs[side], other = add.inputs[1 - side];
         if (other < 0 || Root(other) != output ||
@@ -675,10 +675,11 @@ class GraphRoles {
   // Norms: vectors that scale, or are added to, what products gave.
   void NameVectors() {
     for (size_t i = 0; i < graph_.ops.size(); ++i) {
-      const AuditedOp& op = graph_.ops[i];
-      const bool composite = op.code == kOpComposite &&
+      const tflite::Op& op = graph_.ops[i];
+      const bool composite = op.code == tflite::kOpStablehloComposite &&
                              op.composite.find("norm") != std::string::npos;
-      if ((op.code != kOpMul && op.code != kOpAdd && !composite) ||
+      if ((op.code != tflite::kOpMul && op.code != tflite::kOpAdd &&
+           !composite) ||
           op.inputs.size() < 2 || op.outputs.empty() ||
           Contains(scale_ops_, static_cast<int32_t>(i))) {
         continue;
@@ -687,7 +688,7 @@ class GraphRoles {
         const int32_t constant = ConstantOf(op.inputs[side]);
         if (constant < 0) continue;
         const int32_t other = op.inputs[side == 0 ? 1 : 0];
-        const bool bias = op.code == kOpAdd || (composite && side == 2);
+        const bool bias = op.code == tflite::kOpAdd || (composite && side == 2);
         const auto role = NormAt(other, op.outputs[0], bias);
         if (role && IsVector(op.inputs[side], other)) {
           AddVector(op.inputs[side], *role, composite && !OnlyScales(op, side));
@@ -697,11 +698,11 @@ class GraphRoles {
   }
 
   // Whether the composite's body does nothing but multiply with that input.
-  bool OnlyScales(const AuditedOp& op, size_t input) const {
+  bool OnlyScales(const tflite::Op& op, size_t input) const {
     if (op.body < 0 || static_cast<size_t>(op.body) >= file_.graphs.size()) {
       return false;
     }
-    const AuditedGraph& body = file_.graphs[op.body];
+    const tflite::Graph& body = file_.graphs[op.body];
     if (input >= body.input_tensors.size() || body.input_tensors[input] < 0) {
       return false;
     }
@@ -713,9 +714,10 @@ class GraphRoles {
       CountVisits();
       if (t < 0 || !seen.insert(t).second) continue;
       for (const int32_t consumer : body.tensors[t].consumers) {
-        const AuditedOp& next = body.ops[consumer];
-        if (next.code == kOpMul) continue;
-        if (!PassesOn(next) && next.code != kOpBroadcastTo) return false;
+        const tflite::Op& next = body.ops[consumer];
+        if (next.code == tflite::kOpMul) continue;
+        if (!PassesOn(next) && next.code != tflite::kOpBroadcastTo)
+          return false;
         open.insert(open.end(), next.outputs.begin(), next.outputs.end());
       }
     }
@@ -805,7 +807,7 @@ class GraphRoles {
 
   // Neighbours that turn are put on an axis of their own.
   void NoteRope() {
-    for (const AuditedTensor& t : graph_.tensors) {
+    for (const tflite::Tensor& t : graph_.tensors) {
       const size_t rank = t.shape.size();
       if (t.producer < 0 || rank < 3 || t.shape[rank - 1] != 2 ||
           t.shape[rank - 2] != head_dim_ / 2) {
@@ -822,8 +824,8 @@ class GraphRoles {
         {constant, role, graph_.signature, transposed, composite});
   }
 
-  const AuditedFile& file_;
-  const AuditedGraph& graph_;
+  const tflite::File& file_;
+  const tflite::Graph& graph_;
   int64_t head_dim_;
   Roles& roles_;
   SignatureRoles signature_;
@@ -835,9 +837,9 @@ class GraphRoles {
   mutable int64_t visits_left_ = kMostVisits;
 };
 
-bool HasCaches(const AuditedGraph& graph) {
+bool HasCaches(const tflite::Graph& graph) {
   return std::any_of(graph.outputs.begin(), graph.outputs.end(),
-                     [](const NamedTensor& output) {
+                     [](const tflite::NamedTensor& output) {
                        const auto name = ParseKvName(output.first);
                        return name && name->part == KvPart::kKeys;
                      });
@@ -910,10 +912,11 @@ std::string Describe(const WeightRole& role) {
   return text;
 }
 
-Roles FindRoles(const AuditedFile& file, int64_t num_layers, int64_t head_dim) {
+Roles FindRoles(const tflite::File& file, int64_t num_layers,
+                int64_t head_dim) {
   Roles roles;
   for (size_t i = 0; i < file.graphs.size(); ++i) {
-    const AuditedGraph& graph = file.graphs[i];
+    const tflite::Graph& graph = file.graphs[i];
     if (graph.signature.empty()) continue;
     GraphRoles finder(file, graph, head_dim, roles);
     SignatureRoles& signature = finder.signature();

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "audit/graph.h"
 #include "base/rotation.h"
+#include "tflite/file.h"
 
 namespace verify_tflite {
 
@@ -83,7 +83,7 @@ struct ProductUse {
 // What a signature's graph computes with weights.
 struct SignatureRoles {
   std::string signature;
-  int32_t graph = -1;                // of AuditedFile::graphs
+  int32_t graph = -1;                // of tflite::File::graphs
   std::vector<ProductUse> products;  // in the order of execution
   // Output of the lookup, rotated back where it is rotated; -1: an input.
   int32_t embedding = -1;
@@ -115,7 +115,7 @@ struct Roles {
 // a vector that belongs to no norm. No name of a tensor is read; of the signature, which outputs are caches and logits. A
 // graph that is not of this form gives no roles and a reason, never a guess.
 // Throws Error for a graph too large to follow.
-Roles FindRoles(const AuditedFile& file, int64_t num_layers, int64_t head_dim);
+Roles FindRoles(const tflite::File& file, int64_t num_layers, int64_t head_dim);
 
 }  // namespace verify_tflite
 

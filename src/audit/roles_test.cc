@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/testing.h"
+
 namespace verify_tflite {
 namespace {
 
@@ -17,12 +19,12 @@ class Decoder {
   Decoder() {
     graph_.signature = "decode";
     const int32_t ids = Tensor({1, 1});
-    hidden_ = Op(kOpEmbeddingLookup, {ids, Constant({16, kWidth})});
+    hidden_ = Op(tflite::kOpEmbeddingLookup, {ids, Constant({16, kWidth})});
   }
 
   int32_t Tensor(std::vector<int32_t> shape,
-                 StoredType type = StoredType::kFloat32) {
-    AuditedTensor tensor;
+                 ElementType type = ElementType::kFloat32) {
+    tflite::Tensor tensor;
     tensor.shape = std::move(shape);
     tensor.type = type;
     graph_.tensors.push_back(std::move(tensor));
@@ -30,10 +32,10 @@ class Decoder {
   }
 
   int32_t Constant(std::vector<int32_t> shape,
-                   StoredType type = StoredType::kFloat32,
+                   ElementType type = ElementType::kFloat32,
                    std::span<const std::byte> data = {}) {
     const int32_t tensor = Tensor(shape, type);
-    StoredConstant constant;
+    tflite::Constant constant;
     constant.type = type;
     constant.data = data;
     constant.shape.assign(shape.begin(), shape.end());
@@ -54,7 +56,7 @@ class Decoder {
       }
     }
     graph_.tensors[static_cast<size_t>(output)].producer = index;
-    AuditedOp op;
+    tflite::Op op;
     op.code = code;
     op.inputs = std::move(inputs);
     op.outputs = {output};
@@ -63,7 +65,7 @@ class Decoder {
   }
 
   int32_t Product(int32_t input, int32_t weight) {
-    return Op(kOpFullyConnected, {input, weight});
+    return Op(tflite::kOpFullyConnected, {input, weight});
   }
   int32_t Product(int32_t input) {
     return Product(input, Constant({kWidth, kWidth}));
@@ -72,24 +74,25 @@ class Decoder {
   // What follows on q, k and v; `k` is what is kept.
   Roles Finish(int32_t q, int32_t k, int32_t v) {
     graph_.outputs = {{"kv_cache_k_0", k}, {"kv_cache_v_0", v}};
-    const int32_t scores = Op(kOpBatchMatmul, {q, k});
-    const int32_t mixed = Op(kOpBatchMatmul, {scores, v});
-    const int32_t after = Op(kOpAdd, {hidden_, Product(mixed)});
+    const int32_t scores = Op(tflite::kOpBatchMatmul, {q, k});
+    const int32_t mixed = Op(tflite::kOpBatchMatmul, {scores, v});
+    const int32_t after = Op(tflite::kOpAdd, {hidden_, Product(mixed)});
     const int32_t gate = Op(kRelu, {Product(after)});
-    const int32_t down = Product(Op(kOpMul, {gate, Product(after)}));
-    graph_.outputs.emplace_back("logits", Product(Op(kOpAdd, {after, down})));
+    const int32_t down = Product(Op(tflite::kOpMul, {gate, Product(after)}));
+    graph_.outputs.emplace_back("logits",
+                                Product(Op(tflite::kOpAdd, {after, down})));
     file_.graphs = {graph_};
     return FindRoles(file_, 1, kWidth);
   }
 
   int32_t hidden() const { return hidden_; }
   void set_hidden(int32_t tensor) { hidden_ = tensor; }
-  const AuditedGraph& graph() const { return graph_; }
-  AuditedGraph& graph() { return graph_; }
+  const tflite::Graph& graph() const { return graph_; }
+  tflite::Graph& graph() { return graph_; }
 
  private:
-  AuditedFile file_;
-  AuditedGraph graph_;
+  tflite::File file_;
+  tflite::Graph graph_;
   int32_t hidden_ = -1;
 };
 
@@ -120,7 +123,7 @@ TEST(Roles, BiasOfAnOperatorOfItsOwn) {
   const int32_t in = decoder.hidden();
   const int32_t q = decoder.Product(in), k = decoder.Product(in);
   const int32_t bias = decoder.Constant({kWidth});
-  const int32_t shifted = decoder.Op(kOpAdd, {bias, k});
+  const int32_t shifted = decoder.Op(tflite::kOpAdd, {bias, k});
   const Roles roles = decoder.Finish(q, shifted, decoder.Product(in));
   const ProductUse& product = At(roles, Part::kK);
   EXPECT_EQ(product.output, shifted);
@@ -134,9 +137,10 @@ TEST(Roles, IntegersAsTheyAreOrDequantised) {
   Decoder decoder;
   const int32_t in = decoder.hidden();
   const std::vector<int32_t> square = {kWidth, kWidth};
-  const int32_t direct = decoder.Constant(square, StoredType::kInt4);
-  const int32_t turned = decoder.Op(
-      kOpDequantize, {decoder.Constant(square, StoredType::kInt8)}, square);
+  const int32_t direct = decoder.Constant(square, ElementType::kInt4);
+  const int32_t turned =
+      decoder.Op(tflite::kOpDequantize,
+                 {decoder.Constant(square, ElementType::kInt8)}, square);
   const int32_t q = decoder.Product(in, direct);
   const int32_t k = decoder.Product(in, turned);
   const Roles roles = decoder.Finish(q, k, decoder.Product(in));
@@ -151,8 +155,8 @@ TEST(Roles, NormsOfHeadsOfAFusedProduct) {
   const int32_t fused = decoder.Product(decoder.hidden());
   const int32_t q_norm = decoder.Constant({kWidth});
   const int32_t k_norm = decoder.Constant({kWidth});
-  const int32_t q = decoder.Op(kOpMul, {fused, q_norm});
-  const int32_t k = decoder.Op(kOpMul, {fused, k_norm});
+  const int32_t q = decoder.Op(tflite::kOpMul, {fused, q_norm});
+  const int32_t k = decoder.Op(tflite::kOpMul, {fused, k_norm});
   const Roles roles = decoder.Finish(q, k, fused);
   const auto constant_of = [&](Part part) {
     for (const RoleUse& use : roles.uses) {
@@ -171,14 +175,15 @@ TEST(Roles, NormsOfHeadsOfAFusedProduct) {
 class RotatedDecoder : public Decoder {
  public:
   int32_t Matrix(const std::vector<float>& values) {
-    return Constant({kSize, kSize}, StoredType::kFloat32,
+    return Constant({kSize, kSize}, ElementType::kFloat32,
                     std::as_bytes(std::span(values)));
   }
   int32_t Rotate(int32_t input, int32_t matrix) {
-    const int32_t shape = Tensor({2}, StoredType::kOther);
-    const int32_t blocks = Op(kOpReshape, {input, shape}, {2, kSize});
-    const int32_t rotated = Op(kOpFullyConnected, {blocks, matrix}, {2, kSize});
-    return Op(kOpReshape, {rotated, shape});
+    const int32_t shape = Tensor({2}, ElementType::kUnknown);
+    const int32_t blocks = Op(tflite::kOpReshape, {input, shape}, {2, kSize});
+    const int32_t rotated =
+        Op(tflite::kOpFullyConnected, {blocks, matrix}, {2, kSize});
+    return Op(tflite::kOpReshape, {rotated, shape});
   }
 
   static constexpr int32_t kSize = 4;
@@ -222,7 +227,7 @@ TEST(Roles, AProductWithARotationIsPartOfTheNext) {
 TEST(Roles, AnOperatorThatRotates) {
   RotatedDecoder decoder;
   const int32_t norm = decoder.Op(kRelu, {decoder.hidden()});
-  const int32_t in = decoder.Op(kOpCustom, {norm});
+  const int32_t in = decoder.Op(tflite::kOpCustom, {norm});
   decoder.graph().ops.back().rotates = 4;
   const int32_t q = decoder.Product(in), k = decoder.Product(in);
   const Roles roles = decoder.Finish(q, k, decoder.Product(norm));
@@ -276,6 +281,18 @@ TEST(Roles, SaysWhyNot) {
   EXPECT_EQ(roles.signatures.at(0).not_understood,
             "0 products lead to kv_cache_k_0");
   EXPECT_THAT(roles.signatures.at(0).products, IsEmpty());
+}
+
+// Whatever is damaged in a file, nothing is done but an Error thrown.
+TEST(FindRoles, RandomDamage) {
+  const auto read = [](const std::string& content) {
+    const auto file =
+        tflite::File::Read(std::as_bytes(std::span(content)), "a.tflite");
+    file.CheckConstants();
+    return FindRoles(file, 1, 4);
+  };
+  const std::string good = ReadFile(TestDataPath("small.tflite"));
+  EXPECT_GT(CountRefusedDamage(good, 20000, read), 5000);
 }
 
 }  // namespace

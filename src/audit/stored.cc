@@ -9,33 +9,10 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/number.h"
+
 namespace verify_tflite {
 namespace {
-
-float HalfToFloat(uint16_t half) {
-  const uint32_t sign = uint32_t{half} >> 15 << 31;
-  const uint32_t exponent = half >> 10 & 0x1f;
-  const uint32_t fraction = half & 0x3ff;
-  if (exponent == 0) {
-    const float value = std::ldexp(static_cast<float>(fraction), -24);
-    return sign != 0 ? -value : value;
-  }
-  const uint32_t bits = exponent == 31
-                            ? 0x7f800000u | fraction << 13
-                            : (exponent + 112) << 23 | fraction << 13;
-  return std::bit_cast<float>(sign | bits);
-}
-
-const std::vector<float>& Halves() {
-  static const std::vector<float> table = [] {
-    std::vector<float> values(65536);
-    for (uint32_t i = 0; i < values.size(); ++i) {
-      values[i] = HalfToFloat(static_cast<uint16_t>(i));
-    }
-    return values;
-  }();
-  return table;
-}
 
 template <typename T>
 T Load(const std::byte* data, int64_t index) {
@@ -46,13 +23,14 @@ T Load(const std::byte* data, int64_t index) {
 }
 
 void HalvesToFloats(const std::byte* data, int64_t count, float* out) {
-  const float* table = Halves().data();
-  for (int64_t i = 0; i < count; ++i) out[i] = table[Load<uint16_t>(data, i)];
+  for (int64_t i = 0; i < count; ++i) {
+    out[i] = HalfToFloat(Load<uint16_t>(data, i));
+  }
 }
 
 void BFloatsToFloats(const std::byte* data, int64_t count, float* out) {
   for (int64_t i = 0; i < count; ++i) {
-    out[i] = std::bit_cast<float>(uint32_t{Load<uint16_t>(data, i)} << 16);
+    out[i] = BFloat16ToFloat(Load<uint16_t>(data, i));
   }
 }
 
@@ -118,7 +96,7 @@ void ToFloats(const TensorView& tensor, int64_t first, int64_t count,
   }
 }
 
-StoredReader::StoredReader(const StoredConstant& constant)
+StoredReader::StoredReader(const tflite::Constant& constant)
     : constant_(constant),
       cols_(constant.cols()),
       quantised_(constant.block_size > 0 || !constant.scales.empty()) {
@@ -140,7 +118,8 @@ float StoredReader::ScaleAt(int64_t row, int64_t col) const {
   if (constant_.block_size > 0) {
     const int64_t block = (row * cols_ + col) / constant_.block_size;
     return constant_.half_block_scales
-               ? Halves()[Load<uint16_t>(constant_.block_scales.data(), block)]
+               ? HalfToFloat(
+                     Load<uint16_t>(constant_.block_scales.data(), block))
                : Load<float>(constant_.block_scales.data(), block);
   }
   return constant_.scales[AxisIndex(row, col)];
@@ -151,46 +130,46 @@ void StoredReader::ReadStored(int64_t row, int64_t first, int64_t count,
   const std::byte* data = constant_.data.data();
   const int64_t begin = row * cols_ + first;
   switch (constant_.type) {
-    case StoredType::kFloat32:
+    case ElementType::kFloat32:
       std::memcpy(out, data + begin * 4, count * sizeof(float));
       break;
-    case StoredType::kFloat16:
+    case ElementType::kFloat16:
       HalvesToFloats(data + begin * 2, count, out);
       break;
-    case StoredType::kBFloat16:
+    case ElementType::kBFloat16:
       BFloatsToFloats(data + begin * 2, count, out);
       break;
-    case StoredType::kInt8:
+    case ElementType::kInt8:
       for (int64_t i = 0; i < count; ++i) {
         out[i] = static_cast<float>(Load<int8_t>(data, begin + i));
       }
       break;
-    case StoredType::kInt16:
+    case ElementType::kInt16:
       for (int64_t i = 0; i < count; ++i) {
         out[i] = static_cast<float>(Load<int16_t>(data, begin + i));
       }
       break;
-    case StoredType::kInt32:
+    case ElementType::kInt32:
       for (int64_t i = 0; i < count; ++i) {
         out[i] = static_cast<float>(Load<int32_t>(data, begin + i));
       }
       break;
-    case StoredType::kInt64:
+    case ElementType::kInt64:
       for (int64_t i = 0; i < count; ++i) {
         out[i] = static_cast<float>(Load<int64_t>(data, begin + i));
       }
       break;
-    case StoredType::kInt4:
+    case ElementType::kInt4:
       ReadInt4(data, begin, count, out);
       break;
-    case StoredType::kInt2:
+    case ElementType::kInt2:
       for (int64_t i = 0; i < count; ++i) {
         const int64_t at = begin + i;
         const int pair = Load<uint8_t>(data, at / 4) >> (at % 4 * 2) & 3;
         out[i] = static_cast<float>(pair < 2 ? pair : pair - 4);
       }
       break;
-    case StoredType::kOther:
+    case ElementType::kUnknown:
       std::fill_n(out, count, std::nanf(""));
       break;
   }
@@ -235,8 +214,8 @@ void StoredReader::Steps(int64_t row, const float* original, float* out) const {
     } else {
       for (int64_t i = 0; i < cols_; ++i) out[i] = ScaleAt(row, i);
     }
-    if (constant_.type != StoredType::kInt32 &&
-        constant_.type != StoredType::kInt64) {
+    if (constant_.type != ElementType::kInt32 &&
+        constant_.type != ElementType::kInt64) {
       return;
     }
     // Finer than float32 at their size.
@@ -247,8 +226,9 @@ void StoredReader::Steps(int64_t row, const float* original, float* out) const {
   }
   // Spacing at 1, and of the denormals.
   float unit = 0x1p-23f, least = 0x1p-149f;
-  if (constant_.type == StoredType::kFloat16) unit = 0x1p-10f, least = 0x1p-24f;
-  if (constant_.type == StoredType::kBFloat16)
+  if (constant_.type == ElementType::kFloat16)
+    unit = 0x1p-10f, least = 0x1p-24f;
+  if (constant_.type == ElementType::kBFloat16)
     unit = 0x1p-7f, least = 0x1p-133f;
   for (int64_t i = 0; i < cols_; ++i) {
     const float power = std::bit_cast<float>(

@@ -7,8 +7,8 @@
 #include <span>
 #include <vector>
 
-#include "audit/graph.h"
 #include "checkpoint/tensor.h"
+#include "tflite/file.h"
 
 namespace verify_tflite {
 
@@ -24,7 +24,7 @@ void DropPages(std::span<const std::byte> bytes);
 // Reads a constant row by row. One for each thread.
 class StoredReader {
  public:
-  explicit StoredReader(const StoredConstant& constant);
+  explicit StoredReader(const tflite::Constant& constant);
 
   // Row `row` dequantised; of it `count` elements from `first` on.
   void Read(int64_t row, float* out) const { Read(row, 0, cols_, out); }
@@ -44,7 +44,7 @@ class StoredReader {
   float ScaleAt(int64_t row, int64_t col) const;
   int64_t AxisIndex(int64_t row, int64_t col) const;
 
-  const StoredConstant& constant_;
+  const tflite::Constant& constant_;
   int64_t cols_;
   bool quantised_;
   bool scale_per_row_ = true;

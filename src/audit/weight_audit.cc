@@ -16,8 +16,8 @@
 #include <utility>
 
 #include "audit/compare.h"
-#include "audit/graph.h"
 #include "audit/stored.h"
+#include "tflite/file.h"
 
 namespace verify_tflite {
 namespace {
@@ -28,7 +28,7 @@ using Status = WeightMatch::Status;
 
 // One use of one constant, or one constant without a use.
 struct Job {
-  const StoredConstant* constant = nullptr;
+  const tflite::Constant* constant = nullptr;
   int32_t input = 0;  // as WeightMatch has them
   int32_t index = -1;
   std::optional<RoleUse> use;
@@ -75,7 +75,7 @@ bool IsUsed(const WeightRole& role, const ModelConfig& config) {
   }
 }
 
-bool IsVector(const StoredConstant& constant) { return constant.cols() == 1; }
+bool IsVector(const tflite::Constant& constant) { return constant.cols() == 1; }
 
 std::string LayoutOf(const Original& original, bool transposed) {
   std::string layout = original.layout;
@@ -173,14 +173,15 @@ class Auditor {
     audit_.own_head = originals_.has_head();
     audit_.logit_softcap = config.logit_softcap;
     for (const AuditInput& input : inputs) {
-      files_.push_back(ReadAuditedFile(input.bytes, input.what));
+      input.file->CheckConstants();
+      files_.push_back(input.file);
       if (audit_.zero_scales.constants == 0) {
-        audit_.zero_scales = FindZeroScales(files_.back());
+        audit_.zero_scales = tflite::FindZeroScales(*input.file);
       }
     }
     for (size_t i = 0; i < files_.size(); ++i) {
       const Roles& roles = roles_.emplace_back(
-          FindRoles(files_[i], config.num_layers, config.head_dim));
+          FindRoles(*files_[i], config.num_layers, config.head_dim));
       interleaved_rope_ |= roles.interleaved_rope;
       for (const std::string& reason : roles.not_understood) {
         audit_.not_understood.push_back(reason);
@@ -197,7 +198,7 @@ class Auditor {
 
  private:
   void MakeJobs(size_t input, const Roles& roles) {
-    const AuditedFile& file = files_[input];
+    const tflite::File& file = *files_[input];
     std::map<std::tuple<int32_t, WeightRole, const Rotation*, int32_t>, size_t>
         known;
     std::set<int32_t> named;
@@ -232,7 +233,7 @@ class Auditor {
     const std::set<int32_t> unknown(roles.unknown.begin(), roles.unknown.end());
     for (size_t i = 0; i < file.constants.size(); ++i) {
       const auto index = static_cast<int32_t>(i);
-      const StoredConstant& constant = file.constants[i];
+      const tflite::Constant& constant = file.constants[i];
       if (named.count(index) > 0) continue;
       if (unknown.count(index) > 0) {
         jobs_.push_back({&constant,
@@ -262,10 +263,10 @@ class Auditor {
     return static_cast<int32_t>(roles_.size()) - 1;
   }
 
-  const std::vector<double>* InputScale(const AuditedFile& file,
+  const std::vector<double>* InputScale(const tflite::File& file,
                                         int32_t index) {
     if (index < 0) return nullptr;
-    const StoredConstant& constant = file.constants[index];
+    const tflite::Constant& constant = file.constants[index];
     const auto [entry, is_new] = input_scales_.try_emplace(&constant);
     if (is_new) {
       std::vector<float> row(constant.cols());
@@ -406,10 +407,10 @@ class Auditor {
   }
 
   void MatchUse(const Job& job, bool drop, WeightMatch& match) const {
-    const StoredConstant& constant = *job.constant;
+    const tflite::Constant& constant = *job.constant;
     const RoleUse& use = *job.use;
     std::vector<Original> ways = originals_.Of(use.role);
-    if (constant.type == StoredType::kOther) {
+    if (constant.type == ElementType::kUnknown) {
       match.reason = "stored as " + constant.type_name;
       return;
     }
@@ -470,7 +471,7 @@ class Auditor {
   }
 
   // What may be right after all, by a part of the graph that is not known here.
-  void Settle(const RoleUse& use, const StoredConstant& constant,
+  void Settle(const RoleUse& use, const tflite::Constant& constant,
               const Original& original, WeightMatch& match) const {
     const Fault fault = match.difference->fault;
     match.status = Status::kDiffers;
@@ -520,9 +521,9 @@ class Auditor {
   }
 
   // A bias of zeros is none; else the checkpoint has nothing to compare with.
-  void NoOriginal(const StoredConstant& constant, const RoleUse& use,
+  void NoOriginal(const tflite::Constant& constant, const RoleUse& use,
                   WeightMatch& match) const {
-    if (use.role.bias && constant.type == StoredType::kFloat32) {
+    if (use.role.bias && constant.type == ElementType::kFloat32) {
       const StoredReader reader(constant);
       std::vector<float> row(constant.cols());
       bool zero = true;
@@ -540,8 +541,9 @@ class Auditor {
     match.reason = "the checkpoint has no such tensor";
   }
 
-  void MatchContent(const StoredConstant& constant, WeightMatch& match) const {
-    if (constant.type == StoredType::kOther) {
+  void MatchContent(const tflite::Constant& constant,
+                    WeightMatch& match) const {
+    if (constant.type == ElementType::kUnknown) {
       match.reason = "stored as " + constant.type_name;
       return;
     }
@@ -599,9 +601,9 @@ class Auditor {
   }
 
   Originals originals_;
-  std::vector<AuditedFile> files_;
+  std::vector<const tflite::File*> files_;
   std::deque<Roles> roles_;
-  std::map<const StoredConstant*, std::vector<double>> input_scales_;
+  std::map<const tflite::Constant*, std::vector<double>> input_scales_;
   std::deque<std::vector<double>> norm_ratios_;
   std::vector<Job> jobs_;
   bool interleaved_rope_ = false;
@@ -720,6 +722,16 @@ void SettleCalibrated(std::span<const ActivationError> errors,
 WeightAudit AuditWeights(std::span<const AuditInput> inputs,
                          const Checkpoint& checkpoint, int num_threads) {
   return Auditor(checkpoint).Audit(inputs, num_threads);
+}
+
+WeightAudit AuditWeights(const tflite::Container& container,
+                         const Checkpoint& checkpoint, int num_threads) {
+  container.CheckKind();
+  std::vector<AuditInput> inputs;
+  for (const tflite::Part* part : container.model_parts()) {
+    inputs.push_back({&part->file(), true});
+  }
+  return AuditWeights(inputs, checkpoint, num_threads);
 }
 
 }  // namespace verify_tflite

@@ -14,15 +14,15 @@
 
 #include "audit/compare.h"
 #include "audit/diagnose.h"
-#include "audit/graph.h"
 #include "audit/roles.h"
 #include "checkpoint/checkpoint.h"
+#include "tflite/container.h"
 
 namespace verify_tflite {
 
 // A constant in one role.
 struct WeightMatch {
-  // Which of the inputs, and which of AuditedFile::constants in it.
+  // Which of the inputs, and which of tflite::File::constants in it.
   int32_t input = 0;
   int32_t constant = -1;
   enum class Status {
@@ -74,7 +74,7 @@ struct MissingTensor {
 // A constant that is no weight: a table, a mask, a shape, a scalar.
 struct OtherConstant {
   size_t input = 0;      // of AuditWeights' inputs
-  int32_t constant = 0;  // of its AuditedFile::constants
+  int32_t constant = 0;  // of its tflite::File::constants
   std::string name;      // in the file; for the reader alone
   int64_t bytes = 0;
   int64_t elements = 0;  // 0: of a type not read here
@@ -86,7 +86,7 @@ struct WeightAudit {
   std::vector<OtherConstant> others;
   int64_t other_constants = 0;  // of them
   int64_t other_bytes = 0;
-  ZeroScales zero_scales;
+  tflite::ZeroScales zero_scales;
   // Signatures whose graph was not understood, and why.
   std::vector<std::string> not_understood;
   // Bytes of weights, what several roles share once; verified: those whose
@@ -109,9 +109,8 @@ std::string DescribeQuantisers(const WeightAudit& audit);
 
 // One .tflite or one TFLite section of a bundle.
 struct AuditInput {
-  std::span<const std::byte> bytes;
-  std::string what;  // names it in messages
-  // `bytes` are pages of a file, mapped and unchanged: they are dropped from
+  const tflite::File* file = nullptr;
+  // Its bytes are pages of a file, mapped and unchanged: they are dropped from
   // memory when they were read.
   bool is_mapping = false;
 };
@@ -139,6 +138,9 @@ void SettleCalibrated(std::span<const ActivationError> errors,
 // `inputs` are the model and, where it has one, its embedder. Throws Error when
 // a file is damaged. At most two threads.
 WeightAudit AuditWeights(std::span<const AuditInput> inputs,
+                         const Checkpoint& checkpoint, int num_threads);
+// Audits the model of `container` and its embedders.
+WeightAudit AuditWeights(const tflite::Container& container,
                          const Checkpoint& checkpoint, int num_threads);
 
 }  // namespace verify_tflite

@@ -12,7 +12,7 @@
 #include "audit/weight_audit.h"
 #include "base/error.h"
 #include "base/testing.h"
-#include "candidate/bundle.h"
+#include "tflite/container.h"
 
 namespace verify_tflite {
 namespace {
@@ -31,17 +31,16 @@ std::vector<std::string> Ids(const WeightAudit& audit) {
 
 WeightAudit Audit(const std::string& bytes, const std::string& checkpoint) {
   const Checkpoint original = Checkpoint::Open(ModelPath(checkpoint));
-  const AuditInput input{std::as_bytes(std::span(bytes)), "a.tflite"};
+  const auto file =
+      tflite::File::Read(std::as_bytes(std::span(bytes)), "a.tflite");
+  const AuditInput input{&file};
   return AuditWeights({&input, 1}, original, 1);
 }
 
 WeightAudit AuditFile(const std::string& model, const std::string& checkpoint) {
-  const MappedFile file(ModelPath(model));
+  const tflite::Container container(ModelPath(model));
   const Checkpoint original = Checkpoint::Open(ModelPath(checkpoint));
-  AuditInput input{file.bytes(), file.path(), true};
-  if (Bundle::IsBundle(file.bytes())) {
-    input.bytes = Bundle::Read(file.bytes(), model).PrefillDecode().bytes;
-  }
+  const AuditInput input{&container.model().file(), true};
   return AuditWeights({&input, 1}, original, 2);
 }
 
@@ -109,10 +108,11 @@ class Patched {
  public:
   explicit Patched(const std::string& model)
       : bytes(ReadFile(ModelPath(model))),
-        file_(ReadAuditedFile(std::as_bytes(std::span(bytes)), model)) {}
+        file_(tflite::File::Read(std::as_bytes(std::span(bytes)), model)) {}
 
   // The constant of a part, the first signature's.
-  const StoredConstant& At(Part part, int32_t layer, bool bias = false) const {
+  const tflite::Constant& At(Part part, int32_t layer,
+                             bool bias = false) const {
     // Of checkpoints.tiny and tiny_qwen2 alike: as many layers as caches.
     for (int64_t layers = 2; layers <= 4; ++layers) {
       for (const RoleUse& use : FindRoles(file_, layers, 16).uses) {
@@ -125,7 +125,7 @@ class Patched {
   }
 
   template <typename T>
-  std::span<T> Values(const StoredConstant& constant) {
+  std::span<T> Values(const tflite::Constant& constant) {
     char* data =
         bytes.data() +
         (reinterpret_cast<const char*>(constant.data.data()) - bytes.data());
@@ -133,8 +133,8 @@ class Patched {
   }
   // The square matrix of that size, the first.
   std::span<float> Rotation(int64_t size) {
-    for (const StoredConstant& constant : file_.constants) {
-      if (constant.type == StoredType::kFloat32 &&
+    for (const tflite::Constant& constant : file_.constants) {
+      if (constant.type == ElementType::kFloat32 &&
           constant.shape == std::vector<int64_t>{size, size}) {
         return Values<float>(constant);
       }
@@ -153,7 +153,7 @@ class Patched {
   std::string bytes;
 
  private:
-  AuditedFile file_;
+  tflite::File file_;
 };
 
 constexpr Part kLayerParts[] = {Part::kQkv,    Part::kO,    Part::kGate,

@@ -2,322 +2,107 @@
 
 #include <algorithm>
 #include <map>
-#include <optional>
 #include <tuple>
 #include <unordered_map>
-
-#include "base/error.h"
-#include "base/utf8.h"
-#include "candidate/runtime.h"
 
 namespace verify_tflite {
 namespace {
 
-// Decompositions of composites within composites; none known is deeper than 2.
-constexpr int kMaxDepth = 8;
+using Use = WeightGroup::Use;
+using Scales = WeightGroup::Scales;
 
-class GraphReader {
- public:
-  GraphReader(const std::string& path, LiteRtModel model)
-      : what_(path + ": cannot read the model"), model_(model) {}
-
-  std::vector<SignatureSpec> Signatures() const {
-    std::vector<SignatureSpec> signatures;
-    const size_t count = Get(lib_.LiteRtGetNumModelSignatures, model_);
-    for (size_t i = 0; i < count; ++i) {
-      signatures.push_back(ReadSignature(i));
-    }
-    return signatures;
+Scales ScalesOf(const tflite::Tensor& tensor) {
+  const auto& q = tensor.quantization;
+  if (!q) return Scales::kNone;
+  if (q->details ==
+      tflite::schema::QuantizationDetails::kBlockwiseQuantization) {
+    return Scales::kPerBlock;
   }
-
-  std::vector<WeightGroup> WeightGroups() const {
-    std::unordered_map<const void*, WeightGroup> constants;
-    const size_t subgraphs = Get(lib_.LiteRtGetNumModelSubgraphs, model_);
-    for (size_t i = 0; i < subgraphs; ++i) {
-      const auto graph = Get(lib_.LiteRtGetModelSubgraph, model_, i);
-      const size_t ops = Get(lib_.LiteRtGetNumSubgraphOps, graph);
-      for (size_t j = 0; j < ops; ++j) {
-        AddConstants(Get(lib_.LiteRtGetSubgraphOp, graph, j), constants);
-      }
-    }
-    return Sum(constants);
+  if (q->details != tflite::schema::QuantizationDetails::kNone ||
+      q->scales.size() == 0) {
+    return Scales::kNone;
   }
+  return q->scales.size() == 1 ? Scales::kPerTensor : Scales::kPerChannel;
+}
 
- private:
-  // The value that a getter of the runtime writes through its last parameter.
-  template <typename Object, typename Value>
-  Value Get(LiteRtStatus (*getter)(Object, Value*), Object object) const {
-    Value value = {};
-    Call(what_, getter, object, &value);
-    return value;
+// By the type of the activations, the operator's first input.
+Use ProductUse(const tflite::Graph& graph, const tflite::Op& op) {
+  if (op.inputs.empty() || op.inputs[0] < 0) return Use::kTable;
+  switch (graph.tensors[op.inputs[0]].type) {
+    case ElementType::kFloat32:
+      return Use::kDynamic;
+    case ElementType::kInt16:
+      return Use::kStatic16;
+    default:
+      return Use::kStatic;
   }
-  template <typename Object, typename Value>
-  Value Get(LiteRtStatus (*getter)(Object, LiteRtParamIndex, Value*),
-            Object object, LiteRtParamIndex index) const {
-    Value value = {};
-    Call(what_, getter, object, index, &value);
-    return value;
-  }
+}
 
-  SignatureSpec ReadSignature(size_t index) const {
-    const auto signature = Get(lib_.LiteRtGetModelSignature, model_, index);
-    const auto graph = Get(lib_.LiteRtGetSignatureSubgraph, signature);
-    SignatureSpec spec;
-    spec.name = Get(lib_.LiteRtGetSignatureKey, signature);
-    spec.index = index;
-    spec.custom_ops = CustomOps(graph);
-    const size_t inputs = Get(lib_.LiteRtGetNumSignatureInputs, signature);
-    CheckCount(spec.name, "inputs", inputs,
-               Get(lib_.LiteRtGetNumSubgraphInputs, graph));
-    for (size_t i = 0; i < inputs; ++i) {
-      const auto tensor =
-          Get(lib_.LiteRtGetSignatureInputTensorByIndex, signature, i);
-      // Any other tensor makes LiteRtRunCompiledModel throw.
-      CheckSame(spec.name, tensor, Get(lib_.LiteRtGetSubgraphInput, graph, i));
-      spec.inputs.push_back(ReadTensor(
-          tensor, Get(lib_.LiteRtGetSignatureInputName, signature, i)));
-    }
-    const size_t outputs = Get(lib_.LiteRtGetNumSignatureOutputs, signature);
-    CheckCount(spec.name, "outputs", outputs,
-               Get(lib_.LiteRtGetNumSubgraphOutputs, graph));
-    for (size_t i = 0; i < outputs; ++i) {
-      const auto tensor =
-          Get(lib_.LiteRtGetSignatureOutputTensorByIndex, signature, i);
-      CheckSame(spec.name, tensor, Get(lib_.LiteRtGetSubgraphOutput, graph, i));
-      spec.outputs.push_back(ReadTensor(
-          tensor, Get(lib_.LiteRtGetSignatureOutputName, signature, i)));
-      spec.outputs.back().sequence_axis = SequenceAxis(tensor, kMaxDepth);
-    }
-    return spec;
-  }
-
-  void CheckCount(const std::string& name, const char* direction,
-                  size_t signature, size_t graph) const {
-    if (signature == graph) return;
-    throw Error("{}: signature {} names {} {}, its graph has {}", what_,
-                Quote(name), signature, direction, graph);
-  }
-
-  void CheckSame(const std::string& name, LiteRtTensor signature,
-                 LiteRtTensor graph) const {
-    if (Get(lib_.LiteRtGetTensorIndex, signature) ==
-        Get(lib_.LiteRtGetTensorIndex, graph)) {
-      return;
-    }
-    throw Error(
-        "{}: signature {} names tensors that are no inputs or outputs "
-        "of its graph",
-        what_, Quote(name));
-  }
-
-  TensorSpec ReadTensor(LiteRtTensor tensor, const char* name) const {
-    TensorSpec spec;
-    spec.name = name;
-    if (Get(lib_.LiteRtGetTensorTypeId, tensor) != kLiteRtRankedTensorType) {
-      throw Error("{}: tensor {} has no fixed rank", what_, Quote(name));
-    }
-    const auto type = Get(lib_.LiteRtGetRankedTensorType, tensor);
-    if (type.layout.rank > kLiteRtMaxRank) {
-      throw Error("{}: tensor {} has {} dimensions, expected at most {}", what_,
-                  Quote(name), static_cast<unsigned>(type.layout.rank),
-                  kLiteRtMaxRank);
-    }
-    spec.type = type.element_type;
-    spec.index = Get(lib_.LiteRtGetTensorIndex, tensor);
-    spec.dims.assign(type.layout.dimensions,
-                     type.layout.dimensions + type.layout.rank);
-    if (Get(lib_.LiteRtGetQuantizationTypeId, tensor) ==
-        kLiteRtQuantizationPerTensor) {
-      const auto q = Get(lib_.LiteRtGetPerTensorQuantization, tensor);
-      spec.scale = {.scale = q.scale, .zero_point = q.zero_point};
-    }
-    return spec;
-  }
-
-  // The axis in which what is written is shorter than the cache, where a
-  // DYNAMIC_UPDATE_SLICE makes `tensor`: layouts differ between converters and
-  // their options ([1,S,KV,D], [1,KV,S,D], [1,KV,D,S]), and no name tells.
-  std::optional<size_t> SequenceAxis(LiteRtTensor tensor, int depth) const {
-    bool has_op = false;
-    LiteRtTensorDefiningOp made_by = {};
-    Call(what_, lib_.LiteRtGetTensorDefiningOp, tensor, &has_op, &made_by);
-    if (!has_op || depth == 0) return std::nullopt;
-    const int code = Get(lib_.LiteRtGetOpCode, made_by.op);
-    if (code == kLiteRtOpCodeTflDynamicUpdateSlice) {
-      return DifferingAxis(made_by.op);
-    }
-    if ((code == kLiteRtOpCodeTflCast || code == kLiteRtOpCodeTflQuantize ||
-         code == kLiteRtOpCodeTflDequantize) &&
-        Get(lib_.LiteRtGetNumOpInputs, made_by.op) == 1) {
-      // A cache that is stored in another type than it is computed in.
-      return SequenceAxis(
-          Get(lib_.LiteRtGetOpInput, made_by.op, LiteRtParamIndex{0}),
-          depth - 1);
-    }
-    if (code != kLiteRtOpCodeShloComposite) return std::nullopt;
-    const int32_t body = Get(
-        lib_.LiteRtGetSHLOCompositeOpDecompositionSubgraphIndex, made_by.op);
-    if (body < 0 || static_cast<size_t>(body) >=
-                        Get(lib_.LiteRtGetNumModelSubgraphs, model_)) {
-      return std::nullopt;
-    }
-    const auto graph = Get(lib_.LiteRtGetModelSubgraph, model_,
-                           static_cast<LiteRtParamIndex>(body));
-    if (made_by.op_output_index >=
-        Get(lib_.LiteRtGetNumSubgraphOutputs, graph)) {
-      return std::nullopt;
-    }
-    return SequenceAxis(
-        Get(lib_.LiteRtGetSubgraphOutput, graph, made_by.op_output_index),
-        depth - 1);
-  }
-
-  std::optional<size_t> DifferingAxis(LiteRtOp update_slice) const {
-    if (Get(lib_.LiteRtGetNumOpInputs, update_slice) < 2) return std::nullopt;
-    const TensorSpec operand = ReadTensor(
-        Get(lib_.LiteRtGetOpInput, update_slice, LiteRtParamIndex{0}), "");
-    const TensorSpec update = ReadTensor(
-        Get(lib_.LiteRtGetOpInput, update_slice, LiteRtParamIndex{1}), "");
-    if (operand.dims.size() != update.dims.size()) return std::nullopt;
-    std::optional<size_t> axis;
-    for (size_t i = 0; i < operand.dims.size(); ++i) {
-      if (operand.dims[i] == update.dims[i]) continue;
-      if (axis) return std::nullopt;
-      axis = i;
-    }
-    return axis;
-  }
-
-  std::vector<std::string> CustomOps(LiteRtSubgraph graph) const {
-    std::vector<std::string> names;
-    const size_t ops = Get(lib_.LiteRtGetNumSubgraphOps, graph);
-    for (size_t i = 0; i < ops; ++i) {
-      const auto op = Get(lib_.LiteRtGetSubgraphOp, graph, i);
-      if (Get(lib_.LiteRtGetOpCode, op) != kLiteRtOpCodeTflCustom) continue;
-      const std::string name = Get(lib_.LiteRtGetCustomCode, op);
-      if (std::find(names.begin(), names.end(), name) == names.end()) {
-        names.push_back(name);
-      }
-    }
-    return names;
-  }
-
-  // By address: a buffer that several subgraphs share counts once.
-  void AddConstants(
-      LiteRtOp op,
-      std::unordered_map<const void*, WeightGroup>& constants) const {
-    const size_t inputs = Get(lib_.LiteRtGetNumOpInputs, op);
-    for (size_t i = 0; i < inputs; ++i) {
-      const LiteRtTensor tensor = Get(lib_.LiteRtGetOpInput, op, i);
-      if (tensor == nullptr) continue;  // an optional input left out
-      const auto weights = Get(lib_.LiteRtGetTensorWeights, tensor);
-      const void* data = nullptr;
-      size_t size = 0;
-      Call(what_, lib_.LiteRtGetWeightsBytes, weights, &data, &size);
-      if (size == 0 ||
-          Get(lib_.LiteRtGetTensorTypeId, tensor) != kLiteRtRankedTensorType) {
-        continue;
-      }
-      const auto [entry, is_new] = constants.try_emplace(data);
-      // A tied embedding is read by a lookup and by a product, which says more.
-      using Use = WeightGroup::Use;
-      if (is_new || entry->second.use == Use::kLookup ||
-          entry->second.use == Use::kTable) {
-        entry->second = ReadConstant(op, tensor, static_cast<int64_t>(size));
-      }
-    }
-  }
-
-  WeightGroup ReadConstant(LiteRtOp op, LiteRtTensor tensor,
-                           int64_t size) const {
-    const LiteRtElementType type =
-        Get(lib_.LiteRtGetRankedTensorType, tensor).element_type;
-    const int bits = ElementBits(type);
-    WeightGroup constant{.type = ElementTypeName(type)};
-    constant.bytes = size;
-    if (bits > 0) constant.elements = 8 * size / bits;
-    constant.scales = ReadScales(tensor, constant.block_size);
-    constant.use = ReadUse(op, constant.scales);
-    return constant;
-  }
-
-  static std::vector<WeightGroup> Sum(
-      const std::unordered_map<const void*, WeightGroup>& constants) {
-    std::map<std::tuple<std::string, int, int64_t, int>, WeightGroup> groups;
-    for (const auto& [address, constant] : constants) {
-      const auto key =
-          std::tuple(constant.type, static_cast<int>(constant.scales),
-                     constant.block_size, static_cast<int>(constant.use));
-      const auto [entry, is_new] = groups.try_emplace(key, constant);
-      if (is_new) continue;
-      entry->second.bytes += constant.bytes;
-      entry->second.elements += constant.elements;
-    }
-    std::vector<WeightGroup> sorted;
-    for (auto& [key, group] : groups) sorted.push_back(std::move(group));
-    std::stable_sort(sorted.begin(), sorted.end(),
-                     [](const WeightGroup& a, const WeightGroup& b) {
-                       return a.elements > b.elements;
-                     });
-    return sorted;
-  }
-
-  WeightGroup::Scales ReadScales(LiteRtTensor tensor,
-                                 int64_t& block_size) const {
-    using Scales = WeightGroup::Scales;
-    switch (Get(lib_.LiteRtGetQuantizationTypeId, tensor)) {
-      case kLiteRtQuantizationPerTensor:
-        return Scales::kPerTensor;
-      case kLiteRtQuantizationPerChannel:
-        return Scales::kPerChannel;
-      case kLiteRtQuantizationBlockWise:
-        block_size =
-            Get(lib_.LiteRtGetBlockWiseQuantization, tensor).block_size;
-        return Scales::kPerBlock;
-      default:
-        return Scales::kNone;
-    }
-  }
-
-  WeightGroup::Use ReadUse(LiteRtOp op, WeightGroup::Scales scales) const {
-    using Use = WeightGroup::Use;
-    switch (Get(lib_.LiteRtGetOpCode, op)) {
-      case kLiteRtOpCodeTflDequantize:
-        return Use::kDequantized;
-      case kLiteRtOpCodeTflEmbeddingLookup:
-        return Use::kLookup;
-      case kLiteRtOpCodeTflFullyConnected:
-      case kLiteRtOpCodeTflBatchMatmul:
-        return scales == WeightGroup::Scales::kNone ? Use::kPlain
-                                                    : ProductUse(op);
-      default:
-        return Use::kTable;
-    }
-  }
-
-  // By the type of the activations, the operator's first input.
-  WeightGroup::Use ProductUse(LiteRtOp op) const {
-    using Use = WeightGroup::Use;
-    const auto activations =
-        Get(lib_.LiteRtGetOpInput, op, LiteRtParamIndex{0});
-    if (activations == nullptr || Get(lib_.LiteRtGetTensorTypeId,
-                                      activations) != kLiteRtRankedTensorType) {
+Use UseOf(const tflite::Graph& graph, const tflite::Op& op, Scales scales) {
+  switch (op.code) {
+    case tflite::kOpDequantize:
+      return Use::kDequantized;
+    case tflite::kOpEmbeddingLookup:
+      return Use::kLookup;
+    case tflite::kOpFullyConnected:
+    case tflite::kOpBatchMatmul:
+      return scales == Scales::kNone ? Use::kPlain : ProductUse(graph, op);
+    default:
       return Use::kTable;
-    }
-    switch (Get(lib_.LiteRtGetRankedTensorType, activations).element_type) {
-      case kLiteRtElementTypeFloat32:
-        return Use::kDynamic;
-      case kLiteRtElementTypeInt16:
-        return Use::kStatic16;
-      default:
-        return Use::kStatic;
+  }
+}
+
+WeightGroup GroupOf(const tflite::Graph& graph, const tflite::Op& op,
+                    const tflite::Tensor& tensor) {
+  const int bits = BitsOf(tensor.type);
+  WeightGroup group{.type = std::string(NameOf(tensor.type))};
+  group.bytes = static_cast<int64_t>(tensor.data.size());
+  if (bits > 0) group.elements = 8 * group.bytes / bits;
+  group.scales = ScalesOf(tensor);
+  if (group.scales == Scales::kPerBlock) {
+    group.block_size = tensor.quantization->block_size;
+  }
+  group.use = UseOf(graph, op, group.scales);
+  return group;
+}
+
+// By address: a buffer that several subgraphs share counts once.
+using Constants = std::unordered_map<const void*, WeightGroup>;
+
+void AddConstants(const tflite::Graph& graph, const tflite::Op& op,
+                  Constants& constants) {
+  for (const int32_t input : op.inputs) {
+    if (input < 0) continue;  // an optional input left out
+    const tflite::Tensor& tensor = graph.tensors[input];
+    if (tensor.data.empty() || !tensor.has_rank) continue;
+    const auto [entry, is_new] = constants.try_emplace(tensor.data.data());
+    // A tied embedding is read by a lookup and by a product, which says more.
+    if (is_new || entry->second.use == Use::kLookup ||
+        entry->second.use == Use::kTable) {
+      entry->second = GroupOf(graph, op, tensor);
     }
   }
+}
 
-  const Runtime& lib_ = Runtime::Get();
-  std::string what_;
-  LiteRtModel model_;
-};
+std::vector<WeightGroup> Sum(const Constants& constants) {
+  std::map<std::tuple<std::string, int, int64_t, int>, WeightGroup> groups;
+  for (const auto& [address, constant] : constants) {
+    const auto key =
+        std::tuple(constant.type, static_cast<int>(constant.scales),
+                   constant.block_size, static_cast<int>(constant.use));
+    const auto [entry, is_new] = groups.try_emplace(key, constant);
+    if (is_new) continue;
+    entry->second.bytes += constant.bytes;
+    entry->second.elements += constant.elements;
+  }
+  std::vector<WeightGroup> sorted;
+  for (auto& [key, group] : groups) sorted.push_back(std::move(group));
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const WeightGroup& a, const WeightGroup& b) {
+                     return a.elements > b.elements;
+                   });
+  return sorted;
+}
 
 }  // namespace
 
@@ -331,14 +116,12 @@ OwnedModel LoadModel(const std::string& path,
   return model;
 }
 
-std::vector<SignatureSpec> ReadSignatures(const std::string& path,
-                                          LiteRtModel model) {
-  return GraphReader(path, model).Signatures();
-}
-
-std::vector<WeightGroup> ReadWeightGroups(const std::string& path,
-                                          LiteRtModel model) {
-  return GraphReader(path, model).WeightGroups();
+std::vector<WeightGroup> ReadWeightGroups(const tflite::File& file) {
+  Constants constants;
+  for (const tflite::Graph& graph : file.graphs) {
+    for (const tflite::Op& op : graph.ops) AddConstants(graph, op, constants);
+  }
+  return Sum(constants);
 }
 
 }  // namespace verify_tflite

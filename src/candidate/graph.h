@@ -1,4 +1,4 @@
-// What a .tflite file holds, read through the runtime.
+// A .tflite loaded by the runtime, and how its weights are stored.
 #ifndef VERIFY_TFLITE_CANDIDATE_GRAPH_H_
 #define VERIFY_TFLITE_CANDIDATE_GRAPH_H_
 
@@ -9,7 +9,7 @@
 
 #include "candidate/model.h"
 #include "candidate/runtime.h"
-#include "candidate/signatures.h"
+#include "tflite/file.h"
 
 namespace verify_tflite {
 
@@ -20,16 +20,10 @@ using OwnedModel = Owned<&Runtime::LiteRtDestroyModel>;
 // on truncated files. Throws Error for a damaged one.
 OwnedModel LoadModel(const std::string& path, std::span<const std::byte> bytes);
 
-// All signatures as the file declares them. Throws Error when the file's parts
-// do not fit together; `path` names it in the message.
-std::vector<SignatureSpec> ReadSignatures(const std::string& path,
-                                          LiteRtModel model);
-
-// The constants that operators read, by type, quantisation and use, by
+// Returns the constants that operators read, by type, quantisation and use, by
 // descending number of elements (0 for a type of unknown size); a buffer that
 // several subgraphs share counts once.
-std::vector<WeightGroup> ReadWeightGroups(const std::string& path,
-                                          LiteRtModel model);
+std::vector<WeightGroup> ReadWeightGroups(const tflite::File& file);
 
 }  // namespace verify_tflite
 

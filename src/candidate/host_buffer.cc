@@ -17,7 +17,7 @@ constexpr size_t kSlack = 128;
 
 LiteRtRankedTensorType RankedType(const TensorSpec& tensor) {
   LiteRtRankedTensorType type = {};
-  type.element_type = tensor.type;
+  type.element_type = ToAbi(tensor.type);
   type.layout.rank = static_cast<unsigned>(tensor.dims.size());
   std::transform(tensor.dims.begin(), tensor.dims.end(), type.layout.dimensions,
                  [](int64_t dim) { return static_cast<int32_t>(dim); });

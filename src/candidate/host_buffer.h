@@ -20,7 +20,7 @@ class HostBuffer {
   HostBuffer(const TensorSpec& tensor, const std::string& what);
 
   LiteRtTensorBuffer handle() const { return handle_.get(); }
-  LiteRtElementType type() const { return type_; }
+  ElementType type() const { return type_; }
 
   // The tensor's elements; T must be as wide as type() says.
   template <typename T>
@@ -38,7 +38,7 @@ class HostBuffer {
     ~Mapping();
   };
 
-  LiteRtElementType type_;
+  ElementType type_;
   size_t bytes_;
   Mapping memory_;
   // Behind the memory it refers to, so that it goes first.

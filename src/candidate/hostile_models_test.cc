@@ -59,7 +59,9 @@ void OnCrash(int) {
   alarm(60);
   try {
     Model::OpenOptions options;
-    if (tapped) options.taps = [](const GraphTensor&) { return true; };
+    if (tapped) {
+      options.taps = [](const std::string&, int32_t) { return true; };
+    }
     const Model model = Model::Open(path, options);
     Session session = WholeSession(model);
     KvCache kv = session.NewKvCache();

@@ -1,28 +1,13 @@
 #include "candidate/kv_rows.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "base/error.h"
+#include "base/number.h"
 
 namespace verify_tflite {
 namespace {
-
-// IEEE 754 binary16, subnormal numbers, infinities and NaN included.
-float FromFloat16(uint16_t bits) {
-  const int exponent = (bits >> 10) & 31;
-  const int fraction = bits & 1023;
-  float value = 0;
-  if (exponent == 31) {
-    value = fraction == 0 ? INFINITY : NAN;
-  } else if (exponent == 0) {
-    value = std::ldexp(static_cast<float>(fraction), -24);
-  } else {
-    value = std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
-  }
-  return (bits & 0x8000) != 0 ? -value : value;
-}
 
 template <typename Stored, typename Widen>
 std::vector<float> Gather(const KvLayout& layout,
@@ -91,15 +76,15 @@ std::vector<float> ReadPositions(const std::string& path,
                 Describe(cache), begin, end, bytes.size());
   }
   switch (cache.type) {
-    case kLiteRtElementTypeFloat32:
+    case ElementType::kFloat32:
       return Gather<float>(layout, bytes, begin, end,
                            [](float x) { return x; });
-    case kLiteRtElementTypeFloat16:
-      return Gather<uint16_t>(layout, bytes, begin, end, FromFloat16);
-    case kLiteRtElementTypeInt8:
+    case ElementType::kFloat16:
+      return Gather<uint16_t>(layout, bytes, begin, end, HalfToFloat);
+    case ElementType::kInt8:
       if (!cache.scale) break;
       return GatherScaled<int8_t>(cache, layout, bytes, begin, end);
-    case kLiteRtElementTypeInt16:
+    case ElementType::kInt16:
       if (!cache.scale) break;
       return GatherScaled<int16_t>(cache, layout, bytes, begin, end);
     default:

@@ -19,7 +19,7 @@ constexpr int64_t kSlots = 5;
 constexpr int64_t kHeads = 2;
 constexpr int64_t kSize = 3;
 
-TensorSpec Cache(LiteRtElementType type, std::vector<int64_t> dims) {
+TensorSpec Cache(ElementType type, std::vector<int64_t> dims) {
   return {.name = "kv_cache_k_0", .type = type, .dims = std::move(dims)};
 }
 
@@ -65,7 +65,7 @@ TEST(KvRows, EveryLayoutGivesTheSameRows) {
         }
       }
     }
-    const TensorSpec cache = Cache(kLiteRtElementTypeFloat32, c.dims);
+    const TensorSpec cache = Cache(ElementType::kFloat32, c.dims);
     EXPECT_EQ(Rows(cache, c.axis, std::as_bytes(std::span(stored)), 1, 4),
               expected)
         << "positions in axis " << c.axis;
@@ -73,14 +73,14 @@ TEST(KvRows, EveryLayoutGivesTheSameRows) {
 }
 
 TEST(KvRows, ARingWrapsRound) {
-  const TensorSpec cache = Cache(kLiteRtElementTypeFloat32, {1, 3, 1, 1});
+  const TensorSpec cache = Cache(ElementType::kFloat32, {1, 3, 1, 1});
   const float stored[] = {6, 7, 5};  // positions 5, 6, 7
   EXPECT_THAT(Rows(cache, 1, std::as_bytes(std::span(stored)), 5, 8),
               ElementsAre(5, 6, 7));
 }
 
 TEST(KvRows, Float16) {
-  const TensorSpec cache = Cache(kLiteRtElementTypeFloat16, {1, 7, 1, 1});
+  const TensorSpec cache = Cache(ElementType::kFloat16, {1, 7, 1, 1});
   const uint16_t stored[] = {0x3C00, 0xC000, 0x7BFF, 0x0001,
                              0x03FF, 0xFC00, 0x3555};
   EXPECT_THAT(
@@ -93,7 +93,7 @@ TEST(KvRows, Float16) {
 }
 
 TEST(KvRows, Int8NeedsOneScale) {
-  TensorSpec cache = Cache(kLiteRtElementTypeInt8, {1, 3, 1, 1});
+  TensorSpec cache = Cache(ElementType::kInt8, {1, 3, 1, 1});
   const int8_t stored[] = {-128, 0, 127};
   const auto read = [&] {
     return Rows(cache, 1, std::as_bytes(std::span(stored)), 0, 3);
@@ -105,9 +105,8 @@ TEST(KvRows, Int8NeedsOneScale) {
 
 TEST(KvRows, RefusesWhatItCannotRead) {
   const auto layout = [](std::vector<int64_t> dims, size_t axis) {
-    return [=] {
-      LayoutOf("m.tflite", Cache(kLiteRtElementTypeFloat32, dims), axis);
-    };
+    return
+        [=] { LayoutOf("m.tflite", Cache(ElementType::kFloat32, dims), axis); };
   };
   EXPECT_THAT(layout({1, 4, 6}, 1),
               ThrowsMessage<Error>(HasSubstr("m.tflite")));
@@ -116,14 +115,14 @@ TEST(KvRows, RefusesWhatItCannotRead) {
   EXPECT_THROW(layout({1, 4, 2, 3}, 4)(), Error);
   EXPECT_THROW(layout({1, -4, 2, 3}, 1)(), Error);
 
-  const TensorSpec cache = Cache(kLiteRtElementTypeFloat32, {1, 3, 1, 1});
+  const TensorSpec cache = Cache(ElementType::kFloat32, {1, 3, 1, 1});
   const float stored[3] = {};
   const auto bytes = std::as_bytes(std::span(stored));
   EXPECT_THROW(Rows(cache, 1, bytes.first(11), 0, 1), Error);
   EXPECT_THROW(Rows(cache, 1, bytes, 0, 4), Error);
   EXPECT_THROW(Rows(cache, 1, bytes, -1, 1), Error);
   EXPECT_THROW(Rows(cache, 1, bytes, 2, 1), Error);
-  const TensorSpec words = Cache(kLiteRtElementTypeInt32, {1, 3, 1, 1});
+  const TensorSpec words = Cache(ElementType::kInt32, {1, 3, 1, 1});
   EXPECT_THAT([&] { Rows(words, 1, bytes, 0, 1); },
               ThrowsMessage<Error>(HasSubstr("INT32")));
 }
@@ -136,7 +135,7 @@ TEST(RepeatPositions, InEveryLayout) {
   };
   for (const Case& c : {Case{{1, 7, 2, 3}, 1}, Case{{1, 2, 7, 3}, 2},
                         Case{{1, 2, 3, 7}, 3}}) {
-    const TensorSpec cache{"kv_cache_k_0", kLiteRtElementTypeFloat32, c.dims};
+    const TensorSpec cache{"kv_cache_k_0", ElementType::kFloat32, c.dims};
     std::vector<float> values(42);
     for (size_t i = 0; i < values.size(); ++i) {
       values[i] = static_cast<float>(i);

@@ -14,11 +14,6 @@ extern "C" {
 
 using LiteRtEnvironment = struct LiteRtEnvironmentT*;
 using LiteRtModel = struct LiteRtModelT*;
-using LiteRtSignature = struct LiteRtSignatureT*;
-using LiteRtSubgraph = struct LiteRtSubgraphT*;
-using LiteRtTensor = struct LiteRtTensorT*;
-using LiteRtOp = struct LiteRtOpT*;
-using LiteRtWeights = struct LiteRtWeightsT*;
 using LiteRtOptions = struct LiteRtOptionsT*;
 using LiteRtOpaqueOptions = struct LiteRtOpaqueOptionsT*;
 using LiteRtCompiledModel = struct LiteRtCompiledModelT*;
@@ -52,11 +47,6 @@ enum LiteRtElementType : int {
   kLiteRtElementTypeUInt4 = 21,
 };
 
-enum LiteRtTensorTypeId : int {
-  kLiteRtRankedTensorType = 0,
-  kLiteRtUnrankedTensorType = 1,
-};
-
 constexpr int kLiteRtMaxRank = 8;
 
 struct LiteRtLayout {
@@ -74,12 +64,6 @@ struct LiteRtRankedTensorType {
   LiteRtLayout layout;
 };
 static_assert(sizeof(LiteRtRankedTensorType) == 72);
-
-struct LiteRtTensorDefiningOp {
-  LiteRtOp op;
-  LiteRtParamIndex op_output_index;
-};
-static_assert(sizeof(LiteRtTensorDefiningOp) == 16);
 
 enum LiteRtAnyType : int { kLiteRtAnyTypeInt = 2 };
 
@@ -111,38 +95,6 @@ constexpr LiteRtHwAcceleratorSet kLiteRtHwAcceleratorCpu = 1;
 constexpr int kLiteRtLogSeverityError = 3;
 constexpr int kLiteRtLogSeveritySilent = 4;
 
-enum LiteRtQuantizationTypeId : int {
-  kLiteRtQuantizationNone = 0,
-  kLiteRtQuantizationPerTensor = 1,
-  kLiteRtQuantizationPerChannel = 2,
-  kLiteRtQuantizationBlockWise = 3,
-};
-
-struct LiteRtQuantizationPerTensor {
-  float scale;
-  int64_t zero_point;
-};
-static_assert(sizeof(LiteRtQuantizationPerTensor) == 16);
-
-struct LiteRtQuantizationBlockWise {
-  LiteRtTensor scales;
-  LiteRtTensor zero_points;
-  int32_t block_size;
-};
-static_assert(sizeof(LiteRtQuantizationBlockWise) == 24);
-static_assert(offsetof(LiteRtQuantizationBlockWise, block_size) == 16);
-
-// Operator codes are TFLite's BuiltinOperator numbers.
-constexpr int kLiteRtOpCodeTflDequantize = 6;
-constexpr int kLiteRtOpCodeTflEmbeddingLookup = 7;
-constexpr int kLiteRtOpCodeTflFullyConnected = 9;
-constexpr int kLiteRtOpCodeTflCustom = 32;
-constexpr int kLiteRtOpCodeTflCast = 53;
-constexpr int kLiteRtOpCodeTflQuantize = 114;
-constexpr int kLiteRtOpCodeTflBatchMatmul = 126;
-constexpr int kLiteRtOpCodeTflDynamicUpdateSlice = 151;
-constexpr int kLiteRtOpCodeShloComposite = 206;
-
 LiteRtStatus LiteRtCreateEnvironment(int num_options, const LiteRtEnvOption*,
                                      LiteRtEnvironment*);
 void LiteRtDestroyEnvironment(LiteRtEnvironment);
@@ -152,61 +104,6 @@ void LiteRtDestroyEnvironment(LiteRtEnvironment);
 LiteRtStatus LiteRtCreateModelFromBuffer(LiteRtEnvironment, const void* data,
                                          size_t size, LiteRtModel*);
 void LiteRtDestroyModel(LiteRtModel);
-LiteRtStatus LiteRtGetNumModelSignatures(LiteRtModel, LiteRtParamIndex*);
-LiteRtStatus LiteRtGetModelSignature(LiteRtModel, LiteRtParamIndex,
-                                     LiteRtSignature*);
-LiteRtStatus LiteRtGetNumModelSubgraphs(LiteRtModel, LiteRtParamIndex*);
-LiteRtStatus LiteRtGetModelSubgraph(LiteRtModel, LiteRtParamIndex,
-                                    LiteRtSubgraph*);
-
-LiteRtStatus LiteRtGetSignatureKey(LiteRtSignature, const char**);
-LiteRtStatus LiteRtGetSignatureSubgraph(LiteRtSignature, LiteRtSubgraph*);
-// Inputs and outputs are enumerated in the order of the subgraph's, which is
-// the order LiteRtRunCompiledModel takes them in.
-LiteRtStatus LiteRtGetNumSignatureInputs(LiteRtSignature, LiteRtParamIndex*);
-LiteRtStatus LiteRtGetSignatureInputName(LiteRtSignature, LiteRtParamIndex,
-                                         const char**);
-LiteRtStatus LiteRtGetSignatureInputTensorByIndex(LiteRtSignature,
-                                                  LiteRtParamIndex,
-                                                  LiteRtTensor*);
-LiteRtStatus LiteRtGetNumSignatureOutputs(LiteRtSignature, LiteRtParamIndex*);
-LiteRtStatus LiteRtGetSignatureOutputName(LiteRtSignature, LiteRtParamIndex,
-                                          const char**);
-LiteRtStatus LiteRtGetSignatureOutputTensorByIndex(LiteRtSignature,
-                                                   LiteRtParamIndex,
-                                                   LiteRtTensor*);
-
-LiteRtStatus LiteRtGetNumSubgraphInputs(LiteRtSubgraph, LiteRtParamIndex*);
-LiteRtStatus LiteRtGetSubgraphInput(LiteRtSubgraph, LiteRtParamIndex,
-                                    LiteRtTensor*);
-LiteRtStatus LiteRtGetNumSubgraphOutputs(LiteRtSubgraph, LiteRtParamIndex*);
-LiteRtStatus LiteRtGetSubgraphOutput(LiteRtSubgraph, LiteRtParamIndex,
-                                     LiteRtTensor*);
-LiteRtStatus LiteRtGetNumSubgraphOps(LiteRtSubgraph, LiteRtParamIndex*);
-LiteRtStatus LiteRtGetSubgraphOp(LiteRtSubgraph, LiteRtParamIndex, LiteRtOp*);
-
-LiteRtStatus LiteRtGetOpCode(LiteRtOp, int*);
-// Name of a custom operator; an error for others.
-LiteRtStatus LiteRtGetCustomCode(LiteRtOp, const char**);
-LiteRtStatus LiteRtGetNumOpInputs(LiteRtOp, LiteRtParamIndex*);
-LiteRtStatus LiteRtGetOpInput(LiteRtOp, LiteRtParamIndex, LiteRtTensor*);
-LiteRtStatus LiteRtGetSHLOCompositeOpDecompositionSubgraphIndex(LiteRtOp,
-                                                                int32_t*);
-
-LiteRtStatus LiteRtGetTensorIndex(LiteRtTensor, uint32_t*);
-LiteRtStatus LiteRtGetTensorTypeId(LiteRtTensor, LiteRtTensorTypeId*);
-LiteRtStatus LiteRtGetRankedTensorType(LiteRtTensor, LiteRtRankedTensorType*);
-LiteRtStatus LiteRtGetQuantizationTypeId(LiteRtTensor,
-                                         LiteRtQuantizationTypeId*);
-LiteRtStatus LiteRtGetPerTensorQuantization(LiteRtTensor,
-                                            LiteRtQuantizationPerTensor*);
-LiteRtStatus LiteRtGetBlockWiseQuantization(LiteRtTensor,
-                                            LiteRtQuantizationBlockWise*);
-LiteRtStatus LiteRtGetTensorDefiningOp(LiteRtTensor, bool* has_defining_op,
-                                       LiteRtTensorDefiningOp*);
-LiteRtStatus LiteRtGetTensorWeights(LiteRtTensor, LiteRtWeights*);
-// Size 0 for a tensor that is no constant.
-LiteRtStatus LiteRtGetWeightsBytes(LiteRtWeights, const void**, size_t*);
 
 LiteRtStatus LiteRtCreateOptions(LiteRtOptions*);
 void LiteRtDestroyOptions(LiteRtOptions);

@@ -4,26 +4,19 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <limits>
 #include <span>
 #include <utility>
 
 #include "base/error.h"
-#include "base/no_file.h"
 #include "base/utf8.h"
-#include "candidate/bundle.h"
-#include "candidate/embedder_file.h"
 #include "candidate/graph.h"
 #include "candidate/model_impl.h"
 #include "candidate/runtime.h"
+#include "tflite/bundle.h"
 
 namespace verify_tflite {
 namespace {
-
-// A TFLite flatbuffer carries its identifier behind the root offset.
-constexpr std::string_view kIdentifier = "TFL3";
-constexpr size_t kIdentifierOffset = 4;
 
 // What users take for a .tflite file, by its first bytes.
 constexpr std::pair<std::string_view, std::string_view> kContainers[] = {
@@ -33,19 +26,15 @@ constexpr std::pair<std::string_view, std::string_view> kContainers[] = {
 
 void CheckIdentifier(std::span<const std::byte> model,
                      const std::string& path) {
+  if (tflite::IsTflite(model)) return;
   const std::string_view bytes(reinterpret_cast<const char*>(model.data()),
                                model.size());
-  if (bytes.size() > kIdentifierOffset &&
-      bytes.substr(kIdentifierOffset).starts_with(kIdentifier)) {
-    return;
-  }
   for (const auto& [magic, what] : kContainers) {
     if (bytes.starts_with(magic)) {
       throw Error("{}: is no .tflite file but {}", path, what);
     }
   }
-  throw Error("{}: is no .tflite file: expected \"{}\" at byte {}", path,
-              kIdentifier, kIdentifierOffset);
+  throw Error("{}: is no .tflite file: expected \"TFL3\" at byte 4", path);
 }
 
 // A list of backends as ValidateBackendConstraint in LiteRT-LM's
@@ -86,8 +75,9 @@ std::vector<std::string> NotesOn(const Bundle& bundle, const ModelInfo& info) {
   std::vector<std::string> others;
   for (const BundleSection& s : bundle.sections()) {
     if (s.type != SectionType::kTfliteModel || &s == &run) continue;
-    if (s.model_type == kEmbedderName && !info.embedder_path.empty()) continue;
-    if (s.model_type == kPerLayerEmbedderName &&
+    if (s.model_type == tflite::kEmbedder && !info.embedder_path.empty())
+      continue;
+    if (s.model_type == tflite::kPerLayerEmbedder &&
         !info.per_layer_embedder_path.empty()) {
       continue;
     }
@@ -105,22 +95,38 @@ std::vector<std::string> NotesOn(const Bundle& bundle, const ModelInfo& info) {
   return notes;
 }
 
-// The bytes of the .tflite within the file: all of them, or a bundle's section.
-std::span<const std::byte> ModelBytes(Model::Impl& impl) {
-  impl.bundle = Bundle::Open(impl.file);
-  return impl.bundle ? impl.bundle->PrefillDecode().bytes : impl.file.bytes();
+// Where the model begins in the file.
+size_t OffsetOf(const Model::Impl& impl) {
+  return static_cast<size_t>(impl.part->bytes().data() -
+                             impl.container->bytes().data());
 }
 
 // Only after the runtime has verified the file as it is: the message is then
 // about the file.
-void AddTaps(Model::Impl& impl, const TapFilter& filter, size_t limit) {
-  const std::string& path = impl.file.path();
-  TapPatch patch = PlanTaps(impl.bytes, path, filter, limit);
-  const auto offset =
-      static_cast<size_t>(impl.bytes.data() - impl.file.bytes().data());
-  impl.tapped.emplace(path, offset, impl.bytes.size(), patch);
+void AddTaps(Model::Impl& impl, const tflite::TapFilter& filter, size_t limit) {
+  const std::string& path = impl.path();
+  tflite::TapPatch patch = tflite::PlanTaps(impl.file(), filter, limit);
+  impl.tapped.emplace(path, OffsetOf(impl), impl.part->bytes().size(), patch);
   impl.handle = LoadModel(path, impl.tapped->bytes());
   impl.taps = std::move(patch.taps);
+}
+
+// The signatures, with the taps' outputs behind each graph's own: ascending, as
+// PlanTaps adds them.
+std::vector<SignatureSpec> SignaturesOf(const Model::Impl& impl) {
+  std::vector<SignatureSpec> signatures =
+      ReadSignatures(impl.path(), impl.file());
+  std::vector<tflite::Tap> taps = impl.taps;
+  std::ranges::stable_sort(taps, {}, &tflite::Tap::tensor);
+  for (SignatureSpec& signature : signatures) {
+    const int32_t graph = impl.file().signatures[signature.index].graph;
+    for (const tflite::Tap& tap : taps) {
+      if (tap.signature != signature.name) continue;
+      signature.outputs.push_back(
+          SpecOf(impl.file().graphs[graph], tap.tensor, tap.output));
+    }
+  }
+  return signatures;
 }
 
 void AddEndScales(const LlmSignature& signature,
@@ -135,7 +141,7 @@ void AddEndScales(const LlmSignature& signature,
                         .decode = signature.length == 1,
                         .mask = slots[i].role == Role::kMask ||
                                 slots[i].role == Role::kLocalMask,
-                        .type = ElementTypeName(tensors[i].type),
+                        .type = std::string(NameOf(tensors[i].type)),
                         .scale = *tensors[i].scale});
     }
   };
@@ -173,11 +179,11 @@ ModelInfo InfoOf(const LlmSignatures& signatures,
   int kv_bits = std::numeric_limits<int>::max();
   for (const TensorSpec& cache : signatures.kv_caches) {
     info.kv_bytes += ByteSize(cache);
-    if (ElementBits(cache.type) < kv_bits) {
-      kv_bits = ElementBits(cache.type);
-      info.kv_type = ElementTypeName(cache.type);
+    if (BitsOf(cache.type) < kv_bits) {
+      kv_bits = BitsOf(cache.type);
+      info.kv_type = NameOf(cache.type);
     }
-    values += ByteSize(cache) * 8 / ElementBits(cache.type);
+    values += ByteSize(cache) * 8 / BitsOf(cache.type);
   }
   if (signatures.ring_length == 0 && info.kv_length * info.num_layers > 0) {
     info.kv_values = values / info.kv_length / info.num_layers;
@@ -211,29 +217,24 @@ std::unique_ptr<Embedder> OpenEmbedder(const Model::Impl& impl,
                                        const std::string& given,
                                        std::string_view name,
                                        std::string_view input) {
-  const std::string& path = impl.file.path();
-  if (impl.bundle && given.empty()) {
-    const BundleSection* section = impl.bundle->Embedder(name);
-    if (section == nullptr) {
-      throw Error(
-          "{}: takes {} instead of tokens, and the bundle has no model of type "
-          "\"tf_lite_{}\" that makes them",
-          path, Quote(input), name);
-    }
-    return std::make_unique<Embedder>(fmt::format("{}: {}", path, name),
-                                      section->bytes);
+  if (!given.empty()) return std::make_unique<Embedder>(given);
+  if (const tflite::Part* part = impl.container->embedder(name)) {
+    return std::make_unique<Embedder>(*part);
   }
-  const std::string found = given.empty() ? FileBeside(path, name) : given;
-  std::error_code error;
-  if (!given.empty() || std::filesystem::exists(found, error)) {
-    return std::make_unique<Embedder>(found);
+  const std::string& path = impl.path();
+  if (impl.container->bundle() != nullptr) {
+    throw Error(
+        "{}: takes {} instead of tokens, and the bundle has no model of type "
+        "\"tf_lite_{}\" that makes them",
+        path, Quote(input), name);
   }
+  const std::string beside = tflite::FileBeside(path, name);
   throw Error(
       "{}: takes {} instead of tokens: the layer that makes them is in another "
       "file. Name that file ({}.tflite in the directory that the model was "
       "converted to){}",
       path, Quote(input), name,
-      found.empty() ? "" : fmt::format("; there is no {}", found));
+      beside.empty() ? "" : fmt::format("; there is no {}", beside));
 }
 
 void AddFaults(const Embedder& embedder, Model::Impl& impl) {
@@ -241,8 +242,7 @@ void AddFaults(const Embedder& embedder, Model::Impl& impl) {
                      embedder.faults.end());
 }
 
-// What a signature says in place of what its graph gives: the runtime knows the
-// latter alone.
+// What a signature says in place of what its graph gives.
 void Declare(const SignatureFault& fault, SignatureSpec& signature) {
   if (!fault.graphs) return;
   for (TensorSpec& tensor :
@@ -256,17 +256,16 @@ void Declare(const SignatureFault& fault, SignatureSpec& signature) {
 
 // As Interpret, of what the file declares. Of a file with faults nothing where
 // that makes no sense: they are what is to be said of it.
-LlmSignatures InterpretDeclared(const std::string& path, LiteRtModel model,
-                                const std::vector<SignatureFault>& faults) {
-  if (faults.empty()) return Interpret(path, ReadSignatures(path, model));
+LlmSignatures InterpretDeclared(const Model::Impl& impl) {
+  if (impl.faults.empty()) return Interpret(impl.path(), SignaturesOf(impl));
   try {
-    std::vector<SignatureSpec> signatures = ReadSignatures(path, model);
-    for (const SignatureFault& fault : faults) {
+    std::vector<SignatureSpec> signatures = SignaturesOf(impl);
+    for (const SignatureFault& fault : impl.faults) {
       for (SignatureSpec& signature : signatures) {
         if (signature.name == fault.signature) Declare(fault, signature);
       }
     }
-    return Interpret(path, signatures);
+    return Interpret(impl.path(), signatures);
   } catch (const Error&) {
     return {};
   }
@@ -274,20 +273,19 @@ LlmSignatures InterpretDeclared(const std::string& path, LiteRtModel model,
 
 }  // namespace
 
-Embedder::Embedder(const std::string& path) : name(path), file(path) {
-  Load(file->bytes());
+Embedder::Embedder(const tflite::Part& part) { Load(part); }
+
+Embedder::Embedder(const std::string& path)
+    : own(std::make_unique<tflite::Part>(path)) {
+  Load(*own);
 }
 
-Embedder::Embedder(std::string part, std::span<const std::byte> bytes)
-    : name(std::move(part)) {
-  Load(bytes);
-}
-
-void Embedder::Load(std::span<const std::byte> bytes) {
-  CheckIdentifier(bytes, name);
-  handle = LoadModel(name, bytes);
-  faults = FindSignatureFaults(bytes, name);
-  signatures = InterpretEmbedder(name, ReadSignatures(name, handle.get()));
+void Embedder::Load(const tflite::Part& part) {
+  name = part.name();
+  CheckIdentifier(part.bytes(), name);
+  handle = LoadModel(name, part.bytes());
+  faults = FindSignatureFaults(part.file(), name);
+  signatures = InterpretEmbedder(name, ReadSignatures(name, part.file()));
 }
 
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -295,62 +293,66 @@ Model::~Model() = default;
 Model::Model(Model&&) noexcept = default;
 Model& Model::operator=(Model&&) noexcept = default;
 
-const std::string& Model::path() const { return impl_->file.path(); }
+const std::string& Model::path() const { return impl_->path(); }
+const std::shared_ptr<const tflite::Container>& Model::container() const {
+  return impl_->container;
+}
+const tflite::File& Model::file() const { return impl_->file(); }
 const ModelInfo& Model::info() const { return impl_->info; }
-const Bundle* Model::bundle() const {
-  return impl_->bundle ? &*impl_->bundle : nullptr;
-}
-
-std::vector<GraphTensor> Model::ListTensors() const {
-  return verify_tflite::ListTensors(impl_->bytes, path());
-}
+const Bundle* Model::bundle() const { return impl_->container->bundle(); }
 
 const std::vector<SignatureFault>& Model::signature_faults() const {
   return impl_->faults;
 }
 
-const std::vector<GraphTensor>& Model::taps() const { return impl_->taps; }
+const std::vector<tflite::Tap>& Model::taps() const { return impl_->taps; }
 
 Model Model::Open(const std::string& path) { return Open(path, {}); }
 
-Model Model::WithTaps(TapFilter taps) const {
-  OpenOptions options = impl_->options;
-  options.taps = std::move(taps);
-  return Open(path(), options);
+Model Model::Open(const std::string& path, const OpenOptions& options) {
+  return Open(std::make_shared<const tflite::Container>(path), options);
 }
 
-Model Model::Open(const std::string& path, const OpenOptions& options) {
-  auto impl = std::make_unique<Impl>(path);
+Model Model::WithTaps(tflite::TapFilter taps) const {
+  OpenOptions options = impl_->options;
+  options.taps = std::move(taps);
+  return Open(impl_->container, options);
+}
+
+Model Model::Open(std::shared_ptr<const tflite::Container> container,
+                  const OpenOptions& options) {
+  auto impl = std::make_unique<Impl>();
   impl->options = options;
   impl->options.taps = nullptr;
-  RefuseNoFile(impl->file.bytes(), path);
-  impl->bytes = ModelBytes(*impl);
-  CheckIdentifier(impl->bytes, path);
-  impl->handle = LoadModel(path, impl->bytes);
+  impl->container = std::move(container);
+  const std::string& path = impl->path();
+  impl->part = &impl->container->model();
+  CheckIdentifier(impl->part->bytes(), path);
+  impl->handle = LoadModel(path, impl->part->bytes());
+  const tflite::File& file = impl->file();
   if (options.taps) AddTaps(*impl, options.taps, options.taps_limit);
-  const LiteRtModel model = impl->handle.get();
-  impl->faults = FindSignatureFaults(impl->bytes, path);
-  impl->signatures = InterpretDeclared(path, model, impl->faults);
+  impl->faults = FindSignatureFaults(file, path);
+  impl->signatures = InterpretDeclared(*impl);
   const LlmSignatures& signatures = impl->signatures;
   CheckWindow(path, signatures, options.sliding_window);
   impl->sliding_window = options.sliding_window.value_or(0);
-  impl->info = InfoOf(signatures, ReadWeightGroups(path, model));
-  impl->info.angle_step = AngleStep(impl->bytes, path);
+  impl->info = InfoOf(signatures, ReadWeightGroups(file));
+  impl->info.angle_step = AngleStep(file);
   if (signatures.embeddings_input) {
-    impl->embedder =
-        OpenEmbedder(*impl, options.embedder_path, kEmbedderName, "embeddings");
+    impl->embedder = OpenEmbedder(*impl, options.embedder_path,
+                                  tflite::kEmbedder, "embeddings");
     AddFaults(*impl->embedder, *impl);
     impl->info.embedder_path = impl->embedder->name;
   }
   if (signatures.per_layer_embeddings_input) {
     impl->per_layer_embedder =
         OpenEmbedder(*impl, options.per_layer_embedder_path,
-                     kPerLayerEmbedderName, "per_layer_embeddings");
+                     tflite::kPerLayerEmbedder, "per_layer_embeddings");
     AddFaults(*impl->per_layer_embedder, *impl);
     impl->info.per_layer_embedder_path = impl->per_layer_embedder->name;
   }
-  if (impl->bundle) {
-    for (std::string& note : NotesOn(*impl->bundle, impl->info)) {
+  if (const Bundle* bundle = impl->container->bundle()) {
+    for (std::string& note : NotesOn(*bundle, impl->info)) {
       impl->info.notes.push_back(std::move(note));
     }
   }

@@ -8,13 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "candidate/signature_faults.h"
-#include "candidate/tap.h"
 #include "result/model_info.h"
+#include "tflite/container.h"
+#include "tflite/signature_faults.h"
+#include "tflite/taps.h"
 
 namespace verify_tflite {
-
-class Bundle;
 
 // Movable. Opening compiles nothing and takes milliseconds.
 class Model {
@@ -35,9 +34,9 @@ class Model {
     // Inner tensors that running a signature shall yield, see Session::Taps:
     // asked for each that can be. What the model computes stays the same, bit
     // for bit.
-    TapFilter taps = {};
-    // As PlanTaps (tap.h) has it; for tests.
-    size_t taps_limit = kFlatbufferLimit;
+    tflite::TapFilter taps = {};
+    // As PlanTaps (tflite/taps.h) has it; for tests.
+    size_t taps_limit = tflite::kFlatbufferLimit;
   };
 
   // Maps `path`, a .tflite or a bundle of one (.litertlm, .task), has the
@@ -48,11 +47,17 @@ class Model {
   // for is needed and missing.
   static Model Open(const std::string& path, const OpenOptions& options);
   static Model Open(const std::string& path);
+  // The same of files that are mapped, and parsed, already.
+  static Model Open(std::shared_ptr<const tflite::Container> container,
+                    const OpenOptions& options);
   ~Model();
   Model(Model&&) noexcept;
   Model& operator=(Model&&) noexcept;
 
   const std::string& path() const;
+  // Returns the files that the model lies in, and the model's own part of them.
+  const std::shared_ptr<const tflite::Container>& container() const;
+  const tflite::File& file() const;
   const ModelInfo& info() const;
   // What is packed around the model, nullptr for a .tflite alone.
   const Bundle* bundle() const;
@@ -62,13 +67,10 @@ class Model {
   // created; info() is what the file declares, as far as that makes sense.
   const std::vector<SignatureFault>& signature_faults() const;
 
-  // What the signatures' graphs compute; to choose taps. Throws Error when the
-  // file is damaged.
-  std::vector<GraphTensor> ListTensors() const;
-  // The same file, opened once more as this one was, with these taps.
-  Model WithTaps(TapFilter taps) const;
-  // Those that OpenOptions::taps has chosen.
-  const std::vector<GraphTensor>& taps() const;
+  // Returns the same model, opened once more as this one was, with these taps.
+  Model WithTaps(tflite::TapFilter taps) const;
+  // Returns those that OpenOptions::taps has chosen.
+  const std::vector<tflite::Tap>& taps() const;
 
  private:
   friend class Session;

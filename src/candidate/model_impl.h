@@ -8,44 +8,43 @@
 #include <string>
 #include <vector>
 
-#include "base/mapped_file.h"
-#include "candidate/bundle.h"
 #include "candidate/graph.h"
 #include "candidate/model.h"
 #include "candidate/runtime.h"
-#include "candidate/signature_faults.h"
 #include "candidate/signatures.h"
-#include "candidate/tap_image.h"
+#include "tflite/bundle.h"
+#include "tflite/signature_faults.h"
+#include "tflite/tap_image.h"
 
 namespace verify_tflite {
 
 // A model whose signatures turn tokens into embeddings.
 struct Embedder {
-  // A file of its own, or part of one that outlives this; `name` names it in
-  // messages. Throws Error when it is no such model.
+  // `part` must outlive this. Throws Error when it is no such model.
+  explicit Embedder(const tflite::Part& part);
+  // A file of its own.
   explicit Embedder(const std::string& path);
-  Embedder(std::string name, std::span<const std::byte> bytes);
 
   std::string name;
-  std::optional<MappedFile> file;
+  std::unique_ptr<tflite::Part> own;
   OwnedModel handle;
   std::vector<SignatureFault> faults;
   std::vector<EmbedderSignature> signatures;  // by descending length
 
  private:
-  void Load(std::span<const std::byte> bytes);
+  void Load(const tflite::Part& part);
 };
 
 struct Model::Impl {
-  explicit Impl(const std::string& path) : file(path) {}
+  const std::string& path() const { return container->path(); }
+  const tflite::File& file() const { return part->file(); }
 
-  MappedFile file;
-  std::optional<Bundle> bundle;      // what the file is, if not a .tflite
-  std::span<const std::byte> bytes;  // of the .tflite, within `file`
-  Model::OpenOptions options;  // but for taps
-  std::vector<GraphTensor> taps;
-  std::optional<TapImage> tapped;  // with taps: what is loaded instead
-  // Behind the file it lies in, so that it goes first.
+  std::shared_ptr<const tflite::Container> container;
+  const tflite::Part* part = nullptr;  // of it: the model
+  Model::OpenOptions options;          // but for taps
+  std::vector<tflite::Tap> taps;
+  std::optional<tflite::TapImage> tapped;  // with taps: what is loaded instead
+  // Behind the memory it lies in, so that it goes first.
   OwnedModel handle;
   std::vector<SignatureFault> faults;  // of this file and its embedders
   LlmSignatures signatures;

@@ -12,37 +12,19 @@
 #include <vector>
 
 #include "candidate/model.h"
-#include "candidate/signatures.h"
-#include "candidate/tap.h"
+#include "tflite/interface.h"
+#include "tflite/taps.h"
 
 namespace verify_tflite {
-
-// Tensors and operators are indices in the signature's graph.
-struct GraphPart {
-  std::string signature;
-  std::vector<int32_t> ops;      // ascending; all that `outputs` need
-  std::vector<int32_t> inputs;   // of the signature's own
-  std::vector<int32_t> outputs;  // each computed by one of `ops`, once
-};
-
-// What turns a model into one whose signature is that part: lists of operators,
-// inputs and outputs are shortened where they stand, so that nothing grows and
-// files of any size will do. Pure. Throws Error that begins with `what` where
-// the file is damaged, or where the part has more outputs than the signature.
-TapPatch PlanPart(std::span<const std::byte> model, const std::string& what,
-                  const GraphPart& part);
 
 class PartialGraph {
  public:
   // Throws Error where the runtime takes the part not, or computes other shapes
   // than the file declares. `model` must outlive this.
-  PartialGraph(const Model& model, const GraphPart& part);
+  PartialGraph(const Model& model, const tflite::GraphPart& part);
   ~PartialGraph();
   PartialGraph(PartialGraph&&) noexcept;
   PartialGraph& operator=(PartialGraph&&) noexcept;
-
-  // How many outputs a part of the signature may have.
-  static size_t MaxOutputs(const Model& model, const std::string& signature);
 
   // As part.inputs and part.outputs.
   const std::vector<TensorSpec>& inputs() const;

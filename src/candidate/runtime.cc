@@ -54,37 +54,24 @@ constexpr std::pair<int, std::string_view> kStatusNames[] = {
     {5001, "SHAPE_INFERENCE_FAILED"},
 };
 
-struct ElementTypeRow {
-  LiteRtElementType type;
-  std::string_view name;
-  int bits;
+constexpr std::pair<LiteRtElementType, ElementType> kElementTypes[] = {
+    {kLiteRtElementTypeFloat32, ElementType::kFloat32},
+    {kLiteRtElementTypeInt32, ElementType::kInt32},
+    {kLiteRtElementTypeUInt8, ElementType::kUInt8},
+    {kLiteRtElementTypeInt64, ElementType::kInt64},
+    {kLiteRtElementTypeBool, ElementType::kBool},
+    {kLiteRtElementTypeInt16, ElementType::kInt16},
+    {kLiteRtElementTypeInt8, ElementType::kInt8},
+    {kLiteRtElementTypeFloat16, ElementType::kFloat16},
+    {kLiteRtElementTypeFloat64, ElementType::kFloat64},
+    {kLiteRtElementTypeUInt64, ElementType::kUInt64},
+    {kLiteRtElementTypeUInt32, ElementType::kUInt32},
+    {kLiteRtElementTypeUInt16, ElementType::kUInt16},
+    {kLiteRtElementTypeInt4, ElementType::kInt4},
+    {kLiteRtElementTypeBFloat16, ElementType::kBFloat16},
+    {kLiteRtElementTypeInt2, ElementType::kInt2},
+    {kLiteRtElementTypeUInt4, ElementType::kUInt4},
 };
-
-constexpr ElementTypeRow kElementTypes[] = {
-    {kLiteRtElementTypeFloat32, "FLOAT32", 32},
-    {kLiteRtElementTypeInt32, "INT32", 32},
-    {kLiteRtElementTypeUInt8, "UINT8", 8},
-    {kLiteRtElementTypeInt64, "INT64", 64},
-    {kLiteRtElementTypeBool, "BOOL", 8},
-    {kLiteRtElementTypeInt16, "INT16", 16},
-    {kLiteRtElementTypeInt8, "INT8", 8},
-    {kLiteRtElementTypeFloat16, "FLOAT16", 16},
-    {kLiteRtElementTypeFloat64, "FLOAT64", 64},
-    {kLiteRtElementTypeUInt64, "UINT64", 64},
-    {kLiteRtElementTypeUInt32, "UINT32", 32},
-    {kLiteRtElementTypeUInt16, "UINT16", 16},
-    {kLiteRtElementTypeInt4, "INT4", 4},
-    {kLiteRtElementTypeBFloat16, "BFLOAT16", 16},
-    {kLiteRtElementTypeInt2, "INT2", 2},
-    {kLiteRtElementTypeUInt4, "UINT4", 4},
-};
-
-const ElementTypeRow* FindElementType(LiteRtElementType type) {
-  const auto* row =
-      std::find_if(std::begin(kElementTypes), std::end(kElementTypes),
-                   [type](const ElementTypeRow& r) { return r.type == type; });
-  return row == std::end(kElementTypes) ? nullptr : row;
-}
 
 // Looks for another version's metadata in the site-packages of `library`; a
 // copy of the library that stands alone passes.
@@ -141,22 +128,18 @@ std::string StatusText(LiteRtStatus status) {
   return fmt::format("status {}", static_cast<int>(status));
 }
 
-std::string ElementTypeName(LiteRtElementType type) {
-  const ElementTypeRow* row = FindElementType(type);
-  if (row != nullptr) return std::string(row->name);
-  return fmt::format("element type {}", static_cast<int>(type));
+ElementType FromAbi(LiteRtElementType type) {
+  for (const auto& [abi, own] : kElementTypes) {
+    if (abi == type) return own;
+  }
+  return ElementType::kUnknown;
 }
 
-LiteRtElementType ElementTypeByName(std::string_view name) {
-  for (const ElementTypeRow& row : kElementTypes) {
-    if (row.name == name) return row.type;
+LiteRtElementType ToAbi(ElementType type) {
+  for (const auto& [abi, own] : kElementTypes) {
+    if (own == type) return abi;
   }
   return kLiteRtElementTypeNone;
-}
-
-int ElementBits(LiteRtElementType type) {
-  const ElementTypeRow* row = FindElementType(type);
-  return row == nullptr ? 0 : row->bits;
 }
 
 std::string CleanReason(std::string_view text) {

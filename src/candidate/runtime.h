@@ -9,18 +9,17 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "candidate/litert_abi.h"
 
 namespace verify_tflite {
 
 // "INVALID_ARGUMENT", …; the number for a status that this table lacks.
 std::string StatusText(LiteRtStatus status);
-// "FLOAT32", …; the number for a type that this table lacks.
-std::string ElementTypeName(LiteRtElementType type);
-// kLiteRtElementTypeNone for names that are none of these.
-LiteRtElementType ElementTypeByName(std::string_view name);
-// Bits of one element, 0 for a type that has no fixed size or is not known.
-int ElementBits(LiteRtElementType type);
+// Translate the runtime's number of a type; kUnknown and kLiteRtElementTypeNone
+// stand for one that has none on the other side.
+ElementType FromAbi(LiteRtElementType type);
+LiteRtElementType ToAbi(ElementType type);
 
 // What is worth reading of the runtime's own text, each line on a new, indented
 // one: without blank lines and without notes ("INFO: Created TensorFlow Lite
@@ -52,38 +51,6 @@ void Call(std::string_view what, LiteRtStatus (*function)(Parameters...),
   X(LiteRtDestroyEnvironment)                           \
   X(LiteRtCreateModelFromBuffer)                        \
   X(LiteRtDestroyModel)                                 \
-  X(LiteRtGetNumModelSignatures)                        \
-  X(LiteRtGetModelSignature)                            \
-  X(LiteRtGetNumModelSubgraphs)                         \
-  X(LiteRtGetModelSubgraph)                             \
-  X(LiteRtGetSignatureKey)                              \
-  X(LiteRtGetSignatureSubgraph)                         \
-  X(LiteRtGetNumSignatureInputs)                        \
-  X(LiteRtGetSignatureInputName)                        \
-  X(LiteRtGetSignatureInputTensorByIndex)               \
-  X(LiteRtGetNumSignatureOutputs)                       \
-  X(LiteRtGetSignatureOutputName)                       \
-  X(LiteRtGetSignatureOutputTensorByIndex)              \
-  X(LiteRtGetNumSubgraphInputs)                         \
-  X(LiteRtGetSubgraphInput)                             \
-  X(LiteRtGetNumSubgraphOutputs)                        \
-  X(LiteRtGetSubgraphOutput)                            \
-  X(LiteRtGetNumSubgraphOps)                            \
-  X(LiteRtGetSubgraphOp)                                \
-  X(LiteRtGetOpCode)                                    \
-  X(LiteRtGetCustomCode)                                \
-  X(LiteRtGetNumOpInputs)                               \
-  X(LiteRtGetOpInput)                                   \
-  X(LiteRtGetSHLOCompositeOpDecompositionSubgraphIndex) \
-  X(LiteRtGetTensorIndex)                               \
-  X(LiteRtGetTensorTypeId)                              \
-  X(LiteRtGetRankedTensorType)                          \
-  X(LiteRtGetQuantizationTypeId)                        \
-  X(LiteRtGetPerTensorQuantization)                     \
-  X(LiteRtGetBlockWiseQuantization)                     \
-  X(LiteRtGetTensorDefiningOp)                          \
-  X(LiteRtGetTensorWeights)                             \
-  X(LiteRtGetWeightsBytes)                              \
   X(LiteRtCreateOptions)                                \
   X(LiteRtDestroyOptions)                               \
   X(LiteRtSetOptionsHardwareAccelerators)               \

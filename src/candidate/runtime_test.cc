@@ -41,12 +41,11 @@ TEST(StatusTextTest, NamesKnownAndUnknownStatus) {
   EXPECT_EQ(StatusText(static_cast<LiteRtStatus>(777)), "status 777");
 }
 
-TEST(ElementTypeTest, NamesAndSizes) {
-  EXPECT_EQ(ElementTypeName(kLiteRtElementTypeInt4), "INT4");
-  EXPECT_EQ(ElementTypeName(static_cast<LiteRtElementType>(99)),
-            "element type 99");
-  EXPECT_EQ(ElementBits(kLiteRtElementTypeFloat16), 16);
-  EXPECT_EQ(ElementBits(static_cast<LiteRtElementType>(99)), 0);
+TEST(ElementTypeTest, ThereAndBack) {
+  EXPECT_EQ(FromAbi(kLiteRtElementTypeInt4), ElementType::kInt4);
+  EXPECT_EQ(ToAbi(ElementType::kInt4), kLiteRtElementTypeInt4);
+  EXPECT_EQ(FromAbi(static_cast<LiteRtElementType>(99)), ElementType::kUnknown);
+  EXPECT_EQ(ToAbi(ElementType::kUnknown), kLiteRtElementTypeNone);
 }
 
 TEST(CleanReasonTest, KeepsWhatExplains) {

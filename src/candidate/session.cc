@@ -51,13 +51,13 @@ struct BoundSignature {
 
 MaskInput MaskOf(const HostBuffer& buffer, const TensorSpec& tensor) {
   switch (buffer.type()) {
-    case kLiteRtElementTypeInt8:
+    case ElementType::kInt8:
       return MaskOf(buffer.As<int8_t>(), tensor.scale.value());
-    case kLiteRtElementTypeInt16:
+    case ElementType::kInt16:
       return MaskOf(buffer.As<int16_t>(), tensor.scale.value());
-    case kLiteRtElementTypeBool:
+    case ElementType::kBool:
       return buffer.As<uint8_t>();
-    case kLiteRtElementTypeFloat16:
+    case ElementType::kFloat16:
       return buffer.As<uint16_t>();
     default:
       return buffer.As<float>();
@@ -90,7 +90,7 @@ void KeepLogits(BoundSignature& bound, const HostBuffer& buffer,
     return;
   }
   bound.logits_scale = *tensor.scale;
-  if (tensor.type == kLiteRtElementTypeInt8) {
+  if (tensor.type == ElementType::kInt8) {
     bound.stored = buffer.As<int8_t>();
     bound.dequantised.resize(buffer.As<int8_t>().size());
   } else {
@@ -135,13 +135,13 @@ void KeepSpan(BoundSignature& bound, Role role, const HostBuffer& buffer,
 
 void KeepUnused(BoundSignature& bound, const HostBuffer& buffer,
                 const TensorSpec& tensor) {
-  if (tensor.type == kLiteRtElementTypeFloat32) {
+  if (tensor.type == ElementType::kFloat32) {
     bound.unused[tensor.name] = buffer.As<float>();
   }
   if (!IsQuantised(tensor)) return;
   IntegerOutput& output = bound.unused_integers[tensor.name];
   output.scale = *tensor.scale;
-  if (tensor.type == kLiteRtElementTypeInt8) {
+  if (tensor.type == ElementType::kInt8) {
     output.stored = buffer.As<int8_t>();
   } else {
     output.stored = buffer.As<int16_t>();
@@ -235,7 +235,7 @@ namespace {
 // What is zeroed holds zeros but for integers with a zero point.
 void Empty(const TensorSpec& cache, const HostBuffer& buffer) {
   if (!IsQuantised(cache) || cache.scale->zero_point == 0) return;
-  if (cache.type == kLiteRtElementTypeInt8) {
+  if (cache.type == ElementType::kInt8) {
     std::ranges::fill(buffer.As<int8_t>(), Quantise<int8_t>(0, *cache.scale));
   } else {
     std::ranges::fill(buffer.As<int16_t>(), Quantise<int16_t>(0, *cache.scale));
@@ -336,8 +336,8 @@ Session Session::Create(const Model& model, std::span<const PrefillPlan> plans,
   }
   const int num_threads = impl->options.num_threads;
   impl->compiled =
-      CompileOrExplain(impl->model->file.path(), impl->model->handle.get(),
-                       names, {num_threads, impl->options.kernels});
+      CompileOrExplain(impl->model->path(), impl->model->handle.get(), names,
+                       {num_threads, impl->options.kernels});
   if (const auto& embedder = impl->model->embedder) {
     impl->embedding.emplace(*embedder, lengths, num_threads);
   }
@@ -367,7 +367,7 @@ int64_t Session::num_layers() const {
 KvCache Session::NewKvCache() const {
   auto kv = std::make_unique<KvCache::Impl>();
   const LlmSignatures& signatures = impl_->model->signatures;
-  const std::string& path = impl_->model->file.path();
+  const std::string& path = impl_->model->path();
   const auto fill = [&](KvCache::Impl::Set& set,
                         const std::vector<TensorSpec>& caches) {
     for (const TensorSpec& cache : caches) {
@@ -398,14 +398,14 @@ void Session::Impl::CheckTokens(std::span<const int32_t> tokens,
         "{}: {} tokens from position {} on do not fit the KV cache of {} "
         "positions. Use a shorter prompt, generate fewer tokens or convert the "
         "model with a longer KV cache",
-        model->file.path(), count, begin, signatures.kv_length);
+        model->path(), count, begin, signatures.kv_length);
   }
   for (const int32_t token : tokens) {
     if (token >= 0 && token < signatures.vocab_size) continue;
     throw Error(
         "{}: token {} is outside the model's vocabulary of {}. Does the "
         "tokenizer belong to this model?",
-        model->file.path(), token, signatures.vocab_size);
+        model->path(), token, signatures.vocab_size);
   }
 }
 
@@ -590,7 +590,7 @@ void Session::Prefill(KvCache& kv, std::span<const int32_t> tokens,
 void Session::FillTo(KvCache& kv, int64_t length) {
   KvCache::Impl& impl = *kv.impl_;
   const LlmSignatures& signatures = impl_->model->signatures;
-  const std::string& path = impl_->model->file.path();
+  const std::string& path = impl_->model->path();
   if (impl.length == 0 || impl.ring_length > 0 || length < impl.length ||
       length > signatures.kv_length) {
     throw Error("{}: cannot fill a KV cache that holds {} of {} positions to {}",
@@ -612,12 +612,12 @@ TapValues Session::Taps() const {
   result.signature = bound->signature->spec.name;
   result.begin = impl_->last_begin;
   result.count = impl_->last_count;
-  for (const GraphTensor& tensor : impl_->model->taps) {
-    if (tensor.signature != result.signature) continue;
-    const auto integers = bound->unused_integers.find(tensor.output);
-    result.taps.push_back({&tensor, integers != bound->unused_integers.end()
-                                        ? NumbersOf(integers->second)
-                                        : bound->unused.at(tensor.output)});
+  for (const tflite::Tap& tap : impl_->model->taps) {
+    if (tap.signature != result.signature) continue;
+    const auto integers = bound->unused_integers.find(tap.output);
+    result.taps.push_back({tap.tensor, integers != bound->unused_integers.end()
+                                           ? NumbersOf(integers->second)
+                                           : bound->unused.at(tap.output)});
   }
   return result;
 }
@@ -626,7 +626,7 @@ std::vector<float> Session::Impl::ReadCache(const KvCache::Impl& kv,
                                             KvPart part, int64_t layer,
                                             KvRows& shape) const {
   const LlmSignatures& signatures = model->signatures;
-  const std::string& path = model->file.path();
+  const std::string& path = model->path();
   const auto index = FindKvCache(signatures, part, layer);
   if (!index) {
     throw Error("{}: has no KV cache of layer {}; it has {} layers", path,
@@ -656,8 +656,8 @@ KvRows Session::ReadKv(KvCache& kv, int64_t layer) {
     throw Error(
         "{}: layer {} keeps keys of {} heads of {} and values of {} heads of "
         "{}: other shapes are not supported",
-        impl_->model->file.path(), layer, keys.heads, keys.head_dim,
-        values.heads, values.head_dim);
+        impl_->model->path(), layer, keys.heads, keys.head_dim, values.heads,
+        values.head_dim);
   }
   return keys;
 }

@@ -46,7 +46,7 @@ class KvCache {
 // Inner tensors of one run of a signature.
 struct TapValues {
   struct Tap {
-    const GraphTensor* tensor;  // of Model::taps()
+    int32_t tensor = 0;             // in the signature's graph
     std::span<const float> values;  // of integers, what they stand for
   };
   std::string signature;

@@ -4,20 +4,15 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cmath>
 #include <set>
 #include <string_view>
 #include <utility>
 
 #include "base/error.h"
 #include "base/utf8.h"
-#include "candidate/runtime.h"
 
 namespace verify_tflite {
 namespace {
-
-// No tensor of a language model comes near; what is larger is a damaged file.
-constexpr int64_t kMaxTensorBytes = int64_t{1} << 40;
 
 // Names as LiteRT-LM's executor finds them
 // (litert_compiled_model_executor_utils.cc): the converters' own first, then
@@ -182,7 +177,7 @@ void ReadLength(LlmSignature& signature) {
   const TensorSpec* embeddings =
       Find(signature, signature.spec.inputs, Role::kEmbeddings);
   signature.length = positions.dims.empty() ? 1 : positions.dims.back();
-  if (positions.type != kLiteRtElementTypeInt32) {
+  if (positions.type != ElementType::kInt32) {
     throw Error("{}: {}: expected INT32", signature.origin,
                 Describe(positions));
   }
@@ -195,7 +190,7 @@ void ReadLength(LlmSignature& signature) {
                 signature.origin);
   }
   if (tokens == nullptr) return;
-  if (tokens->type != kLiteRtElementTypeInt32) {
+  if (tokens->type != ElementType::kInt32) {
     throw Error("{}: {}: expected INT32", signature.origin, Describe(*tokens));
   }
   const int64_t length = tokens->dims.empty() ? 1 : tokens->dims.back();
@@ -210,7 +205,7 @@ void ReadLength(LlmSignature& signature) {
 bool CheckEmbeddings(const LlmSignature& signature, Role role) {
   const TensorSpec* tensor = Find(signature, signature.spec.inputs, role);
   if (tensor == nullptr) return false;
-  if (tensor->type != kLiteRtElementTypeFloat32) {
+  if (tensor->type != ElementType::kFloat32) {
     throw Error("{}: {}: expected FLOAT32", signature.origin,
                 Describe(*tensor));
   }
@@ -227,7 +222,7 @@ void CheckParams(const LlmSignature& signature) {
   const TensorSpec* params =
       Find(signature, signature.spec.inputs, Role::kParams);
   if (params == nullptr) return;
-  if (params->type != kLiteRtElementTypeInt32 || Elements(*params) < 3) {
+  if (params->type != ElementType::kInt32 || Elements(*params) < 3) {
     throw Error("{}: {}: expected INT32 with at least 3 elements",
                 signature.origin, Describe(*params));
   }
@@ -313,7 +308,7 @@ int64_t ReadLogitRows(const LlmSignature& signature, int64_t vocab_size) {
   const TensorSpec* logits =
       Find(signature, signature.spec.outputs, Role::kLogits);
   if (logits == nullptr) return 0;
-  if (logits->type != kLiteRtElementTypeFloat32 && !IsQuantised(*logits)) {
+  if (logits->type != ElementType::kFloat32 && !IsQuantised(*logits)) {
     throw Error("{}: {}: expected FLOAT32, or INT8 or INT16 with one scale",
                 signature.origin, Describe(*logits));
   }
@@ -437,9 +432,9 @@ void CheckMask(const LlmSignature& signature, Role role, int64_t width,
                std::string_view columns) {
   const TensorSpec* mask = Find(signature, signature.spec.inputs, role);
   if (mask == nullptr) return;
-  if (mask->type != kLiteRtElementTypeFloat32 &&
-      mask->type != kLiteRtElementTypeFloat16 &&
-      mask->type != kLiteRtElementTypeBool && !IsQuantised(*mask)) {
+  if (mask->type != ElementType::kFloat32 &&
+      mask->type != ElementType::kFloat16 && mask->type != ElementType::kBool &&
+      !IsQuantised(*mask)) {
     throw Error(
         "{}: {}: expected FLOAT32, FLOAT16 or BOOL, or INT8 or INT16 with one "
         "scale",
@@ -492,38 +487,6 @@ Error NoLlm(const std::string& path,
 }
 
 }  // namespace
-
-int64_t ByteSize(const TensorSpec& tensor) {
-  const int bits = ElementBits(tensor.type);
-  if (bits < 8) {
-    throw Error("{}: element type not supported as input or output",
-                Describe(tensor));
-  }
-  int64_t bytes = bits / 8;
-  for (const int64_t dim : tensor.dims) {
-    if (dim <= 0) {
-      throw Error("{}: dynamic shapes are not supported yet", Describe(tensor));
-    }
-    if (dim > kMaxTensorBytes / bytes) {
-      throw Error("{}: too large; the file is damaged", Describe(tensor));
-    }
-    bytes *= dim;
-  }
-  return bytes;
-}
-
-bool IsQuantised(const TensorSpec& tensor) {
-  return (tensor.type == kLiteRtElementTypeInt8 ||
-          tensor.type == kLiteRtElementTypeInt16) &&
-         tensor.scale && std::isfinite(tensor.scale->scale) &&
-         tensor.scale->scale > 0;
-}
-
-std::string Describe(const TensorSpec& tensor) {
-  return fmt::format("{} {} [{}]", Quote(tensor.name),
-                     ElementTypeName(tensor.type),
-                     fmt::join(tensor.dims, ", "));
-}
 
 std::optional<int64_t> LogitRow(const LlmSignature& signature, int64_t count) {
   if (signature.logit_rows == signature.length) return count - 1;
@@ -672,8 +635,8 @@ std::optional<EmbedderSignature> ReadEmbedder(const std::string& path,
   const TensorSpec& tokens = spec.inputs.front();
   const TensorSpec& output = spec.outputs.front();
   if (RoleOf(tokens.name) != Role::kTokens ||
-      tokens.type != kLiteRtElementTypeInt32 || tokens.dims.empty() ||
-      output.type != kLiteRtElementTypeFloat32) {
+      tokens.type != ElementType::kInt32 || tokens.dims.empty() ||
+      output.type != ElementType::kFloat32) {
     return std::nullopt;
   }
   EmbedderSignature result;

@@ -1,6 +1,6 @@
 // What the signatures of a converted LLM mean: which input is which.
 //
-// Pure: works on what graph.h read from the file, calls no runtime.
+// Pure: works on what tflite/interface.h read from the file, calls no runtime.
 #ifndef VERIFY_TFLITE_CANDIDATE_SIGNATURES_H_
 #define VERIFY_TFLITE_CANDIDATE_SIGNATURES_H_
 
@@ -10,41 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "base/tensor_scale.h"
-#include "candidate/kv_name.h"
-#include "candidate/litert_abi.h"
+#include "tflite/interface.h"
 
 namespace verify_tflite {
-
-// An input or output of a signature, as the file declares it.
-struct TensorSpec {
-  std::string name;
-  LiteRtElementType type = kLiteRtElementTypeNone;
-  std::vector<int64_t> dims = {};
-  // KV cache outputs: the axis that counts positions, as the graph that writes
-  // the cache shows it. Absent when the graph does not show it.
-  std::optional<size_t> sequence_axis = std::nullopt;
-  // Of a tensor quantised with one scale.
-  std::optional<TensorScale> scale = std::nullopt;
-  size_t index = 0;  // of the tensor, in its graph
-};
-
-// Throws Error unless every dimension is positive, the type's size is known
-// and the tensor is smaller than a terabyte.
-int64_t ByteSize(const TensorSpec& tensor);
-// INT8 or INT16 with one scale that is a positive number.
-bool IsQuantised(const TensorSpec& tensor);
-// "FLOAT32 [1, 8, 2, 16]"
-std::string Describe(const TensorSpec& tensor);
-
-struct SignatureSpec {
-  std::string name;
-  size_t index = 0;  // in the file
-  std::vector<TensorSpec> inputs = {};
-  std::vector<TensorSpec> outputs = {};
-  // Names of custom operators in its graph, each once.
-  std::vector<std::string> custom_ops = {};
-};
 
 enum class Role {
   kTokens,

@@ -14,8 +14,8 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr auto kFloat = kLiteRtElementTypeFloat32;
-constexpr auto kInt = kLiteRtElementTypeInt32;
+constexpr auto kFloat = ElementType::kFloat32;
+constexpr auto kInt = ElementType::kInt32;
 constexpr int64_t kVocab = 50;
 
 // A signature of a model with 2 layers and 32 positions, in the classic
@@ -57,7 +57,7 @@ void Remove(std::vector<TensorSpec>& tensors, const std::string& name) {
   std::erase_if(tensors, [&](const TensorSpec& t) { return t.name == name; });
 }
 
-void AddMask(SignatureSpec& s, int64_t length, LiteRtElementType type) {
+void AddMask(SignatureSpec& s, int64_t length, ElementType type) {
   s.inputs.push_back(
       {.name = "mask", .type = type, .dims = {1, 1, length, 32}});
 }
@@ -169,7 +169,7 @@ TEST(LogitRowTest, BelongsToTheLastTokenThatIsNoPad) {
 }
 
 TEST(InterpretTest, MaskOfEitherType) {
-  for (const auto type : {kFloat, kLiteRtElementTypeBool}) {
+  for (const auto type : {kFloat, ElementType::kBool}) {
     std::vector<SignatureSpec> specs = ValidModel();
     AddMask(specs[0], 4, type);
     AddMask(specs[1], 1, type);
@@ -463,7 +463,7 @@ TEST(InterpretTest, RefusesWhatContradictsItself) {
       {"\"embeddings\" FLOAT16 [1, 1, 8]: expected FLOAT32",
        [](auto& m) {
          TakeEmbeddings(m[1]);
-         At(m[1].inputs, "embeddings").type = kLiteRtElementTypeFloat16;
+         At(m[1].inputs, "embeddings").type = ElementType::kFloat16;
        }},
       {"expected INT32 with at least 3 elements",
        [](auto& m) {
@@ -487,9 +487,7 @@ TEST(InterpretTest, RefusesWhatContradictsItself) {
       {"[3] for 4 tokens",
        [](auto& m) { At(m[0].inputs, "input_pos").dims = {3}; }},
       {"expected INT32",
-       [](auto& m) {
-         At(m[0].inputs, "tokens").type = kLiteRtElementTypeInt64;
-       }},
+       [](auto& m) { At(m[0].inputs, "tokens").type = ElementType::kInt64; }},
       {"expected INT32",
        [](auto& m) { At(m[0].inputs, "input_pos").type = kFloat; }},
       {"dynamic shapes",
@@ -503,9 +501,7 @@ TEST(InterpretTest, RefusesWhatContradictsItself) {
          At(m[1].outputs, "logits").dims = {1 << 30, 1 << 30, 1 << 30};
        }},
       {"element type not supported",
-       [](auto& m) {
-         At(m[1].outputs, "logits").type = kLiteRtElementTypeInt4;
-       }},
+       [](auto& m) { At(m[1].outputs, "logits").type = ElementType::kInt4; }},
       {"2 key and 1 value caches",
        [](auto& m) { Remove(m[1].inputs, "kv_cache_v_1"); }},
       {"decode has no such KV cache",
@@ -518,7 +514,7 @@ TEST(InterpretTest, RefusesWhatContradictsItself) {
        [](auto& m) { At(m[0].inputs, "kv_cache_k_0").dims[0] = 2; }},
       {"FLOAT16 [1, 32, 2, 4], expected \"kv_cache_k_0\" FLOAT32",
        [](auto& m) {
-         At(m[0].outputs, "kv_cache_k_0").type = kLiteRtElementTypeFloat16;
+         At(m[0].outputs, "kv_cache_k_0").type = ElementType::kFloat16;
        }},
       {"Caches of several lengths",
        [](auto& m) {
@@ -529,7 +525,7 @@ TEST(InterpretTest, RefusesWhatContradictsItself) {
        }},
       {"expected FLOAT32",
        [](auto& m) {
-         At(m[1].outputs, "logits").type = kLiteRtElementTypeFloat16;
+         At(m[1].outputs, "logits").type = ElementType::kFloat16;
        }},
       {"expected 1 or 4 rows of 50",
        [](auto& m) {
@@ -542,7 +538,7 @@ TEST(InterpretTest, RefusesWhatContradictsItself) {
              {.name = "logits", .type = kFloat, .dims = {1, 1, kVocab - 1}});
        }},
       {"expected FLOAT32, FLOAT16 or BOOL",
-       [](auto& m) { AddMask(m[0], 4, kLiteRtElementTypeInt8); }},
+       [](auto& m) { AddMask(m[0], 4, ElementType::kInt8); }},
       {"expected 4 rows of 32", [](auto& m) { AddMask(m[0], 3, kFloat); }},
   };
   for (const auto& test : cases) {

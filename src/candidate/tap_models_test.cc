@@ -7,26 +7,27 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
 #include "base/json_file.h"
 #include "base/mapped_file.h"
 #include "base/testing.h"
 #include "candidate/session.h"
-#include "candidate/tap.h"
-#include "candidate/tap_image.h"
-#include "candidate/tflite_file.h"
 #include "candidate/testing_models.h"
+#include "tflite/summary.h"
+#include "tflite/tap_image.h"
+#include "tflite/taps.h"
 
 namespace verify_tflite {
 namespace {
 
 using ::testing::HasSubstr;
 
-bool Everything(const GraphTensor&) { return true; }
+bool Everything(const std::string&, int32_t) { return true; }
 
-Model OpenWith(const std::string& name, TapFilter taps,
-               size_t limit = kFlatbufferLimit) {
+Model OpenWith(const std::string& name, tflite::TapFilter taps,
+               size_t limit = tflite::kFlatbufferLimit) {
   Model::OpenOptions options;
   options.taps_limit = limit;
   if (name == "small_ring.tflite") options.sliding_window = 24;
@@ -95,14 +96,15 @@ INSTANTIATE_TEST_SUITE_P(Models, LargeTappedModel,
 // of 16384, but nothing here relies on it.
 TEST(TapImageTest, LaysPartsWhereThePatchSays) {
   const std::string model = ReadFile(TestDataPath("external.tflite"));
-  const TapPatch patch = PlanTaps(std::as_bytes(std::span(model)), "a.tflite",
-                                  Everything, model.size());
+  const auto before =
+      tflite::File::Read(std::as_bytes(std::span(model)), "a.tflite");
+  const tflite::TapPatch patch = PlanTaps(before, Everything, model.size());
   ASSERT_GT(patch.shift, 0u);
   const TempDir dir;
   for (const size_t offset : {0, 64, 3000, 4096, 16384, 70000}) {
     SCOPED_TRACE(offset);
     const std::string path = dir.Write("bundle", std::string(offset, 'x') + model);
-    const TapImage image(path, offset, model.size(), patch);
+    const tflite::TapImage image(path, offset, model.size(), patch);
     const std::string_view bytes(
         reinterpret_cast<const char*>(image.bytes().data()),
         image.bytes().size());
@@ -112,11 +114,9 @@ TEST(TapImageTest, LaysPartsWhereThePatchSays) {
     EXPECT_EQ(std::memcmp(bytes.data() + patch.tail_begin, patch.tail.data(),
                           patch.tail.size()),
               0);
-    const TfliteFile file =
-        ReadTfliteFile(std::as_bytes(std::span(bytes)), "b.tflite");
-    EXPECT_EQ(file.weight_bytes,
-              ReadTfliteFile(std::as_bytes(std::span(model)), "a.tflite")
-                  .weight_bytes);
+    const auto after =
+        tflite::File::Read(std::as_bytes(std::span(bytes)), "b.tflite");
+    EXPECT_EQ(Summarize(after).weight_bytes, Summarize(before).weight_bytes);
   }
 }
 
@@ -128,9 +128,10 @@ TEST(TapImageTest, OfASparseFileOf16GigaBytes) {
   const std::string path = dir.Write("large.tflite", model);
   std::filesystem::resize_file(path, kSize);
   const MappedFile file(path);
-  const TapPatch patch = PlanTaps(file.bytes(), "a.tflite", Everything);
+  const tflite::TapPatch patch =
+      PlanTaps(tflite::File::Read(file.bytes(), "a.tflite"), Everything);
   EXPECT_GT(patch.shift, 0u);
-  const TapImage image(path, 0, kSize, patch);
+  const tflite::TapImage image(path, 0, kSize, patch);
   EXPECT_EQ(image.bytes().size(), kSize + patch.shift);
   EXPECT_EQ(image.bytes().back(), std::byte{0});
 }
@@ -166,6 +167,12 @@ double WorstError(std::span<const float> expected,
   return worst / largest;
 }
 
+const tflite::Graph& GraphOf(const Model& model, const std::string& signature) {
+  const auto found = std::ranges::find(model.file().signatures, signature,
+                                       &tflite::Signature::name);
+  return model.file().graphs[found->graph];
+}
+
 class RecordedTaps : public testing::TestWithParam<const char*> {};
 
 // LiteRT's Python interface keeps all tensors, without XNNPACK.
@@ -187,7 +194,7 @@ TEST_P(RecordedTaps, AreWhatAnInterpreterThatKeepsAllTensorsHas) {
     EXPECT_EQ(run.begin, begin);
     EXPECT_EQ(run.count, count);
     for (const TapValues::Tap& tap : run.taps) {
-      found[{signature, tap.tensor->index}] = Copy(tap.values);
+      found[{signature, tap.tensor}] = Copy(tap.values);
     }
   };
   const auto prefilled = static_cast<int64_t>(tokens.size()) - 1;
@@ -196,22 +203,26 @@ TEST_P(RecordedTaps, AreWhatAnInterpreterThatKeepsAllTensorsHas) {
   session.Decode(kv, tokens.back());
   keep("decode", prefilled, 1);
 
-  std::map<std::pair<std::string, int32_t>, const GraphTensor*> listed;
-  for (const GraphTensor& t : model.taps()) listed[{t.signature, t.index}] = &t;
+  std::set<std::pair<std::string, int32_t>> listed;
+  for (const tflite::Tap& t : model.taps()) {
+    listed.emplace(t.signature, t.tensor);
+  }
   size_t at = 0;
   for (const auto& tensor : recorded["tensors"]) {
     const auto key = std::pair(tensor["signature"].get<std::string>(),
                                tensor["index"].get<int32_t>());
     SCOPED_TRACE(key.first + " tensor " + std::to_string(key.second));
     ASSERT_TRUE(listed.contains(key));
-    EXPECT_EQ(listed[key]->name, tensor["name"]);
-    EXPECT_EQ(listed[key]->order, tensor["order"]);
-    EXPECT_EQ(listed[key]->shape, tensor["shape"].get<std::vector<int64_t>>());
+    const tflite::Graph& graph = GraphOf(model, key.first);
+    const tflite::Tensor& own = graph.tensors[key.second];
+    EXPECT_EQ(own.name, tensor["name"]);
+    EXPECT_EQ(own.producer, tensor["order"]);
+    EXPECT_EQ(own.shape, tensor["shape"].get<std::vector<int32_t>>());
     const std::vector<float>& tapped = found[key];
     ASSERT_LE(at + tapped.size(), values.size());
     EXPECT_LE(WorstError(std::span(values).subspan(at, tapped.size()), tapped),
               1e-5)
-        << listed[key]->op << " " << listed[key]->name;
+        << KindOf(graph.ops[own.producer]) << " " << own.name;
     at += tapped.size();
   }
   EXPECT_EQ(at, values.size());
@@ -224,11 +235,20 @@ INSTANTIATE_TEST_SUITE_P(Models, RecordedTaps,
                            return std::string(info.param);
                          });
 
+std::string KindOfTensor(const Model& model, const std::string& signature,
+                         int32_t tensor) {
+  const tflite::Graph& graph = GraphOf(model, signature);
+  return KindOf(graph.ops[graph.tensors[tensor].producer]);
+}
+
 TEST(TapTest, OnlyWhatWasChosen) {
-  const auto norms_of_decode = [](const GraphTensor& t) {
-    return t.signature == "decode" && t.op == "odml.rms_norm";
-  };
-  const Model model = OpenWith("tiny_f32.tflite", norms_of_decode);
+  const Model plain = OpenWith("tiny_f32.tflite", nullptr);
+  EXPECT_TRUE(plain.taps().empty());
+  const Model model =
+      plain.WithTaps([&](const std::string& signature, int32_t tensor) {
+        return signature == "decode" &&
+               KindOfTensor(plain, signature, tensor) == "odml.rms_norm";
+      });
   // Two in each of four layers and the last.
   EXPECT_EQ(model.taps().size(), 9u);
   Session session = WholeSession(model);
@@ -241,23 +261,23 @@ TEST(TapTest, OnlyWhatWasChosen) {
   ASSERT_EQ(run.taps.size(), 9u);
   for (const TapValues::Tap& tap : run.taps) {
     EXPECT_EQ(tap.values.size(), 64u);
-    EXPECT_EQ(tap.tensor->op, "odml.rms_norm");
+    EXPECT_EQ(KindOfTensor(model, "decode", tap.tensor), "odml.rms_norm");
   }
-  EXPECT_TRUE(OpenWith("tiny_f32.tflite", nullptr).taps().empty());
 }
 
-TEST(TapTest, ListsWhatIsAnOutputAlready) {
+TEST(TapTest, NothingThatIsAnOutputAlready) {
   const Model model = OpenWith("tiny_f32.tflite", nullptr);
-  size_t outputs = 0;
-  for (const GraphTensor& t : model.ListTensors()) {
-    if (t.signature != "decode" || t.output.empty()) continue;
-    ++outputs;
-    EXPECT_FALSE(t.can_tap);
-    if (t.output == "kv_cache_k_0") {
-      EXPECT_EQ(t.op, "DYNAMIC_UPDATE_SLICE");
+  const auto decode = std::ranges::find(model.file().signatures, "decode",
+                                        &tflite::Signature::name);
+  const tflite::Graph& graph = model.file().graphs[decode->graph];
+  for (const auto& [name, tensor] : decode->outputs) {
+    EXPECT_FALSE(CanTap(graph, *decode, tensor));
+    if (name == "kv_cache_k_0") {
+      EXPECT_EQ(KindOfTensor(model, "decode", tensor), "DYNAMIC_UPDATE_SLICE");
     }
   }
-  EXPECT_EQ(outputs, 9u);  // logits, two caches of each of four layers
+  // Logits, two caches of each of four layers.
+  EXPECT_EQ(decode->outputs.size(), 9u);
 }
 
 }  // namespace

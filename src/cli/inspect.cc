@@ -6,13 +6,12 @@
 #include <algorithm>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "base/error.h"
 #include "base/json_file.h"
-#include "base/mapped_file.h"
-#include "base/no_file.h"
 #include "base/utf8.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/arguments.h"
@@ -37,21 +36,22 @@ constexpr const char* kConfigKeys[] = {
 };
 
 // What it makes of one token, where a signature takes tokens and nothing else.
-std::optional<InspectedEmbedding> AsEmbedding(const TfliteSignature& s) {
+std::optional<InspectedEmbedding> AsEmbedding(const SignatureSpec& s) {
   if (s.inputs.size() != 1 || s.outputs.size() != 1) return std::nullopt;
-  const TfliteTensor& tokens = s.inputs[0];
-  const TfliteTensor& made = s.outputs[0];
-  if (tokens.type != "INT32" || made.type != "FLOAT32" ||
-      tokens.shape.empty() || made.shape.size() < 3) {
+  const TensorSpec& tokens = s.inputs[0];
+  const TensorSpec& made = s.outputs[0];
+  if (tokens.type != ElementType::kInt32 ||
+      made.type != ElementType::kFloat32 || tokens.dims.empty() ||
+      made.dims.size() < 3) {
     return std::nullopt;
   }
   return InspectedEmbedding{
-      s.name, tokens.shape.back(), {made.shape.begin() + 2, made.shape.end()}};
+      s.name, tokens.dims.back(), {made.dims.begin() + 2, made.dims.end()}};
 }
 
-std::vector<InspectedEmbedding> FindEmbeddings(const TfliteFile& file) {
+std::vector<InspectedEmbedding> FindEmbeddings(const tflite::Summary& file) {
   std::vector<InspectedEmbedding> found;
-  for (const TfliteSignature& s : file.signatures) {
+  for (const SignatureSpec& s : file.signatures) {
     const auto embedding = AsEmbedding(s);
     if (!embedding) return {};
     found.push_back(*embedding);
@@ -65,12 +65,12 @@ InspectedModel InspectModel(std::span<const std::byte> bytes,
                             const std::string& what) {
   InspectedModel model;
   model.model_type = model_type;
-  if (!IsTflite(bytes)) {
+  if (!tflite::IsTflite(bytes)) {
     model.damage = what + ": is no TFLite model";
     return model;
   }
   try {
-    model.file = ReadTfliteFile(bytes, what);
+    model.file = Summarize(tflite::File::Read(bytes, what));
     model.embeddings = FindEmbeddings(*model.file);
   } catch (const Error& e) {
     model.damage = e.what();
@@ -79,9 +79,10 @@ InspectedModel InspectModel(std::span<const std::byte> bytes,
 }
 
 // What verification would make of the file.
-void Understand(const std::string& path, InspectedModel& model) {
+void Understand(std::shared_ptr<const tflite::Container> container,
+                InspectedModel& model) {
   try {
-    model.llm = Model::Open(path).info();
+    model.llm = Model::Open(std::move(container), {}).info();
   } catch (const Error& e) {
     model.unsupported = e.what();
   }
@@ -101,8 +102,9 @@ std::string DescribeTokenizer(const Bundle& bundle) {
   return "none";
 }
 
-void InspectBundle(const MappedFile& file, const Bundle& bundle,
+void InspectBundle(const std::shared_ptr<const tflite::Container>& container,
                    Inspection& result) {
+  const Bundle& bundle = *container->bundle();
   InspectedBundle& b = result.bundle.emplace();
   result.kind = ".task";
   if (bundle.format() == BundleFormat::kLitertlm) {
@@ -124,8 +126,8 @@ void InspectBundle(const MappedFile& file, const Bundle& bundle,
     b.sections.push_back({NameOf(s.type), s.begin, s.end, s.items});
     if (s.type != SectionType::kTfliteModel) continue;
     result.models.push_back(InspectModel(
-        s.bytes, s.model_type, fmt::format("{}: section {}", file.path(), i)));
-    if (&s == run) Understand(file.path(), result.models.back());
+        s.bytes, s.model_type, fmt::format("{}: section {}", result.path, i)));
+    if (&s == run) Understand(container, result.models.back());
   }
   if (!unsupported.empty()) {
     if (result.models.empty()) result.models.emplace_back();
@@ -257,22 +259,21 @@ Inspection Inspect(const std::string& path, const StageFn& stage) {
     InspectCheckpoint(path, result);
     return result;
   }
-  const MappedFile file(path);
-  result.bytes = static_cast<int64_t>(file.bytes().size());
-  RefuseNoFile(file.bytes(), path);
-  if (const auto bundle = Bundle::Open(file)) {
-    InspectBundle(file, *bundle, result);
+  const auto container = std::make_shared<const tflite::Container>(path);
+  result.bytes = static_cast<int64_t>(container->bytes().size());
+  if (container->bundle() != nullptr) {
+    InspectBundle(container, result);
     return result;
   }
-  if (!IsTflite(file.bytes())) {
+  if (!tflite::IsTflite(container->bytes())) {
     throw Error(
         "{}: is neither a .tflite, .litertlm or .task file, nor a directory "
         "with a checkpoint",
         path);
   }
   result.kind = ".tflite";
-  result.models.push_back(InspectModel(file.bytes(), "", path));
-  Understand(path, result.models.back());
+  result.models.push_back(InspectModel(container->bytes(), "", path));
+  Understand(container, result.models.back());
   return result;
 }
 

@@ -4,12 +4,11 @@
 
 #include <chrono>
 
-#include "audit/audit_file.h"
 #include "audit/findings.h"
 #include "base/error.h"
-#include "candidate/signature_faults.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/arguments.h"
+#include "tflite/signature_faults.h"
 #include "verify/signature_findings.h"
 
 namespace verify_tflite {
@@ -65,8 +64,9 @@ WeightReport RunWeights(const WeightsFlags& flags, const StageFn& stage) {
   const Checkpoint checkpoint = Checkpoint::Open(flags.checkpoint_path);
   report.notes = checkpoint.notes();
   stage("comparing the weights of " + flags.tflite_path);
-  report.audit = AuditFile(flags.tflite_path, checkpoint, kThreads);
-  report.findings = FindingsOf(FindSignatureFaults(flags.tflite_path));
+  const tflite::Container container(flags.tflite_path);
+  report.audit = AuditWeights(container, checkpoint, kThreads);
+  report.findings = FindingsOf(FindSignatureFaults(container));
   for (Finding& finding : FindingsOf(report.audit)) {
     report.findings.push_back(std::move(finding));
   }

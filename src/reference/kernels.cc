@@ -4,6 +4,8 @@
 #include <limits>
 #include <vector>
 
+#include "base/number.h"
+
 // The loops are written with GCC's vector extensions and compiled for three
 // instruction sets; what the processor has is found at run time.
 namespace verify_tflite {

@@ -124,10 +124,10 @@ std::pair<std::string_view, std::string_view> SplitNumber(
 
 // "scale 0.0123, zero point -3"; of several, from the smallest to the largest.
 // Empty where a tensor has no scale.
-std::string Scales(const std::vector<const TfliteTensor*>& tensors) {
+std::string Scales(const std::vector<const TensorSpec*>& tensors) {
   std::vector<float> scales;
   std::vector<int64_t> zero_points;
-  for (const TfliteTensor* t : tensors) {
+  for (const TensorSpec* t : tensors) {
     if (!t->scale) return "";
     scales.push_back(t->scale->scale);
     zero_points.push_back(t->scale->zero_point);
@@ -142,18 +142,18 @@ std::string Scales(const std::vector<const TfliteTensor*>& tensors) {
 }
 
 void AppendTensors(const char* direction,
-                   const std::vector<TfliteTensor>& tensors, std::string& out) {
+                   const std::vector<TensorSpec>& tensors, std::string& out) {
   // Tensors that differ by their number alone, and by their scales, take one
   // line.
-  using Group = std::vector<const TfliteTensor*>;
+  using Group = std::vector<const TensorSpec*>;
   std::vector<Group> groups;
-  for (const TfliteTensor& t : tensors) {
+  for (const TensorSpec& t : tensors) {
     const auto same = [&](const Group& g) {
-      const TfliteTensor& first = *g.front();
+      const TensorSpec& first = *g.front();
       return SplitNumber(t.name).first == SplitNumber(first.name).first &&
              !SplitNumber(t.name).second.empty() &&
              !SplitNumber(first.name).second.empty() && t.type == first.type &&
-             t.shape == first.shape &&
+             t.dims == first.dims &&
              t.scale.has_value() == first.scale.has_value();
     };
     const auto known = std::find_if(groups.begin(), groups.end(), same);
@@ -169,23 +169,23 @@ void AppendTensors(const char* direction,
       name = fmt::format("{}… ({} tensors)", name, g.size());
     }
     const std::string scales = Scales(g);
-    Line(out, "      {:<4} {:<40} {:<8} [{}]", direction, name, g.front()->type,
-         fmt::join(g.front()->shape, ", "));
+    Line(out, "      {:<4} {:<40} {:<8} [{}]", direction, name,
+         NameOf(g.front()->type), fmt::join(g.front()->dims, ", "));
     if (!scales.empty()) Line(out, "             {}", scales);
   }
 }
 
-void AppendSignatures(const TfliteFile& file, std::string& out) {
+void AppendSignatures(const tflite::Summary& file, std::string& out) {
   Line(out, "  Signatures");
   if (file.signatures.empty()) Line(out, "    none");
-  for (const TfliteSignature& s : file.signatures) {
+  for (const SignatureSpec& s : file.signatures) {
     Line(out, "    {}", Plain(s.name));
     AppendTensors("in", s.inputs, out);
     AppendTensors("out", s.outputs, out);
   }
 }
 
-void AppendWeights(const TfliteFile& file, std::string& out) {
+void AppendWeights(const tflite::Summary& file, std::string& out) {
   int64_t elements = 0;
   int64_t bytes = 0;
   for (const auto& [how, w] : file.weights) {
@@ -193,8 +193,8 @@ void AppendWeights(const TfliteFile& file, std::string& out) {
     bytes += w.bytes;
   }
   Line(out, "  Weights      {}, {} numbers", Size(bytes), Count(elements));
-  std::vector<std::pair<std::string, TfliteWeights>> rows(file.weights.begin(),
-                                                          file.weights.end());
+  std::vector<std::pair<std::string, tflite::Weights>> rows(
+      file.weights.begin(), file.weights.end());
   std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
     return a.second.elements > b.second.elements;
   });
@@ -223,28 +223,28 @@ void AppendHistogram(const char* heading,
   Wrapped(out, heading, words);
 }
 
-// Decode's first input whose name begins so.
-const TfliteTensor* FindDecodeInput(const TfliteFile& file,
-                                    std::string_view prefix) {
-  for (const TfliteSignature& s : file.signatures) {
+// Decode's first input of which `is` holds.
+template <typename Is>
+const TensorSpec* FindDecodeInput(const tflite::Summary& file, const Is& is) {
+  for (const SignatureSpec& s : file.signatures) {
     if (s.name != "decode") continue;
-    for (const TfliteTensor& t : s.inputs) {
-      if (t.name.starts_with(prefix)) return &t;
-    }
+    const auto found = std::ranges::find_if(
+        s.inputs, [&](const TensorSpec& t) { return is(t.name); });
+    if (found != s.inputs.end()) return &*found;
   }
   return nullptr;
 }
 
 // Shape with the axis of positions, where only one can be.
-std::string Layout(const TfliteTensor& cache, int64_t kv_length) {
+std::string Layout(const TensorSpec& cache, int64_t kv_length) {
   std::vector<std::string> parts;
   const bool one =
-      std::count(cache.shape.begin(), cache.shape.end(), kv_length) == 1;
-  for (const int32_t dim : cache.shape) {
+      std::count(cache.dims.begin(), cache.dims.end(), kv_length) == 1;
+  for (const int64_t dim : cache.dims) {
     parts.push_back(one && dim == kv_length ? fmt::format("{} positions", dim)
                                             : fmt::format("{}", dim));
   }
-  return fmt::format("{} [{}]", cache.type, fmt::join(parts, ", "));
+  return fmt::format("{} [{}]", NameOf(cache.type), fmt::join(parts, ", "));
 }
 
 void AppendLlm(const InspectedModel& model, std::string& out) {
@@ -277,18 +277,27 @@ void AppendLlm(const InspectedModel& model, std::string& out) {
     Sentence(out, "    note      ", note);
   }
   if (!model.file) return;
-  for (const char* prefix :
-       {"kv_cache_k_", "k_cache_", "kv_cache_v_", "v_cache_"}) {
-    if (const auto* cache = FindDecodeInput(*model.file, prefix)) {
+  for (const KvPart part : {KvPart::kKeys, KvPart::kValues}) {
+    const auto* cache =
+        FindDecodeInput(*model.file, [&](const std::string& name) {
+          const auto kv = ParseKvName(name);
+          return kv && kv->part == part;
+        });
+    if (cache != nullptr) {
       Line(out, "      {:<16} {}", Plain(cache->name),
            Layout(*cache, info.kv_length));
     }
   }
-  const auto* mask = FindDecodeInput(*model.file, "mask");
-  if (mask == nullptr) mask = FindDecodeInput(*model.file, "attn_mask");
+  const TensorSpec* mask = nullptr;
+  for (const char* prefix : {"mask", "attn_mask"}) {
+    if (mask != nullptr) break;
+    mask = FindDecodeInput(*model.file, [&](const std::string& name) {
+      return name.starts_with(prefix);
+    });
+  }
   if (mask != nullptr) {
-    Line(out, "    mask       input {} {} [{}]", Plain(mask->name), mask->type,
-         fmt::join(mask->shape, ", "));
+    Line(out, "    mask       input {} {} [{}]", Plain(mask->name),
+         NameOf(mask->type), fmt::join(mask->dims, ", "));
   } else {
     Line(out, "    mask       made by the graph");
   }
@@ -317,7 +326,7 @@ void AppendModel(const InspectedModel& model, std::string& out) {
   AppendLlm(model, out);
   AppendEmbeddings(model, out);
   if (!model.file) return;
-  const TfliteFile& file = *model.file;
+  const tflite::Summary& file = *model.file;
   if (!file.description.empty()) {
     Line(out, "  Description  {}", Show(file.description));
   }

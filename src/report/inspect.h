@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include "candidate/bundle.h"
 #include "candidate/model.h"
-#include "candidate/tflite_file.h"
+#include "tflite/bundle.h"
+#include "tflite/summary.h"
 
 namespace verify_tflite {
 
@@ -25,7 +25,7 @@ struct InspectedEmbedding {
 // One TFLite model: the file itself or a section of a bundle.
 struct InspectedModel {
   std::string model_type;  // "prefill_decode", …; empty for a .tflite
-  std::optional<TfliteFile> file;
+  std::optional<tflite::Summary> file;
   std::string damage;  // why `file` could not be read
   // How this program reads it; only of the model that it would run.
   std::optional<ModelInfo> llm;

@@ -76,12 +76,12 @@ Json ToJson(const InspectedBundle& bundle) {
   return json;
 }
 
-Json ToJson(const std::vector<TfliteTensor>& tensors) {
+Json ToJson(const std::vector<TensorSpec>& tensors) {
   Json json = Json::array();
-  for (const TfliteTensor& t : tensors) {
+  for (const TensorSpec& t : tensors) {
     json.push_back({{"name", Text(t.name)},
-                    {"type", t.type},
-                    {"shape", t.shape},
+                    {"type", NameOf(t.type)},
+                    {"shape", t.dims},
                     {"scale", nullptr},
                     {"zero_point", nullptr}});
     if (!t.scale) continue;
@@ -92,7 +92,7 @@ Json ToJson(const std::vector<TfliteTensor>& tensors) {
   return json;
 }
 
-Json ToJson(const TfliteFile& file) {
+Json ToJson(const tflite::Summary& file) {
   Json json = {{"description", Text(file.description)},
                {"version", file.version},
                {"subgraphs", file.subgraphs},
@@ -102,7 +102,7 @@ Json ToJson(const TfliteFile& file) {
                {"operators", Counts(file.ops)},
                {"composites", Counts(file.composites)},
                {"metadata", Json::array()}};
-  for (const TfliteSignature& s : file.signatures) {
+  for (const SignatureSpec& s : file.signatures) {
     json["signatures"].push_back({{"name", Text(s.name)},
                                   {"inputs", ToJson(s.inputs)},
                                   {"outputs", ToJson(s.outputs)}});

@@ -15,37 +15,48 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-TfliteFile SampleFile() {
-  TfliteFile file;
+tflite::Summary SampleFile() {
+  tflite::Summary file;
   file.description = "MLIR Converted.";
   file.version = 3;
   file.metadata = {{"min_runtime_version", 16}};
-  const TfliteTensor cache_k = {"kv_cache_k_0", "FLOAT32", {1, 256, 2, 16}};
-  const TfliteTensor cache_v = {"kv_cache_v_0", "FLOAT32", {1, 2, 16, 256}};
-  TfliteTensor other_k = cache_k;
+  const TensorSpec cache_k = {
+      "kv_cache_k_0", ElementType::kFloat32, {1, 256, 2, 16}};
+  const TensorSpec cache_v = {
+      "kv_cache_v_0", ElementType::kFloat32, {1, 2, 16, 256}};
+  TensorSpec other_k = cache_k;
   other_k.name = "kv_cache_k_1";
-  const TfliteTensor tokens = {"tokens", "INT32", {1, 1}};
-  const TfliteTensor mask = {"mask", "FLOAT32", {1, 1, 1, 256}};
-  const TfliteTensor logits = {"logits", "FLOAT32", {1, 1, 1000}};
-  const TfliteTensor stored_k = {
-      "kv_cache_k_0", "INT8", {1, 256, 2, 16}, TensorScale{0.03125F, -3}};
-  TfliteTensor stored_k_1 = stored_k;
+  const TensorSpec tokens = {"tokens", ElementType::kInt32, {1, 1}};
+  const TensorSpec mask = {"mask", ElementType::kFloat32, {1, 1, 1, 256}};
+  const TensorSpec logits = {"logits", ElementType::kFloat32, {1, 1, 1000}};
+  const TensorSpec stored_k = {"kv_cache_k_0",
+                               ElementType::kInt8,
+                               {1, 256, 2, 16},
+                               std::nullopt,
+                               TensorScale{0.03125F, -3}};
+  TensorSpec stored_k_1 = stored_k;
   stored_k_1.name = "kv_cache_k_1";
   stored_k_1.scale = {0.0625F, 5};
-  const TfliteTensor stored_mask = {
-      "mask", "INT16", {1, 1, 1, 256}, TensorScale{0.00305F, 0}};
-  file.signatures = {
-      {"decode", {tokens, cache_k, other_k, cache_v, mask}, {cache_k, logits}},
-      {"decode_static",
-       {tokens, stored_k, stored_k_1, stored_mask},
-       {stored_k}},
-      {"a \x1B[31m \xFF", {}, {}}};
+  const TensorSpec stored_mask = {"mask",
+                                  ElementType::kInt16,
+                                  {1, 1, 1, 256},
+                                  std::nullopt,
+                                  TensorScale{0.00305F, 0}};
+  file.signatures = {{"decode",
+                      0,
+                      {tokens, cache_k, other_k, cache_v, mask},
+                      {cache_k, logits}},
+                     {"decode_static",
+                      1,
+                      {tokens, stored_k, stored_k_1, stored_mask},
+                      {stored_k}},
+                     {"a \x1B[31m \xFF", 2, {}, {}}};
   file.subgraphs = 12;
   file.ops = {{"FULLY_CONNECTED", 70}, {"CUSTOM own", 1}};
   for (int i = 0; i < 30; ++i) file.ops[fmt::format("SOME_OPERATOR_{}", i)] = i;
   file.composites = {{"odml.rms_norm", 23}};
   file.weights = {{"INT8 per channel", {29, 3'400'000, 3'400'000}},
-                  {"FLOAT32", {14, 4000, 1000}}};
+                  {ElementType::kFloat32, {14, 4000, 1000}}};
   file.weight_bytes = {{"FLOAT32", 4000}, {"INT8", 3'400'000}};
   return file;
 }

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "candidate/kv_name.h"
+#include "tflite/interface.h"
 
 namespace verify_tflite {
 namespace {
@@ -15,7 +15,7 @@ constexpr std::string_view kAttentionComposite = "scaled_dot_product_attention";
 
 class AnchorFinder {
  public:
-  AnchorFinder(const AuditedGraph& graph, const SignatureGraph& signature,
+  AnchorFinder(const tflite::Graph& graph, const SignatureGraph& signature,
                const ModelConfig& config, int64_t rows)
       : graph_(graph), signature_(signature), config_(config), rows_(rows) {}
 
@@ -84,7 +84,7 @@ class AnchorFinder {
     std::vector<int32_t> found;
     const auto last = std::min<int32_t>(end, std::ssize(graph_.ops));
     for (int32_t i = begin + 1; i < last; ++i) {
-      const AuditedOp& op = graph_.ops[i];
+      const tflite::Op& op = graph_.ops[i];
       const bool fits = codes.empty() || std::find(codes.begin(), codes.end(),
                                                    op.code) != codes.end();
       if (!fits) continue;
@@ -117,8 +117,8 @@ class AnchorFinder {
     if (signature_.embedding < 0) return;
     const int32_t lookup = graph_.tensors[signature_.embedding].producer;
     AddBetween(Stage::kEmbedding, -1, lookup - 1, AttentionOp(0),
-               {graph_.ops[lookup].code, kOpMul, kOpReshape, kOpDequantize,
-                kOpQuantize});
+               {graph_.ops[lookup].code, tflite::kOpMul, tflite::kOpReshape,
+                tflite::kOpDequantize, tflite::kOpQuantize});
   }
 
   void AddLayer(int64_t layer) {
@@ -147,7 +147,7 @@ class AnchorFinder {
   void AddQuery(int64_t layer) {
     const int32_t end = FirstOp(layer, {Part::kO});
     for (int32_t i = AttentionOp(layer) + 1; i < end; ++i) {
-      const AuditedOp& op = graph_.ops[i];
+      const tflite::Op& op = graph_.ops[i];
       if (op.composite.find(kAttentionComposite) == std::string::npos ||
           op.inputs.empty()) {
         continue;
@@ -166,8 +166,8 @@ class AnchorFinder {
       if (graph_.tensors[tensor].scale && IsQuery(tensor, layer)) return tensor;
       const int32_t producer = graph_.tensors[tensor].producer;
       if (producer < 0) return -1;
-      const AuditedOp& op = graph_.ops[producer];
-      if ((op.code != kOpDequantize && op.code != kOpReshape) ||
+      const tflite::Op& op = graph_.ops[producer];
+      if ((op.code != tflite::kOpDequantize && op.code != tflite::kOpReshape) ||
           op.inputs.empty() || op.inputs[0] < 0 ||
           graph_.tensors[op.inputs[0]].producer >= producer) {
         return -1;
@@ -194,15 +194,17 @@ class AnchorFinder {
     const int32_t down = FirstOp(layer, {Part::kDown});
     const int32_t mlp = MlpOp(layer);
     if (config_.sandwich_norms) {
-      AddBetween(Stage::kAttentionNorm, layer, o, mlp, {kOpMul, kOpComposite});
-      AddBetween(Stage::kOutputNorm, layer, down, next, {kOpMul, kOpComposite});
+      AddBetween(Stage::kAttentionNorm, layer, o, mlp,
+                 {tflite::kOpMul, tflite::kOpStablehloComposite});
+      AddBetween(Stage::kOutputNorm, layer, down, next,
+                 {tflite::kOpMul, tflite::kOpStablehloComposite});
     }
     if (!config_.parallel_block) {
-      AddBetween(Stage::kAfterAttention, layer, o, mlp, {kOpAdd});
+      AddBetween(Stage::kAfterAttention, layer, o, mlp, {tflite::kOpAdd});
     }
     AddBetween(Stage::kAfterMlp, layer,
                config_.parallel_block ? std::max(o, down) : down, next,
-               {kOpAdd});
+               {tflite::kOpAdd});
   }
 
   void AddHead() {
@@ -220,7 +222,7 @@ class AnchorFinder {
     }
   }
 
-  const AuditedGraph& graph_;
+  const tflite::Graph& graph_;
   const SignatureGraph& signature_;
   const ModelConfig& config_;
   int64_t rows_;
@@ -229,7 +231,7 @@ class AnchorFinder {
 };
 
 // Marks the operators before `tensors`, as far as `stop` lets it.
-std::set<int32_t> OpsBefore(const AuditedGraph& graph,
+std::set<int32_t> OpsBefore(const tflite::Graph& graph,
                             std::vector<int32_t> tensors,
                             const std::set<int32_t>& stop) {
   std::set<int32_t> ops;
@@ -251,11 +253,11 @@ std::set<int32_t> OpsBefore(const AuditedGraph& graph,
 Anchors FindAnchors(const FileGraph& file, const SignatureGraph& graph,
                     const ModelConfig& config, int64_t rows) {
   if (graph.graph < 0) return {};
-  return AnchorFinder(file.file.graphs[graph.graph], graph, config, rows)
+  return AnchorFinder(file.file->graphs[graph.graph], graph, config, rows)
       .Find();
 }
 
-Coverage FindCoverage(const AuditedGraph& graph,
+Coverage FindCoverage(const tflite::Graph& graph,
                       std::span<const int32_t> agreeing,
                       std::span<const int32_t> differing) {
   std::set<int32_t> compared(agreeing.begin(), agreeing.end());

@@ -50,7 +50,7 @@ struct Coverage {
 // verified when a tensor that agrees depends on it without another compared
 // tensor in between: what computes it from tensors that were compared, or from
 // the signature's inputs, was held against the reference.
-Coverage FindCoverage(const AuditedGraph& graph,
+Coverage FindCoverage(const tflite::Graph& graph,
                       std::span<const int32_t> agreeing,
                       std::span<const int32_t> differing);
 

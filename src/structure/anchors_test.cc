@@ -10,12 +10,12 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 // Tensor i + 1 is what operator i computes; 0 is the signature's input.
-AuditedGraph Chain(std::vector<std::vector<int32_t>> inputs,
-                   std::vector<int32_t> outputs) {
-  AuditedGraph graph;
+tflite::Graph Chain(std::vector<std::vector<int32_t>> inputs,
+                    std::vector<int32_t> outputs) {
+  tflite::Graph graph;
   graph.tensors.resize(inputs.size() + 1);
   for (size_t i = 0; i < inputs.size(); ++i) {
-    AuditedOp op;
+    tflite::Op op;
     op.inputs = inputs[i];
     op.outputs = {static_cast<int32_t>(i + 1)};
     graph.tensors[i + 1].producer = static_cast<int32_t>(i);
@@ -26,7 +26,7 @@ AuditedGraph Chain(std::vector<std::vector<int32_t>> inputs,
 }
 
 TEST(Coverage, ReachesBackToTheNextTensorThatWasCompared) {
-  const AuditedGraph graph = Chain({{0}, {1}, {2}, {3}}, {4});
+  const tflite::Graph graph = Chain({{0}, {1}, {2}, {3}}, {4});
   const std::vector<int32_t> agreeing = {4, 2};
   const Coverage all = FindCoverage(graph, agreeing, {});
   EXPECT_THAT(all.needed, ElementsAre(0, 1, 2, 3));
@@ -40,7 +40,7 @@ TEST(Coverage, ReachesBackToTheNextTensorThatWasCompared) {
 }
 
 TEST(Coverage, OperatorsThatNothingDependsOnDoNotCount) {
-  const AuditedGraph graph = Chain({{0}, {1}, {1}}, {2});
+  const tflite::Graph graph = Chain({{0}, {1}, {1}}, {2});
   const std::vector<int32_t> agreeing = {2};
   const Coverage coverage = FindCoverage(graph, agreeing, {});
   EXPECT_THAT(coverage.needed, ElementsAre(0, 1));
@@ -48,21 +48,21 @@ TEST(Coverage, OperatorsThatNothingDependsOnDoNotCount) {
 }
 
 TEST(Coverage, AnOutputThatWasNotComparedLeavesItsOperators) {
-  const AuditedGraph graph = Chain({{0}, {1}, {1}}, {2, 3});
+  const tflite::Graph graph = Chain({{0}, {1}, {1}}, {2, 3});
   const std::vector<int32_t> agreeing = {2};
   EXPECT_THAT(FindCoverage(graph, agreeing, {}).verified, ElementsAre(0, 1));
 }
 
 // The wrong order of operators in a file must not make it go round for ever.
 TEST(Coverage, EndsOnACycle) {
-  const AuditedGraph graph = Chain({{2}, {1}}, {2});
+  const tflite::Graph graph = Chain({{2}, {1}}, {2});
   const std::vector<int32_t> agreeing = {2};
   EXPECT_EQ(FindCoverage(graph, agreeing, {}).verified.size(), 2u);
 }
 
 // A fused product is q, k and v; it is not verified while one of them differs.
 TEST(Coverage, ATensorThatDiffersInPartIsNotVerified) {
-  const AuditedGraph graph = Chain({{0}, {1}}, {2});
+  const tflite::Graph graph = Chain({{0}, {1}}, {2});
   const std::vector<int32_t> agreeing = {1, 2};
   const std::vector<int32_t> differing = {1};
   EXPECT_THAT(FindCoverage(graph, agreeing, differing).verified,

@@ -22,7 +22,7 @@ constexpr int64_t kRowsAtOnce = 64;
 
 // A constant, and the inputs that its product had.
 struct Task {
-  const StoredConstant* constant = nullptr;
+  const tflite::Constant* constant = nullptr;
   const Product* product = nullptr;
   std::vector<float> x;  // [inputs, columns of the matrix]
   ActivationError error;
@@ -96,7 +96,7 @@ class Measurement {
   // the same scales would be by rounding_.
   void Load(int64_t first, int64_t count) {
     const auto cols = static_cast<size_t>(pair_.cols());
-    const float most = task_.constant->type == StoredType::kInt8 ? 127 : 7;
+    const float most = task_.constant->type == ElementType::kInt8 ? 127 : 7;
     errors_.resize(static_cast<size_t>(count) * cols);
     rounding_.resize(errors_.size());
     steps_.assign(static_cast<size_t>(count), 0);
@@ -151,7 +151,7 @@ std::vector<Task> TasksOf(const FileGraph& file, const Recording& recording,
       }
       Task& task = tasks[product.constant];
       task.constant =
-          &file.file.constants[static_cast<size_t>(product.constant)];
+          &file.file->constants[static_cast<size_t>(product.constant)];
       task.product = &product;
       task.error.constant = product.constant;
       const std::vector<float> x = InputsOf(product, snapshot);

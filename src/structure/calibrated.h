@@ -12,7 +12,7 @@
 
 namespace verify_tflite {
 
-// The error of products with `constants` (of file.file.constants, int8 or int4
+// The error of products with `constants` (of file.file->constants, int8 or int4
 // with scales of rows or blocks) on the inputs that the candidate had for them
 // in `recording`. Those whose inputs were not recorded are left out.
 std::vector<ActivationError> MeasureActivationErrors(

@@ -16,7 +16,7 @@ DependsOn DependenceOn(std::string_view name) {
 
 }  // namespace
 
-int32_t PositionsInput(const AuditedGraph& graph) {
+int32_t PositionsInput(const tflite::Graph& graph) {
   int32_t result = -1;
   for (const auto& [name, tensor] : graph.inputs) {
     if (DependenceOn(name) == DependsOn::kPositions) result = tensor;
@@ -24,7 +24,7 @@ int32_t PositionsInput(const AuditedGraph& graph) {
   return result;
 }
 
-std::vector<DependsOn> DependenceOfInputs(const AuditedGraph& graph) {
+std::vector<DependsOn> DependenceOfInputs(const tflite::Graph& graph) {
   std::vector<DependsOn> result(graph.input_tensors.size(), DependsOn::kValues);
   for (size_t i = 0; i < result.size(); ++i) {
     for (const auto& [name, tensor] : graph.inputs) {
@@ -34,7 +34,7 @@ std::vector<DependsOn> DependenceOfInputs(const AuditedGraph& graph) {
   return result;
 }
 
-Dependence DependenceOf(const AuditedGraph& graph,
+Dependence DependenceOf(const tflite::Graph& graph,
                         const std::vector<DependsOn>& inputs) {
   Dependence on;
   on.tensors.resize(graph.tensors.size(), DependsOn::kNothing);

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "audit/graph.h"
+#include "tflite/file.h"
 
 namespace verify_tflite {
 
@@ -18,17 +18,17 @@ enum class DependsOn {
 };
 
 // The signature's input of positions; -1: there is none.
-int32_t PositionsInput(const AuditedGraph& graph);
+int32_t PositionsInput(const tflite::Graph& graph);
 
 // As graph.input_tensors, by the signature's names.
-std::vector<DependsOn> DependenceOfInputs(const AuditedGraph& graph);
+std::vector<DependsOn> DependenceOfInputs(const tflite::Graph& graph);
 
 struct Dependence {
   std::vector<DependsOn> tensors, ops;  // as the graph's
 };
 
 // `inputs` is as graph.input_tensors.
-Dependence DependenceOf(const AuditedGraph& graph,
+Dependence DependenceOf(const tflite::Graph& graph,
                         const std::vector<DependsOn>& inputs);
 
 }  // namespace verify_tflite

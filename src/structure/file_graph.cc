@@ -6,7 +6,6 @@
 #include <tuple>
 #include <utility>
 
-#include "audit/audit_file.h"
 #include "audit/compare.h"
 #include "audit/originals.h"
 #include "audit/stored.h"
@@ -30,11 +29,12 @@ struct InputChange {
 };
 
 struct Storage {
-  explicit Storage(const Checkpoint& checkpoint) : originals(checkpoint) {}
+  Storage(std::shared_ptr<const tflite::Container> c,
+          const Checkpoint& checkpoint)
+      : originals(checkpoint), container(std::move(c)) {}
 
   Originals originals;
-  AuditInputs inputs;
-  std::vector<AuditedFile> embedders;
+  std::shared_ptr<const tflite::Container> container;
   std::deque<FileTensor> tensors;
   std::vector<std::shared_ptr<const Rotation>> rotations;
   std::map<int32_t, InputScale> scales;  // by constant
@@ -61,21 +61,21 @@ std::vector<Part> PartsOf(Part part) {
 
 class Opener {
  public:
-  Opener(const std::string& path, const Checkpoint& checkpoint)
-      : storage_(std::make_shared<Storage>(checkpoint)),
+  Opener(std::shared_ptr<const tflite::Container> container,
+         const Checkpoint& checkpoint)
+      : storage_(std::make_shared<Storage>(std::move(container), checkpoint)),
         originals_(storage_->originals),
-        config_(checkpoint.config()) {
-    storage_->inputs = OpenAuditInputs(path);
-  }
+        config_(checkpoint.config()) {}
 
   FileGraph Open() {
-    const std::vector<AuditInput>& parts = storage_->inputs.parts;
-    result_.file = ReadAuditedFile(parts[0].bytes, parts[0].what);
-    for (size_t i = 1; i < parts.size(); ++i) {
-      storage_->embedders.push_back(
-          ReadAuditedFile(parts[i].bytes, parts[i].what));
+    storage_->container->CheckKind();
+    for (const tflite::Part* part : storage_->container->model_parts()) {
+      part->file().CheckConstants();
+      embedders_.push_back(&part->file());
     }
-    roles_ = FindRoles(result_.file, config_.num_layers, config_.head_dim);
+    result_.file = embedders_.front();
+    embedders_.erase(embedders_.begin());
+    roles_ = FindRoles(*result_.file, config_.num_layers, config_.head_dim);
     KeepRotations(roles_);
     FindEmbedder();
     for (const SignatureRoles& roles : roles_.signatures) {
@@ -112,7 +112,7 @@ class Opener {
     if (index < 0) return nullptr;
     const auto [entry, is_new] = storage_->scales.try_emplace(index);
     if (is_new) {
-      const StoredConstant& constant = Constant(index);
+      const tflite::Constant& constant = Constant(index);
       const StoredReader reader(constant);
       std::vector<float>& values = entry->second.values;
       values.resize(static_cast<size_t>(constant.elements()));
@@ -214,7 +214,7 @@ class Opener {
 
   // The first way that the constant may be stored in, else the nearest;
   // nothing where no way has its shape. Of matrices and norms.
-  const Way* WayOf(const StoredConstant& constant, const WeightRole& role,
+  const Way* WayOf(const tflite::Constant& constant, const WeightRole& role,
                    bool transposed, bool composite = false,
                    const InputChange& change = {}) {
     if (change.rotation != nullptr && transposed) return nullptr;
@@ -229,7 +229,7 @@ class Opener {
     return way ? &*way : nullptr;
   }
 
-  std::optional<Way> Choose(const StoredConstant& constant,
+  std::optional<Way> Choose(const tflite::Constant& constant,
                             const WeightRole& role, bool transposed,
                             std::span<const Original> ways) const {
     const auto fitting =
@@ -259,7 +259,7 @@ class Opener {
   }
 
   // The constant's rows, under the names of what they are.
-  void Gather(const Way& way, const StoredConstant& constant, bool transposed,
+  void Gather(const Way& way, const tflite::Constant& constant, bool transposed,
               bool quantised, Gathered& gathered,
               const InputScale* scale = nullptr) const {
     int64_t stored = 0;
@@ -328,7 +328,7 @@ class Opener {
     product.rotated = use.rotated;
     product.output = use.output;
     product.quantised_input = use.quantised_input;
-    const StoredConstant& constant = Constant(use.constant);
+    const tflite::Constant& constant = Constant(use.constant);
     const InputChange change = {RotationOf(use.rotation),
                                 ScaleOf(use.input_scale)};
     const Way* way =
@@ -377,8 +377,8 @@ class Opener {
   // says nothing about the checkpoint's.
   void GatherBias(const ProductUse& use, const Way& way, Product& product,
                   Gathered& gathered) {
-    const StoredConstant& constant = Constant(use.bias);
-    if (constant.type == StoredType::kOther || constant.cols() != 1 ||
+    const tflite::Constant& constant = Constant(use.bias);
+    if (constant.type == ElementType::kUnknown || constant.cols() != 1 ||
         constant.rows() != way.original.num_rows() ||
         !product.input_scale.empty() || FoldsNormBias(use, constant, product)) {
       return;
@@ -406,7 +406,7 @@ class Opener {
   }
 
   // A norm whose weight is 1 throughout leaves no trace in the matrix.
-  bool FoldsNormBias(const ProductUse& use, const StoredConstant& constant,
+  bool FoldsNormBias(const ProductUse& use, const tflite::Constant& constant,
                      Product& product) {
     if (!config_.layer_norm) return false;
     WeightRole role = use.role;
@@ -431,10 +431,10 @@ class Opener {
   // Norms' weights and biases: where several constants may be one, the first
   // that is as expected.
   void GatherNorms(const std::string& signature, Gathered& gathered) {
-    std::map<WeightRole, std::pair<const Way*, const StoredConstant*>> best;
+    std::map<WeightRole, std::pair<const Way*, const tflite::Constant*>> best;
     for (const RoleUse& use : roles_.uses) {
       if (use.signature != signature || !IsNorm(use.role.part)) continue;
-      const StoredConstant& constant = Constant(use.constant);
+      const tflite::Constant& constant = Constant(use.constant);
       const Way* way = WayOf(constant, use.role, false, use.composite);
       if (way == nullptr) continue;
       const auto [entry, is_new] = best.try_emplace(use.role, way, &constant);
@@ -448,11 +448,12 @@ class Opener {
   }
 
   void FindEmbedder() {
-    for (const AuditedFile& file : storage_->embedders) {
+    for (const tflite::File* embedder : embedders_) {
+      const tflite::File& file = *embedder;
       const Roles roles = FindRoles(file, config_.num_layers, config_.head_dim);
       KeepRotations(roles);
       for (const RoleUse& use : roles.uses) {
-        const StoredConstant& constant =
+        const tflite::Constant& constant =
             file.constants[static_cast<size_t>(use.constant)];
         const Rotation* rotation =
             use.rotation < 0 ? nullptr : roles.rotations.at(use.rotation).get();
@@ -467,7 +468,8 @@ class Opener {
 
   void GatherEmbedding(SignatureGraph& signature, Gathered& gathered) {
     const WeightRole role{Part::kEmbedding, -1, false};
-    const StoredConstant* table = signature.embedding < 0 ? embedder_ : nullptr;
+    const tflite::Constant* table =
+        signature.embedding < 0 ? embedder_ : nullptr;
     const Rotation* rotation = embedder_rotation_;
     for (const RoleUse& use : roles_.uses) {
       if (table == nullptr && use.signature == signature.signature &&
@@ -497,7 +499,7 @@ class Opener {
       signature.products.push_back(MakeProduct(use, gathered));
       signature.integer_activations |=
           use.output >= 0 &&
-          result_.file.graphs[static_cast<size_t>(roles.graph)]
+          result_.file->graphs[static_cast<size_t>(roles.graph)]
               .tensors[static_cast<size_t>(use.output)]
               .scale.has_value();
     }
@@ -530,28 +532,35 @@ class Opener {
     return reader;
   }
 
-  const StoredConstant& Constant(int32_t index) const {
-    return result_.file.constants[static_cast<size_t>(index)];
+  const tflite::Constant& Constant(int32_t index) const {
+    return result_.file->constants[static_cast<size_t>(index)];
   }
 
   std::shared_ptr<Storage> storage_;
+  std::vector<const tflite::File*> embedders_;
   const Originals& originals_;
   const ModelConfig& config_;
   FileGraph result_;
   Roles roles_;
-  const StoredConstant* embedder_ = nullptr;
+  const tflite::Constant* embedder_ = nullptr;
   const Rotation* embedder_rotation_ = nullptr;
-  std::map<std::tuple<const StoredConstant*, WeightRole, bool, bool,
-                      InputChange>,
-           std::optional<Way>>
+  std::map<
+      std::tuple<const tflite::Constant*, WeightRole, bool, bool, InputChange>,
+      std::optional<Way>>
       ways_;
   std::map<std::pair<std::vector<FilePiece>, int64_t>, const ReadFn*> readers_;
 };
 
 }  // namespace
 
+FileGraph OpenFileGraph(std::shared_ptr<const tflite::Container> container,
+                        const Checkpoint& checkpoint) {
+  return Opener(std::move(container), checkpoint).Open();
+}
+
 FileGraph OpenFileGraph(const std::string& path, const Checkpoint& checkpoint) {
-  return Opener(path, checkpoint).Open();
+  return OpenFileGraph(std::make_shared<const tflite::Container>(path),
+                       checkpoint);
 }
 
 }  // namespace verify_tflite

@@ -11,17 +11,18 @@
 #include <string_view>
 #include <vector>
 
-#include "audit/graph.h"
 #include "audit/originals.h"
 #include "audit/roles.h"
 #include "audit/weight_audit.h"
 #include "checkpoint/checkpoint.h"
 #include "reference/file_weight.h"
+#include "tflite/container.h"
+#include "tflite/interface.h"
 
 namespace verify_tflite {
 
 // One product with weights in a signature's graph. Tensors are indices in that
-// graph, the same as GraphTensor::index.
+// graph.
 struct Product {
   WeightRole role;  // never a bias
   int32_t op = -1;
@@ -57,7 +58,7 @@ struct Product {
 
 struct SignatureGraph {
   std::string signature;
-  int32_t graph = -1;             // of AuditedFile::graphs
+  int32_t graph = -1;             // of tflite::File::graphs
   std::vector<Product> products;  // in the order of execution
   // Output of the lookup, rotated back where it is; -1: an input instead.
   int32_t embedding = -1;
@@ -72,22 +73,19 @@ struct SignatureGraph {
   std::string not_understood;  // why there are no products; else empty
 };
 
-// "decode", or "decode_cache_256" of files with several cache lengths.
-inline bool IsDecode(std::string_view signature) {
-  return signature.starts_with("decode");
-}
-
 struct FileGraph {
-  AuditedFile file;  // of the model, not of its embedder
+  const tflite::File* file = nullptr;  // the model, not its embedder
   std::vector<SignatureGraph> signatures;
   // What the views and rotations of `weights` are of. May be moved, not copied.
   std::deque<ReadFn> readers;
   std::shared_ptr<void> storage;  // the mapped files among it
 };
 
-// `path` as for AuditFile (audit/audit_file.h): with the embedder that belongs
-// to it. `checkpoint` must outlive the result. Nothing runs, and weights are
-// read only as they are asked for. Throws Error when a file is damaged.
+// Reads the model of `container` and the embedders that belong to it.
+// `checkpoint` must outlive the result. Nothing runs, and weights are read only
+// as they are asked for. Throws Error when a file is damaged.
+FileGraph OpenFileGraph(std::shared_ptr<const tflite::Container> container,
+                        const Checkpoint& checkpoint);
 FileGraph OpenFileGraph(const std::string& path, const Checkpoint& checkpoint);
 
 }  // namespace verify_tflite

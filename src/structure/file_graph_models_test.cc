@@ -11,8 +11,8 @@
 #include <thread>
 #include <tuple>
 
-#include "audit/audit_file.h"
 #include "audit/stored.h"
+#include "audit/weight_audit.h"
 #include "base/testing.h"
 #include "structure/file_graph.h"
 
@@ -118,21 +118,21 @@ class SoundFile : public ::testing::TestWithParam<SoundModel> {
       : checkpoint_(Open(GetParam()).checkpoint),
         graph_(Open(GetParam()).graph) {}
 
-  static bool HasCaches(const AuditedGraph& graph) {
+  static bool HasCaches(const tflite::Graph& graph) {
     return std::any_of(graph.outputs.begin(), graph.outputs.end(),
-                       [](const NamedTensor& output) {
+                       [](const tflite::NamedTensor& output) {
                          return output.first.find("cache_") !=
                                 std::string::npos;
                        });
   }
-  static bool TakesLora(const AuditedGraph& graph) {
+  static bool TakesLora(const tflite::Graph& graph) {
     return std::any_of(graph.inputs.begin(), graph.inputs.end(),
-                       [](const NamedTensor& input) {
+                       [](const tflite::NamedTensor& input) {
                          return input.first.find("lora") != std::string::npos;
                        });
   }
-  const AuditedGraph& GraphOf(const SignatureGraph& signature) const {
-    return graph_.file.graphs[static_cast<size_t>(signature.graph)];
+  const tflite::Graph& GraphOf(const SignatureGraph& signature) const {
+    return graph_.file->graphs[static_cast<size_t>(signature.graph)];
   }
 
   const Checkpoint& checkpoint_;
@@ -143,7 +143,7 @@ TEST_P(SoundFile, HasTheProductsOfEachLayer) {
   int64_t understood = 0, heads = 0;
   for (const SignatureGraph& signature : graph_.signatures) {
     SCOPED_TRACE(signature.signature);
-    const AuditedGraph& graph = GraphOf(signature);
+    const tflite::Graph& graph = GraphOf(signature);
     if (!HasCaches(graph) || TakesLora(graph)) {
       EXPECT_FALSE(signature.not_understood.empty());
       continue;
@@ -258,8 +258,8 @@ TEST_P(SoundFile, WeightsAreTheCheckpoints) {
 
 // But for those that a norm was folded into.
 TEST_P(SoundFile, HasWhatTheAuditVerifies) {
-  const WeightAudit audit =
-      AuditFile(ModelPath(GetParam().file), checkpoint_, 1);
+  const WeightAudit audit = AuditWeights(
+      tflite::Container(ModelPath(GetParam().file)), checkpoint_, 1);
   int64_t found = 0;
   for (const WeightMatch& match : audit.matches) {
     ASSERT_EQ(match.status, WeightMatch::Status::kVerified);
@@ -448,17 +448,17 @@ TEST(FileGraph, RowsForRopeOfNeighbours) {
   constexpr int64_t kDim = 16, kCols = 64;
   const Checkpoint checkpoint = Checkpoint::Open(ModelPath("tiny"));
   std::string bytes = ReadFile(ModelPath("tiny_export_hf.tflite"));
-  const AuditedFile file =
-      ReadAuditedFile(std::as_bytes(std::span(bytes)), "a");
+  const tflite::File file =
+      tflite::File::Read(std::as_bytes(std::span(bytes)), "a");
   std::set<int32_t> done;
   for (const RoleUse& use :
        FindRoles(file, checkpoint.config().num_layers, kDim).uses) {
     const bool turns = use.role.part == Part::kQ || use.role.part == Part::kK;
     if (!turns || !done.insert(use.constant).second) continue;
-    const StoredConstant& constant =
+    const tflite::Constant& constant =
         file.constants[static_cast<size_t>(use.constant)];
     ASSERT_EQ(constant.cols(), kCols);
-    ASSERT_EQ(constant.type, StoredType::kFloat32);
+    ASSERT_EQ(constant.type, ElementType::kFloat32);
     const std::string copy(reinterpret_cast<const char*>(constant.data.data()),
                            constant.data.size());
     char* data =
@@ -472,7 +472,7 @@ TEST(FileGraph, RowsForRopeOfNeighbours) {
                   data + row * kRowBytes);
     }
   }
-  for (const AuditedTensor& tensor : file.graphs[0].tensors) {
+  for (const tflite::Tensor& tensor : file.graphs[0].tensors) {
     if (tensor.producer < 0 || tensor.shape.size() != 4 ||
         tensor.shape[3] != kDim) {
       continue;

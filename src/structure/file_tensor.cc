@@ -139,7 +139,7 @@ void FileTensor::ReadTransposed(const Part& part, int64_t row, int64_t count,
 
 void FileTensor::Drop(const Part& part, int64_t row, int64_t count) const {
   const FilePiece& piece = part.piece;
-  const StoredConstant& constant = *piece.constant;
+  const tflite::Constant& constant = *piece.constant;
   if (piece.transposed) {
     // All of its rows are read for each block of columns.
     if (row + count == piece.first + piece.count) DropPages(constant.data);

@@ -6,9 +6,9 @@
 #include <tuple>
 #include <vector>
 
-#include "audit/graph.h"
 #include "audit/stored.h"
 #include "base/rotation.h"
+#include "tflite/file.h"
 
 namespace verify_tflite {
 
@@ -19,7 +19,7 @@ namespace verify_tflite {
 struct FilePiece {
   int64_t first = 0;
   int64_t count = 0;
-  const StoredConstant* constant = nullptr;
+  const tflite::Constant* constant = nullptr;
   int64_t stored = 0;
   bool transposed = false;
   double factor = 1;

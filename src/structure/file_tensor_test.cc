@@ -13,10 +13,10 @@ using ::testing::ElementsAre;
 
 // `values` must be less than a page: whole pages are let go of after reading,
 // as those of a file can be.
-StoredConstant Constant(const std::vector<float>& values,
-                        std::vector<int64_t> shape) {
-  StoredConstant constant;
-  constant.type = StoredType::kFloat32;
+tflite::Constant Constant(const std::vector<float>& values,
+                          std::vector<int64_t> shape) {
+  tflite::Constant constant;
+  constant.type = ElementType::kFloat32;
   constant.shape = std::move(shape);
   constant.data = std::as_bytes(std::span(values));
   return constant;
@@ -70,7 +70,7 @@ TEST(SortPieces, TakesTheSameOnce) {
 
 TEST(FileTensor, PiecesOfOneConstantInAnotherOrder) {
   const std::vector<float> values = Numbers(12, 0);
-  const StoredConstant constant = Constant(values, {4, 3});
+  const tflite::Constant constant = Constant(values, {4, 3});
   std::vector<FilePiece> pieces = {
       {.first = 0, .count = 1, .constant = &constant, .stored = 2},
       {.first = 1, .count = 2, .constant = &constant, .stored = 0}};
@@ -81,7 +81,7 @@ TEST(FileTensor, PiecesOfOneConstantInAnotherOrder) {
 
 TEST(FileTensor, FactorAndOffsetAreUndone) {
   const std::vector<float> values = {1.5f, 2.0f, 3.0f};
-  const StoredConstant constant = Constant(values, {3});
+  const tflite::Constant constant = Constant(values, {3});
   const FilePiece piece{
       .count = 3, .constant = &constant, .factor = 0.5, .offset = 1};
   EXPECT_THAT(Read(FileTensor({piece}, 1), 0, 3), ElementsAre(1, 2, 4));
@@ -91,7 +91,7 @@ TEST(FileTensor, FactorAndOffsetAreUndone) {
 TEST(FileTensor, Transposed) {
   constexpr int64_t kRows = 150, kCols = 5, kStored = 2;
   const std::vector<float> values = Numbers((kRows + kStored) * kCols, 0);
-  const StoredConstant constant = Constant(values, {kCols, kRows + kStored});
+  const tflite::Constant constant = Constant(values, {kCols, kRows + kStored});
   const FileTensor tensor({{.count = kRows,
                             .constant = &constant,
                             .stored = kStored,
@@ -112,7 +112,7 @@ TEST(FileTensor, RotatesBack) {
   const std::vector<float> matrix = {1, 1, 1, -1};
   const std::vector<float> turned = {1, -1, 1, 1};
   const std::vector<float> values = Numbers(12, 1);
-  const StoredConstant constant = Constant(values, {3, 4});
+  const tflite::Constant constant = Constant(values, {3, 4});
   const auto rotation = Rotation::From(2, std::as_bytes(std::span(matrix)));
   const auto other = Rotation::From(2, std::as_bytes(std::span(turned)));
   ASSERT_TRUE(rotation && other);

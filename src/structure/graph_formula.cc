@@ -33,7 +33,7 @@ int64_t SizeOf(const Shape& shape) {
   return size;
 }
 
-Shape ShapeOf(const AuditedTensor& tensor) {
+Shape ShapeOf(const tflite::Tensor& tensor) {
   return {tensor.shape.begin(), tensor.shape.end()};
 }
 
@@ -98,21 +98,21 @@ double TanhGelu(double x) {
 
 double Gelu(double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); }
 
-double (*UnaryOf(const AuditedOp& op))(double) {
+double (*UnaryOf(const tflite::Op& op))(double) {
   switch (op.code) {
-    case kOpLogistic:
+    case tflite::kOpLogistic:
       return Logistic;
-    case kOpTanh:
+    case tflite::kOpTanh:
       return [](double x) { return std::tanh(x); };
-    case kOpRsqrt:
+    case tflite::kOpRsqrt:
       return [](double x) { return 1 / std::sqrt(x); };
-    case kOpSqrt:
+    case tflite::kOpSqrt:
       return [](double x) { return std::sqrt(x); };
-    case kOpCos:
+    case tflite::kOpCos:
       return [](double x) { return std::cos(x); };
-    case kOpSin:
+    case tflite::kOpSin:
       return [](double x) { return std::sin(x); };
-    case kOpGelu:
+    case tflite::kOpGelu:
       return op.approximate ? TanhGelu : Gelu;
     default:
       return nullptr;
@@ -121,18 +121,19 @@ double (*UnaryOf(const AuditedOp& op))(double) {
 
 // They hand on numbers as they are.
 bool PassesOn(int32_t code) {
-  return code == kOpReshape || code == kOpSqueeze || code == kOpExpandDims ||
-         code == kOpDequantize || code == kOpCast || code == kOpSlice ||
-         code == kOpTranspose || code == kOpConcatenation ||
-         code == kOpBroadcastTo;
+  return code == tflite::kOpReshape || code == tflite::kOpSqueeze ||
+         code == tflite::kOpExpandDims || code == tflite::kOpDequantize ||
+         code == tflite::kOpCast || code == tflite::kOpSlice ||
+         code == tflite::kOpTranspose || code == tflite::kOpConcatenation ||
+         code == tflite::kOpBroadcastTo;
 }
 
 class Evaluation {
  public:
   using OuterFn = std::function<std::optional<Numbers>(int32_t tensor)>;
 
-  Evaluation(const AuditedFile& file, const AuditedGraph& graph, OuterFn outer,
-             const GraphFormula::RangeFn& on_range, int bodies)
+  Evaluation(const tflite::File& file, const tflite::Graph& graph,
+             OuterFn outer, const GraphFormula::RangeFn& on_range, int bodies)
       : file_(file),
         graph_(graph),
         outer_(std::move(outer)),
@@ -157,16 +158,16 @@ class Evaluation {
   }
 
  private:
-  const AuditedTensor& TensorAt(int32_t index) const {
+  const tflite::Tensor& TensorAt(int32_t index) const {
     return graph_.tensors[static_cast<size_t>(index)];
   }
 
   std::optional<Numbers> Constant(int32_t index) const {
-    const AuditedTensor& tensor = TensorAt(index);
+    const tflite::Tensor& tensor = TensorAt(index);
     if (tensor.constant < 0) return std::nullopt;
-    const StoredConstant& constant =
+    const tflite::Constant& constant =
         file_.constants[static_cast<size_t>(tensor.constant)];
-    if (constant.type == StoredType::kOther) return std::nullopt;
+    if (constant.type == ElementType::kUnknown) return std::nullopt;
     Numbers result;
     result.shape = ShapeOf(tensor);
     const StoredReader reader(constant);
@@ -185,9 +186,9 @@ class Evaluation {
   }
 
   // Of a shape, an axis or a place: INT32.
-  std::optional<Shape> Integers(const AuditedOp& op, size_t input) const {
+  std::optional<Shape> Integers(const tflite::Op& op, size_t input) const {
     if (input >= op.inputs.size() || op.inputs[input] < 0) return std::nullopt;
-    const AuditedTensor& tensor = TensorAt(op.inputs[input]);
+    const tflite::Tensor& tensor = TensorAt(op.inputs[input]);
     if (tensor.constant < 0) return std::nullopt;
     const auto data =
         file_.constants[static_cast<size_t>(tensor.constant)].data;
@@ -207,7 +208,7 @@ class Evaluation {
   std::optional<Numbers> Produced(int32_t tensor) {
     const int32_t producer = TensorAt(tensor).producer;
     if (producer < 0) return std::nullopt;
-    const AuditedOp& op = graph_.ops[static_cast<size_t>(producer)];
+    const tflite::Op& op = graph_.ops[static_cast<size_t>(producer)];
     if (op.activation) return std::nullopt;
     std::optional<Numbers> result = Apply(op, tensor);
     if (!result && RoundsOnce(op, tensor) && IsExactly(op)) {
@@ -221,16 +222,17 @@ class Evaluation {
   }
 
   // What is done in float32, and sums whose terms are exact.
-  bool RoundsOnce(const AuditedOp& op, int32_t tensor) const {
-    return op.code == kOpFullyConnected || op.code == kOpBatchMatmul ||
-           op.code == kOpConv2d || op.code == kOpEmbeddingLookup ||
-           op.code == kOpGather ||
-           TensorAt(tensor).type == StoredType::kFloat32;
+  bool RoundsOnce(const tflite::Op& op, int32_t tensor) const {
+    return op.code == tflite::kOpFullyConnected ||
+           op.code == tflite::kOpBatchMatmul || op.code == tflite::kOpConv2d ||
+           op.code == tflite::kOpEmbeddingLookup ||
+           op.code == tflite::kOpGather ||
+           TensorAt(tensor).type == ElementType::kFloat32;
   }
 
   // Whether parts of another scale are rounded to the output's.
-  bool Rescales(const AuditedOp& op, int32_t output) const {
-    return op.code == kOpConcatenation &&
+  bool Rescales(const tflite::Op& op, int32_t output) const {
+    return op.code == tflite::kOpConcatenation &&
            std::ranges::any_of(op.inputs, [&](int32_t input) {
              return input >= 0 &&
                     TensorAt(input).scale != TensorAt(output).scale;
@@ -238,8 +240,8 @@ class Evaluation {
   }
 
   // Rounding and the range of the operator's output.
-  void Round(const AuditedOp& op, int32_t index, Numbers& numbers) const {
-    const AuditedTensor& tensor = TensorAt(index);
+  void Round(const tflite::Op& op, int32_t index, Numbers& numbers) const {
+    const tflite::Tensor& tensor = TensorAt(index);
     const auto range = RangeOf(tensor);
     if (!range) {
       if (PassesOn(op.code)) return;
@@ -251,7 +253,8 @@ class Evaluation {
     // A composite's last operator has done so.
     const bool rounds =
         Rescales(op, index) ||
-        (!PassesOn(op.code) && (op.code != kOpComposite || numbers.opaque));
+        (!PassesOn(op.code) &&
+         (op.code != tflite::kOpStablehloComposite || numbers.opaque));
     for (size_t i = 0; i < numbers.error.size(); ++i) {
       if (rounds) numbers.error[i] += range->step;
       if (!numbers.opaque) {
@@ -275,41 +278,43 @@ class Evaluation {
   }
 
   // Whether all that the operator reads is what the run had there.
-  bool IsExactly(const AuditedOp& op) {
+  bool IsExactly(const tflite::Op& op) {
     return std::ranges::all_of(
         op.inputs, [&](int32_t input) { return input < 0 || IsExact(input); });
   }
 
   bool IsExact(int32_t tensor) {
     for (int i = 0; i < kMostDepth; ++i) {
-      const AuditedTensor& t = TensorAt(tensor);
-      const auto same = [&](const NamedTensor& n) {
+      const tflite::Tensor& t = TensorAt(tensor);
+      const auto same = [&](const tflite::NamedTensor& n) {
         return n.second == tensor;
       };
       if (t.constant >= 0 || t.producer < 0 || outer_(tensor) ||
           std::ranges::any_of(graph_.outputs, same)) {
         return true;
       }
-      const AuditedOp& op = graph_.ops[static_cast<size_t>(t.producer)];
-      const bool views = op.code == kOpReshape || op.code == kOpDequantize ||
-                         op.code == kOpTranspose || op.code == kOpCast ||
-                         op.code == kOpSqueeze || op.code == kOpExpandDims;
+      const tflite::Op& op = graph_.ops[static_cast<size_t>(t.producer)];
+      const bool views =
+          op.code == tflite::kOpReshape || op.code == tflite::kOpDequantize ||
+          op.code == tflite::kOpTranspose || op.code == tflite::kOpCast ||
+          op.code == tflite::kOpSqueeze || op.code == tflite::kOpExpandDims;
       if (!views || op.inputs.empty() || op.inputs[0] < 0) return false;
       tensor = op.inputs[0];
     }
     return false;
   }
 
-  std::optional<Numbers> Apply(const AuditedOp& op, int32_t tensor) {
+  std::optional<Numbers> Apply(const tflite::Op& op, int32_t tensor) {
     const Shape shape = ShapeOf(TensorAt(tensor));
-    if (op.code == kOpComposite) return Body(op, tensor);
-    if (op.code == kOpConcatenation) return Concatenated(op, shape);
-    if (op.code == kOpAdd || op.code == kOpSub || op.code == kOpMul) {
+    if (op.code == tflite::kOpStablehloComposite) return Body(op, tensor);
+    if (op.code == tflite::kOpConcatenation) return Concatenated(op, shape);
+    if (op.code == tflite::kOpAdd || op.code == tflite::kOpSub ||
+        op.code == tflite::kOpMul) {
       return Binary(op, shape);
     }
     const bool unary = UnaryOf(op) != nullptr;
-    if (!unary && !PassesOn(op.code) && op.code != kOpQuantize &&
-        op.code != kOpMean) {
+    if (!unary && !PassesOn(op.code) && op.code != tflite::kOpQuantize &&
+        op.code != tflite::kOpMean) {
       return std::nullopt;
     }
     if (op.inputs.empty()) return std::nullopt;
@@ -317,13 +322,13 @@ class Evaluation {
     if (!x) return std::nullopt;
     if (unary) return Unary(op, *x, tensor);
     switch (op.code) {
-      case kOpMean:
+      case tflite::kOpMean:
         return Mean(op, *x, shape);
-      case kOpSlice:
+      case tflite::kOpSlice:
         return Slice(op, *x, shape);
-      case kOpTranspose:
+      case tflite::kOpTranspose:
         return Transposed(op, *x);
-      case kOpBroadcastTo:
+      case tflite::kOpBroadcastTo:
         return std::nullopt;
       default:
         break;
@@ -334,12 +339,12 @@ class Evaluation {
     return same;
   }
 
-  std::optional<Numbers> Body(const AuditedOp& op, int32_t tensor) {
+  std::optional<Numbers> Body(const tflite::Op& op, int32_t tensor) {
     if (op.body < 0 || static_cast<size_t>(op.body) >= file_.graphs.size() ||
         bodies_ >= kMostBodies) {
       return std::nullopt;
     }
-    const AuditedGraph& body = file_.graphs[static_cast<size_t>(op.body)];
+    const tflite::Graph& body = file_.graphs[static_cast<size_t>(op.body)];
     const auto place = std::ranges::find(op.outputs, tensor);
     const auto output = static_cast<size_t>(place - op.outputs.begin());
     if (output >= body.output_tensors.size() ||
@@ -367,7 +372,8 @@ class Evaluation {
     return numbers;
   }
 
-  std::optional<Numbers> Concatenated(const AuditedOp& op, const Shape& shape) {
+  std::optional<Numbers> Concatenated(const tflite::Op& op,
+                                      const Shape& shape) {
     std::vector<Numbers> parts;
     for (const int32_t input : op.inputs) {
       auto part = Of(input);
@@ -423,7 +429,7 @@ class Evaluation {
     return strides;
   }
 
-  std::optional<Numbers> Binary(const AuditedOp& op, const Shape& shape) {
+  std::optional<Numbers> Binary(const tflite::Op& op, const Shape& shape) {
     if (op.inputs.size() != 2) return std::nullopt;
     const auto a_numbers = Of(op.inputs[0]), b_numbers = Of(op.inputs[1]);
     if (!a_numbers || !b_numbers) return std::nullopt;
@@ -436,7 +442,7 @@ class Evaluation {
     Numbers result = a;
     result.rounded_table |= b.rounded_table;
     for (size_t i = 0; i < result.error.size(); ++i) {
-      if (op.code == kOpMul) {
+      if (op.code == tflite::kOpMul) {
         result.error[i] = std::fabs(a.clipped[i]) * b.error[i] +
                           std::fabs(b.clipped[i]) * a.error[i] +
                           a.error[i] * b.error[i];
@@ -444,7 +450,7 @@ class Evaluation {
         result.clipped[i] *= b.clipped[i];
         continue;
       }
-      const double sign = op.code == kOpSub ? -1 : 1;
+      const double sign = op.code == tflite::kOpSub ? -1 : 1;
       result.error[i] += b.error[i];
       result.exact[i] += sign * b.exact[i];
       result.clipped[i] += sign * b.clipped[i];
@@ -453,10 +459,10 @@ class Evaluation {
   }
 
   // A bias behind a product belongs to what the product is for.
-  std::optional<Numbers> OpaqueSum(const AuditedOp& op, const Numbers& a,
+  std::optional<Numbers> OpaqueSum(const tflite::Op& op, const Numbers& a,
                                    const Numbers& b) const {
     const bool constant = TensorAt(op.inputs[a.opaque ? 1 : 0]).constant >= 0;
-    if (op.code == kOpMul || !constant || (a.opaque && b.opaque)) {
+    if (op.code == tflite::kOpMul || !constant || (a.opaque && b.opaque)) {
       return std::nullopt;
     }
     return a.opaque ? a : b;
@@ -482,12 +488,12 @@ class Evaluation {
            kTableRounding * out.step;
   }
 
-  std::optional<Numbers> Unary(const AuditedOp& op, const Numbers& x,
+  std::optional<Numbers> Unary(const tflite::Op& op, const Numbers& x,
                                int32_t output) const {
     if (x.opaque) return std::nullopt;
     const auto f = UnaryOf(op);
-    const AuditedTensor& input = TensorAt(op.inputs[0]);
-    const bool table = input.type == StoredType::kInt16;
+    const tflite::Tensor& input = TensorAt(op.inputs[0]);
+    const bool table = input.type == ElementType::kInt16;
     const auto in = RangeOf(input), out = RangeOf(TensorAt(output));
     Numbers result = x;
     for (size_t i = 0; i < x.error.size(); ++i) {
@@ -510,7 +516,7 @@ class Evaluation {
     return result;
   }
 
-  std::optional<Numbers> Mean(const AuditedOp& op, const Numbers& x,
+  std::optional<Numbers> Mean(const tflite::Op& op, const Numbers& x,
                               const Shape& shape) const {
     const auto axes = Integers(op, 1);
     if (!axes || x.opaque) return std::nullopt;
@@ -544,7 +550,7 @@ class Evaluation {
     return result;
   }
 
-  std::optional<Numbers> Slice(const AuditedOp& op, const Numbers& x,
+  std::optional<Numbers> Slice(const tflite::Op& op, const Numbers& x,
                                const Shape& shape) const {
     const auto begin = Integers(op, 1);
     if (!begin || begin->size() != x.shape.size() ||
@@ -562,7 +568,7 @@ class Evaluation {
     return Pick(x, shape, strides, offset);
   }
 
-  std::optional<Numbers> Transposed(const AuditedOp& op,
+  std::optional<Numbers> Transposed(const tflite::Op& op,
                                     const Numbers& x) const {
     const auto order = Integers(op, 1);
     if (!order || order->size() != x.shape.size()) return std::nullopt;
@@ -577,8 +583,8 @@ class Evaluation {
     return Pick(x, shape, strides, 0);
   }
 
-  const AuditedFile& file_;
-  const AuditedGraph& graph_;
+  const tflite::File& file_;
+  const tflite::Graph& graph_;
   OuterFn outer_;
   const GraphFormula::RangeFn& on_range_;
   int bodies_;
@@ -588,12 +594,12 @@ class Evaluation {
 
 }  // namespace
 
-std::optional<TensorRange> RangeOf(const AuditedTensor& tensor) {
+std::optional<TensorRange> RangeOf(const tflite::Tensor& tensor) {
   if (!tensor.scale || tensor.constant >= 0) return std::nullopt;
   const double step = tensor.scale->scale;
   if (!(step > 0) || !std::isfinite(step)) return std::nullopt;
   const auto zero = static_cast<double>(tensor.scale->zero_point);
-  const bool wide = tensor.type == StoredType::kInt16;
+  const bool wide = tensor.type == ElementType::kInt16;
   return TensorRange{.step = step,
                      .low = step * ((wide ? -32768 : -128) - zero),
                      .high = step * ((wide ? 32767 : 127) - zero)};

@@ -14,7 +14,7 @@
 #include <optional>
 #include <vector>
 
-#include "audit/graph.h"
+#include "tflite/file.h"
 
 namespace verify_tflite {
 
@@ -42,7 +42,7 @@ struct TensorRange {
 };
 
 // Nothing for floats and constants.
-std::optional<TensorRange> RangeOf(const AuditedTensor& tensor);
+std::optional<TensorRange> RangeOf(const tflite::Tensor& tensor);
 
 class GraphFormula {
  public:
@@ -53,7 +53,7 @@ class GraphFormula {
   using RangeFn = std::function<void(int32_t tensor, const Numbers& numbers)>;
 
   // Both must outlive this.
-  GraphFormula(const AuditedFile& file, const AuditedGraph& graph)
+  GraphFormula(const tflite::File& file, const tflite::Graph& graph)
       : file_(file), graph_(graph) {}
 
   // From what is known of the tensors before it, but not of itself. Nothing
@@ -62,8 +62,8 @@ class GraphFormula {
                                   const RangeFn& on_range = nullptr) const;
 
  private:
-  const AuditedFile& file_;
-  const AuditedGraph& graph_;
+  const tflite::File& file_;
+  const tflite::Graph& graph_;
 };
 
 }  // namespace verify_tflite

@@ -22,13 +22,13 @@ using ::testing::Pointwise;
 // A graph of operators one after the other, built by hand.
 class Graph {
  public:
-  explicit Graph(AuditedFile& file) : file_(file) {}
+  explicit Graph(tflite::File& file) : file_(file) {}
 
   int32_t Tensor(std::vector<int32_t> shape, double scale = 0,
                  int64_t zero_point = 0) {
-    AuditedTensor tensor;
+    tflite::Tensor tensor;
     tensor.shape = std::move(shape);
-    tensor.type = scale > 0 ? StoredType::kInt8 : StoredType::kFloat32;
+    tensor.type = scale > 0 ? ElementType::kInt8 : ElementType::kFloat32;
     if (scale > 0) {
       tensor.scale = TensorScale{static_cast<float>(scale), zero_point};
     }
@@ -40,9 +40,9 @@ class Graph {
   template <typename T>
   int32_t Constant(std::vector<T> values) {
     std::vector<T>& kept = Kept<T>().emplace_back(std::move(values));
-    StoredConstant constant;
-    constant.type =
-        std::is_same_v<T, float> ? StoredType::kFloat32 : StoredType::kOther;
+    tflite::Constant constant;
+    constant.type = std::is_same_v<T, float> ? ElementType::kFloat32
+                                             : ElementType::kUnknown;
     constant.shape = {std::ssize(kept)};
     constant.data = std::as_bytes(std::span(kept));
     file_.constants.push_back(constant);
@@ -52,8 +52,8 @@ class Graph {
     return tensor;
   }
 
-  AuditedOp& Op(int32_t code, std::vector<int32_t> inputs, int32_t output) {
-    AuditedOp op;
+  tflite::Op& Op(int32_t code, std::vector<int32_t> inputs, int32_t output) {
+    tflite::Op op;
     op.code = code;
     op.inputs = std::move(inputs);
     op.outputs = {output};
@@ -63,7 +63,7 @@ class Graph {
     return graph.ops.back();
   }
 
-  AuditedGraph graph;
+  tflite::Graph graph;
 
  private:
   template <typename T>
@@ -71,7 +71,7 @@ class Graph {
     static std::deque<std::vector<T>> kept;
     return kept;
   }
-  AuditedFile& file_;
+  tflite::File& file_;
 };
 
 class GraphFormulaTest : public testing::Test {
@@ -84,7 +84,7 @@ class GraphFormulaTest : public testing::Test {
         });
   }
 
-  AuditedFile file_;
+  tflite::File file_;
   Graph g_{file_};
   std::map<int32_t, std::vector<float>> known_;
 };
@@ -92,8 +92,8 @@ class GraphFormulaTest : public testing::Test {
 TEST_F(GraphFormulaTest, EveryOperatorThatRoundsMayTakeAStep) {
   const int32_t a = g_.Tensor({3}, 0.1), b = g_.Tensor({3}, 0.2);
   const int32_t product = g_.Tensor({3}, 0.5), sum = g_.Tensor({3}, 0.25);
-  g_.Op(kOpMul, {a, b}, product);
-  g_.Op(kOpAdd, {product, a}, sum);
+  g_.Op(tflite::kOpMul, {a, b}, product);
+  g_.Op(tflite::kOpAdd, {product, a}, sum);
   known_[a] = {1, 2, -3};
   known_[b] = {4, 5, 6};
   const auto found = Evaluate(sum);
@@ -106,8 +106,8 @@ TEST_F(GraphFormulaTest, EveryOperatorThatRoundsMayTakeAStep) {
 TEST_F(GraphFormulaTest, ErrorsAreCarriedOn) {
   const int32_t a = g_.Tensor({1}, 0.1), rounded = g_.Tensor({1}, 0.5);
   const int32_t product = g_.Tensor({1}, 0.25);
-  g_.Op(kOpQuantize, {a}, rounded);
-  g_.Op(kOpMul, {rounded, a}, product);
+  g_.Op(tflite::kOpQuantize, {a}, rounded);
+  g_.Op(tflite::kOpMul, {rounded, a}, product);
   known_[a] = {4};
   const auto found = Evaluate(product);
   ASSERT_TRUE(found.has_value());
@@ -117,8 +117,8 @@ TEST_F(GraphFormulaTest, ErrorsAreCarriedOn) {
 TEST_F(GraphFormulaTest, RangesCutOff) {
   const int32_t a = g_.Tensor({2}, 1), narrow = g_.Tensor({2}, 0.5, -28);
   const int32_t sum = g_.Tensor({2}, 1);
-  g_.Op(kOpQuantize, {a}, narrow);
-  g_.Op(kOpAdd, {narrow, a}, sum);
+  g_.Op(tflite::kOpQuantize, {a}, narrow);
+  g_.Op(tflite::kOpAdd, {narrow, a}, sum);
   known_[a] = {100, -100};
   const auto found = Evaluate(sum);
   ASSERT_TRUE(found.has_value());
@@ -132,12 +132,12 @@ TEST_F(GraphFormulaTest, MovesNumbersAsTheOperatorsDo) {
   const int32_t a = g_.Tensor({2, 3}, 1);
   const int32_t turned = g_.Tensor({3, 2}, 1), part = g_.Tensor({2, 2}, 1);
   const int32_t both = g_.Tensor({2, 4}, 1), mean = g_.Tensor({2, 1}, 1);
-  g_.Op(kOpTranspose, {a, g_.Constant<int32_t>({1, 0})}, turned);
-  g_.Op(kOpSlice,
+  g_.Op(tflite::kOpTranspose, {a, g_.Constant<int32_t>({1, 0})}, turned);
+  g_.Op(tflite::kOpSlice,
         {turned, g_.Constant<int32_t>({1, 0}), g_.Constant<int32_t>({2, 2})},
         part);
-  g_.Op(kOpConcatenation, {part, part}, both);
-  g_.Op(kOpMean, {both, g_.Constant<int32_t>({1})}, mean);
+  g_.Op(tflite::kOpConcatenation, {part, part}, both);
+  g_.Op(tflite::kOpMean, {both, g_.Constant<int32_t>({1})}, mean);
   known_[a] = {1, 2, 3, 4, 5, 6};
   EXPECT_THAT(Evaluate(turned)->exact, ElementsAre(1, 4, 2, 5, 3, 6));
   EXPECT_THAT(Evaluate(part)->exact, ElementsAre(2, 5, 3, 6));
@@ -150,8 +150,8 @@ TEST_F(GraphFormulaTest, MovesNumbersAsTheOperatorsDo) {
 TEST_F(GraphFormulaTest, OfRootsAndLogistic) {
   const int32_t a = g_.Tensor({2}), root = g_.Tensor({2}, 0.01);
   const int32_t logistic = g_.Tensor({2}, 1.0 / 256, -128);
-  g_.Op(kOpRsqrt, {a}, root);
-  g_.Op(kOpLogistic, {a}, logistic);
+  g_.Op(tflite::kOpRsqrt, {a}, root);
+  g_.Op(tflite::kOpLogistic, {a}, logistic);
   known_[a] = {4, 0.25};
   EXPECT_THAT(Evaluate(root)->exact, ElementsAre(0.5, 2));
   EXPECT_THAT(Evaluate(logistic)->exact,
@@ -161,9 +161,9 @@ TEST_F(GraphFormulaTest, OfRootsAndLogistic) {
 // 1 / sqrt(x) is above its table's straight lines' middle by 2048 f''(x).
 TEST_F(GraphFormulaTest, KernelsOf16BitsHaveTables) {
   const int32_t a = g_.Tensor({1}, 1), root = g_.Tensor({1}, 1e-6);
-  g_.graph.tensors[0].type = StoredType::kInt16;
-  g_.graph.tensors[1].type = StoredType::kInt16;
-  g_.Op(kOpRsqrt, {a}, root);
+  g_.graph.tensors[0].type = ElementType::kInt16;
+  g_.graph.tensors[1].type = ElementType::kInt16;
+  g_.Op(tflite::kOpRsqrt, {a}, root);
   known_[a] = {1024 + 64};
   const auto found = Evaluate(root);
   ASSERT_TRUE(found.has_value());
@@ -176,9 +176,9 @@ TEST_F(GraphFormulaTest, KernelsOf16BitsHaveTables) {
 // them.
 TEST_F(GraphFormulaTest, TablesEndWhereTheOutputDoes) {
   const int32_t a = g_.Tensor({1}, 1), root = g_.Tensor({1}, 1e-6);
-  g_.graph.tensors[0].type = StoredType::kInt16;
-  g_.graph.tensors[1].type = StoredType::kInt16;
-  g_.Op(kOpRsqrt, {a}, root);
+  g_.graph.tensors[0].type = ElementType::kInt16;
+  g_.graph.tensors[1].type = ElementType::kInt16;
+  g_.Op(tflite::kOpRsqrt, {a}, root);
   // 1 / sqrt(896) is beyond 0.032767, 1 / sqrt(1024) is not.
   known_[a] = {960};
   const auto found = Evaluate(root);
@@ -190,8 +190,8 @@ TEST_F(GraphFormulaTest, TablesEndWhereTheOutputDoes) {
 TEST_F(GraphFormulaTest, ARootOfWhatMayBeNegativeMayBeAnything) {
   const int32_t a = g_.Tensor({1}, 1), rounded = g_.Tensor({1}, 1);
   const int32_t root = g_.Tensor({1}, 0.1);
-  g_.Op(kOpQuantize, {a}, rounded);
-  g_.Op(kOpRsqrt, {rounded}, root);
+  g_.Op(tflite::kOpQuantize, {a}, rounded);
+  g_.Op(tflite::kOpRsqrt, {rounded}, root);
   known_[a] = {0.5};
   const auto found = Evaluate(root);
   ASSERT_TRUE(found.has_value());
@@ -202,9 +202,10 @@ TEST_F(GraphFormulaTest, AProductIsRoundedOnceWhereItsInputIsKnown) {
   const int32_t a = g_.Tensor({1, 2}, 1), other = g_.Tensor({1, 2}, 1);
   const int32_t product = g_.Tensor({1, 2}, 0.5);
   const int32_t reshaped = g_.Tensor({2}, 0.5);
-  g_.Op(kOpQuantize, {a}, other);
-  g_.Op(kOpFullyConnected, {other, g_.Constant<float>({1, 1})}, product);
-  g_.Op(kOpReshape, {product}, reshaped);
+  g_.Op(tflite::kOpQuantize, {a}, other);
+  g_.Op(tflite::kOpFullyConnected, {other, g_.Constant<float>({1, 1})},
+        product);
+  g_.Op(tflite::kOpReshape, {product}, reshaped);
   known_[a] = {1, 2};
   EXPECT_FALSE(Evaluate(reshaped).has_value());
   known_[other] = {1, 2};
@@ -219,7 +220,7 @@ TEST_F(GraphFormulaTest, DoesNotGuess) {
   const int32_t a = g_.Tensor({2}, 1), b = g_.Tensor({2}, 1);
   const int32_t c = g_.Tensor({2}, 1);
   g_.Op(kSoftmax, {a}, b);
-  g_.Op(kOpAdd, {a, a}, c).activation = true;
+  g_.Op(tflite::kOpAdd, {a, a}, c).activation = true;
   known_[a] = {1, 2};
   EXPECT_FALSE(Evaluate(b).has_value()) << "an operator that is not known";
   EXPECT_FALSE(Evaluate(c).has_value()) << "it applies an activation, too";
@@ -230,13 +231,13 @@ TEST_F(GraphFormulaTest, ComputesWhatACompositeStandsFor) {
   Graph body(file_);
   const int32_t x = body.Tensor({2}, 1), square = body.Tensor({2}, 2);
   const int32_t result = body.Tensor({2}, 4);
-  body.Op(kOpMul, {x, x}, square);
-  body.Op(kOpAdd, {square, x}, result);
+  body.Op(tflite::kOpMul, {x, x}, square);
+  body.Op(tflite::kOpAdd, {square, x}, result);
   body.graph.input_tensors = {x};
   body.graph.output_tensors = {result};
   file_.graphs.push_back(body.graph);
   const int32_t a = g_.Tensor({2}, 1), out = g_.Tensor({2}, 4);
-  AuditedOp& op = g_.Op(kOpComposite, {a}, out);
+  tflite::Op& op = g_.Op(tflite::kOpStablehloComposite, {a}, out);
   op.composite = "odml.square_plus";
   op.body = 0;
   known_[a] = {3, -2};

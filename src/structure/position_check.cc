@@ -425,7 +425,7 @@ using Hypotheses = std::vector<std::unique_ptr<Hypothesis>>;
 
 class Checker {
  public:
-  Checker(const Model& model, const AuditedFile& file,
+  Checker(const Model& model, const tflite::File& file,
           const ModelConfig& config, const RotaryFrequencies& frequencies)
       : model_(model),
         file_(file),
@@ -436,7 +436,7 @@ class Checker {
   PositionResult Check() {
     result_.positions = model_.info().kv_length;
     std::set<int32_t> constants;
-    for (const AuditedGraph& graph : file_.graphs) {
+    for (const tflite::Graph& graph : file_.graphs) {
       const int64_t rows = RowsOf(model_.info(), graph.signature);
       if (rows == 0) continue;
       const PositionPart part = FindPositionPart(graph);
@@ -456,11 +456,11 @@ class Checker {
     result_.gaps.push_back(fmt::format("{}: {}", signature, why));
   }
 
-  void CheckSignature(const AuditedGraph& graph, const PositionPart& part,
+  void CheckSignature(const tflite::Graph& graph, const PositionPart& part,
                       int64_t rows) {
     // A part has no more outputs than the signature.
     const size_t most =
-        std::max<size_t>(1, PartialGraph::MaxOutputs(model_, graph.signature));
+        std::max<size_t>(1, tflite::MaxOutputs(model_.file(), graph.signature));
     for (size_t from = 0; from < part.frontier.size(); from += most) {
       const size_t count = std::min(most, part.frontier.size() - from);
       const auto tensors = std::span(part.frontier).subspan(from, count);
@@ -468,20 +468,20 @@ class Checker {
     }
   }
 
-  void CheckTensors(const AuditedGraph& graph, const PositionPart& part,
+  void CheckTensors(const tflite::Graph& graph, const PositionPart& part,
                     std::span<const int32_t> tensors, int64_t rows) {
     std::optional<PartialGraph> run;
     try {
-      run.emplace(model_, GraphPart{graph.signature,
-                                    part.ops,
-                                    {part.input},
-                                    {tensors.begin(), tensors.end()}});
+      run.emplace(model_, tflite::GraphPart{graph.signature,
+                                            part.ops,
+                                            {part.input},
+                                            {tensors.begin(), tensors.end()}});
     } catch (const Error& error) {
       Gap(graph.signature, error.what());
       return;
     }
     const TensorSpec& input = run->inputs().at(0);
-    if (run->inputs().size() != 1 || input.type != kLiteRtElementTypeInt32 ||
+    if (run->inputs().size() != 1 || input.type != ElementType::kInt32 ||
         ByteSize(input) != rows * 4) {
       Gap(graph.signature, "positions are not one number a token");
       return;
@@ -594,7 +594,7 @@ class Checker {
                            int64_t rows) {
     Hypotheses all;
     const int64_t ring = model_.info().ring_length;
-    if (tensor.type == kLiteRtElementTypeInt32) {
+    if (tensor.type == ElementType::kInt32) {
       constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
       for (const bool start : {true, false}) {
         if (!start && rows == 1) continue;
@@ -607,12 +607,12 @@ class Checker {
       }
       return all;
     }
-    if (tensor.type == kLiteRtElementTypeBool) {
+    if (tensor.type == ElementType::kBool) {
       AddMasks(true, layout, all);
       return all;
     }
     const bool integers = IsQuantised(tensor);
-    if (tensor.type != kLiteRtElementTypeFloat32 && !integers) return all;
+    if (tensor.type != ElementType::kFloat32 && !integers) return all;
     const double step = integers ? tensor.scale->scale : 0;
     AddRope("RoPE", usual_, layout.width, step, all);
     AddRope("RoPE of layers with a sliding window", local_, layout.width, step,
@@ -661,7 +661,7 @@ class Checker {
   }
 
   const Model& model_;
-  const AuditedFile& file_;
+  const tflite::File& file_;
   const ModelConfig& config_;
   Angles usual_, local_;
   PositionResult result_;
@@ -669,7 +669,7 @@ class Checker {
 
 }  // namespace
 
-PositionPart FindPositionPart(const AuditedGraph& graph) {
+PositionPart FindPositionPart(const tflite::Graph& graph) {
   PositionPart part;
   part.signature = graph.signature;
   part.input = PositionsInput(graph);
@@ -694,7 +694,7 @@ PositionPart FindPositionPart(const AuditedGraph& graph) {
   std::set<int32_t> constants;
   std::vector<int32_t> open = part.frontier;
   while (!open.empty()) {
-    const AuditedTensor& tensor =
+    const tflite::Tensor& tensor =
         graph.tensors[static_cast<size_t>(open.back())];
     open.pop_back();
     if (tensor.constant >= 0) constants.insert(tensor.constant);
@@ -717,21 +717,21 @@ std::optional<std::string> FailureAt(const Model& model,
                                      const PositionPart& part, int64_t rows,
                                      int64_t start) {
   const size_t most =
-      std::max<size_t>(1, PartialGraph::MaxOutputs(model, part.signature));
+      std::max<size_t>(1, tflite::MaxOutputs(model.file(), part.signature));
   for (size_t from = 0; from < part.frontier.size(); from += most) {
     const size_t count = std::min(most, part.frontier.size() - from);
     const auto tensors = std::span(part.frontier).subspan(from, count);
     std::optional<PartialGraph> run;
     try {
-      run.emplace(model, GraphPart{part.signature,
-                                   part.ops,
-                                   {part.input},
-                                   {tensors.begin(), tensors.end()}});
+      run.emplace(model, tflite::GraphPart{part.signature,
+                                           part.ops,
+                                           {part.input},
+                                           {tensors.begin(), tensors.end()}});
     } catch (const Error&) {
       return std::nullopt;
     }
     const TensorSpec& input = run->inputs().at(0);
-    if (input.type != kLiteRtElementTypeInt32 || ByteSize(input) != rows * 4) {
+    if (input.type != ElementType::kInt32 || ByteSize(input) != rows * 4) {
       return std::nullopt;
     }
     const auto positions = run->Input<int32_t>(0);
@@ -748,12 +748,12 @@ std::optional<std::string> FailureAt(const Model& model,
 }
 
 // A constant of so many rows that the part reads.
-std::string TableOf(const AuditedGraph& graph, const PositionPart& part,
+std::string TableOf(const tflite::Graph& graph, const PositionPart& part,
                     int64_t rows) {
   for (const int32_t op : part.ops) {
     for (const int32_t input : graph.ops[static_cast<size_t>(op)].inputs) {
       if (input < 0) continue;
-      const AuditedTensor& tensor = graph.tensors[static_cast<size_t>(input)];
+      const tflite::Tensor& tensor = graph.tensors[static_cast<size_t>(input)];
       if (tensor.constant < 0 || tensor.shape.empty()) continue;
       if (tensor.shape.front() != rows) continue;
       return fmt::format("[{}]", fmt::join(tensor.shape, ", "));
@@ -765,10 +765,10 @@ std::string TableOf(const AuditedGraph& graph, const PositionPart& part,
 }  // namespace
 
 std::vector<ShortTable> FindShortTables(const Model& model,
-                                        const AuditedFile& file) {
+                                        const tflite::File& file) {
   std::vector<ShortTable> found;
   const int64_t length = model.info().kv_length;
-  for (const AuditedGraph& graph : file.graphs) {
+  for (const tflite::Graph& graph : file.graphs) {
     const int64_t rows = RowsOf(model.info(), graph.signature);
     if (rows == 0 || rows > length) continue;
     const PositionPart part = FindPositionPart(graph);
@@ -793,7 +793,7 @@ std::vector<ShortTable> FindShortTables(const Model& model,
   return found;
 }
 
-PositionResult CheckPositions(const Model& model, const AuditedFile& file,
+PositionResult CheckPositions(const Model& model, const tflite::File& file,
                               const ModelConfig& config,
                               const RotaryFrequencies& frequencies) {
   return Checker(model, file, config, frequencies).Check();

@@ -18,9 +18,9 @@
 #include <string>
 #include <vector>
 
-#include "audit/graph.h"
 #include "candidate/model.h"
 #include "checkpoint/model_config.h"
+#include "tflite/file.h"
 
 namespace verify_tflite {
 
@@ -34,7 +34,7 @@ struct PositionPart {
   std::vector<int32_t> constants;
 };
 
-PositionPart FindPositionPart(const AuditedGraph& graph);
+PositionPart FindPositionPart(const tflite::Graph& graph);
 
 // What a tensor of the frontier is, where it is not what config.json says.
 struct PositionFault {
@@ -62,7 +62,7 @@ struct PositionResult {
   std::vector<std::string> kinds;
   int64_t tensors = 0;    // of all signatures' frontiers
   int64_t positions = 0;  // of the KV cache
-  // Constants that are read for positions alone, as AuditedFile::constants.
+  // Constants that are read for positions alone, as tflite::File::constants.
   std::vector<int32_t> constants;
 };
 
@@ -79,7 +79,7 @@ struct ShortTable {
 // and where the runtime fails there, looks for the first such position. `file`
 // is of `model`. Nothing else is run.
 std::vector<ShortTable> FindShortTables(const Model& model,
-                                        const AuditedFile& file);
+                                        const tflite::File& file);
 
 // By which a head rotates, as the reference has them (radians a position);
 // `local`: of the layers with local_rope, else empty.
@@ -88,7 +88,7 @@ struct RotaryFrequencies {
 };
 
 // `file` is of `model`. Throws Error when the runtime fails.
-PositionResult CheckPositions(const Model& model, const AuditedFile& file,
+PositionResult CheckPositions(const Model& model, const tflite::File& file,
                               const ModelConfig& config,
                               const RotaryFrequencies& frequencies);
 

@@ -9,12 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "audit/graph.h"
 #include "base/testing.h"
 #include "checkpoint/checkpoint.h"
 #include "reference/reference.h"
 #include "structure/file_graph.h"
 #include "structure/position_check.h"
+#include "tflite/file.h"
 
 namespace verify_tflite {
 namespace {
@@ -31,7 +31,7 @@ PositionResult Check(const std::string& path, const std::string& from) {
   const FileGraph file = OpenFileGraph(path, checkpoint);
   const Reference reference = Reference::Open(checkpoint, {.num_threads = 1});
   return CheckPositions(
-      model, file.file, checkpoint.config(),
+      model, *file.file, checkpoint.config(),
       {reference.RopeFrequencies(false), reference.RopeFrequencies(true)});
 }
 
@@ -68,9 +68,9 @@ class PatchedFile {
               const std::function<void(std::span<float>)>& change)
       : bytes_(ReadFile(ModelPath(model))) {
     const auto all = std::as_writable_bytes(std::span(bytes_));
-    const AuditedFile file = ReadAuditedFile(all, model);
-    for (const StoredConstant& constant : file.constants) {
-      if (constant.type != StoredType::kFloat32 || constant.shape != shape) {
+    const tflite::File file = tflite::File::Read(all, model);
+    for (const tflite::Constant& constant : file.constants) {
+      if (constant.type != ElementType::kFloat32 || constant.shape != shape) {
         continue;
       }
       const auto at = static_cast<size_t>(constant.data.data() - all.data());
@@ -159,7 +159,7 @@ std::vector<ShortTable> ShortTablesOf(const std::string& name) {
   const Model model = Model::Open(ModelPath(name));
   const FileGraph file =
       OpenFileGraph(ModelPath(name), Checkpoint::Open(ModelPath("tiny")));
-  return FindShortTables(model, file.file);
+  return FindShortTables(model, *file.file);
 }
 
 TEST(FindShortTables, FindsTheFirstPositionOfEachSignature) {

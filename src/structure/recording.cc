@@ -33,8 +33,8 @@ Model OpenTapped(const Model& model, const AnchorsBySignature& anchors) {
       }
     }
   }
-  return model.WithTaps([&](const GraphTensor& tensor) {
-    return wanted.contains({tensor.signature, tensor.index});
+  return model.WithTaps([&](const std::string& signature, int32_t tensor) {
+    return wanted.contains({signature, tensor});
   });
 }
 
@@ -276,7 +276,7 @@ class Recorder {
       const int64_t width =
           std::ssize(tap.values) / (RowsOf(info_, taps.signature) * batch);
       const auto from = tap.values.begin() + first * width;
-      s.tensors[tap.tensor->index].assign(from, from + count * width);
+      s.tensors[tap.tensor].assign(from, from + count * width);
     }
   }
 

@@ -275,7 +275,7 @@ class StageComparer {
     std::copy(nearest.begin(), nearest.end(), values.begin());
   }
 
-  const AuditedGraph& GraphOf(const SignatureGraph& graph) const {
+  const tflite::Graph& GraphOf(const SignatureGraph& graph) const {
     return input_.file.graphs[static_cast<size_t>(graph.graph)];
   }
   std::optional<TensorRange> RangeOfTensor(const SignatureGraph& graph,
@@ -399,13 +399,13 @@ class StageComparer {
   // Of one snapshot and tensor, kept while the pass is at one stage.
   const Numbers* FormulaOf(const Anchor& anchor, int32_t tensor,
                            const Snapshot& s) {
-    const AuditedGraph& graph = GraphOf(*s.graph);
+    const tflite::Graph& graph = GraphOf(*s.graph);
     if (anchor.kind == Anchor::Kind::kKvCache) {
       const int32_t producer =
           graph.tensors[static_cast<size_t>(tensor)].producer;
       if (producer < 0) return nullptr;
-      const AuditedOp& op = graph.ops[static_cast<size_t>(producer)];
-      if (op.code != kOpDynamicUpdateSlice || op.inputs.size() < 2) {
+      const tflite::Op& op = graph.ops[static_cast<size_t>(producer)];
+      if (op.code != tflite::kOpDynamicUpdateSlice || op.inputs.size() < 2) {
         return nullptr;
       }
       tensor = op.inputs[1];

@@ -74,7 +74,7 @@ struct RangeUse {
 using RangeUses = std::map<std::pair<const SignatureGraph*, int32_t>, RangeUse>;
 
 struct ComparisonInput {
-  const AuditedFile& file;
+  const tflite::File& file;
   const Recording& recording;
   std::vector<const Snapshot*> snapshots;
   const AnchorsBySignature& anchors;

@@ -67,10 +67,10 @@ bool SameWeights(const FileWeights& a, const FileWeights& b) {
 }
 
 // From the file's weights: who makes a file does not know the signs before.
-uint64_t SeedOf(const AuditedFile& file) {
+uint64_t SeedOf(const tflite::File& file) {
   constexpr size_t kMostBytes = 256;
   size_t seed = 0;
-  for (const StoredConstant& constant : file.constants) {
+  for (const tflite::Constant& constant : file.constants) {
     const auto some =
         constant.data.first(std::min(constant.data.size(), kMostBytes));
     seed = seed * 0x100000001B3 ^
@@ -88,10 +88,6 @@ StructureCheck::StructureCheck(const Input& input)
       file_(input.file),
       num_threads_(input.num_threads),
       progress_(input.progress) {
-  for (GraphTensor& tensor : model_.ListTensors()) {
-    const std::pair key(tensor.signature, tensor.index);
-    tensors_.emplace(key, std::move(tensor));
-  }
   for (const SignatureGraph& graph : file_.signatures) {
     const int64_t rows = RowsOf(model_.info(), graph.signature);
     if (rows == 0 || !graph.not_understood.empty()) continue;
@@ -133,8 +129,8 @@ StageResults StructureCheck::CompareAll(
                                       .progress = progress_,
                                       .alternative = alternative,
                                       .weights = &graph.weights,
-                                      .probe_seed = SeedOf(file_.file)});
-    all.merge(CompareStages({.file = file_.file,
+                                      .probe_seed = SeedOf(*file_.file)});
+    all.merge(CompareStages({.file = *file_.file,
                              .recording = recording_,
                              .snapshots = std::move(snapshots),
                              .anchors = anchors_,
@@ -144,6 +140,18 @@ StageResults StructureCheck::CompareAll(
                             reference, wrong_keys, ranges));
   }
   return all;
+}
+
+const tflite::Graph& StructureCheck::GraphOf(
+    const SignatureGraph& graph) const {
+  return file_.file->graphs[static_cast<size_t>(graph.graph)];
+}
+
+const tflite::Op* StructureCheck::ProducerOf(const SignatureGraph& graph,
+                                             int32_t tensor) const {
+  const tflite::Graph& g = GraphOf(graph);
+  const int32_t op = tensor < 0 ? -1 : g.tensors[tensor].producer;
+  return op < 0 ? nullptr : &g.ops[op];
 }
 
 std::vector<StructureFault> StructureCheck::FaultsOf(
@@ -168,24 +176,23 @@ std::vector<StructureFault> StructureCheck::FaultsOf(
              .error = result.error,
              .limit = result.limit,
              .steps = result.steps};
-    const auto tensor =
-        tensors_.find(std::pair(stage.graph->signature, result.tensor));
-    if (tensor == tensors_.end()) continue;
-    fault.op = tensor->second.op;
-    fault.tensor = tensor->second.name;
+    if (const tflite::Op* op = ProducerOf(*stage.graph, result.tensor)) {
+      fault.op = KindOf(*op);
+      fault.tensor = GraphOf(*stage.graph).tensors[result.tensor].name;
+    }
   }
   return faults;
 }
 
 std::string StructureCheck::NameOf(const SignatureGraph& graph, int32_t op,
                                    const std::string& more) const {
-  const AuditedGraph& ops = file_.file.graphs[static_cast<size_t>(graph.graph)];
+  const tflite::Graph& ops = GraphOf(graph);
   const auto& outputs = ops.ops[static_cast<size_t>(op)].outputs;
-  if (outputs.empty()) return "";
-  const auto tensor = tensors_.find(std::pair(graph.signature, outputs[0]));
-  if (tensor == tensors_.end()) return "";
-  return fmt::format("{}{} ({})", tensor->second.op, more,
-                     Shortened(tensor->second.name));
+  const tflite::Op* producer =
+      outputs.empty() ? nullptr : ProducerOf(graph, outputs[0]);
+  if (producer == nullptr) return "";
+  return fmt::format("{}{} ({})", KindOf(*producer), more,
+                     Shortened(ops.tensors[outputs[0]].name));
 }
 
 std::string StructureCheck::NameOf(const SignatureGraph& graph,
@@ -202,10 +209,11 @@ std::vector<std::string> StructureCheck::NotesOnThresholds() const {
   Kind half, other;
   for (const SignatureGraph& graph : file_.signatures) {
     if (!anchors_.contains(graph.signature)) continue;
-    const AuditedGraph& ops =
-        file_.file.graphs[static_cast<size_t>(graph.graph)];
+    const tflite::Graph& ops =
+        file_.file->graphs[static_cast<size_t>(graph.graph)];
     const std::vector<int32_t> needed = FindCoverage(ops, {}, {}).needed;
-    for (const Threshold& threshold : FindThresholds(file_.file, ops, needed)) {
+    for (const Threshold& threshold :
+         FindThresholds(*file_.file, ops, needed)) {
       Kind& kind = threshold.is_half_range() ? half : other;
       if (kind.count++ > 0) continue;
       kind.first =
@@ -234,7 +242,8 @@ SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
                                             const StageResults& results) const {
   SignatureStructure description;
   description.signature = graph.signature;
-  const AuditedGraph& ops = file_.file.graphs[static_cast<size_t>(graph.graph)];
+  const tflite::Graph& ops =
+      file_.file->graphs[static_cast<size_t>(graph.graph)];
   std::vector<int32_t> agreeing, differing;
   std::map<int64_t, StageAgreement> stages;  // in the order of computation
   for (const auto& [stage, result] : results) {
@@ -257,7 +266,7 @@ SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
   Coverage coverage = FindCoverage(ops, agreeing, differing);
   std::map<int32_t, std::string> rest;  // by operator
   for (const Threshold& threshold :
-       FindThresholds(file_.file, ops, coverage.needed)) {
+       FindThresholds(*file_.file, ops, coverage.needed)) {
     if (threshold.is_half_range()) continue;
     std::erase(coverage.verified, threshold.op);
     rest[threshold.op] = fmt::format("{}, which the model does not have",
@@ -308,11 +317,11 @@ std::vector<TensorUse> StructureCheck::ranges() const {
   std::vector<TensorUse> uses;
   for (const auto& [key, use] : ranges_) {
     const auto& [graph, index] = key;
-    const auto tensor = tensors_.find(std::pair(graph->signature, index));
-    if (tensor == tensors_.end()) continue;
+    const tflite::Op* op = ProducerOf(*graph, index);
+    if (op == nullptr) continue;
     uses.push_back({.signature = graph->signature,
-                    .op = tensor->second.op,
-                    .tensor = tensor->second.name,
+                    .op = KindOf(*op),
+                    .tensor = GraphOf(*graph).tensors[index].name,
                     .use = use});
   }
   return uses;

@@ -94,6 +94,10 @@ class StructureCheck {
   SignatureStructure Describe(const SignatureGraph& graph,
                               const StageResults& results) const;
   std::vector<StructureFault> FaultsOf(const StageResults& results) const;
+  const tflite::Graph& GraphOf(const SignatureGraph& graph) const;
+  // The operator that computes a tensor; null where none does.
+  const tflite::Op* ProducerOf(const SignatureGraph& graph,
+                               int32_t tensor) const;
 
   const Model& model_;
   const Checkpoint& checkpoint_;
@@ -101,7 +105,6 @@ class StructureCheck {
   int num_threads_;
   ProgressFn progress_;
   AnchorsBySignature anchors_;
-  std::map<std::pair<std::string, int32_t>, GraphTensor> tensors_;
   Recording recording_;
   std::vector<KeyRow> wrong_keys_;
   RangeUses ranges_;

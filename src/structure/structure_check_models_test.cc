@@ -297,7 +297,7 @@ TEST_P(OneWrongNumber, IsFoundInTheMiddleOfAPrefill) {
         Reference::Open(checkpoint, {.num_threads = 2,
                                      .weights = &probed->graph->weights,
                                      .probe_seed = 7});
-    return CompareStages({.file = file.file,
+    return CompareStages({.file = *file.file,
                           .recording = recording,
                           .snapshots = {&*probed},
                           .anchors = anchors,

@@ -82,23 +82,23 @@ constexpr int32_t kSmooth[] = {
 };
 static_assert(std::ranges::is_sorted(kSmooth));
 
-bool IsFloat(StoredType type) {
-  return type == StoredType::kFloat32 || type == StoredType::kFloat16 ||
-         type == StoredType::kBFloat16;
+bool IsFloat(ElementType type) {
+  return type == ElementType::kFloat32 || type == ElementType::kFloat16 ||
+         type == ElementType::kBFloat16;
 }
 
 class Finder {
  public:
-  explicit Finder(const AuditedFile& file) : file_(file) {}
+  explicit Finder(const tflite::File& file) : file_(file) {}
 
   // `inputs` is as for DependenceOf.
-  std::vector<Threshold> Find(const AuditedGraph& graph,
+  std::vector<Threshold> Find(const tflite::Graph& graph,
                               const std::vector<DependsOn>& inputs) {
     std::vector<Threshold> found;
     const Dependence on = DependenceOf(graph, inputs);
     for (size_t i = 0; i < graph.ops.size(); ++i) {
       if (on.ops[i] != DependsOn::kValues) continue;
-      const AuditedOp& op = graph.ops[i];
+      const tflite::Op& op = graph.ops[i];
       std::optional<Threshold> threshold;
       if (!IsSmooth(graph, op)) {
         threshold = Threshold{-1, At(graph, op)};
@@ -116,24 +116,24 @@ class Finder {
   }
 
  private:
-  bool IsSmooth(const AuditedGraph& graph, const AuditedOp& op) const {
+  bool IsSmooth(const tflite::Graph& graph, const tflite::Op& op) const {
     if (op.rotates > 0) return true;
     if (op.activation != 0) return false;
     if (!std::ranges::binary_search(kSmooth, op.code)) return false;
-    if (op.code != kOpCast || op.inputs.empty() || op.outputs.empty()) {
+    if (op.code != tflite::kOpCast || op.inputs.empty() || op.outputs.empty()) {
       return true;
     }
     return IsFloat(TypeOf(graph, op.outputs[0])) ||
            !IsFloat(TypeOf(graph, op.inputs[0]));
   }
 
-  static StoredType TypeOf(const AuditedGraph& graph, int32_t tensor) {
-    return tensor < 0 ? StoredType::kOther
+  static ElementType TypeOf(const tflite::Graph& graph, int32_t tensor) {
+    return tensor < 0 ? ElementType::kUnknown
                       : graph.tensors[static_cast<size_t>(tensor)].type;
   }
 
   // The nearest of the composite's; nothing where it holds none.
-  std::optional<Threshold> Inside(const AuditedOp& op, const Dependence& on) {
+  std::optional<Threshold> Inside(const tflite::Op& op, const Dependence& on) {
     if (op.body >= std::ssize(file_.graphs)) return std::nullopt;
     // Deeper than any converter writes.
     if (depth_ == kMostDepth) return Threshold{};
@@ -166,8 +166,8 @@ class Finder {
 
   // The nearest to 0 of its constants; nothing where one of them is not the
   // same number throughout.
-  std::optional<double> At(const AuditedGraph& graph,
-                           const AuditedOp& op) const {
+  std::optional<double> At(const tflite::Graph& graph,
+                           const tflite::Op& op) const {
     std::optional<double> nearest;
     for (const int32_t input : op.inputs) {
       if (input < 0) continue;
@@ -180,7 +180,7 @@ class Finder {
     return nearest;
   }
 
-  static std::optional<double> Uniform(const StoredConstant& constant) {
+  static std::optional<double> Uniform(const tflite::Constant& constant) {
     if (!IsFloat(constant.type) || constant.elements() == 0) return {};
     const StoredReader reader(constant);
     std::vector<float> row(static_cast<size_t>(constant.cols()));
@@ -195,7 +195,7 @@ class Finder {
     return value;
   }
 
-  const AuditedFile& file_;
+  const tflite::File& file_;
   int depth_ = 0;
   // By body and what its inputs depend on.
   std::map<std::pair<int32_t, std::vector<DependsOn>>, std::optional<Threshold>>
@@ -208,8 +208,8 @@ bool Threshold::is_half_range() const {
   return at.has_value() && std::abs(*at) >= kHalfMax;
 }
 
-std::vector<Threshold> FindThresholds(const AuditedFile& file,
-                                      const AuditedGraph& graph,
+std::vector<Threshold> FindThresholds(const tflite::File& file,
+                                      const tflite::Graph& graph,
                                       std::span<const int32_t> needed) {
   std::vector<Threshold> found =
       Finder(file).Find(graph, DependenceOfInputs(graph));

@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-#include "audit/graph.h"
+#include "tflite/file.h"
 
 namespace verify_tflite {
 
@@ -32,8 +32,8 @@ struct Threshold {
 // other operators, too), rounding, control flow, whatever is not known here,
 // and composites that hold one of them. Left out are thresholds that no float32
 // is beyond.
-std::vector<Threshold> FindThresholds(const AuditedFile& file,
-                                      const AuditedGraph& graph,
+std::vector<Threshold> FindThresholds(const tflite::File& file,
+                                      const tflite::Graph& graph,
                                       std::span<const int32_t> needed);
 
 }  // namespace verify_tflite

@@ -28,25 +28,25 @@ class Model {
 
   int32_t tokens() const { return 0; }
   int32_t mask() const { return 1; }
-  AuditedFile& file() { return file_; }
-  AuditedGraph& graph() { return file_.graphs[0]; }
+  tflite::File& file() { return file_; }
+  tflite::Graph& graph() { return file_.graphs[0]; }
 
   int32_t Constant(float value) {
     const auto bytes =
         std::as_bytes(std::span(&values_.emplace_back(value), 1));
-    StoredConstant& constant = file_.constants.emplace_back();
-    constant.type = StoredType::kFloat32;
+    tflite::Constant& constant = file_.constants.emplace_back();
+    constant.type = ElementType::kFloat32;
     constant.shape = {1};
     constant.data = bytes;
-    const int32_t tensor = Tensor(StoredType::kFloat32);
+    const int32_t tensor = Tensor(ElementType::kFloat32);
     graph().tensors.back().constant = std::ssize(file_.constants) - 1;
     return tensor;
   }
 
   int32_t Op(int32_t code, std::vector<int32_t> inputs,
-             StoredType type = StoredType::kFloat32) {
+             ElementType type = ElementType::kFloat32) {
     const int32_t output = Tensor(type);
-    AuditedOp op;
+    tflite::Op op;
     op.code = code;
     op.inputs = std::move(inputs);
     op.outputs = {output};
@@ -63,20 +63,20 @@ class Model {
   }
 
  private:
-  int32_t Tensor(StoredType type) {
-    AuditedTensor tensor;
+  int32_t Tensor(ElementType type) {
+    tflite::Tensor tensor;
     tensor.type = type;
     graph().tensors.push_back(tensor);
     return std::ssize(graph().tensors) - 1;
   }
 
   void AddInput(const char* name) {
-    const int32_t tensor = Tensor(StoredType::kFloat32);
+    const int32_t tensor = Tensor(ElementType::kFloat32);
     graph().input_tensors.push_back(tensor);
     graph().inputs.emplace_back(name, tensor);
   }
 
-  AuditedFile file_;
+  tflite::File file_;
   std::deque<float> values_;
 };
 
@@ -131,16 +131,16 @@ TEST(Thresholds, MasksMayBeComparedValuesNot) {
 
 TEST(Thresholds, FusedActivationsAndRounding) {
   Model model;
-  model.Op(kOpAdd, {model.tokens(), model.tokens()});
+  model.Op(tflite::kOpAdd, {model.tokens(), model.tokens()});
   model.graph().ops.back().activation = 3;  // RELU6
-  model.Op(kOpCast, {model.tokens()}, StoredType::kOther);
-  model.Op(kOpCast, {model.tokens()});
+  model.Op(tflite::kOpCast, {model.tokens()}, ElementType::kUnknown);
+  model.Op(tflite::kOpCast, {model.tokens()});
   EXPECT_THAT(model.Find(), SizeIs(2));
 }
 
 TEST(Thresholds, InsideComposites) {
   Model model;
-  model.Op(kOpComposite, {model.tokens(), model.mask()});
+  model.Op(tflite::kOpStablehloComposite, {model.tokens(), model.mask()});
   model.graph().ops.back().body = 1;
   Model body;
   body.Op(kMinimum, {body.mask(), body.Constant(50)});
@@ -155,7 +155,7 @@ TEST(Thresholds, InsideComposites) {
 
 TEST(Thresholds, CompositesInThemselves) {
   Model model;
-  model.Op(kOpComposite, {model.tokens()});
+  model.Op(tflite::kOpStablehloComposite, {model.tokens()});
   model.graph().ops.back().body = 0;
   EXPECT_THAT(model.Find(), SizeIs(1));
 }

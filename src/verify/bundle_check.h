@@ -9,10 +9,10 @@
 #include <span>
 #include <string>
 
-#include "candidate/bundle.h"
 #include "result/verification.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
+#include "tflite/bundle.h"
 
 namespace verify_tflite {
 

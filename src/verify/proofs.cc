@@ -9,7 +9,6 @@
 #include <utility>
 #include <vector>
 
-#include "audit/audit_file.h"
 #include "audit/findings.h"
 #include "audit/weight_audit.h"
 #include "base/error.h"
@@ -77,8 +76,8 @@ void NoteUnused(const WeightAudit& audit, Verification& v) {
 WeightAudit ProveWeights(const VerifyInput& input, Verification& v) {
   const Stopwatch watch(v.timing.weights);
   if (input.progress) input.progress("weights", 0, 0);
-  WeightAudit audit = AuditFile(input.model.path(), input.checkpoint,
-                                input.settings.num_threads);
+  WeightAudit audit = AuditWeights(*input.model.container(), input.checkpoint,
+                                   input.settings.num_threads);
   Report(audit, v);
   NoteUnused(audit, v);
   return audit;
@@ -93,12 +92,12 @@ constexpr int64_t kSmall = 16;
 // those that were run at all positions.
 bool IsReadForPositionsAlone(const FileGraph& file, const ModelInfo& model,
                              int32_t constant) {
-  for (const AuditedGraph& graph : file.file.graphs) {
+  for (const tflite::Graph& graph : file.file->graphs) {
     // Others are parts of composites, or are not run.
     const bool runs = RowsOf(model, graph.signature) > 0;
     if (!runs && !graph.signature.empty()) continue;
     const PositionPart part = runs ? FindPositionPart(graph) : PositionPart{};
-    for (const AuditedTensor& tensor : graph.tensors) {
+    for (const tflite::Tensor& tensor : graph.tensors) {
       if (tensor.constant != constant) continue;
       for (const int32_t op : tensor.consumers) {
         if (!std::ranges::binary_search(part.ops, op)) return false;
@@ -187,7 +186,7 @@ std::vector<Finding> FindingsOf(const std::vector<PositionFault>& faults) {
 
 std::vector<Finding> ShortTableFindings(const Model& model,
                                         const FileGraph& graph) {
-  const std::vector<ShortTable> tables = FindShortTables(model, graph.file);
+  const std::vector<ShortTable> tables = FindShortTables(model, *graph.file);
   if (tables.empty()) return {};
   const auto shortest =
       std::ranges::min_element(tables, {}, &ShortTable::first);
@@ -222,7 +221,7 @@ std::vector<Finding> ProveTables(const VerifyInput& input,
   PositionResult result;
   try {
     result = CheckPositions(
-        input.model, graph.file, input.checkpoint.config(),
+        input.model, *graph.file, input.checkpoint.config(),
         {reference.RopeFrequencies(false), reference.RopeFrequencies(true)});
   } catch (const Error& error) {
     // Of the part that was run alone, not of the model: that runs.

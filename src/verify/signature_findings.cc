@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "base/utf8.h"
-#include "candidate/kv_name.h"
+#include "tflite/interface.h"
 
 namespace verify_tflite {
 namespace {

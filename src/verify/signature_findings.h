@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "candidate/model.h"
-#include "candidate/signature_faults.h"
 #include "result/verification.h"
+#include "tflite/signature_faults.h"
 
 namespace verify_tflite {
 

@@ -6,14 +6,13 @@
 #include <string_view>
 #include <utility>
 
-#include "audit/audit_file.h"
-#include "audit/graph.h"
 #include "base/error.h"
 #include "base/utf8.h"
 #include "candidate/session.h"
 #include "reference/reference.h"
 #include "result/faithful.h"
 #include "result/judge.h"
+#include "tflite/file.h"
 #include "verify/diagnosis.h"
 #include "verify/evaluation.h"
 #include "verify/probes.h"
@@ -513,15 +512,15 @@ namespace {
 
 // The runtime refuses such files with a sentence that names nothing.
 void CheckScales(const Model& model) {
-  const AuditInputs inputs = OpenAuditInputs(model.path());
-  for (const AuditInput& part : inputs.parts) {
-    const ZeroScales zeros =
-        FindZeroScales(ReadAuditedFile(part.bytes, part.what));
+  for (const tflite::Part* part : model.container()->model_parts()) {
+    const tflite::File& file = part->file();
+    file.CheckConstants();
+    const tflite::ZeroScales zeros = tflite::FindZeroScales(file);
     if (zeros.constants == 0) continue;
     throw Error(
         "{}: {}. No runtime loads that, so nothing could be verified "
         "(verify_tflite explain zero-scale)",
-        part.what, Describe(zeros));
+        file.what, Describe(zeros));
   }
 }
 
@@ -547,7 +546,7 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
   CheckScales(input.model);
   std::optional<FileGraph> graph;
   if (input.settings.structure || input.settings.weights_cost) {
-    graph = OpenFileGraph(input.model.path(), input.checkpoint);
+    graph = OpenFileGraph(input.model.container(), input.checkpoint);
   }
   if (input.settings.structure) {
     for (Finding& finding : ShortTableFindings(input.model, *graph)) {

@@ -1,10 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is packed around a converted model: .litertlm files of LiteRT-LM and
 // .task files of MediaPipe.
 //
 // Formats: docs/litertlm_format.md, docs/task_format.md. Pure: calls no
 // runtime.
-#ifndef VERIFY_TFLITE_CANDIDATE_BUNDLE_H_
-#define VERIFY_TFLITE_CANDIDATE_BUNDLE_H_
+#ifndef VERIFY_TFLITE_TFLITE_BUNDLE_H_
+#define VERIFY_TFLITE_TFLITE_BUNDLE_H_
 
 #include <array>
 #include <cstddef>
@@ -152,4 +153,4 @@ bool IsLlmParameters(std::string_view proto, const std::string& what);
 
 }  // namespace verify_tflite
 
-#endif  // VERIFY_TFLITE_CANDIDATE_BUNDLE_H_
+#endif  // VERIFY_TFLITE_TFLITE_BUNDLE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -5,7 +6,7 @@
 #include "base/mapped_file.h"
 #include "base/testing.h"
 #include "base/testing_zip.h"
-#include "candidate/bundle.h"
+#include "tflite/bundle.h"
 
 namespace verify_tflite {
 namespace {

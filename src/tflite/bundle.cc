@@ -1,4 +1,5 @@
-#include "candidate/bundle.h"
+// SPDX-License-Identifier: Apache-2.0
+#include "tflite/bundle.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

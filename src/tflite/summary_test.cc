@@ -1,4 +1,5 @@
-#include "candidate/tflite_file.h"
+// SPDX-License-Identifier: Apache-2.0
+#include "tflite/summary.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +10,7 @@
 #include "base/mapped_file.h"
 #include "base/testing.h"
 
-namespace verify_tflite {
+namespace verify_tflite::tflite {
 namespace {
 
 using ::testing::ElementsAre;
@@ -23,13 +24,13 @@ const std::string& Good() {
   return content;
 }
 
-TfliteFile Read(const std::string& content) {
-  return ReadTfliteFile(std::as_bytes(std::span(content)), "a.tflite");
+Summary Read(const std::string& content) {
+  return Summarize(File::Read(std::as_bytes(std::span(content)), "a.tflite"));
 }
 
 // As tools/record_tflite.py writes it.
-TEST(TfliteFile, ReadsWhatIsInIt) {
-  const TfliteFile file = Read(Good());
+TEST(Summary, ReadsWhatIsInIt) {
+  const Summary file = Read(Good());
   EXPECT_EQ(file.version, 3u);
   EXPECT_EQ(file.description, "small");
   EXPECT_EQ(file.subgraphs, 2);
@@ -43,14 +44,14 @@ TEST(TfliteFile, ReadsWhatIsInIt) {
   EXPECT_EQ(file.signatures[0].name, "decode");
   ASSERT_EQ(file.signatures[0].inputs.size(), 1u);
   EXPECT_EQ(file.signatures[0].inputs[0].name, "tokens");
-  EXPECT_EQ(file.signatures[0].inputs[0].type, "INT32");
-  EXPECT_THAT(file.signatures[0].inputs[0].shape, ElementsAre(1, -1));
+  EXPECT_EQ(file.signatures[0].inputs[0].type, ElementType::kInt32);
+  EXPECT_THAT(file.signatures[0].inputs[0].dims, ElementsAre(1, -1));
   ASSERT_EQ(file.signatures[0].outputs.size(), 1u);
-  EXPECT_THAT(file.signatures[0].outputs[0].shape, ElementsAre(1, 7));
+  EXPECT_THAT(file.signatures[0].outputs[0].dims, ElementsAre(1, 7));
 }
 
-TEST(TfliteFile, TellsHowConstantsAreStored) {
-  const TfliteFile file = Read(Good());
+TEST(Summary, TellsHowConstantsAreStored) {
+  const Summary file = Read(Good());
   std::map<std::string, std::array<int64_t, 3>> found;
   for (const auto& [how, w] : file.weights) {
     found[how] = {w.tensors, w.bytes, w.elements};
@@ -66,7 +67,7 @@ TEST(TfliteFile, TellsHowConstantsAreStored) {
 }
 
 // The last weights begin above 4 GiB. The file has holes and takes no room.
-TEST(TfliteFile, WeightsBehindTheFlatbuffer) {
+TEST(Summary, WeightsBehindTheFlatbuffer) {
   constexpr int64_t kGiB = int64_t{1} << 30;
   constexpr int64_t kEnd = 9 * kGiB / 2 + 10;
   const TempDir dir;
@@ -74,7 +75,7 @@ TEST(TfliteFile, WeightsBehindTheFlatbuffer) {
       dir.Write("large.tflite", ReadFile(TestDataPath("outside.tflite")));
   std::filesystem::resize_file(path, kEnd);
   const MappedFile whole(path);
-  const TfliteFile file = ReadTfliteFile(whole.bytes(), path);
+  const Summary file = Summarize(File::Read(whole.bytes(), path));
   ASSERT_EQ(file.weights.count("INT8"), 1u);
   EXPECT_EQ(file.weights.at("INT8").tensors, 2);
   EXPECT_EQ(file.weights.at("INT8").bytes, 3 * kGiB / 2 + 10);
@@ -83,14 +84,14 @@ TEST(TfliteFile, WeightsBehindTheFlatbuffer) {
 
   std::filesystem::resize_file(path, kEnd - 1);
   const MappedFile cut(path);
-  EXPECT_THAT([&] { ReadTfliteFile(cut.bytes(), path); },
+  EXPECT_THAT([&] { File::Read(cut.bytes(), path); },
               ThrowsMessage<Error>(HasSubstr(
                   "buffer 2 is said to be bytes 4831838208 to 4831838218")));
 }
 
-TEST(TfliteFile, CountsConstantsBehindTheFlatbuffer) {
+TEST(Summary, CountsConstantsBehindTheFlatbuffer) {
   const std::string external = ReadFile(TestDataPath("external.tflite"));
-  const TfliteFile file = Read(external);
+  const Summary file = Read(external);
   EXPECT_EQ(file.weight_bytes, Read(Good()).weight_bytes);
   EXPECT_THAT(file.metadata, ElementsAre(Pair("min_runtime_version", 5)));
   // 55 bytes of them.
@@ -102,13 +103,5 @@ TEST(TfliteFile, CountsConstantsBehindTheFlatbuffer) {
   }
 }
 
-TEST(TfliteFile, TruncatedAnywhere) {
-  ExpectTruncationsRefused(Good(), "a.tflite is damaged or incomplete", Read);
-}
-
-TEST(TfliteFile, RandomDamage) {
-  EXPECT_GT(CountRefusedDamage(Good(), 20000, Read), 5000);
-}
-
 }  // namespace
-}  // namespace verify_tflite
+}  // namespace verify_tflite::tflite

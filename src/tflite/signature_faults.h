@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Signatures that name tensors which their graphs do not take or give.
 //
 // A signature is a list of names for a graph's inputs and outputs
@@ -8,17 +9,17 @@
 // (a Hadamard rotation) behind an output that is also read inside, makes that
 // the graph's output and leaves the signature as it was.
 //
-// Pure; every size is checked.
-#ifndef VERIFY_TFLITE_CANDIDATE_SIGNATURE_FAULTS_H_
-#define VERIFY_TFLITE_CANDIDATE_SIGNATURE_FAULTS_H_
+// Pure.
+#ifndef VERIFY_TFLITE_TFLITE_SIGNATURE_FAULTS_H_
+#define VERIFY_TFLITE_TFLITE_SIGNATURE_FAULTS_H_
 
 #include <cstddef>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "candidate/signatures.h"
+#include "tflite/container.h"
+#include "tflite/interface.h"
 
 namespace verify_tflite {
 
@@ -37,20 +38,20 @@ struct SignatureFault {
   std::string made_by;  // the operator that computes it: "DEQUANTIZE"
 };
 
-// Of every signature of a .tflite. Throws Error that begins with `what` when
-// the file is damaged.
+// Returns those of every signature; `name` names the file in them.
+std::vector<SignatureFault> FindSignatureFaults(const tflite::File& file,
+                                                const std::string& name);
+
+// Returns those of every .tflite in a bundle, or of a .tflite and the embedders
+// that lie beside it. Throws Error when one of them is damaged.
 std::vector<SignatureFault> FindSignatureFaults(
-    std::span<const std::byte> bytes, const std::string& what);
+    const tflite::Container& container);
 
-// Of a file: a .tflite with the embedders that lie beside it, or every .tflite
-// in a bundle. Throws Error when one of them is damaged.
-std::vector<SignatureFault> FindSignatureFaults(const std::string& path);
-
-// Radians between two neighbouring angles that COS and SIN can get, the largest
-// in the file, where these are integers or were (behind a DEQUANTIZE); 0 where
-// they are not. Throws Error as above.
-double AngleStep(std::span<const std::byte> bytes, const std::string& what);
+// Returns the radians between two neighbouring angles that COS and SIN can get,
+// the largest in the file, where these are integers or were (behind a
+// DEQUANTIZE); 0 where they are not.
+double AngleStep(const tflite::File& file);
 
 }  // namespace verify_tflite
 
-#endif  // VERIFY_TFLITE_CANDIDATE_SIGNATURE_FAULTS_H_
+#endif  // VERIFY_TFLITE_TFLITE_SIGNATURE_FAULTS_H_

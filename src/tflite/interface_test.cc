@@ -1,4 +1,5 @@
-#include "candidate/kv_name.h"
+// SPDX-License-Identifier: Apache-2.0
+#include "tflite/interface.h"
 
 #include <gtest/gtest.h>
 
@@ -18,6 +19,13 @@ TEST(ParseKvName, IsNothingElse) {
         "kv_cache_c_0", "xk_cache_0", "k_cache_99999999999999999999"}) {
     EXPECT_EQ(ParseKvName(name), std::nullopt) << name;
   }
+}
+
+TEST(IsDecode, OfWhateverCacheLength) {
+  EXPECT_TRUE(IsDecode("decode"));
+  EXPECT_TRUE(IsDecode("decode_cache_256"));
+  EXPECT_FALSE(IsDecode("prefill_8"));
+  EXPECT_FALSE(IsDecode(""));
 }
 
 }  // namespace

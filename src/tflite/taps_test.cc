@@ -1,4 +1,5 @@
-#include "candidate/tap.h"
+// SPDX-License-Identifier: Apache-2.0
+#include "tflite/taps.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,9 +8,9 @@
 
 #include "base/error.h"
 #include "base/testing.h"
-#include "candidate/tflite_file.h"
+#include "tflite/summary.h"
 
-namespace verify_tflite {
+namespace verify_tflite::tflite {
 namespace {
 
 using ::testing::ElementsAre;
@@ -25,7 +26,16 @@ std::span<const std::byte> Bytes(const std::string& content) {
   return std::as_bytes(std::span(content));
 }
 
-bool Everything(const GraphTensor&) { return true; }
+bool Everything(const std::string&, int32_t) { return true; }
+
+TapPatch Plan(const std::string& content, const TapFilter& filter,
+              size_t limit = kFlatbufferLimit) {
+  return PlanTaps(File::Read(Bytes(content), "a.tflite"), filter, limit);
+}
+
+Summary Read(const std::string& content) {
+  return Summarize(File::Read(Bytes(content), "b.tflite"));
+}
 
 std::string Apply(const std::string& content, const TapPatch& patch) {
   std::string result = content;
@@ -39,51 +49,64 @@ std::string Apply(const std::string& content, const TapPatch& patch) {
   return result;
 }
 
-std::vector<std::string> OutputsOf(const TfliteFile& file, size_t signature) {
+std::vector<std::string> OutputsOf(const Summary& file, size_t signature) {
   std::vector<std::string> names;
-  for (const TfliteTensor& t : file.signatures.at(signature).outputs) {
+  for (const TensorSpec& t : file.signatures.at(signature).outputs) {
     names.push_back(t.name);
   }
   return names;
 }
 
-TEST(ListTensors, InTheOrderOfOperators) {
-  const auto all = ListTensors(Bytes(Good()), "a.tflite");
-  ASSERT_EQ(all.size(), 15u);  // five of each signature
-  EXPECT_EQ(all[0].signature, "decode");
-  EXPECT_EQ(all[5].signature, "same");
-  EXPECT_EQ(all[10].signature, "prefill");
-  EXPECT_EQ(all[0].index, 1);
-  EXPECT_EQ(all[0].name, "model/Linear_q_proj;1");
-  EXPECT_EQ(all[0].op, "FULLY_CONNECTED");
-  EXPECT_THAT(all[0].inputs, ElementsAre(0, -1));
-  EXPECT_THAT(all[0].shape, ElementsAre(1, 4));
-  EXPECT_TRUE(all[0].can_tap);
-  EXPECT_EQ(all[1].type, "INT32");
-  EXPECT_FALSE(all[1].can_tap);
-  EXPECT_EQ(all[2].name, "any");
-  EXPECT_EQ(all[2].order, 1u);
-  EXPECT_FALSE(all[2].can_tap) << "its shape is not fixed";
-  EXPECT_EQ(all[3].op, "odml.rms_norm");
-  EXPECT_EQ(all[3].output, "");
-  EXPECT_EQ(all[4].output, "logits");
-  EXPECT_FALSE(all[4].can_tap);
+TEST(CanTap, OfAFixedShapeAndNoOutput) {
+  const File file = File::Read(Bytes(Good()), "a.tflite");
+  ASSERT_EQ(file.signatures.size(), 3u);
+  EXPECT_EQ(file.signatures[0].name, "decode");
+  EXPECT_EQ(file.signatures[1].name, "same");
+  EXPECT_EQ(file.signatures[2].name, "prefill");
+  const Graph& graph = file.graphs[file.signatures[0].graph];
+  const auto can_tap = [&](int32_t tensor) {
+    return CanTap(graph, file.signatures[0], tensor);
+  };
+  EXPECT_THAT(graph.ops[0].inputs, ElementsAre(0, -1));
+  EXPECT_FALSE(can_tap(0)) << "an input";
+  EXPECT_EQ(graph.tensors[1].name, "model/Linear_q_proj;1");
+  EXPECT_EQ(KindOf(graph.ops[graph.tensors[1].producer]), "FULLY_CONNECTED");
+  EXPECT_THAT(graph.tensors[1].shape, ElementsAre(1, 4));
+  EXPECT_TRUE(can_tap(1));
+  size_t integers = 0, any = 0;
+  for (int32_t i = 0; i < std::ssize(graph.tensors); ++i) {
+    const Tensor& tensor = graph.tensors[static_cast<size_t>(i)];
+    if (tensor.producer < 0) continue;
+    integers += tensor.type == ElementType::kInt32 && !can_tap(i);
+    any += tensor.name == "any" && !can_tap(i);
+  }
+  EXPECT_EQ(integers, 1u);
+  EXPECT_EQ(any, 1u) << "its shape is not fixed";
+  const auto& [logits, output] = file.signatures[0].outputs[0];
+  EXPECT_EQ(logits, "logits");
+  EXPECT_FALSE(can_tap(output));
+  EXPECT_EQ(KindOf(graph.ops[graph.tensors[4].producer]), "odml.rms_norm");
+  EXPECT_TRUE(can_tap(4));
 }
 
 TEST(Tap, AddsOutputsBehindThoseThereAre) {
-  const TapPatch patch = PlanTaps(Bytes(Good()), "a.tflite", Everything);
+  const TapPatch patch = Plan(Good(), Everything);
   const std::string tapped = Apply(Good(), patch);
-  const TfliteFile file = ReadTfliteFile(Bytes(tapped), "b.tflite");
+  const Summary file = Read(tapped);
   ASSERT_EQ(file.signatures.size(), 3u);
   for (size_t i = 0; i < 3; ++i) {
     EXPECT_THAT(OutputsOf(file, i), ElementsAre("logits", "verify_tflite_tap_1",
                                                 "verify_tflite_tap_4"));
-    EXPECT_THAT(file.signatures[i].outputs[2].shape, ElementsAre(2, 2));
+    EXPECT_THAT(file.signatures[i].outputs[2].dims, ElementsAre(2, 2));
   }
   EXPECT_EQ(patch.taps.size(), 6u);
   // What was tapped is now an output.
-  for (const GraphTensor& t : ListTensors(Bytes(tapped), "b.tflite")) {
-    EXPECT_FALSE(t.can_tap);
+  const File again = File::Read(Bytes(tapped), "b.tflite");
+  for (const Signature& s : again.signatures) {
+    const Graph& graph = again.graphs[s.graph];
+    for (int32_t i = 0; i < std::ssize(graph.tensors); ++i) {
+      EXPECT_FALSE(CanTap(graph, s, i));
+    }
   }
   // The rest is untouched: two graphs and three signatures are repointed.
   EXPECT_EQ(patch.words.size(), 5u);
@@ -94,12 +117,12 @@ TEST(Tap, AddsOutputsBehindThoseThereAre) {
 }
 
 TEST(Tap, OfOneSignature) {
-  const auto filter = [](const GraphTensor& t) {
-    return t.signature == "prefill" && t.index == 4;
+  const auto filter = [](const std::string& signature, int32_t tensor) {
+    return signature == "prefill" && tensor == 4;
   };
-  const TapPatch patch = PlanTaps(Bytes(Good()), "a.tflite", filter);
+  const TapPatch patch = Plan(Good(), filter);
   const std::string tapped = Apply(Good(), patch);
-  const TfliteFile file = ReadTfliteFile(Bytes(tapped), "b.tflite");
+  const Summary file = Read(tapped);
   EXPECT_THAT(OutputsOf(file, 0), ElementsAre("logits"));
   EXPECT_THAT(OutputsOf(file, 2), ElementsAre("logits", "verify_tflite_tap_4"));
   ASSERT_EQ(patch.taps.size(), 1u);
@@ -108,12 +131,12 @@ TEST(Tap, OfOneSignature) {
 
 // A graph has one list of outputs, whichever signature asks.
 TEST(Tap, SignaturesThatShareAGraph) {
-  const auto filter = [](const GraphTensor& t) {
-    return t.signature == "same" && t.index == 1;
+  const auto filter = [](const std::string& signature, int32_t tensor) {
+    return signature == "same" && tensor == 1;
   };
-  const TapPatch patch = PlanTaps(Bytes(Good()), "a.tflite", filter);
+  const TapPatch patch = Plan(Good(), filter);
   const std::string tapped = Apply(Good(), patch);
-  const TfliteFile file = ReadTfliteFile(Bytes(tapped), "b.tflite");
+  const Summary file = Read(tapped);
   EXPECT_THAT(OutputsOf(file, 0), ElementsAre("logits", "verify_tflite_tap_1"));
   EXPECT_THAT(OutputsOf(file, 1), ElementsAre("logits", "verify_tflite_tap_1"));
   EXPECT_EQ(patch.taps.size(), 2u);
@@ -146,13 +169,12 @@ std::string ApplyMoved(const std::string& content, const TapPatch& patch) {
 }
 
 TEST(Tap, MovesDataBehindTheFlatbufferWhereOffsetsDoNotReachOverThem) {
-  const TapPatch behind = PlanTaps(Bytes(External()), "a.tflite", Everything);
+  const TapPatch behind = Plan(External(), Everything);
   EXPECT_EQ(behind.shift, 0u);
   EXPECT_EQ(behind.moved_begin, External().size());
   EXPECT_TRUE(behind.offsets.empty());
 
-  const TapPatch patch =
-      PlanTaps(Bytes(External()), "a.tflite", Everything, External().size());
+  const TapPatch patch = Plan(External(), Everything, External().size());
   ASSERT_EQ(patch.offsets.size(), 5u);
   EXPECT_GT(patch.shift, 0u);
   EXPECT_EQ(patch.shift % kTapShiftUnit, 0u);
@@ -164,8 +186,8 @@ TEST(Tap, MovesDataBehindTheFlatbufferWhereOffsetsDoNotReachOverThem) {
   EXPECT_EQ(patch.offsets[0].second, patch.moved_begin + patch.shift);
   EXPECT_EQ(patch.offsets[1].second, patch.offsets[0].second + 8);
   const std::string moved = ApplyMoved(External(), patch);
-  const TfliteFile before = ReadTfliteFile(Bytes(External()), "a.tflite");
-  const TfliteFile after = ReadTfliteFile(Bytes(moved), "b.tflite");
+  const Summary before = Read(External());
+  const Summary after = Read(moved);
   EXPECT_EQ(before.weight_bytes, after.weight_bytes);
   EXPECT_EQ(before.ops, after.ops);
 }
@@ -173,7 +195,7 @@ TEST(Tap, MovesDataBehindTheFlatbufferWhereOffsetsDoNotReachOverThem) {
 // All of taps.tflite is flatbuffer.
 TEST(Tap, NotBeyondTheReachOfOffsets) {
   try {
-    PlanTaps(Bytes(Good()), "a.tflite", Everything, Good().size());
+    Plan(Good(), Everything, Good().size());
     FAIL() << "expected an Error";
   } catch (const Error& e) {
     EXPECT_THAT(e.what(), HasSubstr("a.tflite: intermediate tensors"));
@@ -183,11 +205,10 @@ TEST(Tap, NotBeyondTheReachOfOffsets) {
 
 TEST(Tap, RandomDamageWhereDataMove) {
   const auto read = [](const std::string& content) {
-    ApplyMoved(content, PlanTaps(Bytes(content), "a.tflite", Everything, 0));
+    ApplyMoved(content, Plan(content, Everything, 0));
   };
   const auto planned = [](const std::string& content) {
-    ApplyMoved(content, PlanTaps(Bytes(content), "a.tflite", Everything,
-                                 content.size()));
+    ApplyMoved(content, Plan(content, Everything, content.size()));
   };
   EXPECT_EQ(CountRefusedDamage(External(), 100, read), 100);
   EXPECT_GT(CountRefusedDamage(External(), 20000, planned), 1000);
@@ -196,7 +217,7 @@ TEST(Tap, RandomDamageWhereDataMove) {
 TEST(Tap, TruncatedAnywhere) {
   for (size_t size = 0; size < Good().size(); ++size) {
     try {
-      PlanTaps(Bytes(Good().substr(0, size)), "a.tflite", Everything);
+      Plan(Good().substr(0, size), Everything);
     } catch (const Error& e) {
       EXPECT_THAT(e.what(), HasSubstr("a.tflite"));
     }
@@ -206,10 +227,10 @@ TEST(Tap, TruncatedAnywhere) {
 // Words lie in the model, whatever it holds.
 TEST(Tap, RandomDamage) {
   const auto read = [](const std::string& content) {
-    Apply(content, PlanTaps(Bytes(content), "a.tflite", Everything));
+    Apply(content, Plan(content, Everything));
   };
   EXPECT_GT(CountRefusedDamage(Good(), 20000, read), 2000);
 }
 
 }  // namespace
-}  // namespace verify_tflite
+}  // namespace verify_tflite::tflite

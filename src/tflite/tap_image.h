@@ -1,14 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
 // A model in memory with a TapPatch applied.
-#ifndef VERIFY_TFLITE_CANDIDATE_TAP_IMAGE_H_
-#define VERIFY_TFLITE_CANDIDATE_TAP_IMAGE_H_
+#ifndef VERIFY_TFLITE_TFLITE_TAP_IMAGE_H_
+#define VERIFY_TFLITE_TFLITE_TAP_IMAGE_H_
 
 #include <cstddef>
 #include <span>
 #include <string>
 
-#include "candidate/tap.h"
+#include "tflite/taps.h"
 
-namespace verify_tflite {
+namespace verify_tflite::tflite {
 
 // The model's pages are mapped, not read: only those that are patched take
 // memory of their own.
@@ -30,6 +31,6 @@ class TapImage {
   std::span<std::byte> model_;
 };
 
-}  // namespace verify_tflite
+}  // namespace verify_tflite::tflite
 
-#endif  // VERIFY_TFLITE_CANDIDATE_TAP_IMAGE_H_
+#endif  // VERIFY_TFLITE_TFLITE_TAP_IMAGE_H_

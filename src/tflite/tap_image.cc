@@ -1,4 +1,5 @@
-#include "candidate/tap_image.h"
+// SPDX-License-Identifier: Apache-2.0
+#include "tflite/tap_image.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -11,7 +12,7 @@
 
 #include "base/error.h"
 
-namespace verify_tflite {
+namespace verify_tflite::tflite {
 namespace {
 
 struct Descriptor {
@@ -74,4 +75,4 @@ TapImage::TapImage(const std::string& path, size_t offset, size_t size,
 
 TapImage::~TapImage() { munmap(address_, mapped_); }
 
-}  // namespace verify_tflite
+}  // namespace verify_tflite::tflite

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // .task files: zip archives of MediaPipe. Format: docs/task_format.md.
 #include <fmt/ranges.h>
 
@@ -8,7 +9,7 @@
 #include "base/protobuf.h"
 #include "base/utf8.h"
 #include "base/zip_file.h"
-#include "candidate/bundle.h"
+#include "tflite/bundle.h"
 
 namespace verify_tflite {
 namespace {
