@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "checkpoint/rope_config.h"
-
+// RoPE as config.json has it.
 #include <fmt/format.h>
 
 #include <cmath>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "checkpoint/families/family.h"
 
 namespace verify_tflite {
 namespace {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "checkpoint/unhandled_keys.h"
-
+// Settings of config.json that a family does not handle.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <string_view>
+
+#include "checkpoint/families/family.h"
 
 namespace verify_tflite {
 namespace {

@@ -4,6 +4,7 @@
 #define VERIFY_TFLITE_REFERENCE_DECODER_H_
 
 #include <array>
+#include <chrono>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,22 @@
 #include "reference/weights.h"
 
 namespace verify_tflite {
+
+// Adds the seconds it lives to `sum`, unless that is null.
+class Timer {
+ public:
+  explicit Timer(double* sum) : sum_(sum) {}
+  ~Timer() {
+    if (sum_ == nullptr) return;
+    const std::chrono::duration<double> time = Clock::now() - start_;
+    *sum_ += time.count();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double* sum_;
+  Clock::time_point start_ = Clock::now();
+};
 
 // What Reference::Probe has of a product: W^T r and b.r for each random vector
 // r.

@@ -15,7 +15,6 @@
 #include "reference/attention.h"
 #include "reference/kernels.h"
 #include "reference/norms.h"
-#include "reference/timer.h"
 
 namespace verify_tflite {
 namespace {

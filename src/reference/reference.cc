@@ -16,7 +16,6 @@
 #include "reference/decoder.h"
 #include "reference/pass.h"
 #include "reference/sequence.h"
-#include "reference/timer.h"
 
 namespace verify_tflite {
 namespace {

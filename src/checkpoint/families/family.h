@@ -20,6 +20,23 @@ struct Family;
 // Reads the settings of a decoder as the fields of `family` say.
 ModelConfig ParseDecoder(const ConfigFields& fields, const Family& family);
 
+inline constexpr double kMinTheta = 1;
+inline constexpr double kMaxTheta = 1e15;
+
+// Reads one RoPE for all layers.
+void ParseRope(const ConfigFields& fields, const Family& family,
+               ModelConfig* result);
+// Reads one RoPE for layers with a window and one for the others, as
+// Gemma3TextConfig.convert_rope_params_to_dict does: rope_scaling is of the
+// latter only.
+void ParseTwoRopes(const ConfigFields& fields, const Family& family,
+                   ModelConfig* result);
+
+// Throws Error for a setting that transformers reads for `family` and the
+// reference does not; returns a note on each that transformers ignores.
+std::vector<std::string> CheckUnhandled(const ConfigFields& fields,
+                                        const Family& family);
+
 // Returns the activation that config.json names `name`, under `key`. Throws
 // Error for one that is not supported.
 Activation FindActivation(const ConfigFields& fields, std::string_view key,

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "checkpoint/families/family.h"
-#include "checkpoint/unhandled_keys.h"
 
 namespace verify_tflite {
 namespace {

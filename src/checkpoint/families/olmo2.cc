@@ -19,8 +19,7 @@ std::vector<PartName> Olmo2Names(const ModelConfig& config) {
   std::erase_if(names, [](const PartName& name) {
     return name.part == Part::kInputNorm || name.part == Part::kMlpNorm;
   });
-  names.push_back(
-      {Part::kAttentionNorm, "layers.{}.post_attention_layernorm"});
+  names.push_back({Part::kAttentionNorm, "layers.{}.post_attention_layernorm"});
   names.push_back({Part::kOutputNorm, "layers.{}.post_feedforward_layernorm"});
   return names;
 }

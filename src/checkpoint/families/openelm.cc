@@ -8,8 +8,6 @@
 #include <vector>
 
 #include "checkpoint/families/family.h"
-#include "checkpoint/rope_config.h"
-#include "checkpoint/unhandled_keys.h"
 
 namespace verify_tflite {
 namespace {
