@@ -4,7 +4,7 @@
 #define VERIFY_TFLITE_CHECKPOINT_CONFIG_FIELDS_H_
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
