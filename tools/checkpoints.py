@@ -480,6 +480,18 @@ FURTHER_FAMILIES = {
             "mscale": 1.7, "mscale_all_dim": 0.4,
         }),
     ),
+    "ref_granite": (
+        "Granite",
+        dict(num_key_value_heads=2, intermediate_size=150, attention_bias=True,
+             tie_word_embeddings=True, embedding_multiplier=3.3,
+             attention_multiplier=0.4, residual_multiplier=0.7,
+             logits_scaling=1.3),
+    ),
+    "ref_olmo2": (
+        "Olmo2",
+        dict(num_key_value_heads=2, intermediate_size=150,
+             rope_parameters={"rope_type": "default", "rope_theta": 50000.0}),
+    ),
 }
 
 

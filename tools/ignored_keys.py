@@ -49,7 +49,8 @@ KEYS = {
     "rope.mrope_section": [1],
 }
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2",
-            "gemma3_text", "phi3", "smollm3", "phi", "falcon"]
+            "gemma3_text", "phi3", "smollm3", "phi", "falcon", "granite",
+            "olmo2"]
 SIZES = dict(
     vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
     num_attention_heads=4, num_key_value_heads=2, head_dim=8,

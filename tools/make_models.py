@@ -66,6 +66,23 @@ FAMILIES_CONVERTED = (
 )
 
 
+def _add_float_and_int8(add: Add, name: str) -> None:
+  """Conversions of a checkpoint without a tokenizer of its own."""
+  add(
+      f"{name}.tflite",
+      conversions.export_family,
+      {"checkpoint": name, "tokenizer": "smollm2"},
+      prefill=[8, 64],
+      cache=256,
+  )
+  add(
+      f"{name}_q8.tflite",
+      conversions.quantize_hf,
+      {"float_file": f"{name}.tflite"},
+      recipe="dynamic_wi8_afp32",
+  )
+
+
 def _add_further_families(add: Add) -> None:
   further = checkpoints.FURTHER_FAMILIES.items()
   for seed, (name, (kind, changes)) in enumerate(further, 200):
@@ -82,6 +99,8 @@ def _add_further_families(add: Add) -> None:
         {"checkpoint": name, "tokenizer": "smollm2"},
         **sizes,
     )
+  for name in ("ref_granite", "ref_olmo2"):
+    _add_float_and_int8(add, name)
   for name, example in (
       ("ref_phi35", "phi3"),
       ("ref_phi4", "phi4"),
@@ -189,19 +208,7 @@ def _add_scaled_rope(add: Add) -> None:
   """Models whose RoPE is scaled, float and int8."""
   for seed, name in enumerate(checkpoints.SCALED_ROPE, 300):
     add(name, checkpoints.scaled_rope, {}, name=name, seed=seed)
-    add(
-        f"{name}.tflite",
-        conversions.export_family,
-        {"checkpoint": name, "tokenizer": "smollm2"},
-        prefill=[8, 64],
-        cache=256,
-    )
-    add(
-        f"{name}_q8.tflite",
-        conversions.quantize_hf,
-        {"float_file": f"{name}.tflite"},
-        recipe="dynamic_wi8_afp32",
-    )
+    _add_float_and_int8(add, name)
 
 
 def _add_quantisers(add: Add) -> None:

@@ -152,7 +152,10 @@ def _inner(
 
   def hook_layer(layer, index: int) -> None:
     attention = layer.self_attn
-    output(layer.input_layernorm, "input_norm", index)
+    if hasattr(layer, "input_layernorm"):
+      output(layer.input_layernorm, "input_norm", index)
+    else:
+      entering(attention.q_proj, "input_norm", index)
     for part, stage in (("q", "query"), ("k", "key"), ("v", "value")):
       output(getattr(attention, f"{part}_proj"), f"{stage}_projection", index)
       if hasattr(attention, f"{part}_norm"):
@@ -160,18 +163,17 @@ def _inner(
     last = getattr(attention, "o_proj", None) or attention.dense
     entering(last, "attention", index)
     output(last, "attention_output", index)
-    sandwich = hasattr(layer, "pre_feedforward_layernorm")
-    if sandwich:
-      output(layer.post_attention_layernorm, "attention_norm", index)
+    norm = getattr(layer, "post_attention_layernorm", None)
+    if hasattr(layer, "post_feedforward_layernorm"):
+      output(norm, "attention_norm", index)
       output(layer.post_feedforward_layernorm, "output_norm", index)
-    if sandwich or hasattr(layer, "post_attention_layernorm"):
-      norm = (
-          layer.pre_feedforward_layernorm
-          if sandwich
-          else layer.post_attention_layernorm
-      )
+      norm = getattr(layer, "pre_feedforward_layernorm", layer.mlp)
+    if norm is not None:
       entering(norm, "after_attention", index)
-      output(norm, "mlp_norm", index)
+      if norm is layer.mlp:
+        entering(norm, "mlp_norm", index)
+      else:
+        output(norm, "mlp_norm", index)
     mlp = layer.mlp
     if hasattr(mlp, "gate_proj"):
       output(mlp.gate_proj, "gate_projection", index)
@@ -704,7 +706,7 @@ def sentencepiece(
 
 
 # One of each kind of block: plain, sandwich norms, qk norms, Phi's, layers
-# without RoPE, two RoPE bases.
+# without RoPE, two RoPE bases, scaled residuals, norms of outputs alone.
 INNER = (
     "tiny",
     "ref_gemma2",
@@ -712,6 +714,8 @@ INNER = (
     "ref_phi",
     "ref_smollm3",
     "ref_gemma3",
+    "ref_granite",
+    "ref_olmo2",
 )
 
 

@@ -3,78 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
-#include <cstring>
-#include <string_view>
 #include <utility>
 
 #include "audit/stored.h"
 
 namespace verify_tflite {
-namespace {
-
-struct Suffix {
-  std::string_view name;
-  Part part;
-};
-// Behind "layers.N.", as transformers and OpenELM's own code name them;
-// Falcon's behind "h.N.".
-constexpr Suffix kLayerParts[] = {
-    {"self_attn.q_proj", Part::kQ},
-    {"self_attn.k_proj", Part::kK},
-    {"self_attn.v_proj", Part::kV},
-    {"self_attn.qkv_proj", Part::kQkv},
-    {"self_attn.o_proj", Part::kO},
-    {"self_attn.dense", Part::kO},
-    {"self_attn.q_norm", Part::kQNorm},
-    {"self_attn.k_norm", Part::kKNorm},
-    {"mlp.gate_proj", Part::kGate},
-    {"mlp.up_proj", Part::kUp},
-    {"mlp.fc1", Part::kUp},
-    {"mlp.gate_up_proj", Part::kGateUp},
-    {"mlp.down_proj", Part::kDown},
-    {"mlp.fc2", Part::kDown},
-    {"input_layernorm", Part::kInputNorm},
-    {"pre_feedforward_layernorm", Part::kMlpNorm},
-    {"post_feedforward_layernorm", Part::kOutputNorm},
-    {"self_attention.query_key_value", Part::kQkv},
-    {"self_attention.dense", Part::kO},
-    {"mlp.dense_h_to_4h", Part::kUp},
-    {"mlp.dense_4h_to_h", Part::kDown},
-    {"ln_attn", Part::kInputNorm},
-    {"ln_mlp", Part::kMlpNorm},
-    {"attn.qkv_proj", Part::kQkv},
-    {"attn.out_proj", Part::kO},
-    {"attn.q_norm", Part::kQNorm},
-    {"attn.k_norm", Part::kKNorm},
-    {"attn_norm", Part::kInputNorm},
-    {"ffn_norm", Part::kMlpNorm},
-    {"ffn.proj_1", Part::kGateUp},
-    {"ffn.proj_2", Part::kDown},
-};
-constexpr std::string_view kEmbeddings[] = {"embed_tokens", "word_embeddings",
-                                            "token_embeddings"};
-constexpr std::string_view kFinalNorms[] = {".norm", "final_layernorm", "ln_f"};
-
-template <typename Suffixes>
-bool EndsWithOneOf(std::string_view name, const Suffixes& suffixes) {
-  return std::any_of(
-      std::begin(suffixes), std::end(suffixes),
-      [&](std::string_view suffix) { return name.ends_with(suffix); });
-}
-constexpr std::string_view kPostAttention = "post_attention_layernorm";
-
-// Splits "rest.weight"; false for what is neither weight nor bias.
-bool SplitKind(std::string_view& name, bool& bias) {
-  bias = name.ends_with(".bias");
-  if (!bias && !name.ends_with(".weight")) return false;
-  name.remove_suffix(bias ? 5 : 7);
-  return true;
-}
-
-}  // namespace
-
 int64_t Rows::At(int64_t row) const {
   return run == 0 ? first + row : first + row / run * stride + row % run;
 }
@@ -117,89 +51,23 @@ Originals::Originals(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {
 }
 
 void Originals::Add(const std::string& name, const TensorView& tensor) {
-  // A multimodal model has other towers with layers of the same names.
-  const bool other_tower = name.find("vision") != std::string::npos ||
-                           name.find("audio") != std::string::npos ||
-                           name.find("multi_modal") != std::string::npos;
-  std::string_view rest = name;
-  bool bias = false;
-  if (other_tower || tensor.shape.empty() || tensor.shape.size() > 2 ||
-      !SplitKind(rest, bias)) {
+  const WeightNames& names = checkpoint_.names();
+  const auto role = names.RoleOf(name);
+  if (!role || role->layer >= checkpoint_.config().num_layers ||
+      tensor.shape.empty() || tensor.shape.size() > 2) {
     others_.push_back(name);
     return;
   }
-  const int64_t count = tensor.shape[0];
-  const auto add = [&](Part part, int32_t layer) {
-    AddPart({part, layer, bias}, name, tensor, 0, count);
-  };
-  const ModelConfig& config = checkpoint_.config();
-  const std::string_view layers =
-      config.naming == Naming::kFalcon ? "transformer.h." : "layers.";
-  const size_t at = rest.find(layers);
-  if (at == std::string_view::npos) {
-    if (EndsWithOneOf(rest, kEmbeddings)) return add(Part::kEmbedding, -1);
-    if (rest.ends_with("lm_head")) return add(Part::kHead, -1);
-    if (EndsWithOneOf(rest, kFinalNorms)) return add(Part::kFinalNorm, -1);
-    others_.push_back(name);
-    return;
-  }
-  rest.remove_prefix(at + layers.size());
-  int32_t layer = -1;
-  const auto [end, error] =
-      std::from_chars(rest.data(), rest.data() + rest.size(), layer);
-  if (error != std::errc() || layer < 0 || layer >= config.num_layers ||
-      end == rest.data() + rest.size() || *end != '.') {
-    others_.push_back(name);
-    return;
-  }
-  rest.remove_prefix(end - rest.data() + 1);
-  if (rest == kPostAttention) {
-    return add(config.sandwich_norms ? Part::kAttentionNorm : Part::kMlpNorm,
-               layer);
-  }
-  for (const Suffix& suffix : kLayerParts) {
-    if (rest != suffix.name) continue;
-    const LayerConfig& sizes = config.layers[static_cast<size_t>(layer)];
-    const int64_t q = sizes.num_heads * config.head_dim;
-    const int64_t k = sizes.num_kv_heads * config.head_dim;
-    const bool is_qkv = suffix.part == Part::kQkv && count == q + 2 * k;
-    if (is_qkv && config.grouped_qkv) {
-      AddGrouped({Part::kQkv, layer, bias}, name, tensor);
-    } else if (is_qkv) {
-      AddPart({Part::kQ, layer, bias}, name, tensor, 0, q);
-      AddPart({Part::kK, layer, bias}, name, tensor, q, k);
-      AddPart({Part::kV, layer, bias}, name, tensor, q + k, k);
-    } else if (suffix.part == Part::kGateUp && count % 2 == 0) {
-      AddPart({Part::kGate, layer, bias}, name, tensor, 0, count / 2);
-      AddPart({Part::kUp, layer, bias}, name, tensor, count / 2, count / 2);
-    } else {
-      add(suffix.part, layer);
-    }
-    return;
-  }
-  others_.push_back(name);
-}
-
-// The queries of each key head, its key and its value lie together.
-void Originals::AddGrouped(const WeightRole& role, const std::string& name,
-                           const TensorView& tensor) {
-  const ModelConfig& config = checkpoint_.config();
-  const LayerConfig& sizes = config.layers[static_cast<size_t>(role.layer)];
-  const int64_t dim = config.head_dim, groups = sizes.num_kv_heads;
-  const int64_t queries = sizes.num_heads / groups * dim;
-  int64_t first = 0;
-  for (const auto& [part, run] :
-       {std::pair{Part::kQ, queries}, {Part::kK, dim}, {Part::kV, dim}}) {
-    AddPart({part, role.layer, role.bias}, name, tensor, first, groups * run,
-            groups > 1 ? run : 0, queries + 2 * dim);
-    first += run;
+  for (const PartRows& rows :
+       names.RowsOf(*role, checkpoint_.config(), tensor.shape[0])) {
+    AddPart({rows.part, role->layer, role->bias}, name, tensor, rows);
   }
 }
 
 void Originals::AddPart(const WeightRole& role, const std::string& name,
-                        const TensorView& tensor, int64_t first, int64_t count,
-                        int64_t run, int64_t stride) {
-  Rows rows{&tensor, name, first, count, 1, run, run == 0 ? 0 : stride};
+                        const TensorView& tensor, const PartRows& part) {
+  Rows rows{&tensor, name,     part.first, part.count,
+            1,       part.run, part.stride};
   if (tensor.shape.size() == 2) rows.cols = tensor.shape[1];
   if (!parts_.try_emplace(role, rows).second) others_.push_back(name);
   if (role.part == Part::kHead && !role.bias) has_head_ = true;

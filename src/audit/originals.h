@@ -63,8 +63,7 @@ struct Original {
 
 class Originals {
  public:
-  // `checkpoint` must outlive this. Parts are recognised by the names that
-  // transformers gives them.
+  // `checkpoint` must outlive this. Parts are recognised by its names.
   explicit Originals(const Checkpoint& checkpoint);
 
   // All ways to store what `role` needs, the usual one first; empty where the
@@ -99,10 +98,7 @@ class Originals {
 
   void Add(const std::string& name, const TensorView& tensor);
   void AddPart(const WeightRole& role, const std::string& name,
-               const TensorView& tensor, int64_t first, int64_t count,
-               int64_t run = 0, int64_t stride = 0);
-  void AddGrouped(const WeightRole& role, const std::string& name,
-                  const TensorView& tensor);
+               const TensorView& tensor, const PartRows& part);
 
   const Checkpoint& checkpoint_;
   std::map<WeightRole, Rows> parts_;

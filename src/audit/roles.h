@@ -9,40 +9,10 @@
 #include <vector>
 
 #include "base/rotation.h"
+#include "checkpoint/weight_role.h"
 #include "tflite/file.h"
 
 namespace verify_tflite {
-
-enum class Part {
-  kEmbedding,
-  kHead,
-  kFinalNorm,
-  kInputNorm,      // before attention
-  kAttentionNorm,  // of attention's output (Gemma 2 and 3)
-  kMlpNorm,        // before the MLP
-  kOutputNorm,     // of the MLP's output (Gemma 2 and 3)
-  kQNorm,
-  kKNorm,
-  kQ,
-  kK,
-  kV,
-  kQkv,  // one product for all three
-  kO,
-  kGate,
-  kUp,  // also the first of an MLP without gate
-  kGateUp,
-  kDown,
-};
-bool IsNorm(Part part);
-std::string_view NameOf(Part part);  // "q", "gate", "norm before the MLP", …
-
-struct WeightRole {
-  Part part = Part::kEmbedding;
-  int32_t layer = -1;  // -1: of no layer
-  bool bias = false;
-  auto operator<=>(const WeightRole&) const = default;
-};
-std::string Describe(const WeightRole& role);  // "layer 2 gate", "LM head"
 
 // One use of a constant. A norm's composite counts as plain where its body
 // multiplies with the constant and nothing else.

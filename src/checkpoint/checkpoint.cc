@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/json_file.h"
 #include "base/utf8.h"
+#include "checkpoint/families/family.h"
 #include "checkpoint/quantized.h"
 
 namespace verify_tflite {
@@ -310,6 +311,7 @@ Checkpoint Checkpoint::Open(const std::string& path) {
   result.RefuseQuantized();
   result.UnwrapNames();
   result.ReadLoneHeadAsEmbedding();
+  result.ChooseNames();
   result.NoteMissing();
   result.NoteAdapterBeside();
   return result;
@@ -412,20 +414,15 @@ void Checkpoint::UnwrapNames() {
 // exists, we swap".
 void Checkpoint::ReadLoneHeadAsEmbedding() {
   if (!config_.tie_word_embeddings) return;
+  if (!FindFamily(config_.model_type)->of_transformers) return;
   struct Pair {
-    const char* embedding;
-    const char* head;
+    std::string embedding;
+    std::string head;
   };
-  std::vector<Pair> pairs = {{"model.embed_tokens.weight", "lm_head.weight"}};
-  if (config_.naming == Naming::kFalcon) {
-    pairs = {{"transformer.word_embeddings.weight", "lm_head.weight"}};
-  } else if (config_.naming == Naming::kOpenElm) {
-    return;  // its class has no head then
-  } else if (config_.multimodal) {
-    pairs = {
-        {"model.language_model.embed_tokens.weight", "lm_head.weight"},
-        {"language_model.model.embed_tokens.weight",
-         "language_model.lm_head.weight"}};
+  std::vector<Pair> pairs;
+  for (const WeightNames& names : WeightNamesOf(config_)) {
+    pairs.push_back(
+        {names.Of({Part::kEmbedding}), names.Of({Part::kHead})});
   }
   for (const Pair& pair : pairs) {
     if (missing_shard_.contains(pair.embedding) || Has(pair.embedding)) return;
@@ -440,6 +437,18 @@ void Checkpoint::ReadLoneHeadAsEmbedding() {
         "tensor is both, as in transformers",
         pair.head, kConfig));
     return;
+  }
+}
+
+// The last of the family's that the embedding has; the usual ones without.
+void Checkpoint::ChooseNames() {
+  for (WeightNames& names : WeightNamesOf(config_)) {
+    const std::string embedding = names.Of({Part::kEmbedding});
+    if (!names_ || tensors_.contains(embedding) ||
+        other_tensors_.contains(embedding) ||
+        missing_shard_.contains(embedding)) {
+      names_ = std::move(names);
+    }
   }
 }
 

@@ -6,6 +6,7 @@
 #include <deque>
 #include <initializer_list>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "checkpoint/model_config.h"
 #include "checkpoint/pytorch_file.h"
 #include "checkpoint/safetensors.h"
+#include "checkpoint/weight_names.h"
 
 namespace verify_tflite {
 
@@ -45,6 +47,7 @@ class Checkpoint {
   // The directory that holds config.json, the tokenizer and so on.
   const std::string& directory() const { return directory_; }
   const ModelConfig& config() const { return config_; }
+  const WeightNames& names() const { return *names_; }
 
   // What the reader should know of this checkpoint and what decides nothing:
   // one sentence each.
@@ -74,6 +77,7 @@ class Checkpoint {
   void AddShards(const std::string& index_path);
   void UnwrapNames();
   void ReadLoneHeadAsEmbedding();
+  void ChooseNames();
   void NoteAdapterBeside();
   void NoteMissing();
   Error Missing(const std::string& name,
@@ -83,6 +87,7 @@ class Checkpoint {
   std::string directory_;
   std::string weights_path_;  // the file, or the index of the shards
   ModelConfig config_;
+  std::optional<WeightNames> names_;
   // A deque keeps the place of what it holds.
   std::deque<SafetensorsFile> safetensors_;
   std::deque<PytorchFile> pickles_;

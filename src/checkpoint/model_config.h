@@ -42,9 +42,6 @@ struct YarnRopeScaling {
 // conversions make of the others.
 enum class Activation { kSilu, kGeluTanh, kGelu, kGeluQuick };
 
-// Whose names the weights have in the file.
-enum class Naming { kLlama, kPhi, kFalcon, kOpenElm };
-
 // What layers of one decoder may differ in.
 struct LayerConfig {
   int64_t num_heads = 0;
@@ -56,7 +53,8 @@ struct LayerConfig {
   bool local_rope = false;  // base local_rope_theta, unscaled
 };
 
-// One configurable decoder; a model family is a setting of these fields.
+// One configurable decoder; a model family (families/) is a setting of these
+// fields.
 struct ModelConfig {
   std::string model_type;  // "llama"
   int64_t vocab_size = 0;
@@ -91,22 +89,22 @@ struct ModelConfig {
   double attention_scale = 0;  // of q k^T, usually 1 / sqrt(head_dim)
   std::optional<double> attention_softcap;  // c tanh(score / c)
   std::optional<double> logit_softcap;
-  double embedding_scale = 1;   // of the input; not of a tied head
-  bool norm_adds_one = false;   // norms scale by 1 + weight
-  bool qk_norm = false;         // norm of each query and key head before RoPE
+  double embedding_scale = 1;  // of the input; not of a tied head
+  // Of what attention and MLP each add to the residual stream.
+  double residual_scale = 1;
+  double logit_divisor = 1;    // of the logits, before a soft cap
+  bool norm_adds_one = false;  // norms scale by 1 + weight
+  bool qk_norm = false;        // norm of each query and key head before RoPE
+  bool qk_norm_of_all_heads = false;  // one norm for all heads of a row
+  bool input_norm = true;  // or attention takes the residual stream itself
   bool sandwich_norms = false;  // norms of attention's and MLP's output, too
-  Naming naming = Naming::kLlama;
-  // In the file, q, k and v are one matrix, and gate and up another.
-  bool fused_projections = false;
-  // In the file, q, k and v are one matrix, in which each key head's queries,
-  // its key and its value lie together.
-  bool grouped_qkv = false;
   bool layer_norm = false;      // LayerNorm with biases in place of RMSNorm
   bool parallel_block = false;  // attention and MLP both of the block's input
-  bool mlp_norm = true;         // or the MLP takes what attention takes
+  // Or the MLP takes what attention takes; in a block that is not parallel, the
+  // residual stream itself.
+  bool mlp_norm = true;
   bool gated_mlp = true;
   bool head_bias = false;
-  bool multimodal = false;  // weights lie under "language_model"
   // Settings of config.json that transformers ignores for this family, as this
   // reference does: one sentence each.
   std::vector<std::string> notes;

@@ -344,7 +344,6 @@ TEST(ModelConfig, TextModelOfAMultimodalOne) {
   json config = {{"model_type", "gemma3"}, {"text_config", text}};
   const ModelConfig parsed = Parse(config);
   EXPECT_EQ(parsed.model_type, "gemma3");
-  EXPECT_TRUE(parsed.multimodal);
   EXPECT_TRUE(parsed.tie_word_embeddings);
   EXPECT_EQ(parsed.hidden_size, 64);
   config["tie_word_embeddings"] = false;
@@ -480,6 +479,31 @@ TEST(ModelConfig, FalconsThreeBlocks) {
   EXPECT_FALSE(alibi.layers[0].rope);
 }
 
+TEST(ModelConfig, GranitesFactors) {
+  const ModelConfig usual = ParseFamily("granite");
+  EXPECT_EQ(usual.attention_scale, 1);  // not 1 / sqrt(head_dim)
+  EXPECT_EQ(usual.embedding_scale, 1);
+  EXPECT_EQ(usual.residual_scale, 1);
+  EXPECT_EQ(usual.logit_divisor, 1);
+  const ModelConfig config = ParseFamily(
+      "granite", R"({"embedding_multiplier": 12, "residual_multiplier": 0.22,
+                     "attention_multiplier": 0.015625, "logits_scaling": 8})");
+  EXPECT_EQ(config.attention_scale, 0.015625);
+  EXPECT_EQ(config.embedding_scale, 12);
+  EXPECT_EQ(config.residual_scale, 0.22);
+  EXPECT_EQ(config.logit_divisor, 8);
+}
+
+TEST(ModelConfig, Olmo2HasNoNormsBeforeItsBlocks) {
+  const ModelConfig config = ParseFamily("olmo2");
+  EXPECT_EQ(config.rms_norm_eps, 1e-5);
+  EXPECT_FALSE(config.input_norm);
+  EXPECT_FALSE(config.mlp_norm);
+  EXPECT_TRUE(config.sandwich_norms);
+  EXPECT_TRUE(config.qk_norm_of_all_heads);
+  EXPECT_EQ(config.attention_scale, 0.25);
+}
+
 json OpenElm() {
   return json::parse(R"({
     "model_type": "openelm", "vocab_size": 1000, "model_dim": 1280,
@@ -609,6 +633,8 @@ TEST(ModelConfig, RefusesPerFamily) {
       {"falcon", R"({"activation": "relu"})", "activation"},
       {"falcon", R"({"alibi": "yes"})", "expected true or false"},
       {"falcon", R"({"num_kv_heads": 3})", "no multiple of num_kv_heads 3"},
+      {"granite", R"({"logits_scaling": 0})", "logits_scaling"},
+      {"granite", R"({"residual_multiplier": "no"})", "residual_multiplier"},
   };
   for (const Case& bad : cases) {
     EXPECT_THAT([&] { ParseFamily(bad.family, bad.changes); },
@@ -647,7 +673,14 @@ TEST(ModelConfig, RefusesWhatTransformersReadsAndNotesWhatItIgnores) {
       {"phi", "partial_rotary_factor"},
       {"phi", "rope.partial_rotary_factor"},
       {"falcon", "alibi"},
-      {"falcon", "parallel_attn"}};
+      {"falcon", "parallel_attn"},
+      {"granite", "attention_bias"},
+      {"granite", "mlp_bias"},
+      {"granite", "embedding_multiplier"},
+      {"granite", "attention_multiplier"},
+      {"granite", "residual_multiplier"},
+      {"granite", "logits_scaling"},
+      {"olmo2", "attention_bias"}};
   for (const auto& [family, keys] : recorded["families"].items()) {
     for (const auto& [key, seen] : keys.items()) {
       SCOPED_TRACE(family + " " + key);

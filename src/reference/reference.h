@@ -20,6 +20,9 @@
 
 namespace verify_tflite {
 
+struct Decoder;
+struct SequenceState;
+
 // One token sequence with the keys and values of what was scored so far.
 // Movable; made by Reference::NewSequence and used with that Reference only.
 class Sequence {
@@ -56,9 +59,8 @@ class Sequence {
 
  private:
   friend class Reference;
-  struct Impl;
-  explicit Sequence(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Sequence(std::unique_ptr<SequenceState> state);
+  std::unique_ptr<SequenceState> state_;
 };
 
 class Reference {
@@ -177,9 +179,10 @@ class Reference {
              const CaptureFn& capture = nullptr);
 
  private:
-  struct Impl;
-  explicit Reference(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Reference(std::unique_ptr<Decoder> decoder);
+  void Check(std::span<const Item> items) const;
+
+  std::unique_ptr<Decoder> decoder_;
 };
 
 }  // namespace verify_tflite

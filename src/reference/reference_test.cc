@@ -171,7 +171,7 @@ INSTANTIATE_TEST_SUITE_P(
                     "ref_falcon", "ref_falcon_new", "ref_falcon_one_norm",
                     "ref_falcon_alibi", "ref_falcon_rw", "ref_phi3_plain",
                     "ref_phi3_partial", "ref_phi35", "ref_phi4", "ref_dynamic",
-                    "ref_yarn_mscale", "ref_openelm"),
+                    "ref_yarn_mscale", "ref_openelm", "ref_granite", "ref_olmo2"),
     [](const auto& info) { return info.param; });
 
 TEST(Reference, GreedyTokensEqualGenerate) {
@@ -420,6 +420,12 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"ref_yarn_mscale", "/rope_parameters/mscale_all_dim", "0.5"},
         Setting{"ref_yarn_mscale", "/rope_parameters/mscale", "null"},
         Setting{"ref_openelm", "/rope_freq_constant", "12000"},
+        Setting{"ref_granite", "/embedding_multiplier", "3.2"},
+        Setting{"ref_granite", "/attention_multiplier", "0.42"},
+        Setting{"ref_granite", "/residual_multiplier", "0.69"},
+        Setting{"ref_granite", "/logits_scaling", "1.29"},
+        Setting{"ref_olmo2", "/rms_norm_eps", "0.01"},
+        Setting{"ref_olmo2", "/rope_parameters/rope_theta", "60000"},
         Setting{"ref_smollm3", "/no_rope_layers/1", "1"},
         Setting{"ref_smollm3", "/no_rope_layers/2", "0"},
         Setting{"ref_smollm3_window", "/sliding_window", "22"},

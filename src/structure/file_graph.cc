@@ -250,14 +250,6 @@ class Opener {
     return way;
   }
 
-  std::string HeadName() const {
-    const Rows* embedding = Find({Part::kEmbedding, -1, false});
-    const bool old_multimodal =
-        embedding != nullptr &&
-        embedding->name.starts_with("language_model.model.");
-    return old_multimodal ? "language_model.lm_head.weight" : "lm_head.weight";
-  }
-
   // The constant's rows, under the names of what they are.
   void Gather(const Way& way, const tflite::Constant& constant, bool transposed,
               bool quantised, Gathered& gathered,
@@ -267,7 +259,8 @@ class Opener {
       const bool tied =
           place.columns.part == Part::kHead && !originals_.has_head();
       AddPiece(
-          tied ? HeadName() : place.rows.name, place.rows,
+          tied ? originals_.checkpoint().names().Of({Part::kHead})
+               : place.rows.name, place.rows,
           {.first = 0,
            .count = place.rows.count,
            .constant = &constant,

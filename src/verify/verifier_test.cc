@@ -215,7 +215,8 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values("ref_mistral", "ref_qwen2", "ref_qwen3", "ref_gemma",
                       "ref_gemma2", "ref_gemma3", "ref_smollm3", "ref_phi",
                       "ref_phi3_plain", "ref_phi3_partial", "ref_phi35",
-                      "ref_phi4", "ref_falcon_rw", "ref_openelm"),
+                      "ref_phi4", "ref_falcon_rw", "ref_openelm",
+                      "ref_granite", "ref_olmo2"),
     [](const auto& info) { return std::string(info.param); });
 
 // However often the drafts differ, the text is PyTorch's own.

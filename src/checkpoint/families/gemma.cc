@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// Gemma, Gemma 2, and Gemma 3 by itself or inside a multimodal model.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "checkpoint/families/family.h"
+
+namespace verify_tflite {
+namespace {
+
+using nlohmann::json;
+
+void SetGemmaBlock(const ConfigFields&, ModelConfig* config) {
+  config->embedding_scale = std::sqrt(static_cast<double>(config->hidden_size));
+  config->norm_adds_one = true;
+}
+
+void SetSandwichBlock(const ConfigFields& fields, ModelConfig* config) {
+  SetGemmaBlock(fields, config);
+  config->sandwich_norms = true;
+}
+
+// Norms before and after both attention and MLP.
+std::vector<PartName> SandwichNames(const ModelConfig& config) {
+  return Renamed(LlamaNames(config),
+                 {{Part::kAttentionNorm, "layers.{}.post_attention_layernorm"},
+                  {Part::kMlpNorm, "layers.{}.pre_feedforward_layernorm"},
+                  {Part::kOutputNorm, "layers.{}.post_feedforward_layernorm"}});
+}
+
+constexpr std::string_view kText = "gemma3_text";
+
+// The text model of a multimodal one. Whether its head is tied, the outer
+// config says.
+ModelConfig ParseMultimodal(const ConfigFields& fields, const Family& outer) {
+  const Family& family = *FindFamily(kText);
+  std::vector<std::string> notes = CheckUnhandled(fields, family);
+  constexpr std::string_view kKey = "text_config";
+  const json* text = fields.Find(kKey);
+  if (text == nullptr) throw Error("{}: no \"{}\"", fields.origin(), kKey);
+  if (!text->is_object()) throw fields.Unexpected(kKey, *text, "an object");
+  const ConfigFields inner(*text,
+                           fmt::format("{}: \"{}\"", fields.origin(), kKey));
+  const std::string model_type = inner.Text("model_type", kText);
+  if (model_type != kText) throw NotSupported(inner, model_type);
+  // Gemma3ForConditionalGeneration has no such cap.
+  constexpr std::string_view kCap = "final_logit_softcapping";
+  if (const json* cap = inner.Find(kCap)) {
+    throw inner.Unexpected(kCap, *cap, "null in a multimodal model");
+  }
+  ModelConfig result = ParseDecoder(inner, family);
+  result.notes.insert(result.notes.begin(), notes.begin(), notes.end());
+  result.model_type = outer.model_type;
+  result.tie_word_embeddings = fields.Flag("tie_word_embeddings", true);
+  return result;
+}
+
+}  // namespace
+
+Family Gemma() {
+  return {.model_type = "gemma",
+          .max_position_embeddings = 8192,
+          .num_kv_heads = 16,
+          .head_dim = 256,
+          .tie_word_embeddings = true,
+          .attention_bias = Biases::kFromConfig,
+          .activation = "gelu_pytorch_tanh",
+          .gelu_is_tanh = true,
+          .handles = {"attention_bias"},
+          .reads = {"use_bidirectional_attention"},
+          .set_block = SetGemmaBlock};
+}
+
+Family Gemma2() {
+  return {
+      .model_type = "gemma2",
+      .max_position_embeddings = 8192,
+      .num_kv_heads = 4,
+      .head_dim = 256,
+      .tie_word_embeddings = true,
+      .attention_bias = Biases::kFromConfig,
+      .windows = Windows::kPattern,
+      .sliding_window = 4096,
+      .window_pattern = 2,
+      .activation_key = "hidden_activation",
+      .activation = "gelu_pytorch_tanh",
+      .query_pre_attn_scalar = 256,
+      .attention_softcap = 50,
+      .logit_softcap = 30,
+      .handles = {"attention_bias", "sliding_window", "query_pre_attn_scalar",
+                  "attn_logit_softcapping", "final_logit_softcapping"},
+      .reads = {"use_bidirectional_attention"},
+      .set_block = SetSandwichBlock,
+      .names = SandwichNames};
+}
+
+Family Gemma3Text() {
+  return {.model_type = kText,
+          .rope_theta = 1e6,
+          .local_rope_theta = 1e4,
+          .max_position_embeddings = 131072,
+          .vocab_size = 262208,
+          .num_heads = 8,
+          .num_kv_heads = 4,
+          .head_dim = 256,
+          .tie_word_embeddings = true,
+          .attention_bias = Biases::kFromConfig,
+          .windows = Windows::kPattern,
+          .sliding_window = 4096,
+          .window_pattern = 6,
+          .activation_key = "hidden_activation",
+          .activation = "gelu_pytorch_tanh",
+          .query_pre_attn_scalar = 256,
+          // Its attention does not look at attn_logit_softcapping.
+          .handles = {"attention_bias", "sliding_window",
+                      "query_pre_attn_scalar", "final_logit_softcapping",
+                      "sliding_window_pattern", "rope_local_base_freq"},
+          .reads = {"use_bidirectional_attention"},
+          .set_block =
+              [](const ConfigFields& fields, ModelConfig* config) {
+                SetSandwichBlock(fields, config);
+                config->qk_norm = true;
+              },
+          .names = SandwichNames};
+}
+
+Family Gemma3() {
+  return {.model_type = "gemma3",
+          .parse = ParseMultimodal,
+          .names = SandwichNames,
+          .prefixes = {{"model.language_model.", ""},
+                       {"language_model.model.", "language_model."}}};
+}
+
+}  // namespace verify_tflite

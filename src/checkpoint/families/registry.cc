@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/families/family.h"
+
+namespace verify_tflite {
+
+// All there are, in the order in which messages name them. A family is a
+// function of this name, in a file of its own.
+#define VERIFY_TFLITE_FAMILIES(FAMILY) \
+  FAMILY(Llama)                        \
+  FAMILY(Mistral)                      \
+  FAMILY(Qwen2)                        \
+  FAMILY(Qwen3)                        \
+  FAMILY(Gemma)                        \
+  FAMILY(Gemma2)                       \
+  FAMILY(Gemma3Text)                   \
+  FAMILY(Phi3)                         \
+  FAMILY(SmolLm3)                      \
+  FAMILY(Phi)                          \
+  FAMILY(Falcon)                       \
+  FAMILY(Gemma3)                       \
+  FAMILY(OpenElm)                      \
+  FAMILY(Granite)                      \
+  FAMILY(Olmo2)
+
+#define DECLARE(name) Family name();
+VERIFY_TFLITE_FAMILIES(DECLARE)
+#undef DECLARE
+
+const std::vector<Family>& AllFamilies() {
+#define CALL(name) name(),
+  static const auto& families =
+      *new std::vector<Family>{VERIFY_TFLITE_FAMILIES(CALL)};
+#undef CALL
+  return families;
+}
+
+const Family* FindFamily(std::string_view model_type) {
+  const auto found =
+      std::ranges::find(AllFamilies(), model_type, &Family::model_type);
+  return found == AllFamilies().end() ? nullptr : &*found;
+}
+
+bool Family::Handles(std::string_view key) const {
+  return std::ranges::count(handles, key) > 0;
+}
+
+std::vector<WeightNames> WeightNamesOf(const ModelConfig& config) {
+  const Family& family = *FindFamily(config.model_type);
+  std::vector<WeightNames> names;
+  for (const NamePrefix& prefix : family.prefixes) {
+    names.emplace_back(family.names(config), prefix, family.grouped_qkv);
+  }
+  return names;
+}
+
+Error NotSupported(const ConfigFields& fields, const std::string& model_type) {
+  std::vector<std::string_view> supported;
+  for (const Family& family : AllFamilies()) {
+    supported.push_back(family.model_type);
+  }
+  return Error("{}: model_type {} is not supported; supported: {}",
+               fields.origin(), Dump(nlohmann::json(model_type)),
+               fmt::join(supported, ", "));
+}
+
+}  // namespace verify_tflite

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/weight_names.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "checkpoint/families/family.h"
+
+namespace verify_tflite {
+
+void PrintTo(const WeightRole& role, std::ostream* out) {
+  *out << Describe(role);
+}
+
+namespace {
+
+using nlohmann::json;
+using ::testing::ElementsAre;
+using ::testing::Eq;
+using ::testing::FieldsAre;
+
+constexpr int32_t kLayers = 3;
+
+// A decoder of kLayers layers of any family.
+ModelConfig SmallConfig(std::string_view model_type,
+                        const std::string& changes = "{}") {
+  json config = json::parse(R"({
+    "vocab_size": 100, "hidden_size": 64, "intermediate_size": 96,
+    "num_hidden_layers": 3, "num_attention_heads": 4, "head_dim": 16,
+    "num_key_value_heads": 2, "model_dim": 64, "num_transformer_layers": 3,
+    "num_query_heads": [4, 4, 4], "ffn_multipliers": [1, 2, 3]
+  })");
+  json text = config;
+  text["model_type"] = "gemma3_text";
+  config["text_config"] = text;
+  config["model_type"] = model_type;
+  if (model_type == "openelm") config["num_kv_heads"] = {2U, 2U, 2U};
+  config.update(json::parse(changes));
+  return ParseModelConfig(config, "config.json");
+}
+
+// Every role that a tensor of these names can have.
+std::vector<WeightRole> RolesOf(const WeightNames& names) {
+  std::vector<WeightRole> roles;
+  for (const PartName& part : names.parts()) {
+    const bool in_layer = part.name.find("{}") != std::string_view::npos;
+    for (int32_t i = 0; i < (in_layer ? kLayers : 1); ++i) {
+      for (const bool bias : {false, true}) {
+        roles.push_back({part.part, in_layer ? i : -1, bias});
+      }
+    }
+  }
+  return roles;
+}
+
+class Names : public testing::TestWithParam<std::string> {};
+
+TEST_P(Names, LeadBackToWhatTheyAreFor) {
+  const auto all = WeightNamesOf(SmallConfig(GetParam()));
+  ASSERT_FALSE(all.empty());
+  for (const WeightNames& names : all) {
+    std::set<std::string> seen;
+    for (const WeightRole& role : RolesOf(names)) {
+      const std::string name = names.Of(role);
+      EXPECT_THAT(names.RoleOf(name), Eq(std::optional(role))) << name;
+      EXPECT_TRUE(seen.insert(name).second) << name << " twice";
+    }
+    EXPECT_GE(seen.size(), 2 * (3 + 6 * kLayers));
+  }
+}
+
+// What the reference asks for.
+TEST_P(Names, ThereAreThoseOfEveryPart) {
+  const ModelConfig config = SmallConfig(GetParam());
+  for (const WeightNames& names : WeightNamesOf(config)) {
+    std::vector<Part> parts = {Part::kEmbedding, Part::kFinalNorm, Part::kHead,
+                               Part::kO, Part::kDown};
+    if (config.input_norm) parts.push_back(Part::kInputNorm);
+    if (config.mlp_norm) parts.push_back(Part::kMlpNorm);
+    if (config.sandwich_norms) {
+      parts.insert(parts.end(), {Part::kAttentionNorm, Part::kOutputNorm});
+    }
+    if (config.qk_norm) parts.insert(parts.end(), {Part::kQNorm, Part::kKNorm});
+    if (!names.Has(Part::kQkv)) {
+      parts.insert(parts.end(), {Part::kQ, Part::kK, Part::kV});
+    }
+    if (!names.Has(Part::kGateUp)) parts.push_back(Part::kUp);
+    if (!names.Has(Part::kGateUp) && config.gated_mlp) {
+      parts.push_back(Part::kGate);
+    }
+    for (const Part part : parts) {
+      EXPECT_TRUE(names.Has(part)) << NameOf(part);
+    }
+  }
+}
+
+std::vector<std::string> ModelTypes() {
+  std::vector<std::string> types;
+  for (const Family& family : AllFamilies()) {
+    types.emplace_back(family.model_type);
+  }
+  return types;
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Names, testing::ValuesIn(ModelTypes()),
+                         [](const auto& info) { return info.param; });
+
+WeightNames NamesOf(std::string_view model_type) {
+  return WeightNamesOf(SmallConfig(model_type))[0];
+}
+
+TEST(WeightNames, AreThoseOfTheFamily) {
+  const auto name = [](std::string_view family, const WeightRole& role) {
+    return NamesOf(family).Of(role);
+  };
+  EXPECT_EQ(name("llama", {Part::kEmbedding}), "model.embed_tokens.weight");
+  EXPECT_EQ(name("llama", {Part::kHead}), "lm_head.weight");
+  EXPECT_EQ(name("llama", {Part::kQ, 12, true}),
+            "model.layers.12.self_attn.q_proj.bias");
+  EXPECT_EQ(name("llama", {Part::kMlpNorm, 0}),
+            "model.layers.0.post_attention_layernorm.weight");
+  EXPECT_EQ(name("gemma2", {Part::kAttentionNorm, 0}),
+            "model.layers.0.post_attention_layernorm.weight");
+  EXPECT_EQ(name("phi", {Part::kFinalNorm, -1, true}),
+            "model.final_layernorm.bias");
+  EXPECT_EQ(name("falcon", {Part::kQkv, 2}),
+            "transformer.h.2.self_attention.query_key_value.weight");
+  EXPECT_EQ(name("openelm", {Part::kGateUp, 1}),
+            "transformer.layers.1.ffn.proj_1.weight");
+}
+
+TEST(WeightNames, OfFalconDependOnItsNorms) {
+  const auto norm = [](const std::string& changes) {
+    return WeightNamesOf(SmallConfig("falcon", changes))[0].Of(
+        {Part::kInputNorm, 0});
+  };
+  EXPECT_EQ(norm("{}"), "transformer.h.0.input_layernorm.weight");
+  EXPECT_EQ(norm(R"({"new_decoder_architecture": true})"),
+            "transformer.h.0.ln_attn.weight");
+}
+
+TEST(WeightNames, OfAMultimodalModelAreOldOrNew) {
+  const auto all = WeightNamesOf(SmallConfig("gemma3"));
+  ASSERT_EQ(all.size(), 2);
+  EXPECT_EQ(all[0].Of({Part::kEmbedding}),
+            "model.language_model.embed_tokens.weight");
+  EXPECT_EQ(all[0].Of({Part::kHead}), "lm_head.weight");
+  EXPECT_EQ(all[1].Of({Part::kEmbedding}),
+            "language_model.model.embed_tokens.weight");
+  EXPECT_EQ(all[1].Of({Part::kHead}), "language_model.lm_head.weight");
+}
+
+TEST(WeightNames, WhateverStandsBeforeTheDecoder) {
+  for (const char* prefix : {"", "model.", "a.b.c."}) {
+    EXPECT_THAT(NamesOf("llama").RoleOf(std::string(prefix) +
+                                        "layers.1.mlp.up_proj.weight"),
+                Eq(WeightRole{Part::kUp, 1}))
+        << prefix;
+  }
+}
+
+TEST(WeightNames, KnowNoOtherTensors) {
+  for (const char* name :
+       {"", "weight", "model", "model.embed_tokens", "model.embed_tokens.scale",
+        "model.xembed_tokens.weight", "model.layers.weight",
+        "model.layers..mlp.up_proj.weight", "model.layers.1.weight",
+        "model.layers.x.mlp.up_proj.weight",
+        "model.layers.-1.mlp.up_proj.weight",
+        "model.layers.99999999999.mlp.up_proj.weight",
+        "model.layers.1.mlp.up_proj.lora_A.weight",
+        "model.layers.1.mlp.fc1.weight", "model.layers.1.norm.weight",
+        "model.layers.1.lm_head.weight", "vision_tower.layers.1.mlp.up_proj",
+        "model.vision_tower.layers.1.mlp.up_proj.weight",
+        "audio_tower.embed_tokens.weight", "multi_modal_projector.norm.weight",
+        "model.layers.1.self_attn.rotary_emb.inv_freq"}) {
+    EXPECT_EQ(NamesOf("llama").RoleOf(name), std::nullopt) << name;
+  }
+}
+
+// Part, first row, count, run and stride.
+TEST(WeightNames, RowsOfFusedProducts) {
+  const auto rows = [](std::string_view family, Part part, int64_t count,
+                       const std::string& changes = "{}") {
+    const ModelConfig config = SmallConfig(family, changes);
+    return WeightNamesOf(config)[0].RowsOf({part, 1}, config, count);
+  };
+  EXPECT_THAT(rows("llama", Part::kQ, 64),
+              ElementsAre(FieldsAre(Part::kQ, 0, 64, 0, 0)));
+  EXPECT_THAT(rows("phi3", Part::kQkv, 128),
+              ElementsAre(FieldsAre(Part::kQ, 0, 64, 0, 0),
+                          FieldsAre(Part::kK, 64, 32, 0, 0),
+                          FieldsAre(Part::kV, 96, 32, 0, 0)));
+  EXPECT_THAT(rows("phi3", Part::kGateUp, 192),
+              ElementsAre(FieldsAre(Part::kGate, 0, 96, 0, 0),
+                          FieldsAre(Part::kUp, 96, 96, 0, 0)));
+  EXPECT_THAT(rows("falcon", Part::kQkv, 128,
+                   R"({"new_decoder_architecture": true, "num_kv_heads": 2})"),
+              ElementsAre(FieldsAre(Part::kQ, 0, 64, 32, 64),
+                          FieldsAre(Part::kK, 32, 32, 16, 64),
+                          FieldsAre(Part::kV, 48, 32, 16, 64)));
+  EXPECT_THAT(rows("falcon", Part::kQkv, 96),
+              ElementsAre(FieldsAre(Part::kQ, 0, 64, 0, 0),
+                          FieldsAre(Part::kK, 64, 16, 0, 0),
+                          FieldsAre(Part::kV, 80, 16, 0, 0)));
+  // Of another size than the config's: whole.
+  EXPECT_THAT(rows("phi3", Part::kQkv, 130),
+              ElementsAre(FieldsAre(Part::kQkv, 0, 130, 0, 0)));
+  EXPECT_THAT(rows("phi3", Part::kGateUp, 193),
+              ElementsAre(FieldsAre(Part::kGateUp, 0, 193, 0, 0)));
+}
+
+}  // namespace
+}  // namespace verify_tflite

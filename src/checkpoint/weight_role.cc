@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/weight_role.h"
+
+#include <fmt/format.h>
+
+namespace verify_tflite {
+
+std::string_view NameOf(Part part) {
+  switch (part) {
+    case Part::kEmbedding:
+      return "embedding";
+    case Part::kHead:
+      return "LM head";
+    case Part::kFinalNorm:
+      return "final norm";
+    case Part::kInputNorm:
+      return "norm before attention";
+    case Part::kAttentionNorm:
+      return "norm behind attention";
+    case Part::kMlpNorm:
+      return "norm before the MLP";
+    case Part::kOutputNorm:
+      return "norm behind the MLP";
+    case Part::kQNorm:
+      return "norm of q";
+    case Part::kKNorm:
+      return "norm of k";
+    case Part::kQ:
+      return "q";
+    case Part::kK:
+      return "k";
+    case Part::kV:
+      return "v";
+    case Part::kQkv:
+      return "q, k and v";
+    case Part::kO:
+      return "o";
+    case Part::kGate:
+      return "gate";
+    case Part::kUp:
+      return "up";
+    case Part::kGateUp:
+      return "gate and up";
+    case Part::kDown:
+      return "down";
+  }
+  return "";
+}
+
+bool IsNorm(Part part) {
+  switch (part) {
+    case Part::kFinalNorm:
+    case Part::kInputNorm:
+    case Part::kAttentionNorm:
+    case Part::kMlpNorm:
+    case Part::kOutputNorm:
+    case Part::kQNorm:
+    case Part::kKNorm:
+      return true;
+    default:
+      return false;
+  }
+}
+
+std::string Describe(const WeightRole& role) {
+  std::string text;
+  if (role.bias) text += "bias of ";
+  text += NameOf(role.part);
+  if (role.layer >= 0) text += fmt::format(" of layer {}", role.layer);
+  return text;
+}
+
+}  // namespace verify_tflite

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a tensor of a decoder is for, whatever a family calls it.
+#ifndef VERIFY_TFLITE_CHECKPOINT_WEIGHT_ROLE_H_
+#define VERIFY_TFLITE_CHECKPOINT_WEIGHT_ROLE_H_
+
+#include <compare>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace verify_tflite {
+
+enum class Part {
+  kEmbedding,
+  kHead,
+  kFinalNorm,
+  kInputNorm,      // before attention
+  kAttentionNorm,  // of attention's output (Gemma 2 and 3, OLMo 2)
+  kMlpNorm,        // before the MLP
+  kOutputNorm,     // of the MLP's output (Gemma 2 and 3, OLMo 2)
+  kQNorm,
+  kKNorm,
+  kQ,
+  kK,
+  kV,
+  kQkv,  // one product for all three
+  kO,
+  kGate,
+  kUp,  // also the first of an MLP without gate
+  kGateUp,
+  kDown,
+};
+bool IsNorm(Part part);
+std::string_view NameOf(Part part);  // "q", "gate", "norm before the MLP", …
+
+struct WeightRole {
+  Part part = Part::kEmbedding;
+  int32_t layer = -1;  // -1: of no layer
+  bool bias = false;
+  auto operator<=>(const WeightRole&) const = default;
+};
+std::string Describe(const WeightRole& role);  // "layer 2 gate", "LM head"
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_CHECKPOINT_WEIGHT_ROLE_H_

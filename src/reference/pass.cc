@@ -1,0 +1,479 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reference/pass.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/silu.h>
+
+#include <algorithm>
+#include <deque>
+#include <utility>
+
+#include "reference/attention.h"
+#include "reference/kernels.h"
+#include "reference/norms.h"
+
+namespace verify_tflite {
+namespace {
+
+// Logits of so many floats at a time: 64 MB.
+constexpr int64_t kMaxLogits = 16 << 20;
+
+// RunLinear for some rows of `x`; the others' outputs stay as they are.
+void RunRows(const WeightReader& reader, const at::Tensor& x,
+             std::span<const int64_t> rows, std::span<const LinearTask> tasks,
+             int64_t max_dot_rows) {
+  const auto copy_rows = [](const float* from, int64_t from_row, float* to,
+                            int64_t to_row, int64_t width) {
+    std::copy_n(from + from_row * width, width, to + to_row * width);
+  };
+  const auto count = std::ssize(rows);
+  const int64_t inputs = x.size(1);
+  std::vector<float> some(static_cast<size_t>(count * inputs));
+  for (int64_t i = 0; i < count; ++i) {
+    copy_rows(x.const_data_ptr<float>(), rows[static_cast<size_t>(i)],
+              some.data(), i, inputs);
+  }
+  std::vector<LinearTask> compact(tasks.begin(), tasks.end());
+  std::deque<std::vector<float>> outputs;
+  for (LinearTask& task : compact) {
+    outputs.emplace_back(
+        static_cast<size_t>(count * task.layer.weight->shape[0]));
+    task.out = outputs.back().data();
+  }
+  RunLinear(reader, {some.data(), count}, compact, max_dot_rows);
+  for (size_t t = 0; t < compact.size(); ++t) {
+    const int64_t width = compact[t].layer.weight->shape[0];
+    for (int64_t i = 0; i < count; ++i) {
+      copy_rows(compact[t].out, i, tasks[t].out, rows[static_cast<size_t>(i)],
+                width);
+    }
+  }
+}
+
+}  // namespace
+
+Pass::Pass(const Decoder& decoder, std::span<const Reference::Item> items,
+           std::vector<Span> spans, const CaptureFn* capture)
+    : decoder_(decoder),
+      config_(decoder.config),
+      weights_(decoder.weights),
+      items_(items),
+      spans_(std::move(spans)),
+      capture_(capture) {
+  for (const Span& span : spans_) rows_ += span.count;
+  SkipProbed();
+  hidden_ = Embed();
+  SetAngles();
+}
+
+void Pass::SkipProbed() {
+  for (size_t i = 0; i < items_.size(); ++i) {
+    for (int64_t row = 0; row < spans_[i].count; ++row) {
+      const bool probed =
+          row >= items_[i].probed_begin && row < items_[i].probed_end;
+      if (!probed) computed_.push_back(spans_[i].row + row);
+    }
+  }
+  if (std::ssize(computed_) == rows_) computed_.clear();
+}
+
+at::Tensor Pass::Embed() const {
+  const TensorView& table = *weights_.embedding;
+  const int64_t size = config_.hidden_size;
+  at::Tensor hidden = Floats(rows_, size);
+  float* out = hidden.mutable_data_ptr<float>();
+  for (const Reference::Item& item : items_) {
+    for (const int32_t token : item.tokens) {
+      decoder_.reader.ReadFloats(table, token * size, size, out);
+      out += size;
+    }
+  }
+  // Rounded to float32 first, as Gemma's embed_scale.
+  const auto scale = static_cast<float>(config_.embedding_scale);
+  return scale == 1 ? hidden : hidden.mul_(scale);
+}
+
+// LlamaRotaryEmbedding.
+void Pass::SetAngles() {
+  at::Tensor positions = at::empty({rows_, 1}, at::kFloat);
+  float* out = positions.mutable_data_ptr<float>();
+  for (const Span& span : spans_) {
+    for (int64_t i = 0; i < span.count; ++i) {
+      *out++ = static_cast<float>(span.sequence->length + i);
+    }
+  }
+  const auto rotate = [](const at::Tensor& angles) {
+    return RopeAngles{angles.cos(), angles.sin()};
+  };
+  angles_ = rotate(positions * decoder_.frequencies.usual);
+  if (decoder_.frequencies.local.defined()) {
+    local_angles_ = rotate(positions * decoder_.frequencies.local);
+  }
+  for (const Span& span : spans_) {
+    if (!span.sequence->long_rope) continue;
+    const at::Tensor angles = positions.narrow(0, span.row, span.count) *
+                              decoder_.frequencies.long_sequence;
+    angles_.cos.narrow(0, span.row, span.count).copy_(angles.cos());
+    angles_.sin.narrow(0, span.row, span.count).copy_(angles.sin());
+  }
+  if (config_.rope_attention_factor != 1) {
+    angles_.cos.mul_(config_.rope_attention_factor);
+    angles_.sin.mul_(config_.rope_attention_factor);
+  }
+}
+
+const RopeAngles* Pass::AnglesOf(size_t index) const {
+  const LayerConfig& layer = config_.layers[index];
+  if (!layer.rope) return nullptr;
+  return layer.local_rope ? &local_angles_ : &angles_;
+}
+
+void Pass::Run(const Reference::LogitsFn& on_logits) {
+  Capture(Stage::kEmbedding, -1, hidden_);
+  const auto layers = std::ssize(weights_.layers);
+  for (int64_t i = 0; i < layers; ++i) {
+    Prefetch(static_cast<size_t>(i) + 1);
+    for (const Span& span : spans_) {
+      if (span.sequence->read_layer) span.sequence->ReadLayer(i, span.count);
+    }
+    RunLayer(static_cast<size_t>(i));
+    for (const Span& span : spans_) {
+      if (span.sequence->read_layer) span.sequence->ForgetLayer(i);
+    }
+    if (decoder_.options.progress) {
+      decoder_.options.progress("reference: layer", i + 1, layers);
+    }
+  }
+  for (const Span& span : spans_) span.sequence->length += span.count;
+  Head(on_logits);
+}
+
+// `input` is that of `stage`. What rotations make of it can be looked at, and
+// exchanged, on its own: where it is quantised next, the last bits of someone
+// else's sums decide about a rounding now and then, of a step of int8 each, and
+// the products would agree to 1e-3 at best. That needs one rotation for all.
+void Pass::Multiply(Stage stage, int64_t layer, const at::Tensor& input,
+                    std::initializer_list<LinearTask> tasks) const {
+  const Timer timer(decoder_.Time(&Reference::Times::linear));
+  std::vector<LinearTask> left(tasks);
+  while (!left.empty()) {
+    const auto* rotation = left[0].layer.rotation;
+    const auto* scale = left[0].layer.input_scale;
+    const auto end = std::stable_partition(
+        left.begin(), left.end(), [&](const LinearTask& task) {
+          return task.layer.rotation == rotation &&
+                 task.layer.input_scale == scale;
+        });
+    at::Tensor x = input;
+    if (rotation != nullptr || scale != nullptr) {
+      x = input.clone(at::MemoryFormat::Contiguous);
+    }
+    const std::span<float> values(x.mutable_data_ptr<float>(),
+                                  static_cast<size_t>(x.numel()));
+    if (scale != nullptr) ScaleRows(*scale, values);
+    if (rotation != nullptr) {
+      RotateRows(*rotation, values);
+      const bool is_only = end == left.end() && left.size() == std::size(tasks);
+      if (is_only) Capture(*RotatedOf(stage), layer, x);
+    }
+    const std::span<const LinearTask> together(left.begin(), end);
+    const int64_t max_dot_rows = decoder_.options.max_dot_rows.value_or(
+        AvailableKernels()[0].max_dot_rows);
+    if (WithoutProbed(stage, layer)) {
+      RunRows(decoder_.reader, x, computed_, together, max_dot_rows);
+    } else {
+      RunLinear(decoder_.reader, {x.const_data_ptr<float>(), x.size(0)},
+                together, max_dot_rows);
+    }
+    left.erase(left.begin(), end);
+  }
+}
+
+// Falcon's fused product has no rows of query, key and value by themselves.
+bool Pass::WithoutProbed(Stage input, int64_t layer) const {
+  if (computed_.empty() || layer < 0) return false;
+  return input != Stage::kInputNorm ||
+         weights_.layers[static_cast<size_t>(layer)].qkv.weight == nullptr;
+}
+
+// Each head of each row on its own, or all of a row's together.
+at::Tensor Pass::HeadNorm(const at::Tensor& rows,
+                          const NormWeights& norm) const {
+  if (config_.qk_norm_of_all_heads) {
+    return Norm(decoder_.reader, config_, rows, norm);
+  }
+  return Norm(decoder_.reader, config_, rows.view({-1, config_.head_dim}), norm)
+      .view(rows.sizes());
+}
+
+// Disk and processor work at the same time.
+void Pass::Prefetch(size_t index) const {
+  if (index == weights_.layers.size()) {
+    decoder_.reader.WillNeed(*weights_.head.weight);
+    return;
+  }
+  const LayerWeights& l = weights_.layers[index];
+  for (const Linear& linear :
+       {l.qkv, l.q, l.k, l.v, l.o, l.gate, l.up, l.down}) {
+    if (linear.weight != nullptr) decoder_.reader.WillNeed(*linear.weight);
+  }
+}
+
+void Pass::Capture(Stage stage, int64_t layer, const at::Tensor& values,
+                   bool without_probed) const {
+  if (capture_ == nullptr) return;
+  const at::Tensor rows = values.contiguous();
+  (*capture_)({stage,
+               layer,
+               rows.size(0),
+               rows.size(1),
+               {static_cast<float*>(rows.mutable_data_ptr()),
+                static_cast<size_t>(rows.numel())},
+               without_probed});
+  if (!rows.is_same(values)) values.copy_(rows);
+}
+
+void Pass::CaptureProduct(Stage stage, Stage input, size_t index,
+                          const at::Tensor& values) const {
+  const auto layer = static_cast<int64_t>(index);
+  Capture(stage, layer, values, WithoutProbed(input, layer));
+}
+
+// What the caches have of this pass, [rows, kv_heads * head_dim]; and back.
+void Pass::CaptureCached(Stage stage, size_t index,
+                         at::Tensor LayerCache::*part) const {
+  if (capture_ == nullptr) return;
+  const int64_t heads = config_.layers[index].num_kv_heads;
+  const at::Tensor all = Floats(rows_, heads * config_.head_dim);
+  const auto each = [&](auto copy) {
+    for (const Span& span : spans_) {
+      copy((span.sequence->layers[index].*part)
+               .narrow(1, span.sequence->length, span.count),
+           all.narrow(0, span.row, span.count)
+               .view({span.count, heads, config_.head_dim})
+               .transpose(0, 1));
+    }
+  };
+  each([](at::Tensor cached, at::Tensor rows) { rows.copy_(cached); });
+  Capture(stage, static_cast<int64_t>(index), all);
+  each([](at::Tensor cached, at::Tensor rows) { cached.copy_(rows); });
+}
+
+// What a block reads: without a norm a copy, which may be written to alone.
+at::Tensor Pass::Entering(const NormWeights& norm) const {
+  if (norm.weight == nullptr && capture_ != nullptr) return hidden_.clone();
+  return Norm(decoder_.reader, config_, hidden_, norm);
+}
+
+void Pass::AddToStream(const at::Tensor& values) {
+  const double scale = config_.residual_scale;
+  hidden_.add_(scale == 1 ? values : values * scale);
+}
+
+void Pass::RunLayer(size_t index) {
+  const LayerWeights& layer = weights_.layers[index];
+  const auto capture = [&](Stage stage, const at::Tensor& values) {
+    Capture(stage, static_cast<int64_t>(index), values);
+  };
+  const auto norm = [&](const at::Tensor& values, const NormWeights& by) {
+    return Norm(decoder_.reader, config_, values, by);
+  };
+  const at::Tensor input = Entering(layer.input_norm);
+  capture(Stage::kInputNorm, input);
+  const at::Tensor attention = Attention(input, index);
+  CaptureProduct(Stage::kAttentionOutput, Stage::kAttention, index, attention);
+  if (config_.parallel_block) {
+    const bool shared = layer.mlp_norm.weight == nullptr;
+    const at::Tensor mlp_input = shared ? input : Entering(layer.mlp_norm);
+    if (!shared) capture(Stage::kMlpNorm, mlp_input);
+    const at::Tensor output = Mlp(mlp_input, index);
+    CaptureProduct(Stage::kMlpOutput, Stage::kMlpInner, index, output);
+    AddToStream(attention);
+    AddToStream(output);
+    capture(Stage::kAfterMlp, hidden_);
+    return;
+  }
+  const at::Tensor attended = norm(attention, layer.attention_norm);
+  if (config_.sandwich_norms) capture(Stage::kAttentionNorm, attended);
+  AddToStream(attended);
+  capture(Stage::kAfterAttention, hidden_);
+  const at::Tensor mlp_input = Entering(layer.mlp_norm);
+  capture(Stage::kMlpNorm, mlp_input);
+  const at::Tensor output = Mlp(mlp_input, index);
+  CaptureProduct(Stage::kMlpOutput, Stage::kMlpInner, index, output);
+  const at::Tensor last = norm(output, layer.output_norm);
+  if (config_.sandwich_norms) capture(Stage::kOutputNorm, last);
+  AddToStream(last);
+  capture(Stage::kAfterMlp, hidden_);
+}
+
+Pass::Projections Pass::Project(const at::Tensor& normed, size_t index) const {
+  const auto number = static_cast<int64_t>(index);
+  const LayerWeights& layer = weights_.layers[index];
+  const int64_t rows = normed.size(0);
+  const int64_t size = config_.head_dim;
+  const int64_t heads = config_.layers[index].num_kv_heads;
+  const int64_t group = config_.layers[index].num_heads / heads;
+  if (layer.qkv.weight == nullptr) {
+    Projections p = {Floats(rows, heads * group * size),
+                     Floats(rows, heads * size), Floats(rows, heads * size)};
+    Multiply(Stage::kInputNorm, number, normed,
+             {{layer.q, p.queries.mutable_data_ptr<float>()},
+              {layer.k, p.keys.mutable_data_ptr<float>()},
+              {layer.v, p.values.mutable_data_ptr<float>()}});
+    return p;
+  }
+  // Each key head's queries, its key and its value lie together, as
+  // FalconAttention._split_heads has it.
+  at::Tensor fused = Floats(rows, heads * (group + 2) * size);
+  Multiply(Stage::kInputNorm, number, normed,
+           {{layer.qkv, fused.mutable_data_ptr<float>()}});
+  const at::Tensor groups = fused.view({rows, heads, group + 2, size});
+  const auto take = [&](int64_t first, int64_t count) {
+    return groups.narrow(2, first, count)
+        .contiguous()
+        .view({rows, heads * count * size});
+  };
+  return {take(0, group), take(group, 1), take(group + 1, 1)};
+}
+
+at::Tensor Pass::Attention(const at::Tensor& normed, size_t index) const {
+  const LayerWeights& layer = weights_.layers[index];
+  auto [queries, keys, values] = Project(normed, index);
+  const auto capture = [&](Stage stage, const at::Tensor& rows) {
+    Capture(stage, static_cast<int64_t>(index), rows);
+  };
+  const auto capture_product = [&](Stage stage, const at::Tensor& rows) {
+    CaptureProduct(stage, Stage::kInputNorm, index, rows);
+  };
+  capture_product(Stage::kQueryProjection, queries);
+  capture_product(Stage::kKeyProjection, keys);
+  capture_product(Stage::kValueProjection, values);
+  at::Tensor mixed = at::empty_like(queries);
+  const auto& options = decoder_.options;
+  const Alternative* alternative =
+      options.alternative ? &*options.alternative : nullptr;
+  {
+    const Timer timer(decoder_.Time(&Reference::Times::attention));
+    queries = HeadNorm(queries, layer.q_norm);
+    keys = HeadNorm(keys, layer.k_norm);
+    if (config_.qk_norm) {
+      capture(Stage::kQueryNorm, queries);
+      capture(Stage::kKeyNorm, keys);
+    }
+    for (const Span& span : spans_) {
+      LayerCache& cache = span.sequence->layers[index];
+      Store(config_, AnglesOf(index), span, queries, keys, values, cache);
+    }
+    capture(Stage::kQuery, queries);
+    CaptureCached(Stage::kKey, index, &LayerCache::keys);
+    CaptureCached(Stage::kValue, index, &LayerCache::values);
+    for (const Span& span : spans_) {
+      Attend(config_, alternative, config_.layers[index], span,
+             span.sequence->layers[index],
+             queries.narrow(0, span.row, span.count),
+             mixed.narrow(0, span.row, span.count));
+    }
+  }
+  capture(Stage::kAttention, mixed);
+  at::Tensor output = Floats(rows_, config_.hidden_size);
+  Multiply(Stage::kAttention, static_cast<int64_t>(index), mixed,
+           {{layer.o, output.mutable_data_ptr<float>()}});
+  return output;
+}
+
+at::Tensor Pass::Mlp(const at::Tensor& hidden, size_t index) const {
+  const auto number = static_cast<int64_t>(index);
+  const auto capture = [&](Stage stage, const at::Tensor& rows) {
+    Capture(stage, number, rows);
+  };
+  const LayerWeights& layer = weights_.layers[index];
+  at::Tensor up =
+      Floats(hidden.size(0), config_.layers[index].intermediate_size);
+  at::Tensor inner = up;  // what the activation applies to
+  if (layer.gate.weight == nullptr) {
+    Multiply(Stage::kMlpNorm, number, hidden,
+             {{layer.up, up.mutable_data_ptr<float>()}});
+  } else {
+    inner = at::empty_like(up);
+    Multiply(Stage::kMlpNorm, number, hidden,
+             {{layer.gate, inner.mutable_data_ptr<float>()},
+              {layer.up, up.mutable_data_ptr<float>()}});
+    CaptureProduct(Stage::kGateProjection, Stage::kMlpNorm, index, inner);
+  }
+  CaptureProduct(Stage::kUpProjection, Stage::kMlpNorm, index, up);
+  switch (config_.activation) {
+    case Activation::kSilu:
+      at::silu_(inner);
+      break;
+    case Activation::kGeluTanh:
+      at::gelu_(inner, "tanh");
+      break;
+    case Activation::kGelu:
+      at::gelu_(inner, "none");
+      break;
+    case Activation::kGeluQuick:
+      // https://arxiv.org/abs/1606.08415, section 2.
+      inner.mul_(at::sigmoid(inner * 1.702));
+      break;
+  }
+  if (layer.gate.weight != nullptr) inner.mul_(up);
+  capture(Stage::kMlpInner, inner);
+  at::Tensor output = Floats(hidden.size(0), config_.hidden_size);
+  Multiply(Stage::kMlpInner, number, inner,
+           {{layer.down, output.mutable_data_ptr<float>()}});
+  return output;
+}
+
+void Pass::Head(const Reference::LogitsFn& on_logits) const {
+  const Timer timer(decoder_.Time(&Reference::Times::head));
+  struct Wanted {
+    size_t item;
+    int64_t row;       // of the item
+    int64_t pass_row;  // of the pass
+  };
+  std::vector<Wanted> wanted;
+  for (size_t i = 0; i < items_.size(); ++i) {
+    const Span& span = spans_[i];
+    for (int64_t row = span.count - items_[i].logit_rows; row < span.count;
+         ++row) {
+      wanted.push_back({i, row, span.row + row});
+    }
+  }
+  const int64_t vocab = config_.vocab_size;
+  const auto count = static_cast<int64_t>(wanted.size());
+  const int64_t chunk = std::clamp(kMaxLogits / vocab, int64_t{1}, count + 1);
+  at::Tensor rows = Floats(std::min(chunk, count), config_.hidden_size);
+  at::Tensor logits = Floats(std::min(chunk, count), vocab);
+  for (int64_t begin = 0; begin < count; begin += chunk) {
+    const int64_t size = std::min(chunk, count - begin);
+    for (int64_t i = 0; i < size; ++i) {
+      rows[i].copy_(hidden_[wanted[begin + i].pass_row]);
+    }
+    const at::Tensor normed =
+        Norm(decoder_.reader, config_, rows.narrow(0, 0, size), weights_.norm);
+    Capture(Stage::kFinalNorm, -1, normed);
+    const float* out = logits.const_data_ptr<float>();
+    Multiply(Stage::kFinalNorm, -1, normed,
+             {{weights_.head, logits.mutable_data_ptr<float>()}});
+    Capture(Stage::kHead, -1, logits.narrow(0, 0, size));
+    if (config_.logit_divisor != 1) {
+      logits.narrow(0, 0, size).div_(config_.logit_divisor);
+    }
+    if (config_.logit_softcap) {
+      const double cap = *config_.logit_softcap;
+      logits.narrow(0, 0, size).div_(cap).tanh_().mul_(cap);
+    }
+    for (int64_t i = 0; i < size; ++i) {
+      const Wanted& row = wanted[begin + i];
+      on_logits(row.item, row.row,
+                {out + i * vocab, static_cast<size_t>(vocab)});
+    }
+  }
+}
+
+}  // namespace verify_tflite

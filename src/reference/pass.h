@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// One teacher-forced pass over several sequences, every weight touched once.
+#ifndef VERIFY_TFLITE_REFERENCE_PASS_H_
+#define VERIFY_TFLITE_REFERENCE_PASS_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <vector>
+
+#include "reference/decoder.h"
+#include "reference/linear.h"
+#include "reference/reference.h"
+#include "reference/sequence.h"
+#include "reference/stage.h"
+
+namespace verify_tflite {
+
+class Pass {
+ public:
+  // `spans`, one for each of `items`, have room for their tokens. All that is
+  // given must outlive this; `capture` may be null.
+  Pass(const Decoder& decoder, std::span<const Reference::Item> items,
+       std::vector<Span> spans, const CaptureFn* capture);
+
+  // Layer by layer, and logits at the end. The sequences have grown by then.
+  void Run(const Reference::LogitsFn& on_logits);
+
+ private:
+  // Of one layer, a row for each token.
+  struct Projections {
+    at::Tensor queries, keys, values;
+  };
+
+  void SkipProbed();
+  at::Tensor Embed() const;
+  void SetAngles();
+  const RopeAngles* AnglesOf(size_t index) const;
+
+  void RunLayer(size_t index);
+  at::Tensor Entering(const NormWeights& norm) const;
+  void AddToStream(const at::Tensor& values);
+  at::Tensor Attention(const at::Tensor& normed, size_t index) const;
+  Projections Project(const at::Tensor& normed, size_t index) const;
+  at::Tensor HeadNorm(const at::Tensor& rows, const NormWeights& norm) const;
+  at::Tensor Mlp(const at::Tensor& hidden, size_t index) const;
+  void Head(const Reference::LogitsFn& on_logits) const;
+
+  void Multiply(Stage stage, int64_t layer, const at::Tensor& input,
+                std::initializer_list<LinearTask> tasks) const;
+  // Of the products that read `input`.
+  bool WithoutProbed(Stage input, int64_t layer) const;
+  void Prefetch(size_t index) const;
+
+  void Capture(Stage stage, int64_t layer, const at::Tensor& values,
+               bool without_probed = false) const;
+  // Of a product's output; `input` is the stage that it reads.
+  void CaptureProduct(Stage stage, Stage input, size_t index,
+                      const at::Tensor& values) const;
+  void CaptureCached(Stage stage, size_t index,
+                     at::Tensor LayerCache::*part) const;
+
+  const Decoder& decoder_;
+  const ModelConfig& config_;
+  const Weights& weights_;
+  std::span<const Reference::Item> items_;
+  std::vector<Span> spans_;
+  const CaptureFn* capture_;
+  int64_t rows_ = 0;
+  at::Tensor hidden_;  // the residual stream, [rows, hidden_size]
+  RopeAngles angles_;
+  RopeAngles local_angles_;  // if a layer has local_rope
+  // Rows of which products are computed; empty: all.
+  std::vector<int64_t> computed_;
+};
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_REFERENCE_PASS_H_

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reference/weights.h"
+
+#include <algorithm>
+#include <initializer_list>
+#include <string>
+#include <utility>
+
+namespace verify_tflite {
+namespace {
+
+class WeightFinder {
+ public:
+  WeightFinder(const Checkpoint& checkpoint, const FileWeights* others,
+               bool quantise_inputs)
+      : checkpoint_(checkpoint),
+        others_(others),
+        quantise_inputs_(quantise_inputs),
+        config_(checkpoint.config()),
+        names_(checkpoint.names()) {}
+
+  Weights Find() {
+    const ModelConfig& c = config_;
+    weights_.embedding =
+        &Get({Part::kEmbedding}, {c.vocab_size, c.hidden_size});
+    for (int32_t i = 0; i < static_cast<int32_t>(c.layers.size()); ++i) {
+      weights_.layers.push_back(FindLayer(i));
+    }
+    weights_.norm = FindNorm({Part::kFinalNorm}, c.hidden_size);
+    const std::string head = names_.Of({Part::kHead});
+    // A head of its own wins over tie_word_embeddings, as in transformers,
+    // which ties only when the file has no such tensor or one equal to the
+    // embedding.
+    const bool tied = c.tie_word_embeddings && !checkpoint_.Has(head) &&
+                      Other(head) == nullptr;
+    weights_.head = tied ? Linear{weights_.embedding}
+                         : FindLinear({Part::kHead}, c.vocab_size,
+                                      c.hidden_size, c.head_bias);
+    if (tied && c.head_bias) {
+      weights_.head.bias = &Get({Part::kHead, -1, true}, {c.vocab_size});
+    }
+    return std::move(weights_);
+  }
+
+ private:
+  const FileWeight* Other(const std::string& name) const {
+    if (others_ == nullptr) return nullptr;
+    const auto found = others_->find(name);
+    return found == others_->end() ? nullptr : &found->second;
+  }
+
+  const TensorView& Get(const WeightRole& role,
+                        std::initializer_list<int64_t> shape) const {
+    const std::string name = names_.Of(role);
+    const FileWeight* other = Other(name);
+    if (other != nullptr &&
+        std::equal(shape.begin(), shape.end(), other->view.shape.begin(),
+                   other->view.shape.end())) {
+      return other->view;
+    }
+    return checkpoint_.Get(name, shape);
+  }
+
+  Linear FindLinear(WeightRole role, int64_t outputs, int64_t inputs,
+                    bool bias) {
+    const FileWeight* other = Other(names_.Of(role));
+    const TensorView& weight = Get(role, {outputs, inputs});
+    role.bias = true;
+    return {&weight, bias ? &Get(role, {outputs}) : nullptr,
+            other != nullptr && other->quantised_input && quantise_inputs_,
+            other == nullptr ? nullptr : other->rotation,
+            other == nullptr ? nullptr : other->input_scale};
+  }
+
+  NormWeights FindNorm(WeightRole role, int64_t size) {
+    const TensorView& weight = Get(role, {size});
+    role.bias = true;
+    return {&weight, config_.layer_norm ? &Get(role, {size}) : nullptr};
+  }
+
+  // Outputs [begin, begin + count) of a projection without bias.
+  Linear Slice(const Linear& fused, int64_t begin, int64_t count) {
+    const TensorView& whole = *fused.weight;
+    const size_t row =
+        static_cast<size_t>(whole.shape[1]) * SizeOf(whole.dtype);
+    TensorView& part = weights_.parts.emplace_back(whole);
+    part.shape[0] = count;
+    if (whole.read != nullptr) {
+      part.read_first += begin * whole.shape[1];
+    } else {
+      part.data = whole.data.subspan(static_cast<size_t>(begin) * row,
+                                     static_cast<size_t>(count) * row);
+    }
+    return {&part, nullptr, fused.quantised_input, fused.rotation,
+            fused.input_scale};
+  }
+
+  // The parts of a fused projection, in the file's order.
+  std::vector<Linear> Split(const WeightRole& role, const Linear& fused) {
+    std::vector<Linear> parts;
+    for (const PartRows& rows :
+         names_.RowsOf(role, config_, fused.weight->shape[0])) {
+      parts.push_back(Slice(fused, rows.first, rows.count));
+    }
+    return parts;
+  }
+
+  void FindAttention(int32_t index, LayerWeights* layer) {
+    const ModelConfig& c = config_;
+    const LayerConfig& sizes = c.layers[static_cast<size_t>(index)];
+    const int64_t queries = sizes.num_heads * c.head_dim;
+    const int64_t keys = sizes.num_kv_heads * c.head_dim;
+    const auto find = [&](Part part, int64_t outputs) {
+      return FindLinear({part, index}, outputs, c.hidden_size, c.qkv_bias);
+    };
+    if (names_.grouped_qkv()) {
+      layer->qkv = find(Part::kQkv, queries + 2 * keys);
+    } else if (names_.Has(Part::kQkv)) {
+      const auto parts =
+          Split({Part::kQkv, index}, find(Part::kQkv, queries + 2 * keys));
+      layer->q = parts[0];
+      layer->k = parts[1];
+      layer->v = parts[2];
+    } else {
+      layer->q = find(Part::kQ, queries);
+      layer->k = find(Part::kK, keys);
+      layer->v = find(Part::kV, keys);
+    }
+    layer->o = FindLinear({Part::kO, index}, c.hidden_size, queries, c.o_bias);
+    if (c.qk_norm) {
+      const bool all = c.qk_norm_of_all_heads;
+      layer->q_norm =
+          FindNorm({Part::kQNorm, index}, all ? queries : c.head_dim);
+      layer->k_norm = FindNorm({Part::kKNorm, index}, all ? keys : c.head_dim);
+    }
+  }
+
+  void FindMlp(int32_t index, LayerWeights* layer) {
+    const ModelConfig& c = config_;
+    const int64_t size = c.layers[static_cast<size_t>(index)].intermediate_size;
+    const auto find = [&](Part part, int64_t outputs) {
+      return FindLinear({part, index}, outputs, c.hidden_size, c.mlp_bias);
+    };
+    if (!c.gated_mlp) {
+      layer->up = find(Part::kUp, size);
+    } else if (names_.Has(Part::kGateUp)) {
+      const auto parts =
+          Split({Part::kGateUp, index}, find(Part::kGateUp, 2 * size));
+      layer->gate = parts[0];
+      layer->up = parts[1];
+    } else {
+      layer->gate = find(Part::kGate, size);
+      layer->up = find(Part::kUp, size);
+    }
+    layer->down =
+        FindLinear({Part::kDown, index}, c.hidden_size, size, c.mlp_bias);
+  }
+
+  LayerWeights FindLayer(int32_t index) {
+    const auto norm = [&](Part part) {
+      return FindNorm({part, index}, config_.hidden_size);
+    };
+    LayerWeights layer;
+    if (config_.input_norm) layer.input_norm = norm(Part::kInputNorm);
+    if (config_.mlp_norm) layer.mlp_norm = norm(Part::kMlpNorm);
+    if (config_.sandwich_norms) {
+      layer.attention_norm = norm(Part::kAttentionNorm);
+      layer.output_norm = norm(Part::kOutputNorm);
+    }
+    FindAttention(index, &layer);
+    FindMlp(index, &layer);
+    return layer;
+  }
+
+  const Checkpoint& checkpoint_;
+  const FileWeights* others_;
+  bool quantise_inputs_;
+  const ModelConfig& config_;
+  const WeightNames& names_;
+  Weights weights_;
+};
+
+// What the alternative's settings leave out of a layer.
+void LeaveOut(const ModelConfig& config, LayerWeights& layer) {
+  if (!config.qkv_bias) {
+    for (Linear* linear : {&layer.q, &layer.k, &layer.v, &layer.qkv}) {
+      linear->bias = nullptr;
+    }
+  }
+  if (!config.o_bias) layer.o.bias = nullptr;
+  if (!config.qk_norm) layer.q_norm = layer.k_norm = {};
+}
+
+}  // namespace
+
+Weights FindWeights(const Checkpoint& checkpoint, const FileWeights* others,
+                    bool quantise_inputs) {
+  return WeightFinder(checkpoint, others, quantise_inputs).Find();
+}
+
+void Apply(const Alternative& alternative, ModelConfig& config,
+           Weights& weights) {
+  if (alternative.config) config = *alternative.config;
+  if (!alternative.layers.empty()) {
+    const std::vector<LayerWeights> layers = std::exchange(weights.layers, {});
+    const std::vector<LayerConfig> settings = std::exchange(config.layers, {});
+    for (const int64_t i : alternative.layers) {
+      weights.layers.push_back(layers.at(static_cast<size_t>(i)));
+      config.layers.push_back(settings.at(static_cast<size_t>(i)));
+    }
+    config.num_layers = static_cast<int64_t>(config.layers.size());
+  }
+  for (LayerWeights& layer : weights.layers) {
+    LeaveOut(config, layer);
+    if (alternative.gate_up_swapped) std::swap(layer.gate, layer.up);
+  }
+  if (alternative.tied_head) weights.head = Linear{weights.embedding};
+}
+
+const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index) {
+  if (stage == Stage::kHead || stage == Stage::kRotatedFinalNorm) {
+    return &weights.head;
+  }
+  if (index < 0 || index >= std::ssize(weights.layers)) return nullptr;
+  const LayerWeights& layer = weights.layers[static_cast<size_t>(index)];
+  switch (stage) {
+    case Stage::kRotatedInputNorm:
+      return layer.qkv.weight == nullptr ? &layer.q : &layer.qkv;
+    case Stage::kQueryProjection:
+      return &layer.q;
+    case Stage::kKeyProjection:
+      return &layer.k;
+    case Stage::kValueProjection:
+      return &layer.v;
+    case Stage::kRotatedAttention:
+    case Stage::kAttentionOutput:
+      return &layer.o;
+    case Stage::kGateProjection:
+      return &layer.gate;
+    case Stage::kRotatedMlpNorm:
+    case Stage::kUpProjection:
+      return &layer.up;
+    case Stage::kRotatedMlpInner:
+    case Stage::kMlpOutput:
+      return &layer.down;
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace verify_tflite

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// The weights of a decoder, found by the names of its family.
+#ifndef VERIFY_TFLITE_REFERENCE_WEIGHTS_H_
+#define VERIFY_TFLITE_REFERENCE_WEIGHTS_H_
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "reference/alternative.h"
+#include "reference/file_weight.h"
+#include "reference/linear.h"
+#include "reference/stage.h"
+
+namespace verify_tflite {
+
+// Scale and, of LayerNorm, bias; no weight: none.
+struct NormWeights {
+  const TensorView* weight = nullptr;
+  const TensorView* bias = nullptr;
+};
+
+struct LayerWeights {
+  NormWeights input_norm;  // none: attention takes the residual stream
+  Linear q, k, v, o;
+  Linear qkv;          // with grouped_qkv, in place of q, k and v
+  NormWeights q_norm;  // with qk_norm
+  NormWeights k_norm;
+  NormWeights attention_norm;  // with sandwich_norms
+  NormWeights mlp_norm;        // none: takes what input_norm gives, or it
+  Linear gate, up, down;       // gate with gated_mlp
+  NormWeights output_norm;     // with sandwich_norms
+};
+
+struct Weights {
+  const TensorView* embedding = nullptr;
+  std::vector<LayerWeights> layers;
+  NormWeights norm;
+  Linear head;
+  std::deque<TensorView> parts;  // of fused projections
+};
+
+// Finds all weights that the config implies and checks their shapes; reads
+// none. Those of `others`, which may be null, stand in for the checkpoint's
+// where they have its shape. Both must outlive the result. Throws Error.
+Weights FindWeights(const Checkpoint& checkpoint, const FileWeights* others,
+                    bool quantise_inputs);
+
+// Makes `config` and `weights`, the checkpoint's own, those of `alternative`.
+void Apply(const Alternative& alternative, ModelConfig& config,
+           Weights& weights);
+
+// Returns the product that gives `stage`, or whose rotated input it is; null
+// for a stage that is neither, or of a layer that is not there.
+const Linear* LinearOf(const Weights& weights, Stage stage, int64_t layer);
+
+}  // namespace verify_tflite
+
+#endif  // VERIFY_TFLITE_REFERENCE_WEIGHTS_H_
