@@ -10,17 +10,21 @@ Usage: schema_header.py SCHEMA_PY_GENERATED HEADER
 """
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 
-def camel_case(name):
+def camel_case(name: str) -> str:
     """FULLY_CONNECTED -> FullyConnected; other names stay as they are."""
     if name != name.upper():
         return name
     return "".join(word.capitalize() for word in name.split("_"))
 
 
-def read_enums(text):
+Numbers = dict[str, dict[str, int]]
+
+
+def read_enums(text: str) -> Numbers:
     """Returns {enum: {name: number}}."""
     values = r"((?:    \w+ = -?\d+\n)+)"
     return {enum: {name: int(number) for name, number
@@ -28,10 +32,10 @@ def read_enums(text):
             for enum, body in re.findall(r"^class (\w+)\(object\):\n" + values, text, re.M)}
 
 
-def read_tables(text):
+def read_tables(text: str) -> Numbers:
     """Returns {table: {field: number}}."""
-    tables = {}
-    table = None
+    tables: Numbers = {}
+    table = ""
     for function, slot in re.findall(
             r"^def (\w+)\(builder.*\):\n    builder\.\w+\((\d+)", text, re.M):
         if function.endswith("Start"):
@@ -42,7 +46,7 @@ def read_tables(text):
     return tables
 
 
-def structs(groups, number_type):
+def structs(groups: Numbers, number_type: str) -> Iterator[str]:
     for name, members in groups.items():
         if not members:
             continue
@@ -52,7 +56,7 @@ def structs(groups, number_type):
         yield "};"
 
 
-def header(text):
+def header(text: str) -> str:
     enums = read_enums(text)
     tables = read_tables(text)
     operators = enums["BuiltinOperator"]
@@ -71,7 +75,7 @@ def header(text):
     return "\n".join(lines)
 
 
-def main():
+def main() -> None:
     schema, target = map(Path, sys.argv[1:])
     if not schema.is_file():
         sys.exit(f"{schema}: there is no such file. The ai-edge-litert package holds it: "

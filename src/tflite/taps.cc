@@ -271,9 +271,9 @@ class Planner {
           tail.Put(static_cast<uint32_t>(outputs.size() + tensors.size()));
       for (const int32_t tensor : outputs) tail.Put(tensor);
       for (const int32_t tensor : tensors) tail.Put(tensor);
-      tail.PointFromModel(
-          PlaceOf(places_.GraphTable(graph), schema::SubGraph::kOutputs, file_.what),
-          vector);
+      tail.PointFromModel(PlaceOf(places_.GraphTable(graph),
+                                  schema::SubGraph::kOutputs, file_.what),
+                          vector);
     }
     for (size_t i = 0; i < file_.signatures.size(); ++i) {
       const Signature& s = file_.signatures[i];
