@@ -425,7 +425,7 @@ TEST(Inspect, WhatCannotBeVerifiedIsShownAllTheSame) {
 TEST(Inspect, BadInput) {
   const TempDir dir;
   ExpectRefused(RunCommand({"inspect"}), "name a file");
-  ExpectRefused(RunCommand({"inspect", "a", "b"}), "one path");
+  ExpectRefused(RunCommand({"inspect", "a", "b"}), "not expected: b");
   ExpectRefused(RunCommand({"inspect", "--jsn", "a"}), "--jsn");
   ExpectRefused(RunCommand({"inspect", dir.File("none")}), "none");
   ExpectRefused(RunCommand({"inspect", dir.Write("x", "hello")}), "neither");

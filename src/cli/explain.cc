@@ -2,24 +2,17 @@
 
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
+#include <memory>
 #include <numeric>
 
 #include "base/error.h"
 #include "base/utf8.h"
-#include "cli/arguments.h"
 #include "result/finding.h"
 
 namespace verify_tflite {
 namespace {
-
-constexpr std::string_view kHelp =
-    R"(What does a finding mean, and what is to be done?
-
-Usage: verify_tflite explain [ID]
-
-Without ID: all of them, with a line each. The same is in docs/findings.md.
-)";
 
 // Levenshtein's distance.
 size_t Distance(std::string_view a, std::string_view b) {
@@ -64,24 +57,26 @@ std::string NearestIds(const std::vector<FindingPage>& pages,
 
 }  // namespace
 
-std::string Explain(int argc, const char* const* argv) {
-  const Arguments arguments = ParseArguments(
-      {.command = "explain", .flags = {}, .paths = true}, argc, argv);
-  if (arguments.help) return std::string(kHelp);
-  const std::vector<std::string>& ids = arguments.paths;
-  if (ids.size() > 1) {
-    throw Error("explain: expected one id, found {}", ids.size());
-  }
+std::function<ExplainFlags()> AddExplain(CLI::App& command) {
+  const auto flags = std::make_shared<ExplainFlags>();
+  command.description("What does a finding mean, and what is to be done?");
+  command.footer(
+      "Without ID: all of them, with a line each. The same is in "
+      "docs/findings.md.");
+  command.add_option("ID", flags->id, "of a finding, as in a report");
+  return [flags] { return *flags; };
+}
+
+std::string Explain(const ExplainFlags& flags) {
   const std::vector<FindingPage>& pages = FindingPages();
-  if (ids.empty()) return List(pages);
-  const std::string& id = ids.front();
+  if (flags.id.empty()) return List(pages);
   for (const FindingPage& page : pages) {
-    if (page.id == id) return page.text;
+    if (page.id == flags.id) return page.text;
   }
   throw Error(
       "explain: no finding is called {}; do you mean {}? (verify_tflite "
       "explain lists all)",
-      Quote(id), NearestIds(pages, id));
+      Quote(flags.id), NearestIds(pages, flags.id));
 }
 
 }  // namespace verify_tflite

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "cli/command_line.h"
 #include "result/finding.h"
 
 namespace verify_tflite {
@@ -20,7 +21,10 @@ using ::testing::ThrowsMessage;
 
 std::string RunExplain(std::vector<const char*> arguments) {
   arguments.insert(arguments.begin(), {"verify_tflite", "explain"});
-  return Explain(static_cast<int>(arguments.size()), arguments.data());
+  const CommandLine line =
+      ParseCommandLine(static_cast<int>(arguments.size()), arguments.data());
+  return line.command ? Explain(std::get<ExplainFlags>(*line.command))
+                      : line.text;
 }
 
 TEST(Explain, PrintsOnePage) {

@@ -1,10 +1,10 @@
 #include "cli/flag_values.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <cmath>
-
-#include "base/error.h"
+#include <thread>
 
 namespace verify_tflite {
 namespace {
@@ -22,6 +22,29 @@ T ParseNumber(std::string_view flag, const std::string& text) {
 
 }  // namespace
 
+void Require(std::string_view flag, const std::string& value) {
+  if (value.empty()) throw Missing("{} is required", flag);
+}
+
+void AddJsonFlag(CLI::App& command, std::string& raw, const std::string& text) {
+  command.add_flag("--json", raw, text)
+      ->type_name("[=FILE]")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+}
+
+JsonOutput JsonOutputOf(const std::string& raw) {
+  // CLI11's value of a flag that has none.
+  if (raw == "true") return {.asked = true};
+  return {.asked = !raw.empty(), .path = raw};
+}
+
+void AddValue(CLI::App& command, const char* name, std::string& value,
+              const char* text, const char* type, const char* fallback) {
+  CLI::Option* option = command.add_option(name, value, text)->type_name(type);
+  if (*fallback != '\0') option->default_str(fallback);
+  option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+}
+
 int64_t ParseCount(std::string_view flag, const std::string& text,
                    int64_t largest) {
   const auto value = ParseNumber<int64_t>(flag, text);
@@ -30,6 +53,12 @@ int64_t ParseCount(std::string_view flag, const std::string& text,
                 largest, text);
   }
   return value;
+}
+
+int ParseThreads(const std::string& text) {
+  if (!text.empty())
+    return static_cast<int>(ParseCount("num_threads", text, 1024));
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 double ParsePositive(std::string_view flag, const std::string& text) {

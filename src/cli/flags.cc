@@ -2,16 +2,15 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string_view>
-#include <thread>
 
 #include "base/error.h"
 #include "base/json_file.h"
 #include "base/mapped_file.h"
 #include "base/utf8.h"
 #include "cli/flag_values.h"
-#include "cli/version.h"
 
 namespace verify_tflite {
 namespace {
@@ -59,10 +58,6 @@ little evidence (the 95 % interval of a figure holds its limit).
 Environment: VERIFY_TFLITE_LITERT and VERIFY_TFLITE_LITERT_LM name libLiteRt.so
 and liblitert-lm.so where they are not found in the virtual environment.)";
 
-int DefaultThreads() {
-  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-}
-
 void CheckPrompt(const std::string& prompt, const std::string& origin) {
   const size_t fault = FindInvalidUtf8(prompt);
   if (fault != std::string::npos) {
@@ -90,16 +85,12 @@ struct RawFlags {
   std::string eval_tokens, locate, num_threads, self_check;
   std::string structure, weights_cost;
   std::string prompts_file;
-  bool version = false;
 };
 
 void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
   const auto add = [&](const char* name, std::string& value, const char* text,
                        const char* type, const char* fallback) {
-    auto* option = app.add_option(name, value, text)->type_name(type);
-    if (*fallback != '\0') option->default_str(fallback);
-    // The last one wins, as in the scripts people know.
-    return option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    AddValue(app, name, value, text, type, fallback);
   };
   add("--tflite_path", flags.tflite_path,
       "converted model (.tflite, .litertlm or .task)", "FILE", "");
@@ -112,7 +103,6 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
                  "a test prompt; repeatable. Default: \"What is AI?\",\n"
                  "\"Hello, how are you?\"")
       ->type_name("TEXT")
-
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   add("--prompts_file", raw.prompts_file,
@@ -158,7 +148,6 @@ void AddFlags(CLI::App& app, Flags& flags, RawFlags& raw) {
       "on|off", "on");
   AddReportFlags(app, flags.reports);
   app.add_flag("--quiet", flags.quiet, "print the verdict line only");
-  app.add_flag("--version", raw.version, "print the version and exit");
 }
 
 bool ParseSwitch(const char* flag, const std::string& text) {
@@ -205,10 +194,7 @@ void ConvertNumbers(const RawFlags& raw, Settings& settings) {
   settings.self_check = ParseSwitch("self_check", raw.self_check);
   settings.structure = ParseSwitch("structure", raw.structure);
   settings.weights_cost = ParseSwitch("weights_cost", raw.weights_cost);
-  settings.num_threads =
-      raw.num_threads.empty()
-          ? DefaultThreads()
-          : static_cast<int>(ParseCount("num_threads", raw.num_threads, 1024));
+  settings.num_threads = ParseThreads(raw.num_threads);
 }
 
 void CollectPrompts(const std::string& prompts_file,
@@ -221,11 +207,6 @@ void CollectPrompts(const std::string& prompts_file,
     prompts.insert(prompts.end(), more.begin(), more.end());
   }
   if (prompts.empty()) prompts = {"What is AI?", "Hello, how are you?"};
-}
-
-void Require(const std::string& value, const char* flag) {
-  if (!value.empty()) return;
-  throw Error("{} is required (verify_tflite --help explains all flags)", flag);
 }
 
 }  // namespace
@@ -250,30 +231,19 @@ std::vector<std::string> ReadPromptsFile(const std::string& path) {
   return prompts;
 }
 
-ParsedFlags ParseFlags(int argc, const char* const* argv) {
-  Flags flags;
-  RawFlags raw;
-  CLI::App app(kDescription, "verify_tflite");
+std::function<Flags()> AddVerification(CLI::App& app) {
+  const auto flags = std::make_shared<Flags>();
+  const auto raw = std::make_shared<RawFlags>();
+  app.description(kDescription);
   app.footer(kFooter);
-  app.get_formatter()->column_width(26);
-  AddFlags(app, flags, raw);
-  RefuseEmptyValues(argc, argv);
-  RefuseFlagsAsValues(app, argc, argv);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    return {std::nullopt, app.help()};
-  } catch (const CLI::ParseError& e) {
-    throw Error("{} (verify_tflite --help explains all flags)", e.what());
-  }
-  if (raw.version) {
-    return {std::nullopt, fmt::format("verify_tflite {}\n", kVersion)};
-  }
-  Require(flags.tflite_path, "--tflite_path");
-  Require(flags.checkpoint_path, "--checkpoint_path");
-  ConvertNumbers(raw, flags.settings);
-  CollectPrompts(raw.prompts_file, flags.prompts);
-  return {std::move(flags), ""};
+  AddFlags(app, *flags, *raw);
+  return [flags, raw] {
+    Require("--tflite_path", flags->tflite_path);
+    Require("--checkpoint_path", flags->checkpoint_path);
+    ConvertNumbers(*raw, flags->settings);
+    CollectPrompts(raw->prompts_file, flags->prompts);
+    return *flags;
+  };
 }
 
 }  // namespace verify_tflite

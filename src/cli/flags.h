@@ -2,12 +2,16 @@
 #ifndef VERIFY_TFLITE_CLI_FLAGS_H_
 #define VERIFY_TFLITE_CLI_FLAGS_H_
 
-#include <optional>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "cli/report_files.h"
 #include "result/verification.h"
+
+namespace CLI {
+class App;
+}
 
 namespace verify_tflite {
 
@@ -22,16 +26,10 @@ struct Flags {
   Settings settings;
 };
 
-// Says what to do: run with `flags`, or print `text` (help, version) and leave
-// with 0.
-struct ParsedFlags {
-  std::optional<Flags> flags;
-  std::string text;
-};
-
-// Throws Error for an unknown flag, a missing or absurd value, a prompt that is
-// not UTF-8, an unreadable prompts file.
-ParsedFlags ParseFlags(int argc, const char* const* argv);
+// Adds the flags of a verification; what is returned reads them after the
+// parse. It throws Missing, and Error for an absurd value, a prompt that is not
+// UTF-8 or an unreadable prompts file.
+std::function<Flags()> AddVerification(CLI::App& app);
 
 // Returns the prompts of a file: one a line, or JSON lines {"prompt": "…"};
 // empty lines are skipped. Throws Error with the line's number.

@@ -5,10 +5,12 @@
 
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "base/error.h"
 #include "base/testing.h"
+#include "cli/command_line.h"
 
 namespace verify_tflite {
 namespace {
@@ -17,16 +19,16 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
-ParsedFlags Parse(std::vector<const char*> arguments) {
+CommandLine Parse(std::vector<const char*> arguments) {
   arguments.insert(arguments.begin(), "verify_tflite");
-  return ParseFlags(static_cast<int>(arguments.size()), arguments.data());
+  return ParseCommandLine(static_cast<int>(arguments.size()), arguments.data());
 }
 
 // With the two required flags.
 Flags ParseRun(std::vector<const char*> arguments) {
   arguments.insert(arguments.end(),
                    {"--tflite_path=m.tflite", "--checkpoint_path", "c"});
-  return Parse(arguments).flags.value();
+  return std::get<Flags>(Parse(arguments).command.value());
 }
 
 void ExpectRefused(std::vector<const char*> arguments,
@@ -140,8 +142,8 @@ TEST(ParseFlags, NamesTheRequiredFlags) {
 }
 
 TEST(ParseFlags, HelpNamesEveryFlagAndVersionIsOneLine) {
-  const ParsedFlags help = Parse({"--help"});
-  EXPECT_FALSE(help.flags.has_value());
+  const CommandLine help = Parse({"--help"});
+  EXPECT_FALSE(help.command.has_value());
   for (const char* flag :
        {"--tflite_path", "--checkpoint_path", "--prompts", "--prompts_file",
         "--max_new_tokens", "--tolerance", "--match_tokens", "--chat_template",

@@ -14,7 +14,6 @@
 #include "base/json_file.h"
 #include "base/utf8.h"
 #include "checkpoint/checkpoint.h"
-#include "cli/arguments.h"
 #include "text/chat_template.h"
 #include "text/eos.h"
 #include "text/tokenizer.h"
@@ -213,41 +212,6 @@ void InspectCheckpoint(const std::string& directory, Inspection& result) {
 }
 
 }  // namespace
-
-std::string InspectHelp() {
-  return R"(What is in a converted model, a bundle or a checkpoint?
-
-Usage: verify_tflite inspect PATH [--json[=FILE]]
-
-  PATH           a .tflite, .litertlm or .task file, or a directory with
-                 config.json
-  --json         print JSON (format: docs/inspect.md); to FILE if named
-
-Says what verify_tflite makes of it, and why where it could not verify it.
-Exit code: 0 read, 2 could not be read.
-)";
-}
-
-std::optional<InspectFlags> ParseInspectFlags(int argc,
-                                              const char* const* argv) {
-  const Arguments arguments = ParseArguments(
-      {.command = "inspect", .flags = {}, .json = true, .paths = true}, argc,
-      argv);
-  if (arguments.help) return std::nullopt;
-  if (arguments.paths.size() > 1) {
-    throw Error("inspect: expected one path, found {} and {}",
-                Quote(arguments.paths[0]), Quote(arguments.paths[1]));
-  }
-  InspectFlags flags;
-  if (!arguments.paths.empty()) flags.path = arguments.paths[0];
-  flags.json = arguments.json;
-  flags.json_path = arguments.json_path;
-  if (flags.path.empty()) {
-    throw Error(
-        "inspect: name a file or directory (verify_tflite inspect --help)");
-  }
-  return flags;
-}
 
 Inspection Inspect(const std::string& path, const StageFn& stage) {
   stage("inspecting " + path);

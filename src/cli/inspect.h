@@ -2,9 +2,9 @@
 #ifndef VERIFY_TFLITE_CLI_INSPECT_H_
 #define VERIFY_TFLITE_CLI_INSPECT_H_
 
-#include <optional>
 #include <string>
 
+#include "cli/flag_values.h"
 #include "cli/supervisor.h"
 #include "report/inspect.h"
 
@@ -12,15 +12,8 @@ namespace verify_tflite {
 
 struct InspectFlags {
   std::string path;
-  bool json = false;
-  std::string json_path;  // empty with `json`: standard output
+  JsonOutput json;
 };
-
-// Returns no value for --help. Throws Error for an unknown flag or other than
-// one path.
-std::optional<InspectFlags> ParseInspectFlags(int argc,
-                                              const char* const* argv);
-std::string InspectHelp();
 
 // Reads what is at `path`: a .tflite, .litertlm or .task file, or a checkpoint
 // directory. What this program could not verify is part of the result. Throws

@@ -11,28 +11,23 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "base/error.h"
 #include "base/progress.h"
 #include "candidate/model.h"
 #include "checkpoint/checkpoint.h"
-#include "cli/arguments.h"
 #include "cli/background.h"
+#include "cli/command_line.h"
 #include "cli/environment.h"
-#include "cli/explain.h"
-#include "cli/flags.h"
-#include "cli/inspect.h"
 #include "cli/memory_watch.h"
 #include "cli/output_file.h"
 #include "cli/progress_bar.h"
-#include "cli/recheck.h"
 #include "cli/report_files.h"
-#include "cli/self_check_command.h"
 #include "cli/supervisor.h"
 #include "cli/terminal.h"
 #include "cli/version.h"
-#include "cli/weights_command.h"
 #include "report/console.h"
 #include "report/inspect.h"
 #include "result/judge.h"
@@ -169,8 +164,7 @@ int Deliver(const Verification& v, const ReportFiles& files, bool quiet) {
   return ExitCode(v.outcome);
 }
 
-int RunCommand(const Flags& flags, int argc, char** argv,
-               const StageFn& stage) {
+int Run(const Flags& flags, int argc, char** argv, const StageFn& stage) {
   const Clock::time_point start = Clock::now();
   CheckWritable(flags.reports);
   const MemoryWatch memory;
@@ -197,50 +191,53 @@ int RunCommand(const Flags& flags, int argc, char** argv,
   return Deliver(v, flags.reports, flags.quiet);
 }
 
-int RunRecheck(const RecheckFlags& flags, const StageFn& stage) {
+int Run(const RecheckFlags& flags, const StageFn& stage) {
   CheckWritable(flags.reports);
   stage("reading " + flags.path);
   return Deliver(Recheck(flags), flags.reports, flags.quiet);
 }
 
-int RunInspect(const InspectFlags& flags, const StageFn& stage) {
-  if (!flags.json_path.empty()) CheckWritable(flags.json_path);
+void CheckJsonWritable(const JsonOutput& json) {
+  if (!json.path.empty()) CheckWritable(json.path);
+}
+
+int Run(const InspectFlags& flags, const StageFn& stage) {
+  CheckJsonWritable(flags.json);
   const Inspection inspection = Inspect(flags.path, stage);
   stage("writing the report");
-  if (!flags.json) {
-    Print(InspectionReport(inspection));
-  } else if (flags.json_path.empty()) {
-    Print(InspectionJson(inspection));
+  if (!flags.json.path.empty()) {
+    WriteWhole(flags.json.path, InspectionJson(inspection));
   } else {
-    WriteWhole(flags.json_path, InspectionJson(inspection));
+    Print(flags.json.asked ? InspectionJson(inspection)
+                           : InspectionReport(inspection));
   }
   return kPassed;
 }
 
-int RunSelfCheckCommand(const SelfCheckFlags& flags, const StageFn& stage) {
-  if (!flags.json_path.empty()) CheckWritable(flags.json_path);
+int Run(const SelfCheckFlags& flags, const StageFn& stage) {
+  CheckJsonWritable(flags.json);
   ProgressBar bar(OnTerminal());
   const SelfCheckReport report = SelfCheckFile(
       flags, stage, [&](std::string_view text, int64_t done, int64_t total) {
         bar.Update(text, done, total);
       });
   bar.Clear();
-  if (!flags.json_path.empty()) {
-    WriteWhole(flags.json_path, SelfCheckJson(report));
+  if (!flags.json.path.empty()) {
+    WriteWhole(flags.json.path, SelfCheckJson(report));
   }
-  const bool json = flags.json && flags.json_path.empty();
+  const bool json = flags.json.asked && flags.json.path.empty();
   Print(json ? SelfCheckJson(report) : SelfCheckText(report));
   return ExitCode(OutcomeOf(report));
 }
 
-int RunWeightsCommand(const WeightsFlags& flags, const StageFn& stage) {
-  if (!flags.json_path.empty()) CheckWritable(flags.json_path);
+int Run(const WeightsFlags& flags, const StageFn& stage) {
+  CheckJsonWritable(flags.json);
   const WeightReport report = RunWeights(flags, stage);
   stage("writing the report");
-  if (!flags.json_path.empty()) {
-    WriteWhole(flags.json_path, WeightsJson(report));
+  if (!flags.json.path.empty()) {
+    WriteWhole(flags.json.path, WeightsJson(report));
   } else {
-    Print(flags.json ? WeightsJson(report) : WeightsText(report));
+    Print(flags.json.asked ? WeightsJson(report) : WeightsText(report));
   }
   return ExitCode(OutcomeOf(report));
 }
@@ -276,53 +273,34 @@ void StartWithPassiveWaiting(char** argv) {
   // Where that is not possible, it is only slower.
 }
 
-// No flags: help is asked for.
-template <typename Flags, typename Run>
-int RunSubcommand(const std::optional<Flags>& flags, std::string (*help)(),
-                  const Run& run) {
-  if (!flags) {
-    Print(help());
-    return kPassed;
-  }
-  return RunSupervised([&](const StageFn& stage) {
-    return Guarded([&] { return run(*flags, stage); });
-  });
-}
-
 int Main(int argc, char** argv) {
   return Guarded([&] {
-    const auto is = [&](const char* name) {
-      return IsCommand(argc, argv, name);
-    };
-    if (is("inspect")) {
-      return RunSubcommand(ParseInspectFlags(argc, argv), InspectHelp,
-                           RunInspect);
-    }
-    if (is("recheck")) {
-      return RunSubcommand(ParseRecheckFlags(argc, argv), RecheckHelp,
-                           RunRecheck);
-    }
-    if (is("explain")) {
-      Print(Explain(argc, argv));
+    const CommandLine line = ParseCommandLine(argc, argv);
+    if (!line.command) {
+      Print(line.text);
       return kPassed;
     }
-    if (is("selfcheck")) {
-      return RunSubcommand(ParseSelfCheckFlags(argc, argv), SelfCheckHelp,
-                           RunSelfCheckCommand);
-    }
-    if (is("weights")) {
-      return RunSubcommand(ParseWeightsFlags(argc, argv), WeightsHelp,
-                           RunWeightsCommand);
-    }
-    const ParsedFlags parsed = ParseFlags(argc, argv);
-    if (!parsed.flags) {
-      std::fputs(parsed.text.c_str(), stdout);
+    if (const auto* explain = std::get_if<ExplainFlags>(&*line.command)) {
+      Print(Explain(*explain));
       return kPassed;
     }
-    StartWithPassiveWaiting(argv);
+    if (std::holds_alternative<Flags>(*line.command)) {
+      StartWithPassiveWaiting(argv);
+    }
     return RunSupervised([&](const StageFn& stage) {
-      return Guarded(
-          [&] { return RunCommand(*parsed.flags, argc, argv, stage); });
+      return Guarded([&] {
+        return std::visit(
+            [&](const auto& flags) {
+              using Given = std::decay_t<decltype(flags)>;
+              if constexpr (std::is_same_v<Given, Flags>) {
+                return Run(flags, argc, argv, stage);
+              } else if constexpr (!std::is_same_v<Given, ExplainFlags>) {
+                return Run(flags, stage);
+              }
+              return kPassed;
+            },
+            *line.command);
+      });
     });
   });
 }

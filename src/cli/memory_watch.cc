@@ -39,6 +39,12 @@ Resident ReadResident(std::string_view status) {
       .anonymous = Field(status, "\nRssAnon") + Field(status, "\nRssShmem")};
 }
 
+int64_t PeakResidentBytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
+}
+
 MemoryWatch::MemoryWatch()
     : thread_([this](const std::stop_token& stop) {
         std::mutex mutex;
@@ -53,10 +59,8 @@ MemoryWatch::MemoryWatch()
       }) {}
 
 PeakMemory MemoryWatch::Peak() const {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
+  const int64_t bytes = PeakResidentBytes();
   const std::lock_guard guard(mutex_);
-  const int64_t bytes = int64_t{usage.ru_maxrss} * 1024;
   return {.bytes = bytes, .mapped_bytes = std::min(bytes, largest_.mapped)};
 }
 

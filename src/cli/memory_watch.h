@@ -18,8 +18,12 @@ struct Resident {
 };
 Resident ReadResident(std::string_view status);
 
+// Returns the largest resident set of this process so far, as the system counts
+// it.
+int64_t PeakResidentBytes();
+
 struct PeakMemory {
-  int64_t bytes = 0;  // largest resident set, as the system counts it
+  int64_t bytes = 0;  // PeakResidentBytes
   // The part of it that is pages of mapped files, at the largest of the moments
   // looked at.
   int64_t mapped_bytes = 0;

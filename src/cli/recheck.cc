@@ -1,9 +1,8 @@
 #include "cli/recheck.h"
 
 #include <CLI/CLI.hpp>
-#include <string_view>
+#include <memory>
 
-#include "base/error.h"
 #include "cli/flag_values.h"
 #include "report/json_reader.h"
 #include "result/judge.h"
@@ -29,70 +28,40 @@ struct RawFlags {
   std::string max_kld, max_flips, tolerance, match_tokens;
 };
 
-void Build(CLI::App& app, RecheckFlags& flags, RawFlags& raw) {
-  app.footer(kFooter);
-  app.get_formatter()->column_width(26);
-  const auto add = [&](const char* name, std::string& value, const char* text,
-                       const char* type) {
-    app.add_option(name, value, text)
-        ->type_name(type)
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  };
-  app.add_option("RESULT", flags.path, "what --json wrote");
-  add("--max_kld", raw.max_kld, "largest allowed mean KL divergence, in nats",
-      "X");
-  add("--max_flips", raw.max_flips,
-      "largest allowed share of differing greedy choices,\nties aside", "X");
-  add("--tolerance", raw.tolerance,
-      "largest allowed |logit difference|; float32 files", "X");
-  add("--match_tokens", raw.match_tokens, "how many first tokens must agree",
-      "N");
-  AddReportFlags(app, flags.reports);
-  app.add_flag("--quiet", flags.quiet, "print the verdict line only");
-}
-
 std::optional<double> Positive(const char* flag, const std::string& text) {
   return text.empty() ? std::nullopt : std::optional(ParsePositive(flag, text));
 }
 
 }  // namespace
 
-std::string RecheckHelp() {
-  RecheckFlags flags;
-  RawFlags raw;
-  CLI::App app(kDescription, "verify_tflite recheck");
-  Build(app, flags, raw);
-  return app.help();
-}
-
-std::optional<RecheckFlags> ParseRecheckFlags(int argc,
-                                              const char* const* argv) {
-  RecheckFlags flags;
-  RawFlags raw;
-  CLI::App app(kDescription, "verify_tflite recheck");
-  Build(app, flags, raw);
-  RefuseEmptyValues(argc, argv);
-  RefuseFlagsAsValues(app, argc, argv);
-  try {
-    app.parse(argc - 1, argv + 1);
-  } catch (const CLI::CallForHelp&) {
-    return std::nullopt;
-  } catch (const CLI::ParseError& e) {
-    throw Error("recheck: {} (verify_tflite recheck --help explains it)",
-                e.what());
-  }
-  if (flags.path.empty()) {
-    throw Error(
-        "recheck: name the file that --json wrote (verify_tflite recheck "
-        "--help)");
-  }
-  flags.max_kld = Positive("max_kld", raw.max_kld);
-  flags.max_flips = Positive("max_flips", raw.max_flips);
-  flags.tolerance = Positive("tolerance", raw.tolerance);
-  if (!raw.match_tokens.empty()) {
-    flags.match_tokens = ParseCount("match_tokens", raw.match_tokens, 1 << 20);
-  }
-  return flags;
+std::function<RecheckFlags()> AddRecheck(CLI::App& command) {
+  const auto flags = std::make_shared<RecheckFlags>();
+  const auto raw = std::make_shared<RawFlags>();
+  command.description(kDescription);
+  command.footer(kFooter);
+  command.add_option("RESULT", flags->path, "what --json wrote");
+  AddValue(command, "--max_kld", raw->max_kld,
+           "largest allowed mean KL divergence, in nats", "X");
+  AddValue(command, "--max_flips", raw->max_flips,
+           "largest allowed share of differing greedy choices,\nties aside",
+           "X");
+  AddValue(command, "--tolerance", raw->tolerance,
+           "largest allowed |logit difference|; float32 files", "X");
+  AddValue(command, "--match_tokens", raw->match_tokens,
+           "how many first tokens must agree", "N");
+  AddReportFlags(command, flags->reports);
+  command.add_flag("--quiet", flags->quiet, "print the verdict line only");
+  return [flags, raw] {
+    if (flags->path.empty()) throw Missing("name the file that --json wrote");
+    flags->max_kld = Positive("max_kld", raw->max_kld);
+    flags->max_flips = Positive("max_flips", raw->max_flips);
+    flags->tolerance = Positive("tolerance", raw->tolerance);
+    if (!raw->match_tokens.empty()) {
+      flags->match_tokens =
+          ParseCount("match_tokens", raw->match_tokens, 1 << 20);
+    }
+    return *flags;
+  };
 }
 
 Verification Recheck(const RecheckFlags& flags) {

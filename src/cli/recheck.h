@@ -3,11 +3,16 @@
 #define VERIFY_TFLITE_CLI_RECHECK_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
 #include "cli/report_files.h"
 #include "result/verification.h"
+
+namespace CLI {
+class App;
+}
 
 namespace verify_tflite {
 
@@ -22,11 +27,9 @@ struct RecheckFlags {
   bool quiet = false;
 };
 
-// Returns no value for --help. Throws Error for an unknown flag, a bad value,
-// or other than one path.
-std::optional<RecheckFlags> ParseRecheckFlags(int argc,
-                                              const char* const* argv);
-std::string RecheckHelp();
+// Adds the command's flags; what is returned reads them after the parse. Throws
+// Missing without a path, and Error for a bad value.
+std::function<RecheckFlags()> AddRecheck(CLI::App& command);
 
 // Reads the file and judges it by this version's limits. Throws Error when it
 // cannot be read.

@@ -2,70 +2,14 @@
 
 #include <algorithm>
 #include <iterator>
-#include <thread>
 
-#include "base/error.h"
 #include "candidate/session.h"
-#include "cli/arguments.h"
-#include "cli/flag_values.h"
 #include "cli/version.h"
 #include "verify/self_check.h"
 #include "verify/signature_findings.h"
 #include "verify/stopwatch.h"
 
 namespace verify_tflite {
-std::string SelfCheckHelp() {
-  return R"(Does a converted model agree with itself? Needs no checkpoint.
-
-Usage: verify_tflite selfcheck --tflite_path=FILE [flags]
-
-  --tflite_path=FILE    a .tflite or .litertlm file
-  --sliding_window=N    sliding_window of the checkpoint's config.json: its
-                        boundary is checked; needed by files that take the mask
-                        of such layers as input
-  --num_threads=N       default: all cores
-  --json[=FILE]         print JSON (format: docs/self_check.md); to FILE if named
-
-Feeds the same tokens through decode alone, through every prefill signature and
-in several chunks; again after another prompt; with another number of threads;
-to the end of the KV cache; and through TFLite's own kernels instead of XNNPACK.
-The logits must be the same (docs/self_check.md). It cannot find what is wrong
-in the same way everywhere: that takes the checkpoint (verify_tflite --help).
-
-Exit code: 0 consistent, 1 degraded or broken, 2 could not check, 3 inconclusive.
-)";
-}
-
-std::optional<SelfCheckFlags> ParseSelfCheckFlags(int argc,
-                                                  const char* const* argv) {
-  const Arguments arguments = ParseArguments(
-      {.command = "selfcheck",
-       .flags = {"--tflite_path", "--sliding_window", "--num_threads"},
-       .json = true},
-      argc, argv);
-  if (arguments.help) return std::nullopt;
-  SelfCheckFlags flags;
-  flags.tflite_path = arguments.Value("--tflite_path");
-  flags.json = arguments.json;
-  flags.json_path = arguments.json_path;
-  const std::string window = arguments.Value("--sliding_window");
-  if (!window.empty()) {
-    flags.sliding_window =
-        ParseCount("sliding_window", window, int64_t{1} << 31);
-  }
-  const std::string threads = arguments.Value("--num_threads");
-  flags.num_threads =
-      threads.empty()
-          ? static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))
-          : static_cast<int>(ParseCount("num_threads", threads, 1024));
-  if (flags.tflite_path.empty()) {
-    throw Error(
-        "selfcheck: --tflite_path is required (verify_tflite selfcheck --help "
-        "explains it)");
-  }
-  return flags;
-}
-
 SelfCheckReport SelfCheckFile(const SelfCheckFlags& flags, const StageFn& stage,
                               const ProgressFn& progress) {
   SelfCheckReport report;

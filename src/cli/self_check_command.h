@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/progress.h"
+#include "cli/flag_values.h"
 #include "cli/supervisor.h"
 #include "report/self_check.h"
 
@@ -16,14 +17,8 @@ struct SelfCheckFlags {
   std::string tflite_path;
   std::optional<int64_t> sliding_window;
   int num_threads = 1;
-  bool json = false;
-  std::string json_path;  // empty with `json`: standard output
+  JsonOutput json;
 };
-
-// Returns no value for --help. Throws Error for an unknown flag or a bad value.
-std::optional<SelfCheckFlags> ParseSelfCheckFlags(int argc,
-                                                  const char* const* argv);
-std::string SelfCheckHelp();
 
 // Throws Error when the model cannot be run.
 SelfCheckReport SelfCheckFile(const SelfCheckFlags& flags, const StageFn& stage,

@@ -2,9 +2,9 @@
 #ifndef VERIFY_TFLITE_CLI_WEIGHTS_COMMAND_H_
 #define VERIFY_TFLITE_CLI_WEIGHTS_COMMAND_H_
 
-#include <optional>
 #include <string>
 
+#include "cli/flag_values.h"
 #include "cli/supervisor.h"
 #include "report/weights.h"
 
@@ -13,15 +13,8 @@ namespace verify_tflite {
 struct WeightsFlags {
   std::string tflite_path;
   std::string checkpoint_path;
-  bool json = false;
-  std::string json_path;  // empty with `json`: standard output
+  JsonOutput json;
 };
-
-// Returns no value for --help. Throws Error for an unknown flag or a missing
-// one.
-std::optional<WeightsFlags> ParseWeightsFlags(int argc,
-                                              const char* const* argv);
-std::string WeightsHelp();
 
 // Reads both files and compares. Throws Error when one cannot be read.
 WeightReport RunWeights(const WeightsFlags& flags, const StageFn& stage);
