@@ -1,6 +1,7 @@
 // Real conversions against their checkpoints: sound ones pass, wrong ones do
 // not, and the speculative result is that of decoding token by token.
-#include "verify/verifier.h"
+#include "verify/preconditions.h"
+#include "verify/run.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
