@@ -36,7 +36,7 @@
 #include "text/eos.h"
 #include "text/tokenizer.h"
 #include "verify/bundle_check.h"
-#include "verify/verifier.h"
+#include "verify/run.h"
 
 namespace verify_tflite {
 namespace {

@@ -316,13 +316,6 @@ Check CheckDiffering(const Verification& v) {
   return check;
 }
 
-void AddFinding(Verification& v, Finding finding) {
-  const auto same = [&](const Finding& f) { return f.id == finding.id; };
-  if (std::none_of(v.findings.begin(), v.findings.end(), same)) {
-    v.findings.push_back(std::move(finding));
-  }
-}
-
 void FindNonFinite(Verification& v, std::span<const Position* const> all) {
   const auto bad = std::count_if(all.begin(), all.end(), [](const Position* p) {
     return !p->logits.finite;
@@ -374,7 +367,9 @@ void JudgePassages(Evaluation& evaluation) {
   }
 }
 
-Outcome Overall(const Verification& v) {
+}  // namespace
+
+Outcome OutcomeOf(const Verification& v) {
   Outcome worst = Outcome::kNotChecked;
   const auto add = [&](Outcome outcome) { worst = std::max(worst, outcome); };
   for (const CheckGroupTraits& group : kCheckGroups) {
@@ -395,8 +390,6 @@ Outcome Overall(const Verification& v) {
   const bool judged = kld != nullptr && kld->outcome != Outcome::kNotChecked;
   return worst == Outcome::kPass && !judged ? Outcome::kNotChecked : worst;
 }
-
-}  // namespace
 
 Recipe JudgedRecipe(const ModelInfo& model) {
   Recipe caches = Recipe::kFloat32;
@@ -459,7 +452,14 @@ void JudgePrompt(const Limits& limits, PromptResult& result,
   }
 }
 
-void Judge(Verification& v) {
+void AddFinding(Verification& v, Finding finding) {
+  const auto same = [&](const Finding& f) { return f.id == finding.id; };
+  if (std::none_of(v.findings.begin(), v.findings.end(), same)) {
+    v.findings.push_back(std::move(finding));
+  }
+}
+
+void JudgeFigures(Verification& v) {
   const bool rounding_alone = LeavesRoundingAlone(v);
   // A limit of the user's own holds whatever explains it.
   const bool soft_tolerance = rounding_alone && !v.settings.tolerance_given;
@@ -481,8 +481,16 @@ void Judge(Verification& v) {
   checks.push_back(CheckDiffering(v));
   checks.push_back(CheckLogits(v.limits, v.all, soft_tolerance));
   v.checks[CheckGroup::kStructure] = {CheckStructure(v, kld)};
-  v.outcome = Overall(v);
+}
+
+void Conclude(Verification& v) {
+  v.outcome = OutcomeOf(v);
   v.reason = ReasonFor(v);
+}
+
+void Judge(Verification& v) {
+  JudgeFigures(v);
+  Conclude(v);
 }
 
 }  // namespace verify_tflite

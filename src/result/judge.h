@@ -36,6 +36,17 @@ Outcome HoldAgainst(const Interval& interval, const Limit& limit);
 // so a saved result can be judged again by other limits.
 void Judge(Verification& v);
 
+// The two halves of Judge. JudgeFigures fills all but `outcome` and `reason`;
+// Conclude fills these, by the checks and by all findings that are there then.
+void JudgeFigures(Verification& v);
+void Conclude(Verification& v);
+
+// Returns the outcome that checks, prompts and findings come to so far.
+Outcome OutcomeOf(const Verification& v);
+
+// Adds a finding, unless there is one of its id.
+void AddFinding(Verification& v, Finding finding);
+
 // Judges one prompt by v.limits; it is a part of Judge. `rounding_alone` says
 // that every weight and operator of a float32 file is verified. The tolerance
 // of logits, which does not know their scale, is then not applied where no

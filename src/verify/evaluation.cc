@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "result/judge.h"
+#include "verify/preconditions.h"
 #include "verify/stopwatch.h"
 
 namespace verify_tflite {

@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/testing.h"
 #include "result/judge.h"
-#include "verify/verifier.h"
+#include "verify/run.h"
 
 namespace verify_tflite {
 namespace {

@@ -1,6 +1,6 @@
 // Real conversions against their checkpoints: sound ones pass, wrong ones do
 // not, and the speculative result is that of decoding token by token.
-#include "verify/verifier.h"
+#include "verify/run.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,6 +18,7 @@
 #include "result/judge.h"
 #include "text/chat_template.h"
 #include "text/eos.h"
+#include "verify/preconditions.h"
 
 namespace verify_tflite {
 namespace {

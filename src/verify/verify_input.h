@@ -23,13 +23,6 @@ struct VerifyInput {
   ProgressFn progress;
 };
 
-// Throws Error, which names `text`, where the reference's `logits` are not
-// finite. Then the checkpoint is at fault and nothing can be said about the
-// model.
-void CheckReferenceFinite(const VerifyInput& input,
-                          std::span<const float> logits,
-                          const std::string& text);
-
 }  // namespace verify_tflite
 
 #endif  // VERIFY_TFLITE_VERIFY_VERIFY_INPUT_H_
