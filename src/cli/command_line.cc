@@ -176,7 +176,7 @@ CommandLine ParseCommandLine(int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    return {std::nullopt, app.help("verify_tflite")};
+    return {std::nullopt, app.help()};
   } catch (const CLI::CallForVersion& version) {
     return {std::nullopt, version.what()};
   } catch (const CLI::ParseError& e) {

@@ -77,7 +77,7 @@ TEST(CommandLine, HelpIsTheCommands) {
        {"inspect", "weights", "selfcheck", "recheck", "explain"}) {
     EXPECT_THAT(Parse({"--help"}).text, HasSubstr(command));
     EXPECT_THAT(Parse({command, "--help"}).text,
-                HasSubstr(std::string("verify_tflite ") + command));
+                HasSubstr(std::string("Usage: verify_tflite ") + command));
   }
 }
 
