@@ -56,7 +56,7 @@ tflite::Summary SampleFile() {
   for (int i = 0; i < 30; ++i) file.ops[fmt::format("SOME_OPERATOR_{}", i)] = i;
   file.composites = {{"odml.rms_norm", 23}};
   file.weights = {{"INT8 per channel", {29, 3'400'000, 3'400'000}},
-                  {ElementType::kFloat32, {14, 4000, 1000}}};
+                  {"FLOAT32", {14, 4000, 1000}}};
   file.weight_bytes = {{"FLOAT32", 4000}, {"INT8", 3'400'000}};
   return file;
 }
