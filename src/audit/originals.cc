@@ -103,6 +103,10 @@ void Originals::AddScaled(const WeightRole& role,
   if (scale > 0 && (role.part == Part::kQ || role.part == Part::kK)) {
     add(std::sqrt(scale), "the root of attention's scale");
   }
+  if (role.part == Part::kO || role.part == Part::kDown) {
+    add(config.residual_scale, "the scale of the residual");
+  }
+  if (role.part == Part::kHead) add(1 / config.logit_divisor, "of the logits");
   if (role.part == Part::kHead && config.logit_softcap) {
     add(1 / *config.logit_softcap, "of soft-capping");
   }

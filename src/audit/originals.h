@@ -69,8 +69,9 @@ class Originals {
   // All ways to store what `role` needs, the usual one first; empty where the
   // checkpoint has no such tensor. Beside the tensor itself these are what
   // converters fold into it: the scale of attention into q (its root into q and
-  // k), that of soft-capping into the head, the weights of a norm into the
-  // product behind it.
+  // k), that of soft-capping or of the logits into the head, that of what is
+  // added to the residual stream into o and down, the weights of a norm into
+  // the product behind it.
   std::vector<Original> Of(const WeightRole& role) const;
   // Without what is folded in, which takes time to work out.
   std::vector<Original> Plain(const WeightRole& role) const;
