@@ -29,9 +29,10 @@ class Run:
   detail: str = ""
   sentence: str = ""  # of the first finding
   over_limit: bool = False  # the mean over all positions, of its recipe's
-  # Every operator was verified; every byte of the weights.
+  # Every operator was verified; every byte of the weights, and of the tables.
   proven: bool = False
   whole_weights: bool = False
+  whole_tables: bool = False
   # The largest divergence and logit difference of any prompt.
   kld: float = math.inf
   logits: float = math.inf
@@ -114,6 +115,7 @@ def verify(
       over_limit=overall is None or overall > result["limits"]["kld"]["pass"],
       proven=_passes(result["structure_checks"], "structure"),
       whole_weights=_passes(result["weight_checks"], "weights"),
+      whole_tables=_passes(result["weight_checks"], "tables"),
       kld=_largest(result, "kld"),
       logits=_largest(result, "logits"),
   )

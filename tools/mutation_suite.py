@@ -37,8 +37,8 @@ _FLOAT_LOGITS = 1e-3
 def _is_right_of_sound(
     sound: mutation_table.Sound, run: mutation_run.Run
 ) -> bool:
-  """Every operator and every weight is verified; floats agree as floats can."""
-  if not run.proven or not run.whole_weights:
+  """All operators, weights and tables are verified; floats agree as they can."""
+  if not (run.proven and run.whole_weights and run.whole_tables):
     return False
   if sound.weights != "float32" or sound.kv != "float32":
     return True
