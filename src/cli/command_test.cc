@@ -466,11 +466,14 @@ TEST(SelfCheck, WhatItCannotTellIsInconclusive) {
 
 TEST(SelfCheck, BadInput) {
   ExpectRefused(RunCommand({"selfcheck"}), "--tflite_path is required");
-  ExpectRefused(RunCommand({"selfcheck", "model.tflite"}), "--flag=value");
+  ExpectRefused(RunCommand({"selfcheck", "model.tflite"}),
+                "was not expected: model.tflite");
   ExpectRefused(RunCommand({"selfcheck", "--tflit=x"}), "--tflit");
   ExpectRefused(RunCommand({"selfcheck", "--tflite_path="}), "empty");
-  ExpectRefused(RunCommand({"selfcheck", "--tflite_path"}), "empty");
-  ExpectRefused(RunCommand({"selfcheck", "--num_threads=0"}), "1 to 1024");
+  ExpectRefused(RunCommand({"selfcheck", "--tflite_path"}), "FILE missing");
+  ExpectRefused(
+      RunCommand({"selfcheck", "--tflite_path=none", "--num_threads=0"}),
+      "1 to 1024");
   ExpectRefused(RunCommand({"selfcheck", "--tflite_path=none"}), "none");
   ExpectRefused(RunCommand({"selfcheck",
                             "--tflite_path=" + ModelPath("small_ring.tflite")}),
