@@ -181,7 +181,7 @@ class _Suite:
 
   def _run(self, row: mutation_table.Mutation) -> mutation_run.Run:
     args = self._args
-    short = row.sound is None and not args.whole and not row.whole
+    short = row.sound is None and not args.whole
     key = (
         args.models / row.file,
         args.models / row.checkpoint,

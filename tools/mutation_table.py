@@ -65,8 +65,6 @@ class Mutation:
   unproven: bool = False
   # What the first finding's sentence must have in it: figures.
   says: tuple[str, ...] = ()
-  # Run with the program's own defaults: a limit decides, and it takes them.
-  whole: bool = False
   # Where there is no fault.
   sound: Sound | None = None
 

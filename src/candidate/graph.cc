@@ -84,26 +84,6 @@ void AddConstants(const tflite::Graph& graph, const tflite::Op& op,
   }
 }
 
-std::vector<WeightGroup> Sum(const Constants& constants) {
-  std::map<std::tuple<std::string, int, int64_t, int>, WeightGroup> groups;
-  for (const auto& [address, constant] : constants) {
-    const auto key =
-        std::tuple(constant.type, static_cast<int>(constant.scales),
-                   constant.block_size, static_cast<int>(constant.use));
-    const auto [entry, is_new] = groups.try_emplace(key, constant);
-    if (is_new) continue;
-    entry->second.bytes += constant.bytes;
-    entry->second.elements += constant.elements;
-  }
-  std::vector<WeightGroup> sorted;
-  for (auto& [key, group] : groups) sorted.push_back(std::move(group));
-  std::stable_sort(sorted.begin(), sorted.end(),
-                   [](const WeightGroup& a, const WeightGroup& b) {
-                     return a.elements > b.elements;
-                   });
-  return sorted;
-}
-
 }  // namespace
 
 OwnedModel LoadModel(const std::string& path,
@@ -121,7 +101,11 @@ std::vector<WeightGroup> ReadWeightGroups(const tflite::File& file) {
   for (const tflite::Graph& graph : file.graphs) {
     for (const tflite::Op& op : graph.ops) AddConstants(graph, op, constants);
   }
-  return Sum(constants);
+  std::vector<WeightGroup> each;
+  for (auto& [address, constant] : constants) {
+    each.push_back(std::move(constant));
+  }
+  return SumOfKinds(each);
 }
 
 }  // namespace verify_tflite

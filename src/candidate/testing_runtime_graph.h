@@ -200,7 +200,9 @@ class RuntimeGraphReader {
         AddConstants(Get(lib_.LiteRtGetSubgraphOp, graph, j), constants);
       }
     }
-    return Sum(constants);
+    std::vector<WeightGroup> each;
+    for (const auto& [address, constant] : constants) each.push_back(constant);
+    return SumOfKinds(each);
   }
 
  private:
@@ -399,27 +401,6 @@ class RuntimeGraphReader {
     constant.scales = ReadScales(tensor, constant.block_size);
     constant.use = ReadUse(op, constant.scales);
     return constant;
-  }
-
-  static std::vector<WeightGroup> Sum(
-      const std::unordered_map<const void*, WeightGroup>& constants) {
-    std::map<std::tuple<std::string, int, int64_t, int>, WeightGroup> groups;
-    for (const auto& [address, constant] : constants) {
-      const auto key =
-          std::tuple(constant.type, static_cast<int>(constant.scales),
-                     constant.block_size, static_cast<int>(constant.use));
-      const auto [entry, is_new] = groups.try_emplace(key, constant);
-      if (is_new) continue;
-      entry->second.bytes += constant.bytes;
-      entry->second.elements += constant.elements;
-    }
-    std::vector<WeightGroup> sorted;
-    for (auto& [key, group] : groups) sorted.push_back(std::move(group));
-    std::stable_sort(sorted.begin(), sorted.end(),
-                     [](const WeightGroup& a, const WeightGroup& b) {
-                       return a.elements > b.elements;
-                     });
-    return sorted;
   }
 
   WeightGroup::Scales ReadScales(LiteRtTensor tensor,

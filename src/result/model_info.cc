@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <cctype>
+#include <functional>
+#include <map>
 #include <tuple>
+#include <utility>
 
 namespace verify_tflite {
 namespace {
@@ -134,6 +137,26 @@ std::string_view NameOf(Recipe recipe) {
       return "int4 per channel";
   }
   return "unknown";
+}
+
+std::vector<WeightGroup> SumOfKinds(const std::vector<WeightGroup>& groups) {
+  std::map<
+      std::tuple<std::string, WeightGroup::Scales, int64_t, WeightGroup::Use>,
+      WeightGroup>
+      kinds;
+  for (const WeightGroup& group : groups) {
+    const auto [kind, is_new] = kinds.try_emplace(
+        std::tuple(group.type, group.scales, group.block_size, group.use),
+        group);
+    if (is_new) continue;
+    kind->second.bytes += group.bytes;
+    kind->second.elements += group.elements;
+  }
+  std::vector<WeightGroup> sums;
+  for (auto& [key, group] : kinds) sums.push_back(std::move(group));
+  std::ranges::stable_sort(sums, std::ranges::greater(),
+                           &WeightGroup::elements);
+  return sums;
 }
 
 std::string DescribeWeights(const std::vector<WeightGroup>& all) {

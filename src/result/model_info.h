@@ -55,6 +55,10 @@ struct WeightGroup {
   int64_t elements = 0;
 };
 
+// Returns one group for all of one kind (type, scales, use), those with the most
+// elements first.
+std::vector<WeightGroup> SumOfKinds(const std::vector<WeightGroup>& groups);
+
 // Returns "int8 per channel, dynamic", "int4 in blocks of 32, dynamic",
 // "float16"; with shares where a relevant part of the weights is stored in
 // another way: "mixed: 80 % int8 per channel, dynamic; 20 % int4 per channel,

@@ -19,6 +19,18 @@ WeightGroup Group(std::string type, int64_t elements,
           .elements = elements};
 }
 
+TEST(SumOfKinds, AddsUpEachKindAndPutsTheLargestFirst) {
+  const auto sums =
+      SumOfKinds({Group("FLOAT32", 5), Group("INT8", 4, Scales::kPerChannel),
+                  Group("INT8", 3, Scales::kPerChannel), Group("INT8", 1)});
+  ASSERT_EQ(sums.size(), 3u);
+  EXPECT_EQ(sums[0].scales, Scales::kPerChannel);
+  EXPECT_EQ(sums[0].elements, 7);
+  EXPECT_EQ(sums[0].bytes, 2);
+  EXPECT_EQ(sums[1].type, "FLOAT32");
+  EXPECT_EQ(sums[2].elements, 1);
+}
+
 TEST(RecipeOfTest, TheCoarsestRelevantTypeDecides) {
   EXPECT_EQ(RecipeOf({Group("FLOAT32", 500)}), Recipe::kFloat32);
   EXPECT_EQ(RecipeOf({Group("FLOAT16", 125), Group("FLOAT32", 2)}),

@@ -45,16 +45,22 @@ std::string DescribePlace(const Evidence& evidence, const RunView& run) {
       RightAtStart(evidence, run, *layer) ? "right" : "wrong, too");
 }
 
-// K and V being right. A quantised file is allowed to be far off there: that
-// is the cost of its recipe, which Judge weighs.
+// Returns whether the logits are wrong where K and V are right. A quantised
+// file may be far off there: that is the cost of its recipe. The probes' few
+// positions show a cost like another fault's, so that a file with the
+// checkpoint's own weights is accused only where all positions together are
+// judged broken, too.
 bool LogitsWrong(const Evidence& evidence) {
-  // With one scale a channel, int4 costs as much as a fault does.
-  if (evidence.input.model.recipe == Recipe::kInt4PerChannel &&
-      evidence.input.weights_verified) {
-    return false;
+  const DiagnosisInput& input = evidence.input;
+  const Limit& limit = input.limits.kld;
+  if (!evidence.Quantised()) return evidence.kld > limit.pass;
+  if (input.weights_verified) {
+    // With one scale a channel, int4 costs as much as a fault does.
+    if (input.model.recipe == Recipe::kInt4PerChannel || !input.broken) {
+      return false;
+    }
   }
-  const Limit& limit = evidence.input.limits.kld;
-  return evidence.kld > (evidence.Quantised() ? limit.broken : limit.pass);
+  return evidence.kld > limit.broken;
 }
 
 }  // namespace
