@@ -5,7 +5,7 @@
 The models in it are a few bytes that no runtime would load. Its METADATA is
 encoded by the protobuf library by LlmParameters' own descriptor, as it is found
 in liblitert-lm.so: no package that can be had has the Python classes. What is in
-it stands in src/candidate/task_bundle_test.cc.
+it stands in src/tflite/task_bundle_test.cc.
 """
 
 import importlib.util

@@ -6,7 +6,7 @@ By schema classes. The first has a bit of everything, the second weights that
 lie behind the flatbuffer, as in files above 2 GB: its test makes it that long.
 external.tflite is the first with its constants behind the flatbuffer,
 taps.tflite has inner tensors. No runtime would run them. What is in them stands
-in src/candidate/tflite_file_test.cc and tap_test.cc.
+in src/tflite/summary_test.cc and taps_test.cc.
 """
 
 import pathlib

@@ -28,7 +28,7 @@ inline constexpr std::string_view kPerLayerEmbedder = "per_layer_embedder";
 std::string FileBeside(const std::string& path, std::string_view name);
 
 // A .tflite: a file of its own, or part of one. It is mapped and parsed when it
-// is first asked for, which is nothing for two threads at a time.
+// is first asked for; two threads must not do so at the same time.
 class Part {
  public:
   explicit Part(std::string path, std::string model_type = "");
