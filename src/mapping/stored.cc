@@ -1,4 +1,4 @@
-#include "audit/stored.h"
+#include "mapping/stored.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
