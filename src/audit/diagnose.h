@@ -5,9 +5,9 @@
 #include <optional>
 #include <string>
 
-#include "audit/compare.h"
-#include "audit/originals.h"
-#include "audit/roles.h"
+#include "mapping/compare.h"
+#include "mapping/originals.h"
+#include "mapping/roles.h"
 
 namespace verify_tflite {
 

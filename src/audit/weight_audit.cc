@@ -15,8 +15,8 @@
 #include <tuple>
 #include <utility>
 
-#include "audit/compare.h"
-#include "audit/stored.h"
+#include "mapping/compare.h"
+#include "mapping/stored.h"
 #include "tflite/file.h"
 
 namespace verify_tflite {
@@ -32,8 +32,6 @@ struct Job {
   int32_t input = 0;  // as WeightMatch has them
   int32_t index = -1;
   std::optional<RoleUse> use;
-  const Rotation* rotation = nullptr;  // of the use
-  const std::vector<double>* input_scale = nullptr;
   std::vector<std::string> signatures;
 };
 
@@ -165,30 +163,25 @@ void Count(WeightAudit& audit) {
 
 class Auditor {
  public:
-  explicit Auditor(const Checkpoint& checkpoint) : originals_(checkpoint) {}
+  explicit Auditor(const ModelMap& map)
+      : map_(map), originals_(map.originals()) {}
 
-  WeightAudit Audit(std::span<const AuditInput> inputs, int num_threads) {
-    const ModelConfig& config = originals_.checkpoint().config();
+  WeightAudit Audit(int num_threads) {
+    const ModelConfig& config = map_.checkpoint().config();
     audit_.layers = config.num_layers;
     audit_.own_head = originals_.has_head();
     audit_.logit_softcap = config.logit_softcap;
-    for (const AuditInput& input : inputs) {
-      input.file->CheckConstants();
-      files_.push_back(input.file);
+    for (size_t input = 0; input < map_.files().size(); ++input) {
+      const ModelFile& mapped = map_.files()[input];
       if (audit_.zero_scales.constants == 0) {
-        audit_.zero_scales = tflite::FindZeroScales(*input.file);
+        audit_.zero_scales = tflite::FindZeroScales(*mapped.file);
       }
-    }
-    for (size_t i = 0; i < files_.size(); ++i) {
-      const Roles& roles = roles_.emplace_back(
-          FindRoles(*files_[i], config.num_layers, config.head_dim));
-      interleaved_rope_ |= roles.interleaved_rope;
-      for (const std::string& reason : roles.not_understood) {
+      for (const std::string& reason : mapped.roles.not_understood) {
         audit_.not_understood.push_back(reason);
       }
       const size_t first = jobs_.size();
-      MakeJobs(i, roles);
-      Run(first, inputs[i].is_mapping, num_threads);
+      MakeJobs(input, mapped);
+      Run(first, num_threads);
       PairNorms(first);
     }
     FindMissing();
@@ -197,33 +190,23 @@ class Auditor {
   }
 
  private:
-  void MakeJobs(size_t input, const Roles& roles) {
-    const tflite::File& file = *files_[input];
-    std::map<std::tuple<int32_t, WeightRole, const Rotation*, int32_t>, size_t>
-        known;
+  void MakeJobs(size_t input, const ModelFile& mapped) {
+    const tflite::File& file = *mapped.file;
+    const Roles& roles = mapped.roles;
+    std::map<std::tuple<int32_t, WeightRole, InputChange>, size_t> known;
     std::set<int32_t> named;
     for (const RoleUse& use : roles.uses) {
       // A vector that the model multiplies or adds, where this family has none:
       // part of the computation, nothing to compare with.
-      if (IsVector(file.constants[use.constant]) &&
+      if (IsVector(map_.ConstantOf(input, use)) &&
           originals_.Of(use.role).empty() && !use.operand) {
         continue;
       }
       named.insert(use.constant);
       if (use.input_scale >= 0) named.insert(use.input_scale);
-      const Rotation* rotation =
-          use.rotation < 0 ? nullptr : roles.rotations.at(use.rotation).get();
       const auto [entry, is_new] = known.try_emplace(
-          {use.constant, use.role, rotation, use.input_scale}, jobs_.size());
-      if (is_new) {
-        jobs_.push_back({&file.constants[use.constant],
-                         CurrentInput(),
-                         use.constant,
-                         use,
-                         rotation,
-                         InputScale(file, use.input_scale),
-                         {}});
-      }
+          {use.constant, use.role, map_.ChangeOf(input, use)}, jobs_.size());
+      if (is_new) AddJob(input, use.constant).use = use;
       auto& signatures = jobs_[entry->second].signatures;
       if (std::find(signatures.begin(), signatures.end(), use.signature) ==
           signatures.end()) {
@@ -236,13 +219,7 @@ class Auditor {
       const tflite::Constant& constant = file.constants[i];
       if (named.count(index) > 0) continue;
       if (unknown.count(index) > 0) {
-        jobs_.push_back({&constant,
-                         CurrentInput(),
-                         index,
-                         std::nullopt,
-                         nullptr,
-                         nullptr,
-                         {}});
+        AddJob(input, index);
         continue;
       }
       ++audit_.other_constants;
@@ -259,24 +236,13 @@ class Auditor {
     }
   }
 
-  int32_t CurrentInput() const {
-    return static_cast<int32_t>(roles_.size()) - 1;
-  }
-
-  const std::vector<double>* InputScale(const tflite::File& file,
-                                        int32_t index) {
-    if (index < 0) return nullptr;
-    const tflite::Constant& constant = file.constants[index];
-    const auto [entry, is_new] = input_scales_.try_emplace(&constant);
-    if (is_new) {
-      std::vector<float> row(constant.cols());
-      const StoredReader reader(constant);
-      for (int64_t r = 0; r < constant.rows(); ++r) {
-        reader.Read(r, row.data());
-        entry->second.insert(entry->second.end(), row.begin(), row.end());
-      }
-    }
-    return &entry->second;
+  Job& AddJob(size_t input, int32_t constant) {
+    Job& job = jobs_.emplace_back();
+    job.constant =
+        &map_.files()[input].file->constants[static_cast<size_t>(constant)];
+    job.input = static_cast<int32_t>(input);
+    job.index = constant;
+    return job;
   }
 
   // A norm's weight may be divided by a vector that the columns of the products
@@ -336,10 +302,11 @@ class Auditor {
           !IsBehind(audit_.matches[norm].role, jobs_[i].use->role)) {
         continue;
       }
-      Job job = jobs_[i];
-      if (job.input_scale != nullptr) return;
-      job.input_scale = &ratio;
-      WeightMatch match = Match(job, false);
+      const Job& job = jobs_[i];
+      const auto input = static_cast<size_t>(job.input);
+      if (map_.ChangeOf(input, *job.use).scale != nullptr) return;
+      WeightMatch match = Begin(job);
+      MatchUse(job, map_.LayoutsWith(input, *job.use, ratio), match);
       if (match.status != Status::kVerified &&
           match.status != Status::kCalibrated) {
         return;
@@ -358,7 +325,7 @@ class Auditor {
   }
 
   // Each job fills the match of its number.
-  void Run(size_t first, bool drop, int num_threads) {
+  void Run(size_t first, int num_threads) {
     audit_.matches.resize(jobs_.size());
     std::vector<size_t> order;
     for (size_t i = first; i < jobs_.size(); ++i) order.push_back(i);
@@ -372,7 +339,7 @@ class Auditor {
     const auto work = [&] {
       try {
         for (size_t i = next++; i < order.size(); i = next++) {
-          audit_.matches[order[i]] = Match(jobs_[order[i]], drop);
+          audit_.matches[order[i]] = Match(jobs_[order[i]]);
         }
       } catch (...) {
         const std::scoped_lock lock(error_mutex);
@@ -386,7 +353,7 @@ class Auditor {
     if (error) std::rethrow_exception(error);
   }
 
-  WeightMatch Match(const Job& job, bool drop) const {
+  static WeightMatch Begin(const Job& job) {
     WeightMatch match;
     match.input = job.input;
     match.constant = job.index;
@@ -396,120 +363,97 @@ class Auditor {
     match.bytes = static_cast<int64_t>(job.constant->data.size());
     match.elements = job.constant->elements();
     match.signatures = job.signatures;
-    if (job.use) {
-      match.role = job.use->role;
-      MatchUse(job, drop, match);
-    } else {
-      MatchContent(*job.constant, match);
-    }
-    if (drop) DropPages(job.constant->data);
+    if (job.use) match.role = job.use->role;
     return match;
   }
 
-  void MatchUse(const Job& job, bool drop, WeightMatch& match) const {
+  WeightMatch Match(const Job& job) const {
+    WeightMatch match = Begin(job);
+    if (job.use) {
+      const auto input = static_cast<size_t>(job.input);
+      MatchUse(job, map_.LayoutsOf(input, *job.use), match);
+    } else {
+      MatchContent(*job.constant, match);
+    }
+    if (IsMapping()) DropPages(job.constant->data);
+    return match;
+  }
+
+  // Whether bytes of the files are pages of mapped files.
+  bool IsMapping() const { return map_.container() != nullptr; }
+
+  void MatchUse(const Job& job, const Layouts& layouts,
+                WeightMatch& match) const {
     const tflite::Constant& constant = *job.constant;
     const RoleUse& use = *job.use;
-    std::vector<Original> ways = originals_.Of(use.role);
     if (constant.type == ElementType::kUnknown) {
       match.reason = "stored as " + constant.type_name;
       return;
     }
-    if (job.rotation != nullptr && use.transposed) {
+    if (use.rotation >= 0 && use.transposed) {
       match.reason = "transposed, behind a rotation";
       return;
     }
-    for (Original& way : ways) {
-      way.rotation = job.rotation;
-      way.input_scale = job.input_scale;
-      way.rotated_back = use.role.part == Part::kEmbedding;
+    if (layouts.ways.empty()) return NoLayout(constant, use, match);
+    const Original* way = nullptr;
+    Comparison comparison;
+    for (const Original& each : layouts.ways) {
+      const Comparison found =
+          Compare(constant, each, use.transposed, IsMapping());
+      if (way != nullptr && !found.ok()) continue;
+      way = &each;
+      comparison = found;
+      if (found.ok()) break;
     }
-    if (ways.empty()) {
-      NoOriginal(constant, use, match);
-      return;
-    }
-    const Original* nearest = nullptr;
-    Comparison best;
-    for (const Original& way : ways) {
-      if (!SameShape(constant, way, use.transposed) ||
-          !MayBe(constant, way, use.transposed)) {
-        continue;
-      }
-      best = Compare(constant, way, use.transposed, drop);
-      if (!best.ok()) continue;
-      nearest = &way;
-      break;
-    }
-    if (nearest == nullptr) {
-      nearest = Nearest(constant, ways, use.transposed);
-      if (nearest != nullptr) {
-        best = Compare(constant, *nearest, use.transposed, drop);
-      }
-    }
-    if (nearest == nullptr) {
-      match.reason = fmt::format("has the shape {}, the checkpoint's {}",
-                                 ShapeToString(constant.shape),
-                                 ShapeToString(ways[0].rows[0].tensor->shape));
-      match.tensors = TensorsOf(ways[0]);
-      return;
-    }
-    match.tensors = TensorsOf(*nearest);
-    match.layout = LayoutOf(*nearest, use.transposed);
-    match.worst = best.worst;
-    match.bad = best.bad;
-    match.cut_off = best.cut_off;
-    match.scales = best.scales;
-    match.quantiser = QuantiserOf(best);
-    if (best.ok()) {
+    match.tensors = TensorsOf(*way);
+    match.layout = LayoutOf(*way, use.transposed);
+    match.worst = comparison.worst;
+    match.bad = comparison.bad;
+    match.cut_off = comparison.cut_off;
+    match.scales = comparison.scales;
+    match.quantiser = QuantiserOf(comparison);
+    if (way->composite_adds_one) {
+      match.reason =
+          "holds w, where this family scales by 1 + w; whether the composite "
+          "that reads it adds 1 is not known";
+    } else if (comparison.ok()) {
       match.status = Status::kVerified;
     } else {
-      match.difference = Diagnose(constant, use, *nearest, best, originals_);
-      Settle(use, constant, *nearest, match);
+      match.difference = Diagnose(constant, use, *way, comparison, originals_);
+      Settle(constant, *way, match);
     }
-    for (const Rows& rows : nearest->rows) {
+    for (const Rows& rows : way->rows) {
       if (rows.tensor->file != nullptr) DropPages(rows.tensor->data);
     }
   }
 
-  // What may be right after all, by a part of the graph that is not known here.
-  void Settle(const RoleUse& use, const tflite::Constant& constant,
-              const Original& original, WeightMatch& match) const {
-    const Fault fault = match.difference->fault;
+  // What may be right after all: numbers that a quantiser moved on purpose.
+  static void Settle(const tflite::Constant& constant, const Original& original,
+                     WeightMatch& match) {
     match.status = Status::kDiffers;
-    if (fault == Fault::kInterleaved && interleaved_rope_) {
-      match.status = Status::kVerified;
-      match.layout = "rows for RoPE of neighbours";
-      match.difference.reset();
-    } else if (ScalesAreOwn(match.scales) && IsUnexplained(match)) {
-      if (const FarNumber far = FindFarNumber(constant, original);
-          far.row >= 0) {
-        match.difference->fault = Fault::kPartly;
-        match.difference->text = fmt::format(
-            "scales are the checkpoint's own, but row {} column {} is {:.3g} "
-            "steps off, where the column's others are {:.2g} on average",
-            far.row, far.column, far.steps, far.usual);
-        return;
-      }
-      if (match.scales.far_rows > 0 || match.difference->low_rank) return;
-      // Compensation moves numbers all over a matrix, 6 % of them in int8.
-      constexpr int64_t kLeastShare = 1000;
-      if (match.bad * kLeastShare < match.elements) return;
-      match.status = Status::kCalibrated;
-      match.quantiser = kGptq;
-      match.reason = fmt::format(
-          "all {} scales are those of the checkpoint's own rows or blocks, to "
-          "the bit; {:.2g} % of the numbers are moved, to {:.2g} steps at most",
-          match.scales.scales,
-          100 * static_cast<double>(match.bad) /
-              static_cast<double>(match.elements),
-          match.worst);
-      match.difference.reset();
-    } else if (fault == Fault::kNormOffset && use.composite) {
-      match.status = Status::kNotCovered;
-      match.reason =
-          match.difference->text +
-          "; whether the composite that reads it adds 1 is not known";
-      match.difference.reset();
+    if (!ScalesAreOwn(match.scales) || !IsUnexplained(match)) return;
+    if (const FarNumber far = FindFarNumber(constant, original); far.row >= 0) {
+      match.difference->fault = Fault::kPartly;
+      match.difference->text = fmt::format(
+          "scales are the checkpoint's own, but row {} column {} is {:.3g} "
+          "steps off, where the column's others are {:.2g} on average",
+          far.row, far.column, far.steps, far.usual);
+      return;
     }
+    if (match.scales.far_rows > 0 || match.difference->low_rank) return;
+    // Compensation moves numbers all over a matrix, 6 % of them in int8.
+    constexpr int64_t kLeastShare = 1000;
+    if (match.bad * kLeastShare < match.elements) return;
+    match.status = Status::kCalibrated;
+    match.quantiser = kGptq;
+    match.reason = fmt::format(
+        "all {} scales are those of the checkpoint's own rows or blocks, to "
+        "the bit; {:.2g} % of the numbers are moved, to {:.2g} steps at most",
+        match.scales.scales,
+        100 * static_cast<double>(match.bad) /
+            static_cast<double>(match.elements),
+        match.worst);
+    match.difference.reset();
   }
 
   // Numbers that were moved without a reason of their own.
@@ -518,6 +462,16 @@ class Auditor {
     return difference.fault == Fault::kDiffers ||
            difference.fault == Fault::kPartly ||
            (difference.fault == Fault::kRounding && !difference.one_sided);
+  }
+
+  void NoLayout(const tflite::Constant& constant, const RoleUse& use,
+                WeightMatch& match) const {
+    const std::vector<Original> ways = originals_.Of(use.role);
+    if (ways.empty()) return NoOriginal(constant, use, match);
+    match.reason = fmt::format("has the shape {}, the checkpoint's {}",
+                               ShapeToString(constant.shape),
+                               ShapeToString(ways[0].rows[0].tensor->shape));
+    match.tensors = TensorsOf(ways[0]);
   }
 
   // A bias of zeros is none; else the checkpoint has nothing to compare with.
@@ -600,13 +554,10 @@ class Auditor {
     }
   }
 
-  Originals originals_;
-  std::vector<const tflite::File*> files_;
-  std::deque<Roles> roles_;
-  std::map<const tflite::Constant*, std::vector<double>> input_scales_;
+  const ModelMap& map_;
+  const Originals& originals_;
   std::deque<std::vector<double>> norm_ratios_;
   std::vector<Job> jobs_;
-  bool interleaved_rope_ = false;
   WeightAudit audit_;
 };
 
@@ -719,19 +670,8 @@ void SettleCalibrated(std::span<const ActivationError> errors,
   Count(audit);
 }
 
-WeightAudit AuditWeights(std::span<const AuditInput> inputs,
-                         const Checkpoint& checkpoint, int num_threads) {
-  return Auditor(checkpoint).Audit(inputs, num_threads);
-}
-
-WeightAudit AuditWeights(const tflite::Container& container,
-                         const Checkpoint& checkpoint, int num_threads) {
-  container.CheckKind();
-  std::vector<AuditInput> inputs;
-  for (const tflite::Part* part : container.model_parts()) {
-    inputs.push_back({&part->file(), true});
-  }
-  return AuditWeights(inputs, checkpoint, num_threads);
+WeightAudit AuditWeights(const ModelMap& map, int num_threads) {
+  return Auditor(map).Audit(num_threads);
 }
 
 }  // namespace verify_tflite

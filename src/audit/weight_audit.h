@@ -12,22 +12,22 @@
 #include <string_view>
 #include <vector>
 
-#include "audit/compare.h"
 #include "audit/diagnose.h"
-#include "audit/roles.h"
-#include "checkpoint/checkpoint.h"
-#include "tflite/container.h"
+#include "mapping/compare.h"
+#include "mapping/model_map.h"
+#include "mapping/roles.h"
+#include "tflite/constant.h"
 
 namespace verify_tflite {
 
 // A constant in one role.
 struct WeightMatch {
-  // Which of the inputs, and which of tflite::File::constants in it.
+  // Which of the map's files, and which of its constants.
   int32_t input = 0;
   int32_t constant = -1;
   enum class Status {
-    kVerified,   // it is the rounding of the checkpoint's tensor
-    kDiffers,    // it is not: `difference`
+    kVerified,  // it is the rounding of the checkpoint's tensor
+    kDiffers,   // it is not: `difference`
     // Its scales are those of the checkpoint's tensor, to the bit, and its
     // numbers near to it, but not its rounding: moved with activations in mind,
     // as GPTQ does. Whether they were is shown by activations alone.
@@ -73,7 +73,7 @@ struct MissingTensor {
 
 // A constant that is no weight: a table, a mask, a shape, a scalar.
 struct OtherConstant {
-  size_t input = 0;      // of AuditWeights' inputs
+  size_t input = 0;      // of the map's files
   int32_t constant = 0;  // of its tflite::File::constants
   std::string name;      // in the file; for the reader alone
   int64_t bytes = 0;
@@ -107,23 +107,15 @@ std::string DescribeProof(const WeightAudit& audit);
 // empty: nothing.
 std::string DescribeQuantisers(const WeightAudit& audit);
 
-// One .tflite or one TFLite section of a bundle.
-struct AuditInput {
-  const tflite::File* file = nullptr;
-  // Its bytes are pages of a file, mapped and unchanged: they are dropped from
-  // memory when they were read.
-  bool is_mapping = false;
-};
-
-// How far a product with a calibrated constant is from the checkpoint's, on real
-// inputs X of that product: |(W' - W) X|^2 relative to the same of plain rounding
-// by the same scales, which is what GPTQ makes small (Frantar et al. 2022,
-// arXiv:2210.17323).
+// How far a product with a calibrated constant is from the checkpoint's, on
+// real inputs X of that product: |(W' - W) X|^2 relative to the same of plain
+// rounding by the same scales, which is what GPTQ makes small (Frantar et al.
+// 2022, arXiv:2210.17323).
 struct ActivationError {
   int32_t constant = -1;  // of the first input's constants
   double ratio = 0;       // of the whole matrix
-  // Of a row; rounding's is no less here than the matrix's usual one, as a row's
-  // own may be next to nothing by luck.
+  // Of a row; rounding's is no less here than the matrix's usual one, as a
+  // row's own may be next to nothing by luck.
   double worst_ratio = 0;
   int64_t worst_row = -1;
   int64_t samples = 0;  // columns of X
@@ -135,13 +127,9 @@ struct ActivationError {
 void SettleCalibrated(std::span<const ActivationError> errors,
                       WeightAudit& audit);
 
-// `inputs` are the model and, where it has one, its embedder. Throws Error when
-// a file is damaged. At most two threads.
-WeightAudit AuditWeights(std::span<const AuditInput> inputs,
-                         const Checkpoint& checkpoint, int num_threads);
-// Audits the model of `container` and its embedders.
-WeightAudit AuditWeights(const tflite::Container& container,
-                         const Checkpoint& checkpoint, int num_threads);
+// Compares every constant of the map's files; at most two threads. Pages of
+// mapped files are dropped from memory when they were read.
+WeightAudit AuditWeights(const ModelMap& map, int num_threads);
 
 }  // namespace verify_tflite
 

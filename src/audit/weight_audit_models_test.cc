@@ -7,11 +7,14 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <memory>
 
 #include "audit/findings.h"
 #include "audit/weight_audit.h"
 #include "base/error.h"
 #include "base/testing.h"
+#include "mapping/file_graph.h"
+#include "mapping/model_map.h"
 #include "tflite/container.h"
 
 namespace verify_tflite {
@@ -33,15 +36,16 @@ WeightAudit Audit(const std::string& bytes, const std::string& checkpoint) {
   const Checkpoint original = Checkpoint::Open(ModelPath(checkpoint));
   const auto file =
       tflite::File::Read(std::as_bytes(std::span(bytes)), "a.tflite");
-  const AuditInput input{&file};
-  return AuditWeights({&input, 1}, original, 1);
+  const tflite::File* files[] = {&file};
+  return AuditWeights(ModelMap(files, original), 1);
 }
 
 WeightAudit AuditFile(const std::string& model, const std::string& checkpoint) {
-  const tflite::Container container(ModelPath(model));
   const Checkpoint original = Checkpoint::Open(ModelPath(checkpoint));
-  const AuditInput input{&container.model().file(), true};
-  return AuditWeights({&input, 1}, original, 2);
+  return AuditWeights(
+      ModelMap(std::make_shared<const tflite::Container>(ModelPath(model)),
+               original),
+      2);
 }
 
 class SoundFile : public ::testing::TestWithParam<SoundModel> {};
@@ -64,44 +68,43 @@ INSTANTIATE_TEST_SUITE_P(All, SoundFile,
                          ::testing::ValuesIn(SoundModelsOf("weights")),
                          CaseName);
 
-// Six heads of 16 in two groups: three queries, a key and a value in turn.
-TEST(Originals, GroupedQkv) {
-  const Checkpoint checkpoint = Checkpoint::Open(ModelPath("ref_falcon_new"));
-  const int64_t dim = checkpoint.config().head_dim;
-  const Originals originals(checkpoint);
-  const auto rows = [&](Part part) {
-    return originals.all().at({part, 1, false});
-  };
-  EXPECT_EQ(rows(Part::kQ).count, 6 * dim);
-  EXPECT_EQ(rows(Part::kK).count, 2 * dim);
-  EXPECT_EQ(rows(Part::kQ).At(3 * dim - 1), 3 * dim - 1);
-  EXPECT_EQ(rows(Part::kQ).At(3 * dim), 5 * dim);
-  EXPECT_EQ(rows(Part::kK).At(0), 3 * dim);
-  EXPECT_EQ(rows(Part::kK).At(dim + 1), 8 * dim + 1);
-  EXPECT_EQ(rows(Part::kV).At(dim), 9 * dim);
-  // As the checkpoint has them: the tensor as it is.
-  const Original way = originals.Plain({Part::kQkv, 1, false})[0];
-  std::vector<float> row(way.cols()), expected(row);
-  for (int64_t r = 0; r < way.num_rows(); ++r) {
-    Originals::Read(way, r, 0, way.cols(), row.data());
-    ToFloats(*way.rows[0].tensor, r * way.cols(), way.cols(), expected.data());
-    ASSERT_EQ(row, expected) << r;
+class MappedModel : public ::testing::TestWithParam<SoundModel> {};
+
+// But for those that a norm was folded into.
+TEST_P(MappedModel, HasWhatTheAuditVerifies) {
+  const Checkpoint checkpoint =
+      Checkpoint::Open(ModelPath(GetParam().checkpoint));
+  const auto map = std::make_shared<const ModelMap>(
+      std::make_shared<const tflite::Container>(ModelPath(GetParam().file)),
+      checkpoint);
+  const FileGraph graph = MakeFileGraph(map);
+  const WeightAudit audit = AuditWeights(*map, 1);
+  int64_t found = 0;
+  for (const WeightMatch& match : audit.matches) {
+    ASSERT_EQ(match.status, WeightMatch::Status::kVerified);
+    const bool folded = match.layout.find("norm's") != std::string::npos;
+    for (const SignatureGraph& signature : graph.signatures) {
+      if (!signature.not_understood.empty() ||
+          std::find(match.signatures.begin(), match.signatures.end(),
+                    signature.signature) == match.signatures.end()) {
+        continue;
+      }
+      for (std::string name : match.tensors) {
+        if (match.role.part == Part::kHead && !audit.own_head) {
+          name = "lm_head.weight";
+        }
+        if (folded && name.find("norm") != std::string::npos) continue;
+        EXPECT_EQ(signature.weights.contains(name), !folded)
+            << signature.signature << " " << name;
+        ++found;
+      }
+    }
   }
+  EXPECT_GT(found, 0);
 }
 
-TEST(Rows, PartsInRuns) {
-  const TensorView tensor;
-  const Rows rows{&tensor, "", 4, 6, 1, 2, 10};
-  EXPECT_THAT(rows.Runs(), SizeIs(3));
-  EXPECT_EQ(rows.Runs()[2].first, 24);
-  EXPECT_EQ(rows.Slice(3, 1).first, 15);
-  EXPECT_EQ(rows.Slice(2, 4).At(3), 25);
-  EXPECT_EQ(rows.IndexOf({&tensor, "", 15, 1, 1}), 3);
-  EXPECT_EQ(rows.IndexOf({&tensor, "", 15, 2, 1}), -1);
-  EXPECT_EQ(rows.IndexOf({&tensor, "", 16, 1, 1}), -1);
-  EXPECT_EQ(rows.IndexOf({&tensor, "", 34, 1, 1}), -1);
-  EXPECT_EQ(rows.IndexOf({nullptr, "", 15, 1, 1}), -1);
-}
+INSTANTIATE_TEST_SUITE_P(All, MappedModel,
+                         ::testing::ValuesIn(SoundModelsOf("map")), CaseName);
 
 // A file whose constants can be written to.
 class Patched {

@@ -1,10 +1,12 @@
 #include "cli/weights_command.h"
 
+#include <memory>
 #include <optional>
 
 #include "audit/findings.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/memory_watch.h"
+#include "mapping/model_map.h"
 #include "tflite/signature_faults.h"
 #include "verify/signature_findings.h"
 #include "verify/stopwatch.h"
@@ -25,9 +27,10 @@ WeightReport RunWeights(const WeightsFlags& flags, const StageFn& stage) {
   const Checkpoint checkpoint = Checkpoint::Open(flags.checkpoint_path);
   report.notes = checkpoint.notes();
   stage("comparing the weights of " + flags.tflite_path);
-  const tflite::Container container(flags.tflite_path);
-  report.audit = AuditWeights(container, checkpoint, kThreads);
-  report.findings = FindingsOf(FindSignatureFaults(container));
+  const auto container =
+      std::make_shared<const tflite::Container>(flags.tflite_path);
+  report.audit = AuditWeights(ModelMap(container, checkpoint), kThreads);
+  report.findings = FindingsOf(FindSignatureFaults(*container));
   for (Finding& finding : FindingsOf(report.audit)) {
     report.findings.push_back(std::move(finding));
   }

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "checkpoint/model_config.h"
+#include "mapping/file_graph.h"
 #include "reference/stage.h"
-#include "structure/file_graph.h"
 
 namespace verify_tflite {
 

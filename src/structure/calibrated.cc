@@ -8,8 +8,8 @@
 #include <thread>
 #include <utility>
 
-#include "audit/compare.h"
-#include "audit/stored.h"
+#include "mapping/compare.h"
+#include "mapping/stored.h"
 #include "reference/linear.h"
 
 namespace verify_tflite {
@@ -30,8 +30,7 @@ struct Task {
 
 // What the product's operator reads, where it is rotated before: that.
 std::vector<float> InputsOf(const Product& product, const Snapshot& snapshot) {
-  const int32_t tensor =
-      product.rotated >= 0 ? product.rotated : product.input;
+  const int32_t tensor = product.rotated >= 0 ? product.rotated : product.input;
   const auto found = snapshot.tensors.find(tensor);
   if (found == snapshot.tensors.end()) return {};
   std::vector<float> x = found->second;

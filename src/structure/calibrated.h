@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "audit/weight_audit.h"
-#include "structure/file_graph.h"
+#include "mapping/file_graph.h"
 #include "structure/recording.h"
 
 namespace verify_tflite {

@@ -6,7 +6,7 @@
 #include <limits>
 #include <utility>
 
-#include "audit/stored.h"
+#include "mapping/stored.h"
 
 namespace verify_tflite {
 namespace {

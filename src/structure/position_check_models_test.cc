@@ -11,8 +11,8 @@
 
 #include "base/testing.h"
 #include "checkpoint/checkpoint.h"
+#include "mapping/file_graph.h"
 #include "reference/reference.h"
-#include "structure/file_graph.h"
 #include "structure/position_check.h"
 #include "tflite/file.h"
 

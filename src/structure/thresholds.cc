@@ -7,7 +7,7 @@
 #include <map>
 #include <utility>
 
-#include "audit/stored.h"
+#include "mapping/stored.h"
 #include "structure/dependence.h"
 
 namespace verify_tflite {

@@ -73,11 +73,11 @@ void NoteUnused(const WeightAudit& audit, Verification& v) {
 
 }  // namespace
 
-WeightAudit ProveWeights(const VerifyInput& input, Verification& v) {
+WeightAudit ProveWeights(const VerifyInput& input, const ModelMap& map,
+                         Verification& v) {
   const Stopwatch watch(v.timing.weights);
   if (input.progress) input.progress("weights", 0, 0);
-  WeightAudit audit = AuditWeights(*input.model.container(), input.checkpoint,
-                                   input.settings.num_threads);
+  WeightAudit audit = AuditWeights(map, input.settings.num_threads);
   Report(audit, v);
   NoteUnused(audit, v);
   return audit;

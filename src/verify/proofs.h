@@ -25,7 +25,8 @@ int64_t UnpackedBytes(const ModelInfo& model);
 
 // Audits the weights: fills the check "weights" and adds to v.findings. Nothing
 // runs. Throws Error when the file is damaged.
-WeightAudit ProveWeights(const VerifyInput& input, Verification& v);
+WeightAudit ProveWeights(const VerifyInput& input, const ModelMap& map,
+                         Verification& v);
 
 // Returns the finding "table-too-short", one for all signatures, or none. It is
 // broken: the runtime fails at positions that the KV cache has room for. Only

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "candidate/session.h"
+#include "mapping/model_map.h"
 #include "reference/reference.h"
 #include "result/faithful.h"
 #include "result/judge.h"
@@ -231,9 +232,11 @@ bool CheckStatically(const VerifyInput& input, const FileGraph* graph,
 void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
                      const EvalText& text, Verification& v) {
   const Settings& settings = input.settings;
+  const auto map = std::make_shared<const ModelMap>(input.model.container(),
+                                                    input.checkpoint);
   if (!input.model.signature_faults().empty()) {
     Append(FindingsOf(input.model.signature_faults()), v);
-    ProveWeights(input, v);
+    ProveWeights(input, *map, v);
     return Judge(v);
   }
   CheckSameShape(input.model, input.checkpoint.config(),
@@ -242,10 +245,10 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
   CheckScales(input.model);
   std::optional<FileGraph> graph;
   if (settings.structure || settings.weights_cost) {
-    graph = OpenFileGraph(input.model.container(), input.checkpoint);
+    graph = MakeFileGraph(map);
   }
   if (!CheckStatically(input, graph ? &*graph : nullptr, v)) {
-    ProveWeights(input, v);
+    ProveWeights(input, *map, v);
     return Judge(v);
   }
 
@@ -266,7 +269,7 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
                                file_reference ? &*file_reference : nullptr,
                                v.timing, v.weights_cost);
   std::vector<Finding> by_itself = AddSelfCheck(input, *session, v);
-  WeightAudit audit = ProveWeights(input, v);
+  WeightAudit audit = ProveWeights(input, *map, v);
   std::vector<Finding> tables;
   if (settings.structure) {
     tables = ProveTables(input, *graph, audit, *reference, v);

@@ -11,10 +11,9 @@
 #include <thread>
 #include <tuple>
 
-#include "audit/stored.h"
-#include "audit/weight_audit.h"
 #include "base/testing.h"
-#include "structure/file_graph.h"
+#include "mapping/file_graph.h"
+#include "mapping/stored.h"
 
 namespace verify_tflite {
 namespace {
@@ -254,34 +253,6 @@ TEST_P(SoundFile, WeightsAreTheCheckpoints) {
     }
   }
   EXPECT_FALSE(checked.empty());
-}
-
-// But for those that a norm was folded into.
-TEST_P(SoundFile, HasWhatTheAuditVerifies) {
-  const WeightAudit audit = AuditWeights(
-      tflite::Container(ModelPath(GetParam().file)), checkpoint_, 1);
-  int64_t found = 0;
-  for (const WeightMatch& match : audit.matches) {
-    ASSERT_EQ(match.status, WeightMatch::Status::kVerified);
-    const bool folded = match.layout.find("norm's") != std::string::npos;
-    for (const SignatureGraph& signature : graph_.signatures) {
-      if (!signature.not_understood.empty() ||
-          std::find(match.signatures.begin(), match.signatures.end(),
-                    signature.signature) == match.signatures.end()) {
-        continue;
-      }
-      for (std::string name : match.tensors) {
-        if (match.role.part == Part::kHead && !audit.own_head) {
-          name = "lm_head.weight";
-        }
-        if (folded && name.find("norm") != std::string::npos) continue;
-        EXPECT_EQ(signature.weights.contains(name), !folded)
-            << signature.signature << " " << name;
-        ++found;
-      }
-    }
-  }
-  EXPECT_GT(found, 0);
 }
 
 TEST_P(SoundFile, IntegersAreReadByTheOperatorOrNot) {

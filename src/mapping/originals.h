@@ -1,15 +1,15 @@
 // The checkpoint's tensors, by what they are for.
-#ifndef VERIFY_TFLITE_AUDIT_ORIGINALS_H_
-#define VERIFY_TFLITE_AUDIT_ORIGINALS_H_
+#ifndef VERIFY_TFLITE_MAPPING_ORIGINALS_H_
+#define VERIFY_TFLITE_MAPPING_ORIGINALS_H_
 
 #include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
 
-#include "audit/roles.h"
 #include "base/rotation.h"
 #include "checkpoint/checkpoint.h"
+#include "mapping/roles.h"
 
 namespace verify_tflite {
 
@@ -39,6 +39,8 @@ struct Original {
   std::vector<Rows> rows;
   double offset = 0;  // what a norm's weight is stored with: 1 + w
   double factor = 1;
+  // A norm's weight without the 1, which the composite that reads it may add.
+  bool composite_adds_one = false;
   // Of each column: the weight of a norm that was folded into the matrix behind
   // it, plus column_offset.
   const Rows* column_factor = nullptr;
@@ -109,4 +111,4 @@ class Originals {
 
 }  // namespace verify_tflite
 
-#endif  // VERIFY_TFLITE_AUDIT_ORIGINALS_H_
+#endif  // VERIFY_TFLITE_MAPPING_ORIGINALS_H_

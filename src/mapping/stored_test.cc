@@ -1,4 +1,4 @@
-#include "audit/stored.h"
+#include "mapping/stored.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // A decoder of one layer, put together operator by operator.
-#include "audit/roles.h"
+#include "mapping/roles.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

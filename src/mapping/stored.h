@@ -1,6 +1,6 @@
 // Stored numbers as float32.
-#ifndef VERIFY_TFLITE_AUDIT_STORED_H_
-#define VERIFY_TFLITE_AUDIT_STORED_H_
+#ifndef VERIFY_TFLITE_MAPPING_STORED_H_
+#define VERIFY_TFLITE_MAPPING_STORED_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -53,4 +53,4 @@ class StoredReader {
 
 }  // namespace verify_tflite
 
-#endif  // VERIFY_TFLITE_AUDIT_STORED_H_
+#endif  // VERIFY_TFLITE_MAPPING_STORED_H_

@@ -1,4 +1,4 @@
-#include "audit/roles.h"
+#include "mapping/roles.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "structure/file_tensor.h"
+#include "mapping/file_tensor.h"
 
 #include <algorithm>
 #include <array>

@@ -1,23 +1,20 @@
 // A model file's graphs, by what the decoder's stages are in them, and its
 // weights by the checkpoint's names.
-#ifndef VERIFY_TFLITE_STRUCTURE_FILE_GRAPH_H_
-#define VERIFY_TFLITE_STRUCTURE_FILE_GRAPH_H_
+#ifndef VERIFY_TFLITE_MAPPING_FILE_GRAPH_H_
+#define VERIFY_TFLITE_MAPPING_FILE_GRAPH_H_
 
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "audit/originals.h"
-#include "audit/roles.h"
-#include "audit/weight_audit.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/weight_role.h"
+#include "mapping/file_tensor.h"
+#include "mapping/model_map.h"
 #include "reference/file_weight.h"
-#include "tflite/container.h"
-#include "tflite/interface.h"
+#include "tflite/file.h"
 
 namespace verify_tflite {
 
@@ -38,7 +35,7 @@ struct Product {
   // its place; null as `columns` is empty.
   int32_t constant = -1;
   bool transposed = false;
-  std::shared_ptr<const Original> original;
+  const Original* original = nullptr;  // of FileGraph::map
   // What the input is multiplied with before; null: nothing.
   const std::vector<float>* vector = nullptr;
   // Which of the checkpoint's outputs the file's are, in the file's order.
@@ -73,21 +70,23 @@ struct SignatureGraph {
   std::string not_understood;  // why there are no products; else empty
 };
 
+// May be moved, not copied.
 struct FileGraph {
+  std::shared_ptr<const ModelMap> map;
   const tflite::File* file = nullptr;  // the model, not its embedder
   std::vector<SignatureGraph> signatures;
-  // What the views and rotations of `weights` are of. May be moved, not copied.
+  // What the views of `weights` read.
+  std::deque<FileTensor> tensors;
   std::deque<ReadFn> readers;
-  std::shared_ptr<void> storage;  // the mapped files among it
 };
 
-// Reads the model of `container` and the embedders that belong to it.
-// `checkpoint` must outlive the result. Nothing runs, and weights are read only
-// as they are asked for. Throws Error when a file is damaged.
-FileGraph OpenFileGraph(std::shared_ptr<const tflite::Container> container,
-                        const Checkpoint& checkpoint);
+// Works out what the signatures of the map's model compute. Nothing runs, and
+// weights are read only as they are asked for.
+FileGraph MakeFileGraph(std::shared_ptr<const ModelMap> map);
+// Maps the file, with the embedders that belong to it, first. `checkpoint` must
+// outlive the result. Throws Error when a file is damaged.
 FileGraph OpenFileGraph(const std::string& path, const Checkpoint& checkpoint);
 
 }  // namespace verify_tflite
 
-#endif  // VERIFY_TFLITE_STRUCTURE_FILE_GRAPH_H_
+#endif  // VERIFY_TFLITE_MAPPING_FILE_GRAPH_H_

@@ -1,4 +1,4 @@
-#include "audit/stored.h"
+#include "mapping/stored.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -169,7 +169,7 @@ void StoredReader::ReadStored(int64_t row, int64_t first, int64_t count,
         out[i] = static_cast<float>(pair < 2 ? pair : pair - 4);
       }
       break;
-    case ElementType::kUnknown:
+    default:  // tflite::Constant has no others but kUnknown
       std::fill_n(out, count, std::nanf(""));
       break;
   }

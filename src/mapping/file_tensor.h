@@ -1,13 +1,13 @@
 // A checkpoint's tensor, as constants of a model file hold it.
-#ifndef VERIFY_TFLITE_STRUCTURE_FILE_TENSOR_H_
-#define VERIFY_TFLITE_STRUCTURE_FILE_TENSOR_H_
+#ifndef VERIFY_TFLITE_MAPPING_FILE_TENSOR_H_
+#define VERIFY_TFLITE_MAPPING_FILE_TENSOR_H_
 
 #include <cstdint>
 #include <tuple>
 #include <vector>
 
-#include "audit/stored.h"
 #include "base/rotation.h"
+#include "mapping/stored.h"
 #include "tflite/file.h"
 
 namespace verify_tflite {
@@ -66,4 +66,4 @@ class FileTensor {
 
 }  // namespace verify_tflite
 
-#endif  // VERIFY_TFLITE_STRUCTURE_FILE_TENSOR_H_
+#endif  // VERIFY_TFLITE_MAPPING_FILE_TENSOR_H_
