@@ -17,20 +17,26 @@ function(vtf_room room)
   endif()
 endfunction()
 
-# vtf_test(<name> [MODELS] [SHARDS n] SOURCES a_test.cc … DEPS lib …): one test
+# vtf_test(<name> [MODELS] [OPTIMISED] [SHARDS n] SOURCES a_test.cc … DEPS lib …): one test
 # program, one ctest test: what its cases share is loaded once. With SHARDS it is
 # n tests, so that they can run side by side. Tests are compiled without
 # optimisation, which takes half the time; what they test is not theirs. Without
 # MODELS it is a unit test: it needs no model, no runtime and no network, carries
-# the label `unit` and also runs under the sanitizers. With MODELS it reads what
-# tools/make_models.py and tools/record_expectations.py made (base/testing.h
-# finds it).
+# the label `unit`. Where VERIFY_TFLITE_SANITIZED_BUILD names a build that runs
+# it under the sanitizers, it is no test of this one, unless OPTIMISED code is
+# what it is about. With MODELS it reads what tools/make_models.py and
+# tools/record_expectations.py made (base/testing.h finds it).
 function(vtf_test name)
-  cmake_parse_arguments(ARG "MODELS" "SHARDS" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "MODELS;OPTIMISED" "SHARDS" "SOURCES;DEPS" ${ARGN})
   if(ARG_MODELS AND VERIFY_TFLITE_SANITIZE)
     return()
   endif()
+  set(elsewhere OFF)
+  if(VERIFY_TFLITE_SANITIZED_BUILD AND NOT ARG_MODELS AND NOT ARG_OPTIMISED)
+    set(elsewhere ON)
+  endif()
   add_executable(${name} ${ARG_SOURCES})
+  set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ${elsewhere})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock
                                         GTest::gtest_main)
   target_compile_options(${name} PRIVATE -O0)
@@ -40,6 +46,9 @@ function(vtf_test name)
     set(label models)
   else()
     add_dependencies(unit_tests ${name})
+  endif()
+  if(elsewhere)
+    return()
   endif()
   set(shards 1)
   if(ARG_SHARDS)

@@ -194,6 +194,9 @@ def run(
   Args:
     preload: modules that most of the tasks need.
   """
+  # Side by side each has its share of the cores: more threads would wait busily.
+  threads = max(1, (os.cpu_count() or 1) // jobs)
+  os.environ.setdefault("OMP_NUM_THREADS", str(threads))
   shop = _Workshop(out, keys, preload)
   shop.private.mkdir(parents=True, exist_ok=True)
   with open(shop.private / "lock", "w") as lock:
