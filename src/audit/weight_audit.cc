@@ -181,8 +181,9 @@ class Auditor {
     }
     for (size_t i = 0; i < files_.size(); ++i) {
       const Roles& roles = roles_.emplace_back(
-          FindRoles(*files_[i], config.num_layers, config.head_dim));
-      interleaved_rope_ |= roles.interleaved_rope;
+          FindRoles(*files_[i], config.num_layers, config.head_dim,
+                    config.sub_norms));
+      interleaved_rope_ |= roles.interleaved_rope && !config.interleaved_rope;
       for (const std::string& reason : roles.not_understood) {
         audit_.not_understood.push_back(reason);
       }
@@ -586,6 +587,8 @@ class Auditor {
         missing.reason = "zeros, which change nothing";
       } else if (!IsUsed(role, originals_.checkpoint().config())) {
         missing.reason = std::string(kNotUsed);
+      } else if (IsParameter(role.part)) {
+        missing.reason = "operators compute with what follows from it";
       } else if (!covered) {
         missing.reason = "may be among what was not covered";
       } else {

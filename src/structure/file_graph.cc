@@ -75,7 +75,8 @@ class Opener {
     }
     result_.file = embedders_.front();
     embedders_.erase(embedders_.begin());
-    roles_ = FindRoles(*result_.file, config_.num_layers, config_.head_dim);
+    roles_ = FindRoles(*result_.file, config_.num_layers, config_.head_dim,
+                       config_.sub_norms);
     KeepRotations(roles_);
     FindEmbedder();
     for (const SignatureRoles& roles : roles_.signatures) {
@@ -203,7 +204,9 @@ class Opener {
     }
     const bool rotated = role.part == Part::kQ || role.part == Part::kK ||
                          role.part == Part::kQkv;
-    if (!roles_.interleaved_rope || !rotated) return ways;
+    if (!roles_.interleaved_rope || config_.interleaved_rope || !rotated) {
+      return ways;
+    }
     const size_t usual = ways.size();
     for (size_t i = 0; i < usual; ++i) {
       auto way = Interleaved(ways[i], role);
