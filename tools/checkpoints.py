@@ -397,6 +397,8 @@ _FURTHER_SIZES = dict(
     pad_token_id=None,
 )
 
+_WINDOWS_BUT_ONE = ["sliding_attention", "full_attention", "sliding_attention"]
+
 # More of the kind of FAMILIES.
 FURTHER_FAMILIES = {
     # The block of Falcon-7B.
@@ -491,6 +493,134 @@ FURTHER_FAMILIES = {
         "Olmo2",
         dict(num_key_value_heads=2, intermediate_size=150,
              rope_parameters={"rope_type": "default", "rope_theta": 50000.0}),
+    ),
+    "ref_ministral": (
+        "Ministral",
+        dict(num_key_value_heads=2, intermediate_size=150, head_dim=16,
+             sliding_window=19, layer_types=_WINDOWS_BUT_ONE),
+    ),
+    # Queries are scaled from position 48 on.
+    "ref_ministral3": (
+        "Ministral3",
+        dict(num_key_value_heads=2, intermediate_size=150, head_dim=16,
+             num_hidden_layers=2, rope_parameters={
+                 "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0,
+                 "original_max_position_embeddings": 48, "beta_fast": 32.0,
+                 "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0,
+                 "llama_4_scaling_beta": 0.3,
+             }),
+    ),
+    "ref_exaone4": (
+        "Exaone4",
+        dict(num_key_value_heads=2, intermediate_size=150, sliding_window=21,
+             layer_types=_WINDOWS_BUT_ONE),
+    ),
+    "ref_hunyuan": (
+        "HunYuanDenseV1",
+        dict(num_key_value_heads=2, intermediate_size=150, head_dim=16,
+             num_hidden_layers=2, attention_bias=True, tie_word_embeddings=True,
+             rope_parameters={"rope_type": "dynamic", "alpha": 1000.0,
+                              "factor": 1.0, "rope_theta": 10000.0}),
+    ),
+    "ref_seed_oss": (
+        "SeedOss",
+        dict(num_key_value_heads=2, intermediate_size=150, head_dim=16,
+             num_hidden_layers=2, mlp_bias=True),
+    ),
+    "ref_starcoder2": (
+        "Starcoder2",
+        dict(num_key_value_heads=2, intermediate_size=150, sliding_window=23,
+             num_hidden_layers=2),
+    ),
+    "ref_glm": (
+        "Glm",
+        dict(num_key_value_heads=2, intermediate_size=150, head_dim=16,
+             num_hidden_layers=2),
+    ),
+    "ref_glm4": (
+        "Glm4",
+        dict(num_key_value_heads=2, intermediate_size=150, head_dim=16,
+             num_hidden_layers=2),
+    ),
+    "ref_cohere": (
+        "Cohere",
+        dict(num_key_value_heads=2, intermediate_size=150, logit_scale=0.7,
+             num_hidden_layers=2, attention_bias=True),
+    ),
+    "ref_cohere2": (
+        "Cohere2",
+        dict(num_key_value_heads=2, intermediate_size=150, logit_scale=0.7,
+             sliding_window=21, layer_types=_WINDOWS_BUT_ONE),
+    ),
+    "ref_ernie4_5": (
+        "Ernie4_5",
+        dict(num_key_value_heads=2, intermediate_size=150, head_dim=16,
+             num_hidden_layers=2, use_bias=True),
+    ),
+    "ref_helium": (
+        "Helium",
+        dict(num_key_value_heads=2, intermediate_size=150, head_dim=16,
+             num_hidden_layers=2, attention_bias=True),
+    ),
+    "ref_olmo": (
+        "Olmo",
+        dict(num_key_value_heads=2, intermediate_size=150,
+             num_hidden_layers=2),
+    ),
+    "ref_olmo3": (
+        "Olmo3",
+        dict(num_key_value_heads=2, intermediate_size=150, sliding_window=21,
+             layer_types=_WINDOWS_BUT_ONE, rope_parameters={
+                 "sliding_attention": {"rope_type": "default",
+                                       "rope_theta": 3000.0},
+                 "full_attention": {
+                     "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0,
+                     "original_max_position_embeddings": 128,
+                 },
+             }),
+    ),
+    "ref_arcee": (
+        "Arcee",
+        dict(num_key_value_heads=2, intermediate_size=150,
+             num_hidden_layers=2, mlp_bias=True),
+    ),
+    "ref_apertus": (
+        "Apertus",
+        dict(num_key_value_heads=2, intermediate_size=150,
+             num_hidden_layers=2, rope_parameters={
+                 "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0,
+                 "original_max_position_embeddings": 64,
+                 "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+             }),
+    ),
+    "ref_vaultgemma": (
+        "VaultGemma",
+        dict(num_key_value_heads=2, intermediate_size=150, head_dim=16,
+             query_pre_attn_scalar=20, attn_logit_softcapping=3.0,
+             final_logit_softcapping=4.0, sliding_window=21,
+             layer_types=_WINDOWS_BUT_ONE),
+    ),
+    "ref_nanochat": (
+        "NanoChat",
+        dict(num_key_value_heads=2, intermediate_size=150,
+             num_hidden_layers=2, final_logit_softcapping=5.0),
+    ),
+    "ref_bitnet": (
+        "BitNet",
+        dict(num_key_value_heads=2, intermediate_size=150,
+             num_hidden_layers=2),
+    ),
+    "ref_jais2": (
+        "Jais2",
+        dict(num_key_value_heads=2, intermediate_size=150,
+             num_hidden_layers=2),
+    ),
+    "ref_hyperclovax": (
+        "HyperCLOVAX",
+        dict(num_key_value_heads=2, intermediate_size=150,
+             num_hidden_layers=2, embedding_multiplier=3.3,
+             attention_multiplier=0.4, residual_multiplier=0.7,
+             logits_scaling=0.8),
     ),
 }
 

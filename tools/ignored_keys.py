@@ -50,7 +50,10 @@ KEYS = {
 }
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2",
             "gemma3_text", "phi3", "smollm3", "phi", "falcon", "granite",
-            "olmo2"]
+            "olmo2", "ministral", "ministral3", "exaone4", "hunyuan_v1_dense",
+            "seed_oss", "starcoder2", "glm", "glm4", "cohere", "cohere2",
+            "ernie4_5", "helium", "olmo", "olmo3", "arcee", "apertus",
+            "vaultgemma", "nanochat", "bitnet", "jais2", "hyperclovax"]
 SIZES = dict(
     vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
     num_attention_heads=4, num_key_value_heads=2, head_dim=8,
@@ -100,7 +103,7 @@ def main() -> None:
     row = result[family] = {}
     for key, value in KEYS.items():
       # Has a dictionary for each kind of layer.
-      if key.startswith("rope.") and family == "gemma3_text":
+      if key.startswith("rope.") and family in ("gemma3_text", "olmo3"):
         continue
       try:
         forward, cached = run(make(family, 1, **{key: value}), ids)

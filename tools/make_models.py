@@ -66,6 +66,34 @@ FAMILIES_CONVERTED = (
 )
 
 
+# By export_hf, in float32 and int8.
+FURTHER_CONVERTED = (
+    "ref_granite",
+    "ref_olmo2",
+    "ref_ministral",
+    "ref_ministral3",
+    "ref_exaone4",
+    "ref_hunyuan",
+    "ref_seed_oss",
+    "ref_starcoder2",
+    "ref_glm",
+    "ref_glm4",
+    "ref_cohere",
+    "ref_cohere2",
+    "ref_ernie4_5",
+    "ref_helium",
+    "ref_olmo",
+    "ref_olmo3",
+    "ref_arcee",
+    "ref_apertus",
+    "ref_vaultgemma",
+    "ref_nanochat",
+    "ref_bitnet",
+    "ref_jais2",
+    "ref_hyperclovax",
+)
+
+
 def _add_float_and_int8(add: Add, name: str) -> None:
   """Conversions of a checkpoint without a tokenizer of its own."""
   add(
@@ -99,7 +127,7 @@ def _add_further_families(add: Add) -> None:
         {"checkpoint": name, "tokenizer": "smollm2"},
         **sizes,
     )
-  for name in ("ref_granite", "ref_olmo2"):
+  for name in FURTHER_CONVERTED:
     _add_float_and_int8(add, name)
   for name, example in (
       ("ref_phi35", "phi3"),

@@ -1139,3 +1139,54 @@ def bool_mask(
       cache_length=cache,
       use_bool_mask=True,
   )
+
+
+def _norms_before_rope(modeling):
+  """HunYuan's attention as Qwen 3 has it."""
+  from transformers.models.qwen3 import modeling_qwen3
+
+  attention = modeling.HunYuanDenseV1Attention
+  attention.forward = modeling_qwen3.Qwen3Attention.forward
+  attention.q_norm = property(lambda self: self.query_layernorm)
+  attention.k_norm = property(lambda self: self.key_layernorm)
+  attention.sliding_window = None
+
+
+def _norms_of_inputs(modeling):
+  """EXAONE 4's norms where most decoders have theirs."""
+
+  def forward(self, hidden_states, **options):
+    normed = self.post_attention_layernorm(hidden_states)
+    hidden_states = hidden_states + self.self_attn(normed, **options)[0]
+    normed = self.post_feedforward_layernorm(hidden_states)
+    return hidden_states + self.mlp(normed)
+
+  modeling.Exaone4DecoderLayer.forward = forward
+
+
+def _halves_turn(modeling):
+  from transformers.models.llama import modeling_llama
+
+  modeling.apply_rotary_pos_emb = modeling_llama.apply_rotary_pos_emb
+
+
+def traced_otherwise(
+    out: pathlib.Path,
+    checkpoint: pathlib.Path,
+    fault: str,
+    prefill: list[int],
+    cache: int,
+) -> None:
+  """export_hf of a PyTorch model whose code was changed before."""
+  import importlib
+
+  import conversions
+
+  module, change = {
+      "halves_turn": ("ernie4_5", _halves_turn),
+      "norms_before_rope": ("hunyuan_v1_dense", _norms_before_rope),
+      "norms_of_inputs": ("exaone4", _norms_of_inputs),
+  }[fault]
+  name = f"transformers.models.{module}.modeling_{module}"
+  change(importlib.import_module(name))
+  conversions.export_hf(out, checkpoint, prefill, cache)

@@ -716,6 +716,13 @@ INNER = (
     "ref_gemma3",
     "ref_granite",
     "ref_olmo2",
+    # Norms behind RoPE, LayerNorm in a parallel block, norms of what o and
+    # down read, scaled queries.
+    "ref_exaone4",
+    "ref_hunyuan",
+    "ref_cohere",
+    "ref_bitnet",
+    "ref_ministral3",
 )
 
 

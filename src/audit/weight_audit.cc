@@ -540,6 +540,8 @@ class Auditor {
         missing.reason = "zeros, which change nothing";
       } else if (!IsUsed(role, originals_.checkpoint().config())) {
         missing.reason = std::string(kNotUsed);
+      } else if (IsParameter(role.part)) {
+        missing.reason = "operators compute with what follows from it";
       } else if (!covered) {
         missing.reason = "may be among what was not covered";
       } else {

@@ -22,7 +22,9 @@ Activation FindActivation(const ConfigFields& fields, std::string_view key,
     return Activation::kGeluTanh;
   }
   if (name == "gelu") return Activation::kGelu;
-  throw Error("{}: \"{}\" is {}, supported: silu, gelu, gelu_pytorch_tanh",
+  if (name == "relu2") return Activation::kRelu2;
+  throw Error(
+      "{}: \"{}\" is {}, supported: silu, gelu, gelu_pytorch_tanh, relu2",
               fields.origin(), key, Dump(json(name)));
 }
 
@@ -35,6 +37,7 @@ void ParseActivation(const ConfigFields& fields, const Family& family,
   const auto find = [&](std::string_view key) {
     std::string name = fields.Text(key, family.activation);
     if (family.gelu_is_tanh && name == "gelu") name = "gelu_pytorch_tanh";
+    if (name == "xielu" && family.activation == name) return Activation::kXielu;
     return FindActivation(fields, key, name);
   };
   result->activation = find(family.activation_key);
@@ -75,7 +78,8 @@ std::vector<bool> SlidingByRule(const ConfigFields& fields,
   if (family.windows == Windows::kUpper) {
     from = fields.Size("max_window_layers", 28, kMaxSize, /*min=*/0);
   }
-  if (family.Handles("sliding_window_pattern")) {
+  if (family.Handles("sliding_window_pattern") &&
+      fields.Find("layer_types") == nullptr) {
     pattern = fields.Size("sliding_window_pattern", pattern);
   }
   std::vector<bool> sliding(config.layers.size());
@@ -95,6 +99,9 @@ std::vector<bool> SlidingByRule(const ConfigFields& fields,
         break;
       case Windows::kWithoutRope:
         sliding[i] = window && !config.layers[i].rope;
+        break;
+      case Windows::kEach:
+        sliding[i] = window;
         break;
     }
   }
@@ -144,6 +151,9 @@ void ParseLayers(const ConfigFields& fields, const Family& family,
     sliding = named;
   }
   for (size_t i = 0; i < sliding.size(); ++i) {
+    if (family.rope_with_window_alone && window > 0) {
+      result->layers[i].rope = sliding[i];
+    }
     if (!sliding[i]) continue;
     if (window == 0) {
       throw Error(

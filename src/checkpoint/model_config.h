@@ -39,8 +39,23 @@ struct YarnRopeScaling {
 };
 
 // kGeluQuick, x sigmoid(1.702 x), is no supported checkpoint's, but what some
-// conversions make of the others.
-enum class Activation { kSilu, kGeluTanh, kGelu, kGeluQuick };
+// conversions make of the others. kXielu has trained numbers of each layer
+// (https://arxiv.org/abs/2411.13010).
+enum class Activation {
+  kSilu,
+  kGeluTanh,
+  kGelu,
+  kGeluQuick,
+  kRelu2,  // the square of ReLU
+  kXielu,
+};
+
+// Queries are scaled by 1 + beta log(1 + floor(position / original)), original
+// being original_max_position_embeddings ("llama_4_scaling_beta").
+struct QueryScaling {
+  double beta = 0;
+  int64_t original_max_position_embeddings = 0;
+};
 
 // What layers of one decoder may differ in.
 struct LayerConfig {
@@ -78,6 +93,11 @@ struct ModelConfig {
   double rope_linear_factor = 1;     // divides the frequencies
   double local_rope_theta = 0;       // of layers with local_rope
   int64_t rotary_dim = 0;            // the first elements of a head that rotate
+  // Elements 2 i and 2 i + 1 of a head turn together, not i and
+  // i + rotary_dim / 2.
+  bool interleaved_rope = false;
+  bool reversed_rope = false;  // by minus the angle
+  std::optional<QueryScaling> query_scaling;  // behind RoPE
   bool tie_word_embeddings = false;
   bool qkv_bias = false;
   bool o_bias = false;
@@ -96,9 +116,14 @@ struct ModelConfig {
   bool norm_adds_one = false;  // norms scale by 1 + weight
   bool qk_norm = false;        // norm of each query and key head before RoPE
   bool qk_norm_of_all_heads = false;  // one norm for all heads of a row
+  bool qk_norm_after_rope = false;
   bool input_norm = true;  // or attention takes the residual stream itself
   bool sandwich_norms = false;  // norms of attention's and MLP's output, too
-  bool layer_norm = false;      // LayerNorm with biases in place of RMSNorm
+  bool layer_norm = false;      // LayerNorm in place of RMSNorm
+  bool norm_bias = true;        // of LayerNorm
+  bool norm_weight = true;      // or norms do not scale
+  bool embedding_norm = false;  // without weight, of what enters layer 0
+  bool sub_norms = false;       // norms of what o and down read
   bool parallel_block = false;  // attention and MLP both of the block's input
   // Or the MLP takes what attention takes; in a block that is not parallel, the
   // residual stream itself.

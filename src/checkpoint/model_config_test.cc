@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -494,6 +495,18 @@ TEST(ModelConfig, GranitesFactors) {
   EXPECT_EQ(config.logit_divisor, 8);
 }
 
+TEST(ModelConfig, HyperClovaXsFactorsAndNorms) {
+  const ModelConfig usual = ParseFamily("hyperclovax");
+  EXPECT_EQ(usual.attention_scale, 0.25);
+  EXPECT_TRUE(usual.sandwich_norms);
+  const ModelConfig config = ParseFamily(
+      "hyperclovax", R"({"logits_scaling": 0.5, "attention_multiplier": 0.3,
+                         "use_post_norm": false})");
+  EXPECT_EQ(config.logit_divisor, 2);  // Granite's divides
+  EXPECT_EQ(config.attention_scale, 0.3);
+  EXPECT_FALSE(config.sandwich_norms);
+}
+
 TEST(ModelConfig, Olmo2HasNoNormsBeforeItsBlocks) {
   const ModelConfig config = ParseFamily("olmo2");
   EXPECT_EQ(config.rms_norm_eps, 1e-5);
@@ -502,6 +515,150 @@ TEST(ModelConfig, Olmo2HasNoNormsBeforeItsBlocks) {
   EXPECT_TRUE(config.sandwich_norms);
   EXPECT_TRUE(config.qk_norm_of_all_heads);
   EXPECT_EQ(config.attention_scale, 0.25);
+}
+
+std::vector<bool> Ropes(const ModelConfig& config) {
+  std::vector<bool> ropes;
+  for (const LayerConfig& layer : config.layers) ropes.push_back(layer.rope);
+  return ropes;
+}
+
+TEST(ModelConfig, MinistralsWindowsAreOfTheLayersThatSaySo) {
+  EXPECT_THAT(Windows(ParseFamily("ministral")),
+              ElementsAre(4096, 4096, 4096));
+  EXPECT_THAT(Windows(ParseFamily("ministral", R"({"sliding_window": null})")),
+              ElementsAre(0, 0, 0));
+  EXPECT_THAT(Windows(ParseFamily("ministral", R"({
+                "sliding_window": 7,
+                "layer_types": ["full_attention", "sliding_attention",
+                                "full_attention"]})")),
+              ElementsAre(0, 7, 0));
+}
+
+TEST(ModelConfig, Ministral3ScalesQueriesAndHasYarnWithoutBeingAsked) {
+  const ModelConfig usual = ParseFamily("ministral3");
+  ASSERT_TRUE(usual.query_scaling && usual.yarn_rope);
+  EXPECT_EQ(usual.query_scaling->beta, 0.1);
+  EXPECT_EQ(usual.query_scaling->original_max_position_embeddings, 16384);
+  EXPECT_EQ(usual.yarn_rope->factor, 16);
+  EXPECT_EQ(usual.rope_theta, 1e6);
+  EXPECT_EQ(usual.rope_attention_factor, 1);
+  EXPECT_THAT(Windows(usual), ElementsAre(0, 0, 0));
+  const ModelConfig plain = ParseFamily("ministral3", R"({"rope_parameters": {
+    "rope_type": "default", "rope_theta": 5000, "llama_4_scaling_beta": 0.3,
+    "original_max_position_embeddings": 48}})");
+  EXPECT_FALSE(plain.yarn_rope);
+  EXPECT_EQ(plain.query_scaling->beta, 0.3);
+  EXPECT_EQ(plain.query_scaling->original_max_position_embeddings, 48);
+  // Beside YaRN's settings, it is moved there.
+  const ModelConfig outside = ParseFamily("ministral3", R"({
+    "original_max_position_embeddings": 99, "rope_parameters": {
+      "rope_type": "yarn", "factor": 2, "llama_4_scaling_beta": 0.3,
+      "original_max_position_embeddings": 48}})");
+  EXPECT_EQ(outside.query_scaling->original_max_position_embeddings, 99);
+}
+
+TEST(ModelConfig, LayersWithoutAWindowHaveNoRopeWhereOthersHaveOne) {
+  for (const char* family : {"exaone4", "cohere2"}) {
+    const ModelConfig config = ParseFamily(
+        family, R"({"sliding_window": 9, "sliding_window_pattern": 2})");
+    EXPECT_THAT(Windows(config), ElementsAre(9, 0, 9)) << family;
+    EXPECT_THAT(Ropes(config), ElementsAre(true, false, true)) << family;
+  }
+  const std::string full = R"("layer_types": ["full_attention",
+    "full_attention", "full_attention"], "sliding_window_pattern": "LLLG")";
+  const ModelConfig none =
+      ParseFamily("exaone4", R"({"sliding_window": null, )" + full + "}");
+  EXPECT_THAT(Ropes(none), ElementsAre(true, true, true));
+  const ModelConfig all =
+      ParseFamily("exaone4", R"({"sliding_window": 9, )" + full + "}");
+  EXPECT_THAT(Ropes(all), ElementsAre(false, false, false));
+}
+
+TEST(ModelConfig, HunYuansAlphaScalesTheBase) {
+  const auto theta = [](const std::string& more) {
+    return ParseFamily("hunyuan_v1_dense",
+                       R"({"head_dim": 16, "rope_scaling": {
+                           "type": "dynamic", "factor": 1)" +
+                           more + "}}");
+  };
+  const ModelConfig scaled = theta(R"(, "alpha": 1000)");
+  EXPECT_NEAR(scaled.rope_theta, 1e4 * std::pow(1000.0, 16.0 / 14), 1);
+  EXPECT_FALSE(scaled.dynamic_rope);
+  const ModelConfig dynamic = theta("");
+  EXPECT_EQ(dynamic.rope_theta, 1e4);
+  EXPECT_TRUE(dynamic.dynamic_rope);
+  EXPECT_TRUE(scaled.qk_norm_after_rope);
+}
+
+TEST(ModelConfig, BiasesOfFamiliesWithSettingsOfTheirOwn) {
+  const auto biases = [](const char* family, const std::string& changes) {
+    const ModelConfig c = ParseFamily(family, changes);
+    return std::vector<bool>{c.qkv_bias, c.o_bias, c.mlp_bias};
+  };
+  EXPECT_THAT(biases("seed_oss", "{}"), ElementsAre(true, false, false));
+  EXPECT_THAT(biases("seed_oss", R"({"attention_bias": false,
+                     "attention_out_bias": true, "mlp_bias": true})"),
+              ElementsAre(false, true, true));
+  EXPECT_THAT(biases("starcoder2", "{}"), ElementsAre(true, true, true));
+  EXPECT_THAT(biases("starcoder2", R"({"use_bias": false})"),
+              ElementsAre(false, false, false));
+  EXPECT_THAT(biases("glm", "{}"), ElementsAre(true, false, false));
+  EXPECT_THAT(biases("ernie4_5", R"({"use_bias": true})"),
+              ElementsAre(true, true, true));
+  EXPECT_THAT(biases("helium", R"({"attention_bias": true})"),
+              ElementsAre(true, false, false));
+  EXPECT_THAT(biases("jais2", "{}"), ElementsAre(true, true, true));
+  EXPECT_THAT(biases("jais2", R"({"attention_bias": false,
+                     "mlp_bias": false})"),
+              ElementsAre(false, false, false));
+}
+
+TEST(ModelConfig, WhichFamiliesTurnNeighbours) {
+  std::vector<std::string> turning;
+  for (const char* family :
+       {"llama", "glm", "glm4", "cohere", "cohere2", "ernie4_5", "helium",
+        "olmo", "apertus"}) {
+    if (ParseFamily(family).interleaved_rope) turning.push_back(family);
+  }
+  EXPECT_THAT(turning, ElementsAre("glm", "glm4", "cohere", "cohere2",
+                                   "ernie4_5", "helium"));
+  EXPECT_EQ(ParseFamily("glm").rotary_dim, 64);  // half of 128
+}
+
+TEST(ModelConfig, CoheresBlock) {
+  const ModelConfig config = ParseFamily("cohere");
+  EXPECT_EQ(config.logit_divisor, 16);
+  EXPECT_TRUE(config.layer_norm && config.parallel_block);
+  EXPECT_FALSE(config.norm_bias || config.mlp_norm);
+  EXPECT_EQ(config.rope_theta, 500000);
+  EXPECT_EQ(ParseFamily("cohere2", R"({"logit_scale": 0.5})").logit_divisor, 2);
+}
+
+TEST(ModelConfig, Olmo3HasTwoRopesOfWhichOneSettingReachesOne) {
+  const ModelConfig config = ParseFamily("olmo3", R"({"rope_theta": 1234,
+    "sliding_window": 9, "rope_scaling": {
+      "rope_type": "yarn", "factor": 8,
+      "original_max_position_embeddings": 64}})");
+  EXPECT_EQ(config.rope_theta, 1234);
+  EXPECT_EQ(config.local_rope_theta, 500000);
+  EXPECT_TRUE(config.yarn_rope);
+  EXPECT_TRUE(config.layers[0].local_rope);
+  EXPECT_THAT(Windows(config), ElementsAre(9, 9, 9));
+}
+
+TEST(ModelConfig, ApertusHasLlama3RopeAndXieluWithoutBeingAsked) {
+  const ModelConfig config = ParseFamily("apertus");
+  ASSERT_TRUE(config.llama3_rope);
+  EXPECT_EQ(config.llama3_rope->factor, 8);
+  EXPECT_EQ(config.rope_theta, 12e6);
+  EXPECT_EQ(config.activation, Activation::kXielu);
+  EXPECT_EQ(ParseFamily("apertus", R"({"hidden_act": "silu"})").activation,
+            Activation::kSilu);
+  // Given but empty, it is the default of all families.
+  const ModelConfig plain =
+      ParseFamily("apertus", R"({"rope_parameters": {}})");
+  EXPECT_FALSE(plain.llama3_rope);
 }
 
 json OpenElm() {
@@ -634,6 +791,21 @@ TEST(ModelConfig, RefusesPerFamily) {
       {"falcon", R"({"alibi": "yes"})", "expected true or false"},
       {"falcon", R"({"num_kv_heads": 3})", "no multiple of num_kv_heads 3"},
       {"granite", R"({"logits_scaling": 0})", "logits_scaling"},
+      {"ministral3", R"({"rope_parameters": {"rope_type": "default",
+                        "original_max_position_embeddings": 9}})",
+       "llama_4_scaling_beta"},
+      {"ministral3", R"({"rope_parameters": {"rope_type": "default",
+                        "llama_4_scaling_beta": 0.1}})",
+       "original_max_position_embeddings"},
+      {"hunyuan_v1_dense", "{}", "head_dim"},
+      {"exaone4", R"({"sliding_window": null})", "no window is set"},
+      {"exaone4", R"({"sliding_window_pattern": "LLLG"})",
+       "sliding_window_pattern"},
+      {"cohere", R"({"use_qk_norm": true})", "use_qk_norm"},
+      {"cohere", R"({"logit_scale": 0})", "logit_scale"},
+      {"cohere2", R"({"sliding_window": null})", "sliding_window"},
+      {"olmo", R"({"clip_qkv": 8})", "clip_qkv"},
+      {"llama", R"({"hidden_act": "xielu"})", "xielu"},
       {"granite", R"({"residual_multiplier": "no"})", "residual_multiplier"},
   };
   for (const Case& bad : cases) {
@@ -680,7 +852,46 @@ TEST(ModelConfig, RefusesWhatTransformersReadsAndNotesWhatItIgnores) {
       {"granite", "attention_multiplier"},
       {"granite", "residual_multiplier"},
       {"granite", "logits_scaling"},
-      {"olmo2", "attention_bias"}};
+      {"olmo2", "attention_bias"},
+      {"hyperclovax", "attention_bias"},
+      {"hyperclovax", "mlp_bias"},
+      {"hyperclovax", "embedding_multiplier"},
+      {"hyperclovax", "attention_multiplier"},
+      {"hyperclovax", "residual_multiplier"},
+      {"hyperclovax", "logits_scaling"},
+      {"ministral", "sliding_window"},
+      {"exaone4", "sliding_window"},
+      {"exaone4", "sliding_window_pattern"},
+      {"hunyuan_v1_dense", "attention_bias"},
+      {"seed_oss", "mlp_bias"},
+      {"starcoder2", "sliding_window"},
+      {"cohere", "attention_bias"},
+      {"cohere", "logit_scale"},
+      {"cohere2", "attention_bias"},
+      {"cohere2", "logit_scale"},
+      {"cohere2", "sliding_window"},
+      {"cohere2", "sliding_window_pattern"},
+      {"helium", "attention_bias"},
+      {"helium", "mlp_bias"},
+      {"olmo", "attention_bias"},
+      {"olmo3", "attention_bias"},
+      {"olmo3", "sliding_window"},
+      {"arcee", "attention_bias"},
+      {"arcee", "mlp_bias"},
+      {"apertus", "attention_bias"},
+      {"vaultgemma", "attention_bias"},
+      {"vaultgemma", "sliding_window"},
+      {"vaultgemma", "query_pre_attn_scalar"},
+      {"vaultgemma", "attn_logit_softcapping"},
+      {"vaultgemma", "final_logit_softcapping"},
+      {"nanochat", "attention_bias"},
+      {"nanochat", "final_logit_softcapping"},
+      {"bitnet", "attention_bias"},
+      {"ministral3", "sliding_window"},
+      {"glm", "partial_rotary_factor"},
+      {"glm", "rope.partial_rotary_factor"},
+      {"glm4", "partial_rotary_factor"},
+      {"glm4", "rope.partial_rotary_factor"}};
   for (const auto& [family, keys] : recorded["families"].items()) {
     for (const auto& [key, seen] : keys.items()) {
       SCOPED_TRACE(family + " " + key);

@@ -180,6 +180,12 @@ void ParseRopeType(const ConfigFields& rope, const ConfigFields& fields,
     ParseYarn(rope, fields, result);
   } else if (!family.long_rope && type == "linear") {
     result->rope_linear_factor = rope.Number("factor", {}, 1e-6, 1e6);
+  } else if (family.ntk_alpha && type == "dynamic" &&
+             rope.Number("alpha", 0, 0, 1e9) > 0) {
+    // A base of its own, whatever the length of the text is.
+    const auto dim = static_cast<double>(result->head_dim);
+    result->rope_theta *= std::pow(rope.Number("alpha", {}, 1e-9, 1e9),
+                                   dim / (dim - 2));
   } else if (!family.long_rope && type == "dynamic") {
     rope.Number("factor", {}, 1e-6, 1e6);  // matters beyond the length only
     result->dynamic_rope = true;
@@ -218,6 +224,12 @@ void ParseRope(const ConfigFields& fields, const Family& family,
   static const json kNone = json::object();
   std::string_view key;
   const json* object = FindRope(fields, &key);
+  json usual;
+  if (object == nullptr && !family.default_rope.empty() &&
+      fields.Find("rope_parameters") == nullptr) {
+    usual = json::parse(family.default_rope);
+    object = &usual;
+  }
   result->rope_theta =
       fields.Number("rope_theta", family.rope_theta, kMinTheta, kMaxTheta);
   const ConfigFields rope(object ? *object : kNone,
@@ -235,6 +247,7 @@ void ParseRope(const ConfigFields& fields, const Family& family,
   }
   ParseRotaryDim(fields, rope, family, result);
   ParseRopeType(rope, fields, family, result);
+  if (family.set_rope != nullptr) family.set_rope(rope, fields, result);
 }
 
 void ParseTwoRopes(const ConfigFields& fields, const Family& family,
@@ -256,8 +269,11 @@ void ParseTwoRopes(const ConfigFields& fields, const Family& family,
       kMinTheta, kMaxTheta);
   result->local_rope_theta =
       local.Number("rope_theta",
-                   fields.Number("rope_local_base_freq",
-                                 family.local_rope_theta, kMinTheta, kMaxTheta),
+                   family.Handles("rope_local_base_freq")
+                       ? fields.Number("rope_local_base_freq",
+                                       family.local_rope_theta, kMinTheta,
+                                       kMaxTheta)
+                       : family.local_rope_theta,
                    kMinTheta, kMaxTheta);
   // transformers has set rope_type before it meets the older key.
   for (const ConfigFields& each : {rope, local}) {

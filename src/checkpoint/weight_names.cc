@@ -69,12 +69,18 @@ std::string WeightNames::Of(const WeightRole& role) const {
   return fmt::format(
       "{}{}{}", prefix,
       fmt::format(fmt::runtime(Find(role.part)->name), role.layer),
-      role.bias ? kBias : kWeight);
+      IsParameter(role.part) ? "" : role.bias ? kBias : kWeight);
 }
 
 std::optional<WeightRole> WeightNames::RoleOf(std::string_view name) const {
   for (const std::string_view tower : kOtherTowers) {
     if (name.find(tower) != std::string_view::npos) return std::nullopt;
+  }
+  for (const PartName& part : parts_) {
+    if (!IsParameter(part.part)) continue;
+    if (const auto layer = LayerOf(name, part.name)) {
+      return WeightRole{part.part, *layer, false};
+    }
   }
   const bool bias = name.ends_with(kBias);
   if (!bias && !name.ends_with(kWeight)) return std::nullopt;
@@ -82,7 +88,7 @@ std::optional<WeightRole> WeightNames::RoleOf(std::string_view name) const {
   bool in_layer = false;
   for (const PartName& part : parts_) {
     const std::string_view layers = LayersOf(part.name);
-    if (layers.empty()) continue;
+    if (layers.empty() || IsParameter(part.part)) continue;
     in_layer |= FindModule(name, layers) != std::string_view::npos;
     if (const auto layer = LayerOf(name, part.name)) {
       return WeightRole{part.part, *layer, bias};

@@ -25,6 +25,18 @@ std::string_view NameOf(Part part) {
       return "norm of q";
     case Part::kKNorm:
       return "norm of k";
+    case Part::kAttentionSubNorm:
+      return "norm before o";
+    case Part::kMlpSubNorm:
+      return "norm before down";
+    case Part::kAlphaP:
+      return "alpha_p of the activation";
+    case Part::kAlphaN:
+      return "alpha_n of the activation";
+    case Part::kXieluBeta:
+      return "beta of the activation";
+    case Part::kXieluEps:
+      return "epsilon of the activation";
     case Part::kQ:
       return "q";
     case Part::kK:
@@ -56,6 +68,20 @@ bool IsNorm(Part part) {
     case Part::kOutputNorm:
     case Part::kQNorm:
     case Part::kKNorm:
+    case Part::kAttentionSubNorm:
+    case Part::kMlpSubNorm:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool IsParameter(Part part) {
+  switch (part) {
+    case Part::kAlphaP:
+    case Part::kAlphaN:
+    case Part::kXieluBeta:
+    case Part::kXieluEps:
       return true;
     default:
       return false;

@@ -20,6 +20,13 @@ enum class Part {
   kOutputNorm,     // of the MLP's output (Gemma 2 and 3, OLMo 2)
   kQNorm,
   kKNorm,
+  kAttentionSubNorm,  // of what o reads (BitNet)
+  kMlpSubNorm,        // of what down reads
+  // Numbers of xIELU, each a tensor by itself.
+  kAlphaP,
+  kAlphaN,
+  kXieluBeta,
+  kXieluEps,
   kQ,
   kK,
   kV,
@@ -31,6 +38,8 @@ enum class Part {
   kDown,
 };
 bool IsNorm(Part part);
+// Of a part that is a parameter, not a module with a weight and a bias.
+bool IsParameter(Part part);
 std::string_view NameOf(Part part);  // "q", "gate", "norm before the MLP", …
 
 struct WeightRole {

@@ -71,7 +71,8 @@ void ModelMap::Add(const tflite::File& file) {
   const ModelConfig& config = checkpoint().config();
   ModelFile& mapped = files_.emplace_back();
   mapped.file = &file;
-  mapped.roles = FindRoles(file, config.num_layers, config.head_dim);
+  mapped.roles = FindRoles(file, config.num_layers, config.head_dim,
+                           config.sub_norms);
   for (const RoleUse& use : mapped.roles.uses) {
     if (use.input_scale < 0) continue;
     const auto [entry, is_new] =
@@ -164,7 +165,9 @@ std::vector<Original> ModelMap::WaysOf(size_t file, const RoleUse& use) const {
       ways.push_back(std::move(way));
     }
   }
-  if (files_[file].roles.interleaved_rope && IsRotatedByRope(role.part)) {
+  // Where the model itself turns neighbours, its own order is right.
+  if (files_[file].roles.interleaved_rope &&
+      !checkpoint().config().interleaved_rope && IsRotatedByRope(role.part)) {
     const size_t usual = ways.size();
     for (size_t i = 0; i < usual; ++i) {
       auto way = Interleaved(ways[i], role);

@@ -46,8 +46,12 @@ struct Layer {
 class GraphRoles {
  public:
   GraphRoles(const tflite::File& file, const tflite::Graph& graph,
-             int64_t head_dim, Roles& roles)
-      : file_(file), graph_(graph), head_dim_(head_dim), roles_(roles) {
+             int64_t head_dim, bool sub_norms, Roles& roles)
+      : file_(file),
+        graph_(graph),
+        head_dim_(head_dim),
+        sub_norms_(sub_norms),
+        roles_(roles) {
     signature_.signature = graph.signature;
   }
 
@@ -612,7 +616,8 @@ class GraphRoles {
     const tflite::Op& op = graph_.ops[index];
     const Rotated before = BeforeRotation(op.inputs[0]);
     const Scaled scaled = BeforeScale(
-        before.tensor, role.part == Part::kO || role.part == Part::kDown);
+        before.tensor,
+        !sub_norms_ && (role.part == Part::kO || role.part == Part::kDown));
     if (scaled.op >= 0) scale_ops_.insert(scaled.op);
     ProductUse product{
         .role = role,
@@ -792,6 +797,12 @@ class GraphRoles {
     for (size_t i = 0; i < layers_.size(); ++i) {
       const Layer& l = layers_[i];
       const auto number = static_cast<int32_t>(i);
+      if (sub_norms_ && targets == OpSet{l.o}) {
+        return WeightRole{Part::kAttentionSubNorm, number, bias};
+      }
+      if (sub_norms_ && targets == OpSet{l.down}) {
+        return WeightRole{Part::kMlpSubNorm, number, bias};
+      }
       OpSet inputs = {l.k, l.v, l.q};
       OpSet all = inputs;
       all.insert(l.gate_up.begin(), l.gate_up.end());
@@ -827,6 +838,7 @@ class GraphRoles {
   const tflite::File& file_;
   const tflite::Graph& graph_;
   int64_t head_dim_;
+  bool sub_norms_;
   Roles& roles_;
   SignatureRoles signature_;
   OpSet linear_, embeddings_, attention_, outputs_, downs_;
@@ -847,13 +859,13 @@ bool HasCaches(const tflite::Graph& graph) {
 
 }  // namespace
 
-Roles FindRoles(const tflite::File& file, int64_t num_layers,
-                int64_t head_dim) {
+Roles FindRoles(const tflite::File& file, int64_t num_layers, int64_t head_dim,
+                bool sub_norms) {
   Roles roles;
   for (size_t i = 0; i < file.graphs.size(); ++i) {
     const tflite::Graph& graph = file.graphs[i];
     if (graph.signature.empty()) continue;
-    GraphRoles finder(file, graph, head_dim, roles);
+    GraphRoles finder(file, graph, head_dim, sub_norms, roles);
     SignatureRoles& signature = finder.signature();
     signature.graph = static_cast<int32_t>(i);
     if (!HasCaches(graph)) {

@@ -113,35 +113,55 @@ at::Tensor CappedAttention(const ModelConfig& config, const at::Tensor& queries,
 
 }  // namespace
 
-void Store(const ModelConfig& config, const RopeAngles* rotation,
-           const Span& span, const at::Tensor& queries, const at::Tensor& keys,
+void RotateHeads(const ModelConfig& config, const RopeAngles& rotation,
+                 const Span& span, const at::Tensor& heads) {
+  const int64_t size = config.head_dim;
+  const int64_t rotary = config.rotary_dim;
+  const int64_t count = heads.size(1) / size;
+  float* const data = heads.mutable_data_ptr<float>();
+  const float* cos = rotation.cos.const_data_ptr<float>();
+  const float* sin = rotation.sin.const_data_ptr<float>();
+  const auto rotate = config.interleaved_rope ? RotateNeighbours : Rotate;
+  at::parallel_for(0, span.count, kRowGrain, [&](int64_t i, int64_t end) {
+    for (; i < end; ++i) {
+      const int64_t row = span.row + i;
+      const int64_t at = row * rotary / 2;
+      for (int64_t head = 0; head < count; ++head) {
+        rotate(data + (row * count + head) * size, cos + at, sin + at, rotary);
+      }
+    }
+  });
+}
+
+// As get_llama_4_attn_scale of transformers' modeling_ministral3, in float32.
+void ScaleQueries(const QueryScaling& scaling, const Span& span,
+                  const at::Tensor& queries) {
+  for (int64_t i = 0; i < span.count; ++i) {
+    const int64_t turns = (span.sequence->length + i) /
+                          scaling.original_max_position_embeddings;
+    const float scale = 1 + static_cast<float>(scaling.beta) *
+                                std::log(1 + static_cast<float>(turns));
+    if (scale != 1) queries[span.row + i].mul_(scale);
+  }
+}
+
+void Store(const ModelConfig& config, const Span& span, const at::Tensor& keys,
            const at::Tensor& values, LayerCache& cache) {
   const int64_t size = config.head_dim;
-  const int64_t rotary = rotation ? config.rotary_dim : 0;
-  const int64_t heads = queries.size(1) / size;
-  const int64_t kv_heads = keys.size(1) / size;
+  const int64_t heads = keys.size(1) / size;
   const int64_t capacity = cache.keys.size(1);
-  float* q = queries.mutable_data_ptr<float>();
   const float* k = keys.const_data_ptr<float>();
   const float* v = values.const_data_ptr<float>();
   float* cached_keys = cache.keys.mutable_data_ptr<float>();
   float* cached_values = cache.values.mutable_data_ptr<float>();
-  const float* cos = rotation ? rotation->cos.const_data_ptr<float>() : nullptr;
-  const float* sin = rotation ? rotation->sin.const_data_ptr<float>() : nullptr;
   at::parallel_for(0, span.count, kRowGrain, [&](int64_t i, int64_t end) {
     for (; i < end; ++i) {
       const int64_t row = span.row + i;
       const int64_t position = span.sequence->length + i;
-      const float* row_cos = cos + row * rotary / 2;
-      const float* row_sin = sin + row * rotary / 2;
       for (int64_t head = 0; head < heads; ++head) {
-        Rotate(q + (row * heads + head) * size, row_cos, row_sin, rotary);
-      }
-      for (int64_t head = 0; head < kv_heads; ++head) {
-        const int64_t from = (row * kv_heads + head) * size;
+        const int64_t from = (row * heads + head) * size;
         const int64_t to = (head * capacity + position) * size;
         std::copy_n(k + from, size, cached_keys + to);
-        Rotate(cached_keys + to, row_cos, row_sin, rotary);
         std::copy_n(v + from, size, cached_values + to);
       }
     }

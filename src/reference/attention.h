@@ -12,11 +12,18 @@
 
 namespace verify_tflite {
 
-// Rotates the queries of `span` in place, and keys on their way into the cache,
-// which gets them and the values. Tensors are [rows of the pass, heads *
-// head_dim]; no `rotation`: a layer without RoPE.
-void Store(const ModelConfig& config, const RopeAngles* rotation,
-           const Span& span, const at::Tensor& queries, const at::Tensor& keys,
+// Rotates the heads of the rows of `span` in place, [rows of the pass, heads *
+// head_dim].
+void RotateHeads(const ModelConfig& config, const RopeAngles& rotation,
+                 const Span& span, const at::Tensor& heads);
+
+// Scales queries of `span` in place, as ModelConfig::query_scaling has it.
+void ScaleQueries(const QueryScaling& scaling, const Span& span,
+                  const at::Tensor& queries);
+
+// Puts keys and values of `span` into the cache. Tensors are [rows of the pass,
+// heads * head_dim].
+void Store(const ModelConfig& config, const Span& span, const at::Tensor& keys,
            const at::Tensor& values, LayerCache& cache);
 
 // Causal attention of `queries`, the rows of `span` alone, over its cache,

@@ -91,7 +91,9 @@ INSTANTIATE_TEST_SUITE_P(Models, Capture,
                          testing::Values("tiny", "ref_gemma2", "ref_qwen3",
                                          "ref_phi", "ref_smollm3",
                                          "ref_gemma3", "ref_granite",
-                                         "ref_olmo2"),
+                                         "ref_olmo2", "ref_exaone4",
+                                         "ref_hunyuan", "ref_cohere",
+                                         "ref_bitnet", "ref_ministral3"),
                          [](const auto& info) {
                            return std::string(info.param);
                          });

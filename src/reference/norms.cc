@@ -51,18 +51,22 @@ at::Tensor Floats(int64_t rows, int64_t columns) {
 
 at::Tensor Norm(const WeightReader& reader, const ModelConfig& config,
                 const at::Tensor& input, const NormWeights& norm) {
-  if (norm.weight == nullptr) return input;
+  if (!norm.exists()) return input;
   const int64_t size = input.size(1);
   const auto read = [&](const TensorView& from) {
     std::vector<float> values(size);
     reader.ReadFloats(from, 0, size, values.data());
     return values;
   };
-  std::vector<float> scale = read(*norm.weight);
-  if (norm.bias != nullptr) {
-    return LayerNorm(input, scale, read(*norm.bias), config.rms_norm_eps);
+  std::vector<float> scale =
+      norm.unscaled ? std::vector<float>(size, 1) : read(*norm.weight);
+  if (config.layer_norm) {
+    return LayerNorm(
+        input, scale,
+        norm.bias == nullptr ? std::vector<float>(size) : read(*norm.bias),
+        config.rms_norm_eps);
   }
-  if (config.norm_adds_one) {
+  if (config.norm_adds_one && !norm.unscaled) {
     for (float& value : scale) value += 1;
   }
   return RmsNorm(input, scale, config.rms_norm_eps);

@@ -20,7 +20,7 @@ inline constexpr int64_t kRowGrain = 16;
 at::Tensor Floats(int64_t rows, int64_t columns);
 
 // Returns `input`, [rows, size], normalised row by row as the config says;
-// `input` itself without weight.
+// `input` itself where there is no such norm.
 at::Tensor Norm(const WeightReader& reader, const ModelConfig& config,
                 const at::Tensor& input, const NormWeights& norm);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reference/pass.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -9,6 +10,7 @@
 #include <ATen/ops/silu.h>
 
 #include <algorithm>
+#include <cmath>
 #include <deque>
 #include <utility>
 
@@ -21,6 +23,9 @@ namespace {
 
 // Logits of so many floats at a time: 64 MB.
 constexpr int64_t kMaxLogits = 16 << 20;
+
+// Numbers below this are not worth another thread.
+constexpr int64_t kGrain = 1 << 14;
 
 // RunLinear for some rows of `x`; the others' outputs stay as they are.
 void RunRows(const WeightReader& reader, const at::Tensor& x,
@@ -52,6 +57,21 @@ void RunRows(const WeightReader& reader, const at::Tensor& x,
                 width);
     }
   }
+}
+
+// XIELUActivation of transformers, in place.
+void ApplyXielu(const XieluNumbers& numbers, const at::Tensor& values) {
+  float* const data = values.mutable_data_ptr<float>();
+  at::parallel_for(
+      0, values.numel(), kGrain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const float x = data[i];
+          data[i] = x > 0 ? numbers.alpha_p * x * x + numbers.beta * x
+                          : (std::expm1(std::min(x, numbers.eps)) - x) *
+                                    numbers.alpha_n +
+                                numbers.beta * x;
+        }
+      });
 }
 
 }  // namespace
@@ -124,6 +144,10 @@ void Pass::SetAngles() {
     angles_.cos.mul_(config_.rope_attention_factor);
     angles_.sin.mul_(config_.rope_attention_factor);
   }
+  if (config_.reversed_rope) {
+    angles_.sin.neg_();
+    if (local_angles_.sin.defined()) local_angles_.sin.neg_();
+  }
 }
 
 const RopeAngles* Pass::AnglesOf(size_t index) const {
@@ -134,6 +158,9 @@ const RopeAngles* Pass::AnglesOf(size_t index) const {
 
 void Pass::Run(const Reference::LogitsFn& on_logits) {
   Capture(Stage::kEmbedding, -1, hidden_);
+  if (config_.embedding_norm) {
+    hidden_ = Norm(decoder_.reader, config_, hidden_, {.unscaled = true});
+  }
   const auto layers = std::ssize(weights_.layers);
   for (int64_t i = 0; i < layers; ++i) {
     Prefetch(static_cast<size_t>(i) + 1);
@@ -265,7 +292,7 @@ void Pass::CaptureCached(Stage stage, size_t index,
 
 // What a block reads: without a norm a copy, which may be written to alone.
 at::Tensor Pass::Entering(const NormWeights& norm) const {
-  if (norm.weight == nullptr && capture_ != nullptr) return hidden_.clone();
+  if (!norm.exists() && capture_ != nullptr) return hidden_.clone();
   return Norm(decoder_.reader, config_, hidden_, norm);
 }
 
@@ -287,7 +314,7 @@ void Pass::RunLayer(size_t index) {
   const at::Tensor attention = Attention(input, index);
   CaptureProduct(Stage::kAttentionOutput, Stage::kAttention, index, attention);
   if (config_.parallel_block) {
-    const bool shared = layer.mlp_norm.weight == nullptr;
+    const bool shared = !layer.mlp_norm.exists();
     const at::Tensor mlp_input = shared ? input : Entering(layer.mlp_norm);
     if (!shared) capture(Stage::kMlpNorm, mlp_input);
     const at::Tensor output = Mlp(mlp_input, index);
@@ -341,6 +368,21 @@ Pass::Projections Pass::Project(const at::Tensor& normed, size_t index) const {
   return {take(0, group), take(group, 1), take(group + 1, 1)};
 }
 
+// RoPE. `keys` may be what a product gave, which nothing else reads.
+void Pass::Turn(size_t index, const at::Tensor& queries,
+                const at::Tensor& keys) const {
+  const RopeAngles* angles = AnglesOf(index);
+  for (const Span& span : spans_) {
+    if (angles != nullptr) {
+      RotateHeads(config_, *angles, span, queries);
+      RotateHeads(config_, *angles, span, keys);
+    }
+    if (config_.query_scaling) {
+      ScaleQueries(*config_.query_scaling, span, queries);
+    }
+  }
+}
+
 at::Tensor Pass::Attention(const at::Tensor& normed, size_t index) const {
   const LayerWeights& layer = weights_.layers[index];
   auto [queries, keys, values] = Project(normed, index);
@@ -359,15 +401,20 @@ at::Tensor Pass::Attention(const at::Tensor& normed, size_t index) const {
       options.alternative ? &*options.alternative : nullptr;
   {
     const Timer timer(decoder_.Time(&Reference::Times::attention));
-    queries = HeadNorm(queries, layer.q_norm);
-    keys = HeadNorm(keys, layer.k_norm);
-    if (config_.qk_norm) {
+    const auto norm = [&] {
+      queries = HeadNorm(queries, layer.q_norm);
+      keys = HeadNorm(keys, layer.k_norm);
+    };
+    if (!config_.qk_norm_after_rope) norm();
+    if (config_.qk_norm && !config_.qk_norm_after_rope) {
       capture(Stage::kQueryNorm, queries);
       capture(Stage::kKeyNorm, keys);
     }
+    Turn(index, queries, keys);
+    if (config_.qk_norm_after_rope) norm();
     for (const Span& span : spans_) {
       LayerCache& cache = span.sequence->layers[index];
-      Store(config_, AnglesOf(index), span, queries, keys, values, cache);
+      Store(config_, span, keys, values, cache);
     }
     capture(Stage::kQuery, queries);
     CaptureCached(Stage::kKey, index, &LayerCache::keys);
@@ -378,6 +425,9 @@ at::Tensor Pass::Attention(const at::Tensor& normed, size_t index) const {
              queries.narrow(0, span.row, span.count),
              mixed.narrow(0, span.row, span.count));
     }
+  }
+  if (layer.attention_sub_norm.exists()) {
+    mixed = Norm(decoder_.reader, config_, mixed, layer.attention_sub_norm);
   }
   capture(Stage::kAttention, mixed);
   at::Tensor output = Floats(rows_, config_.hidden_size);
@@ -420,8 +470,17 @@ at::Tensor Pass::Mlp(const at::Tensor& hidden, size_t index) const {
       // https://arxiv.org/abs/1606.08415, section 2.
       inner.mul_(at::sigmoid(inner * 1.702));
       break;
+    case Activation::kRelu2:
+      inner.relu_().mul_(inner);
+      break;
+    case Activation::kXielu:
+      ApplyXielu(layer.xielu, inner);
+      break;
   }
   if (layer.gate.weight != nullptr) inner.mul_(up);
+  if (layer.mlp_sub_norm.exists()) {
+    inner = Norm(decoder_.reader, config_, inner, layer.mlp_sub_norm);
+  }
   capture(Stage::kMlpInner, inner);
   at::Tensor output = Floats(hidden.size(0), config_.hidden_size);
   Multiply(Stage::kMlpInner, number, inner,

@@ -44,6 +44,8 @@ class Pass {
   void AddToStream(const at::Tensor& values);
   at::Tensor Attention(const at::Tensor& normed, size_t index) const;
   Projections Project(const at::Tensor& normed, size_t index) const;
+  void Turn(size_t index, const at::Tensor& queries,
+            const at::Tensor& keys) const;
   at::Tensor HeadNorm(const at::Tensor& rows, const NormWeights& norm) const;
   at::Tensor Mlp(const at::Tensor& hidden, size_t index) const;
   void Head(const Reference::LogitsFn& on_logits) const;

@@ -111,4 +111,14 @@ void Rotate(float* head, const float* cos, const float* sin, int64_t size) {
   }
 }
 
+void RotateNeighbours(float* head, const float* cos, const float* sin,
+                      int64_t size) {
+  for (int64_t i = 0; i < size / 2; ++i) {
+    const float a = head[2 * i];
+    const float b = head[2 * i + 1];
+    head[2 * i] = a * cos[i] - b * sin[i];
+    head[2 * i + 1] = b * cos[i] + a * sin[i];
+  }
+}
+
 }  // namespace verify_tflite

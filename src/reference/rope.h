@@ -27,6 +27,9 @@ struct RopeAngles {
 // Rotates the first `size` elements of a head: element i pairs with i + size/2
 // (rotate_half).
 void Rotate(float* head, const float* cos, const float* sin, int64_t size);
+// The same with pairs side by side: element 2 i and the next.
+void RotateNeighbours(float* head, const float* cos, const float* sin,
+                      int64_t size);
 
 }  // namespace verify_tflite
 

@@ -2,9 +2,12 @@
 #include "reference/weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <initializer_list>
 #include <string>
 #include <utility>
+
+#include "reference/kernels.h"
 
 namespace verify_tflite {
 namespace {
@@ -73,9 +76,28 @@ class WeightFinder {
   }
 
   NormWeights FindNorm(WeightRole role, int64_t size) {
+    if (!config_.norm_weight) return {.unscaled = true};
     const TensorView& weight = Get(role, {size});
     role.bias = true;
-    return {&weight, config_.layer_norm ? &Get(role, {size}) : nullptr};
+    const bool bias = config_.layer_norm && config_.norm_bias;
+    return {&weight, bias ? &Get(role, {size}) : nullptr};
+  }
+
+  // Always the checkpoint's: files hold what follows from them. Alphas are kept
+  // as softplus takes them.
+  XieluNumbers FindXielu(int32_t index) const {
+    const auto number = [&](Part part, bool scalar) {
+      const std::string name = names_.Of({part, index});
+      const TensorView& tensor = scalar ? checkpoint_.Get(name, {})
+                                        : checkpoint_.Get(name, {1});
+      float value = 0;
+      Widen(tensor.dtype, tensor.data.data(), 1, &value);
+      return value;
+    };
+    const float beta = number(Part::kXieluBeta, true);
+    return {std::log1p(std::exp(number(Part::kAlphaP, false))),
+            beta + std::log1p(std::exp(number(Part::kAlphaN, false))), beta,
+            number(Part::kXieluEps, true)};
   }
 
   // Outputs [begin, begin + count) of a projection without bias.
@@ -156,6 +178,14 @@ class WeightFinder {
         FindLinear({Part::kDown, index}, c.hidden_size, size, c.mlp_bias);
   }
 
+  void FindSubNorms(int32_t index, LayerWeights* layer) {
+    const LayerConfig& sizes = config_.layers[static_cast<size_t>(index)];
+    layer->attention_sub_norm = FindNorm({Part::kAttentionSubNorm, index},
+                                         sizes.num_heads * config_.head_dim);
+    layer->mlp_sub_norm =
+        FindNorm({Part::kMlpSubNorm, index}, sizes.intermediate_size);
+  }
+
   LayerWeights FindLayer(int32_t index) {
     const auto norm = [&](Part part) {
       return FindNorm({part, index}, config_.hidden_size);
@@ -169,6 +199,10 @@ class WeightFinder {
     }
     FindAttention(index, &layer);
     FindMlp(index, &layer);
+    if (config_.sub_norms) FindSubNorms(index, &layer);
+    if (config_.activation == Activation::kXielu) {
+      layer.xielu = FindXielu(index);
+    }
     return layer;
   }
 

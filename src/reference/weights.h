@@ -15,10 +15,20 @@
 
 namespace verify_tflite {
 
-// Scale and, of LayerNorm, bias; no weight: none.
+// Scale and, of LayerNorm, bias.
 struct NormWeights {
   const TensorView* weight = nullptr;
   const TensorView* bias = nullptr;
+  bool unscaled = false;  // a norm without weight
+  bool exists() const { return weight != nullptr || unscaled; }
+};
+
+// Of Activation::kXielu, as they are applied.
+struct XieluNumbers {
+  float alpha_p = 0;
+  float alpha_n = 0;
+  float beta = 0;
+  float eps = 0;
 };
 
 struct LayerWeights {
@@ -27,10 +37,12 @@ struct LayerWeights {
   Linear qkv;          // with grouped_qkv, in place of q, k and v
   NormWeights q_norm;  // with qk_norm
   NormWeights k_norm;
-  NormWeights attention_norm;  // with sandwich_norms
+  NormWeights attention_sub_norm, mlp_sub_norm;  // with sub_norms
+  NormWeights attention_norm;                    // with sandwich_norms
   NormWeights mlp_norm;        // none: takes what input_norm gives, or it
   Linear gate, up, down;       // gate with gated_mlp
   NormWeights output_norm;     // with sandwich_norms
+  XieluNumbers xielu;          // with kXielu
 };
 
 struct Weights {

@@ -258,6 +258,34 @@ class Rope : public Hypothesis {
   std::vector<Mismatches> cells_;
 };
 
+// What queries are multiplied with, one number a position.
+class QueryScale : public Hypothesis {
+ public:
+  explicit QueryScale(const QueryScaling& scaling)
+      : Hypothesis("the scale of queries", Kind::kQueryScale),
+        scaling_(scaling) {}
+
+  void Look(int64_t position, int64_t, int64_t,
+            std::span<const double> row) override {
+    constexpr double kAllowed = 1e-6;
+    const double turns = static_cast<double>(
+        position / scaling_.original_max_position_embeddings);
+    const double expected = 1 + scaling_.beta * std::log(1 + turns);
+    result_.values += std::ssize(row);
+    for (size_t j = 0; j < row.size(); ++j) {
+      if (std::abs(row[j] - expected) <= kAllowed * std::abs(expected)) {
+        continue;
+      }
+      result_.Wrong(position, static_cast<int64_t>(j), row[j], expected);
+    }
+  }
+  Mismatches Result() const override { return result_; }
+
+ private:
+  QueryScaling scaling_;
+  Mismatches result_;
+};
+
 // Which slots of the KV cache a position sees: added to scores (0, or so little
 // that nothing is left), or true and false.
 class Mask : public Hypothesis {
@@ -618,6 +646,9 @@ class Checker {
     AddRope("RoPE of layers with a sliding window", local_, layout.width, step,
             all);
     AddMasks(false, layout, all);
+    if (config_.query_scaling && layout.width == 1) {
+      all.push_back(std::make_unique<QueryScale>(*config_.query_scaling));
+    }
     return all;
   }
 

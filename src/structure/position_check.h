@@ -38,7 +38,7 @@ PositionPart FindPositionPart(const tflite::Graph& graph);
 
 // What a tensor of the frontier is, where it is not what config.json says.
 struct PositionFault {
-  enum class Kind { kRope, kMask, kWindow, kPlace };
+  enum class Kind { kRope, kMask, kWindow, kPlace, kQueryScale };
   Kind kind = Kind::kRope;
   std::string signature;
   std::string what;    // "the cosines of RoPE", "the causal mask", …

@@ -214,6 +214,7 @@ std::vector<std::string> StructureCheck::NotesOnThresholds() const {
     const std::vector<int32_t> needed = FindCoverage(ops, {}, {}).needed;
     for (const Threshold& threshold :
          FindThresholds(*file_.file, ops, needed)) {
+      if (IsOfActivation(threshold, checkpoint_.config().activation)) continue;
       Kind& kind = threshold.is_half_range() ? half : other;
       if (kind.count++ > 0) continue;
       kind.first =
@@ -267,7 +268,10 @@ SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
   std::map<int32_t, std::string> rest;  // by operator
   for (const Threshold& threshold :
        FindThresholds(*file_.file, ops, coverage.needed)) {
-    if (threshold.is_half_range()) continue;
+    if (threshold.is_half_range() ||
+        IsOfActivation(threshold, checkpoint_.config().activation)) {
+      continue;
+    }
     std::erase(coverage.verified, threshold.op);
     rest[threshold.op] = fmt::format("{}, which the model does not have",
                                      NameOf(graph, threshold));

@@ -82,6 +82,10 @@ constexpr int32_t kSmooth[] = {
 };
 static_assert(std::ranges::is_sorted(kSmooth));
 
+// Numbers of BuiltinOperator and of ActivationFunctionType.
+constexpr int32_t kRelu = 19;
+constexpr int32_t kFusedRelu = 1;
+
 bool IsFloat(ElementType type) {
   return type == ElementType::kFloat32 || type == ElementType::kFloat16 ||
          type == ElementType::kBFloat16;
@@ -168,6 +172,7 @@ class Finder {
   // same number throughout.
   std::optional<double> At(const tflite::Graph& graph,
                            const tflite::Op& op) const {
+    if (op.code == kRelu || op.activation == kFusedRelu) return 0;
     std::optional<double> nearest;
     for (const int32_t input : op.inputs) {
       if (input < 0) continue;
@@ -206,6 +211,14 @@ class Finder {
 
 bool Threshold::is_half_range() const {
   return at.has_value() && std::abs(*at) >= kHalfMax;
+}
+
+bool IsOfActivation(const Threshold& threshold, Activation activation) {
+  // xIELU's epsilon is 1e-6.
+  const double most = activation == Activation::kXielu ? 1e-5 : 0;
+  return (activation == Activation::kRelu2 ||
+          activation == Activation::kXielu) &&
+         threshold.at.has_value() && std::abs(*threshold.at) <= most;
 }
 
 std::vector<Threshold> FindThresholds(const tflite::File& file,

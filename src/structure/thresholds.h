@@ -2,9 +2,9 @@
 //
 // A clamp at 50 changes nothing as long as every number that a run meets is
 // below it, so no comparison of numbers finds it: it shows on the phone, at a
-// prompt that nobody tried. It is found by its presence instead. None of the
-// decoders that the reference knows has such an operator between its tokens and
-// its logits.
+// prompt that nobody tried. It is found by its presence instead. The decoders
+// that the reference knows have no such operator between their tokens and their
+// logits but where their activation bends (IsOfActivation).
 #ifndef VERIFY_TFLITE_STRUCTURE_THRESHOLDS_H_
 #define VERIFY_TFLITE_STRUCTURE_THRESHOLDS_H_
 
@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "checkpoint/model_config.h"
 #include "tflite/file.h"
 
 namespace verify_tflite {
@@ -25,6 +26,10 @@ struct Threshold {
   // accelerators that compute in it.
   bool is_half_range() const;
 };
+
+// Whether the model's activation bends there, which is at 0 or as good as: what
+// comes in has either sign in every run, so that comparisons see both sides.
+bool IsOfActivation(const Threshold& threshold, Activation activation);
 
 // Operators among `needed` (ascending), whose values depend on
 // more than positions and masks and which are no smooth functions and move no

@@ -14,6 +14,7 @@ using ::testing::IsEmpty;
 using ::testing::Optional;
 using ::testing::SizeIs;
 
+constexpr int32_t kRelu = 19;
 constexpr int32_t kMinimum = 57, kMaximum = 55, kGreater = 61, kSelect = 123,
                   kGelu = 150;
 
@@ -136,6 +137,26 @@ TEST(Thresholds, FusedActivationsAndRounding) {
   model.Op(tflite::kOpCast, {model.tokens()}, ElementType::kUnknown);
   model.Op(tflite::kOpCast, {model.tokens()});
   EXPECT_THAT(model.Find(), SizeIs(2));
+}
+
+TEST(Thresholds, OfAnActivationThatBendsAt0) {
+  Model model;
+  model.Op(kRelu, {model.tokens()});
+  model.Op(tflite::kOpAdd, {model.tokens(), model.tokens()});
+  model.graph().ops.back().activation = 1;  // RELU
+  model.Op(kMinimum, {model.tokens(), model.Constant(-1e-6f)});
+  model.Op(kMinimum, {model.tokens(), model.Constant(0.1f)});
+  model.Op(kMinimum, {model.tokens(), model.Op(kRelu, {model.tokens()})});
+  const auto left = [&](Activation activation) {
+    std::vector<Threshold> found = model.Find();
+    std::erase_if(found, [&](const Threshold& threshold) {
+      return IsOfActivation(threshold, activation);
+    });
+    return found.size();
+  };
+  EXPECT_EQ(left(Activation::kSilu), 6);
+  EXPECT_EQ(left(Activation::kRelu2), 3);
+  EXPECT_EQ(left(Activation::kXielu), 2);
 }
 
 TEST(Thresholds, InsideComposites) {

@@ -161,6 +161,9 @@ TableFinding FindingFor(PositionFault::Kind kind) {
     case Kind::kPlace:
       return {FindingId::kKvUpdate, Outcome::kBroken,
               "Keys and values are written to wrong places at some positions."};
+    case Kind::kQueryScale:
+      return {FindingId::kAttentionScale, Outcome::kBroken,
+              "Queries are scaled otherwise at some positions."};
   }
   return {};
 }

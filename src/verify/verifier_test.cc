@@ -238,6 +238,17 @@ INSTANTIATE_TEST_SUITE_P(
                       "ref_olmo2"),
     [](const auto& info) { return std::string(info.param); });
 
+INSTANTIATE_TEST_SUITE_P(
+    ConvertedFurther, Family,
+    ::testing::Values(
+        "ref_ministral", "ref_ministral3", "ref_exaone4", "ref_hunyuan",
+        "ref_seed_oss", "ref_starcoder2", "ref_glm", "ref_glm4", "ref_cohere",
+        "ref_cohere2", "ref_ernie4_5", "ref_helium", "ref_olmo", "ref_olmo3",
+        "ref_arcee", "ref_apertus", "ref_vaultgemma", "ref_nanochat",
+        "ref_bitnet", "ref_jais2",
+        "ref_hyperclovax"),
+    [](const auto& info) { return std::string(info.param); });
+
 // However often the drafts differ, the text is PyTorch's own.
 TEST(Verifier, SpeculationYieldsPyTorchsGreedyText) {
   for (const char* file :

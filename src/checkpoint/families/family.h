@@ -44,6 +44,9 @@ Activation FindActivation(const ConfigFields& fields, std::string_view key,
 
 // Returns the modules of LlamaForCausalLM, and norms of queries and keys.
 std::vector<PartName> LlamaNames(const ModelConfig& config);
+// Returns `names` without those of `parts`.
+std::vector<PartName> Without(std::vector<PartName> names,
+                              const std::vector<Part>& parts);
 // Returns `names` with other rows in place of those of the same parts.
 std::vector<PartName> Renamed(std::vector<PartName> names,
                               const std::vector<PartName>& rows);
@@ -55,6 +58,7 @@ enum class Windows {
   kUpper,        // from max_window_layers on, if use_sliding_window
   kPattern,      // all but every window_pattern-th
   kWithoutRope,  // if use_sliding_window
+  kEach,
 };
 
 enum class Biases { kNone, kQkv, kAll, kFromConfig };
@@ -78,6 +82,8 @@ struct Family {
   Windows windows = Windows::kNone;
   int64_t sliding_window = 0;  // 0: none
   int64_t window_pattern = 0;
+  // Where layers have windows, those without have no RoPE.
+  bool rope_with_window_alone = false;
   std::string_view activation_key = "hidden_act";
   std::string_view activation = "silu";
   // transformers takes the first Gemma files at what they meant.
@@ -86,6 +92,9 @@ struct Family {
   double attention_softcap = 0;      // 0: none
   double logit_softcap = 0;
   bool long_rope = false;  // the only scaling it knows
+  bool ntk_alpha = false;  // "dynamic" with "alpha" scales the base
+  // What stands for "rope_parameters" where it is absent, as JSON.
+  std::string_view default_rope = "";
   double partial_rotary_factor = 1;
   std::string_view norm_eps_key = "rms_norm_eps";
   std::string_view kv_heads_key = "num_key_value_heads";
@@ -102,6 +111,9 @@ struct Family {
 
   // Sets what its block computes beyond a Llama's.
   void (*set_block)(const ConfigFields& fields, ModelConfig* config) = nullptr;
+  // Sets what else `rope`, its RoPE settings, say.
+  void (*set_rope)(const ConfigFields& rope, const ConfigFields& fields,
+                   ModelConfig* config) = nullptr;
   ModelConfig (*parse)(const ConfigFields& fields,
                        const Family& family) = ParseDecoder;
 

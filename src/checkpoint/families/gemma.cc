@@ -98,6 +98,19 @@ Family Gemma2() {
       .names = SandwichNames};
 }
 
+// Gemma 2 without norms of what attention and MLP give.
+Family VaultGemma() {
+  Family family = Gemma2();
+  family.model_type = "vaultgemma";
+  family.reads = {};
+  family.set_block = SetGemmaBlock;
+  family.names = [](const ModelConfig& config) {
+    return Renamed(LlamaNames(config),
+                   {{Part::kMlpNorm, "layers.{}.pre_feedforward_layernorm"}});
+  };
+  return family;
+}
+
 Family Gemma3Text() {
   return {.model_type = kText,
           .rope_theta = 1e6,

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Granite 3: a Llama with four factors of its own.
+// Granite 3: a Llama with four factors of its own. HyperCLOVA X: the same with
+// norms of what attention and MLP give.
+#include <cmath>
+
 #include "checkpoint/families/family.h"
 
 namespace verify_tflite {
@@ -15,6 +18,23 @@ void SetGraniteBlock(const ConfigFields& fields, ModelConfig* config) {
   config->logit_divisor = factor("logits_scaling");
 }
 
+// Logits are multiplied by what Granite's are divided by.
+void SetHyperClovaXBlock(const ConfigFields& fields, ModelConfig* config) {
+  const double usual = 1 / std::sqrt(static_cast<double>(config->head_dim));
+  SetGraniteBlock(fields, config);
+  config->attention_scale =
+      fields.Number("attention_multiplier", usual, 1e-6, 1e6);
+  config->logit_divisor = 1 / config->logit_divisor;
+  config->sandwich_norms = fields.Flag("use_post_norm", true);
+}
+
+std::vector<PartName> HyperClovaXNames(const ModelConfig& config) {
+  std::vector<PartName> names = LlamaNames(config);
+  names.push_back({Part::kAttentionNorm, "layers.{}.post_norm1"});
+  names.push_back({Part::kOutputNorm, "layers.{}.post_norm2"});
+  return names;
+}
+
 }  // namespace
 
 Family Granite() {
@@ -25,6 +45,14 @@ Family Granite() {
                       "attention_multiplier", "residual_multiplier",
                       "logits_scaling"},
           .set_block = SetGraniteBlock};
+}
+
+Family HyperClovaX() {
+  Family family = Granite();
+  family.model_type = "hyperclovax";
+  family.set_block = SetHyperClovaXBlock;
+  family.names = HyperClovaXNames;
+  return family;
 }
 
 }  // namespace verify_tflite

@@ -32,6 +32,14 @@ std::vector<PartName> Renamed(std::vector<PartName> names,
   return names;
 }
 
+std::vector<PartName> Without(std::vector<PartName> names,
+                              const std::vector<Part>& parts) {
+  std::erase_if(names, [&](const PartName& name) {
+    return std::ranges::count(parts, name.part) > 0;
+  });
+  return names;
+}
+
 Family Llama() {
   return {.model_type = "llama",
           .max_position_embeddings = 2048,

@@ -15,10 +15,8 @@ void SetOlmo2Block(const ConfigFields&, ModelConfig* config) {
 }
 
 std::vector<PartName> Olmo2Names(const ModelConfig& config) {
-  std::vector<PartName> names = LlamaNames(config);
-  std::erase_if(names, [](const PartName& name) {
-    return name.part == Part::kInputNorm || name.part == Part::kMlpNorm;
-  });
+  std::vector<PartName> names =
+      Without(LlamaNames(config), {Part::kInputNorm, Part::kMlpNorm});
   names.push_back({Part::kAttentionNorm, "layers.{}.post_attention_layernorm"});
   names.push_back({Part::kOutputNorm, "layers.{}.post_feedforward_layernorm"});
   return names;
@@ -34,6 +32,20 @@ Family Olmo2() {
           .handles = {"attention_bias"},
           .set_block = SetOlmo2Block,
           .names = Olmo2Names};
+}
+
+// OLMo 3: most layers have a window. Of one RoPE setting for all, layers with a
+// window take neither the scaling nor the base.
+Family Olmo3() {
+  Family family = Olmo2();
+  family.model_type = "olmo3";
+  family.rope_theta = 500000;
+  family.local_rope_theta = 500000;
+  family.windows = Windows::kPattern;
+  family.sliding_window = 4096;
+  family.window_pattern = 4;
+  family.handles = {"attention_bias", "sliding_window"};
+  return family;
 }
 
 }  // namespace verify_tflite

@@ -25,7 +25,28 @@ namespace verify_tflite {
   FAMILY(Gemma3)                       \
   FAMILY(OpenElm)                      \
   FAMILY(Granite)                      \
-  FAMILY(Olmo2)
+  FAMILY(Olmo2)                        \
+  FAMILY(Ministral)                    \
+  FAMILY(Ministral3)                   \
+  FAMILY(Exaone4)                      \
+  FAMILY(HunYuanV1Dense)               \
+  FAMILY(SeedOss)                      \
+  FAMILY(Starcoder2)                   \
+  FAMILY(Glm)                          \
+  FAMILY(Glm4)                         \
+  FAMILY(Cohere)                       \
+  FAMILY(Cohere2)                      \
+  FAMILY(Ernie45)                      \
+  FAMILY(Helium)                       \
+  FAMILY(Olmo)                         \
+  FAMILY(Olmo3)                        \
+  FAMILY(Arcee)                        \
+  FAMILY(Apertus)                      \
+  FAMILY(VaultGemma)                   \
+  FAMILY(NanoChat)                     \
+  FAMILY(BitNet)                       \
+  FAMILY(Jais2)                        \
+  FAMILY(HyperClovaX)
 
 #define DECLARE(name) Family name();
 VERIFY_TFLITE_FAMILIES(DECLARE)

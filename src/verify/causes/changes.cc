@@ -31,6 +31,11 @@ struct Setting {
   std::function<std::string(double)> text;
 };
 
+std::string LogitsText(double divisor, double expected) {
+  return fmt::format("logits multiplied by {:.4g} instead of {:.4g}",
+                     1 / divisor, 1 / expected);
+}
+
 void AddSettings(const Evidence& evidence, std::vector<Change>& changes) {
   const ModelConfig& c = evidence.config;
   if (c.logit_softcap) {
@@ -60,11 +65,12 @@ void AddSettings(const Evidence& evidence, std::vector<Change>& changes) {
                          scale, c.attention_scale),
              [&](ModelConfig& m) { m.attention_scale = scale; }));
   }
-  constexpr std::array<std::pair<Activation, const char*>, 4> kActivations = {{
+  constexpr std::array<std::pair<Activation, const char*>, 5> kActivations = {{
       {Activation::kSilu, "SiLU"},
       {Activation::kGeluTanh, "GELU (tanh)"},
       {Activation::kGelu, "GELU (exact)"},
       {Activation::kGeluQuick, "quick GELU"},
+      {Activation::kRelu2, "the square of ReLU"},
   }};
   for (const auto& [activation, name] : kActivations) {
     if (activation == c.activation) continue;
@@ -95,6 +101,39 @@ void AddSettings(const Evidence& evidence, std::vector<Change>& changes) {
                                        "instead of {:.4g}",
                                        scale, c.embedding_scale),
                            [&](ModelConfig& m) { m.embedding_scale = scale; }));
+  }
+  if (c.residual_scale != 1) {
+    changes.push_back(With(evidence, FindingId::kResidualScale,
+                           fmt::format("the residual multiplied by 1 instead "
+                                       "of {:.4g}",
+                                       c.residual_scale),
+                           [](ModelConfig& m) { m.residual_scale = 1; }));
+  }
+  for (const double divisor : {1.0, 1 / c.logit_divisor}) {
+    if (divisor == c.logit_divisor) continue;
+    changes.push_back(With(
+        evidence, FindingId::kLogitsScale, LogitsText(divisor, c.logit_divisor),
+        [&](ModelConfig& m) { m.logit_divisor = divisor; }));
+  }
+  if (c.qk_norm && c.rotary_dim > 0) {
+    const bool after = c.qk_norm_after_rope;
+    changes.push_back(
+        With(evidence, FindingId::kQkNorm,
+             fmt::format("norms of queries and keys {} RoPE, not {} it",
+                         after ? "before" : "behind",
+                         after ? "behind" : "before"),
+             [&](ModelConfig& m) { m.qk_norm_after_rope = !after; }));
+  }
+  if (c.interleaved_rope) {
+    changes.push_back(
+        With(evidence, FindingId::kRopeInterleaved,
+             "RoPE turns the halves of a head, not neighbours",
+             [](ModelConfig& m) { m.interleaved_rope = false; }));
+  }
+  if (c.reversed_rope) {
+    changes.push_back(With(evidence, FindingId::kRopeInterleaved,
+                           "RoPE turns the other way round",
+                           [](ModelConfig& m) { m.reversed_rope = false; }));
   }
   if (!c.tie_word_embeddings) {
     Change tied{FindingId::kTiedHead, "the embedding as LM head", {}};
@@ -217,6 +256,20 @@ std::vector<Setting> SettingsOf(const ModelConfig& c, std::string_view stage) {
               "{:.6g}",
               x, c.embedding_scale);
         });
+  } else if (stage == NameOf(Stage::kAfterAttention) && c.residual_scale != 1) {
+    offer(
+        FindingId::kResidualScale, c.residual_scale,
+        [](ModelConfig& m, double x) { m.residual_scale = x; },
+        [&c](double x) {
+          return fmt::format("the residual multiplied by {:.6g} instead of "
+                             "{:.6g}",
+                             x, c.residual_scale);
+        });
+  } else if (stage == kLogits && c.logit_divisor != 1) {
+    offer(
+        FindingId::kLogitsScale, c.logit_divisor,
+        [](ModelConfig& m, double x) { m.logit_divisor = x; },
+        [&c](double x) { return LogitsText(x, c.logit_divisor); });
   } else if (stage == kLogits && c.logit_softcap) {
     offer(
         FindingId::kSoftCapping, *c.logit_softcap,

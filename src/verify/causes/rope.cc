@@ -31,15 +31,36 @@ struct WrongKeys {
   double noise;
 };
 
+// Makes halves of heads of the neighbours that turn together, which is all that
+// the probe knows.
+void PairAsHalves(const ModelConfig& config, std::span<float> heads) {
+  const auto rotary = static_cast<size_t>(config.rotary_dim);
+  const auto size = static_cast<size_t>(config.head_dim);
+  std::vector<float> head(rotary);
+  for (size_t at = 0; at + size <= heads.size(); at += size) {
+    std::copy_n(heads.begin() + static_cast<int64_t>(at), rotary, head.begin());
+    for (size_t i = 0; i < rotary; ++i) {
+      heads[at + i % 2 * (rotary / 2) + i / 2] = head[i];
+    }
+  }
+}
+
 Explanation ExplainKeys(const Evidence& evidence, const WrongKeys& keys) {
   const LayerConfig& layer = evidence.config.layers[keys.layer];
   if (!layer.rope || evidence.config.rotary_dim == 0) return {};
+  // Behind a norm, rotated keys are no longer what the probe knows.
+  if (evidence.config.qk_norm_after_rope) return {};
   std::vector<float> before(keys.before.begin(), keys.before.end());
+  std::vector<float> after(keys.after.begin(), keys.after.end());
+  if (evidence.config.interleaved_rope) {
+    PairAsHalves(evidence.config, before);
+    PairAsHalves(evidence.config, after);
+  }
   for (float& x : before) {
     x *= static_cast<float>(evidence.config.rope_attention_factor);
   }
   RopeSample sample = {before,
-                       keys.after,
+                       after,
                        layer.num_kv_heads,
                        evidence.config.head_dim,
                        evidence.config.rotary_dim,
