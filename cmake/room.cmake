@@ -17,6 +17,12 @@ function(vtf_room room)
   endif()
 endfunction()
 
+# Runs a test unless it passed before and nothing that it reads has changed.
+set(vtf_remembered "${VERIFY_TFLITE_VENV}/bin/python" -B
+  "${CMAKE_SOURCE_DIR}/tools/test_memory.py"
+  --memory "${CMAKE_BINARY_DIR}/passed_tests" --build "${CMAKE_BINARY_DIR}"
+  --cache "${VERIFY_TFLITE_CACHE}")
+
 # vtf_test(<name> [MODELS] [OPTIMISED] [SHARDS n] SOURCES a_test.cc … DEPS lib …): one test
 # program, one ctest test: what its cases share is loaded once. With SHARDS it is
 # n tests, so that they can run side by side. Tests are compiled without
@@ -60,7 +66,7 @@ function(vtf_test name)
     if(ARG_SHARDS)
       set(test ${name}.${shard})
     endif()
-    add_test(NAME ${test} COMMAND ${name})
+    add_test(NAME ${test} COMMAND ${vtf_remembered} ${test} $<TARGET_FILE:${name}>)
     set_tests_properties(${test} PROPERTIES LABELS ${label} TIMEOUT 900
       ENVIRONMENT "OMP_WAIT_POLICY=passive;GTEST_TOTAL_SHARDS=${shards};GTEST_SHARD_INDEX=${shard}")
   endforeach()

@@ -122,11 +122,11 @@ def verify(
 
 
 @functools.cache
-def _content(path: pathlib.Path) -> str:
+def content(path: pathlib.Path) -> str:
   """A hash of a file, or of all files of a directory with their names."""
   if path.is_dir():
     inside = sorted(p for p in path.rglob("*") if p.is_file())
-    return work.digest([(str(p.relative_to(path)), _content(p)) for p in inside])
+    return work.digest([(str(p.relative_to(path)), content(p)) for p in inside])
   with path.open("rb") as stream:
     return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -138,11 +138,11 @@ def _libraries(program: pathlib.Path) -> list[str]:
       ["ldd", program], capture_output=True, text=True, check=False
   ).stdout
   paths = sorted(re.findall(r"(/\S+) \(0x", listed))
-  return [_content(pathlib.Path(path)) for path in paths]
+  return [content(pathlib.Path(path)) for path in paths]
 
 
 @functools.cache
-def _machine() -> str:
+def machine() -> str:
   """The kind of CPU, by which kernels are chosen."""
   lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
   kinds = {line for line in lines if line.startswith(("model name", "flags"))}
@@ -173,13 +173,13 @@ class Memory:
     # A file's embedder lies beside it.
     inputs = file.parent if file.parent.name != "models" else file
     key = work.digest(
-        [_content(program) for program in self._programs],
+        [content(program) for program in self._programs],
         [_libraries(program) for program in self._programs],
         work.versions(_PACKAGES),
-        _machine(),
+        machine(),
         file.name,
-        _content(inputs),
-        _content(checkpoint),
+        content(inputs),
+        content(checkpoint),
         flags,
     )
     return self._directory / f"{key}.json"

@@ -31,7 +31,7 @@ class MemoryTest(unittest.TestCase):
 
   def memory(self) -> mutation_run.Memory:
     """As another process has it, which has read no file yet."""
-    mutation_run._content.cache_clear()
+    mutation_run.content.cache_clear()
     return mutation_run.Memory(self.root / "runs", self.root / "build")
 
   def test_finds_what_was_kept(self) -> None:
