@@ -622,6 +622,11 @@ FURTHER_FAMILIES = {
              attention_multiplier=0.4, residual_multiplier=0.7,
              logits_scaling=0.8),
     ),
+    "ref_starcoder2_plain": (
+        "Starcoder2",
+        dict(num_key_value_heads=2, intermediate_size=150,
+             num_hidden_layers=2),
+    ),
 }
 
 

@@ -180,7 +180,7 @@ INSTANTIATE_TEST_SUITE_P(
     MoreFamilies, Recorded,
     testing::Values(
         "ref_ministral", "ref_ministral3", "ref_exaone4", "ref_hunyuan",
-        "ref_seed_oss", "ref_starcoder2", "ref_glm", "ref_glm4", "ref_cohere",
+        "ref_seed_oss", "ref_starcoder2", "ref_starcoder2_plain", "ref_glm", "ref_glm4", "ref_cohere",
         "ref_cohere2", "ref_ernie4_5", "ref_helium", "ref_olmo", "ref_olmo3",
         "ref_arcee", "ref_apertus", "ref_vaultgemma", "ref_nanochat",
         "ref_bitnet", "ref_jais2", "ref_hyperclovax"),
