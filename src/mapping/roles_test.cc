@@ -12,7 +12,7 @@ namespace {
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-constexpr int32_t kWidth = 8, kRelu = 19;  // some activation
+constexpr int32_t kWidth = 8, kRelu = tflite::kOpRelu;
 
 class Decoder {
  public:

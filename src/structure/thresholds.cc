@@ -20,70 +20,69 @@ constexpr int kMostDepth = 8;
 // model's differs from the model's at every number; one that moves numbers
 // about does so whatever they are.
 constexpr int32_t kSmooth[] = {
-    0,    // ADD
-    2,    // CONCATENATION
-    3,    // CONV_2D
-    6,    // DEQUANTIZE
-    7,    // EMBEDDING_LOOKUP
-    9,    // FULLY_CONNECTED
-    11,   // L2_NORMALIZATION
-    14,   // LOGISTIC
-    18,   // MUL
-    22,   // RESHAPE
-    25,   // SOFTMAX
-    28,   // TANH
-    34,   // PAD
-    36,   // GATHER
-    39,   // TRANSPOSE
-    40,   // MEAN
-    41,   // SUB
-    42,   // DIV
-    43,   // SQUEEZE
-    45,   // STRIDED_SLICE
-    47,   // EXP
-    49,   // SPLIT
-    50,   // LOG_SOFTMAX
-    53,   // CAST, to floats
-    59,   // NEG
-    60,   // PADV2
-    64,   // SELECT, by a mask or by a comparison that is none of these
-    65,   // SLICE
-    66,   // SIN
-    69,   // TILE
-    70,   // EXPAND_DIMS
-    73,   // LOG
-    74,   // SUM
-    75,   // SQRT
-    76,   // RSQRT
-    77,   // SHAPE
-    78,   // POW
-    82,   // REDUCE_MAX, which softmax subtracts
-    83,   // PACK
-    84,   // LOGICAL_OR
-    86,   // LOGICAL_AND
-    87,   // LOGICAL_NOT
-    88,   // UNPACK
-    92,   // SQUARE
-    93,   // ZEROS_LIKE
-    94,   // FILL
-    99,   // SQUARED_DIFFERENCE
-    102,  // SPLIT_V
-    107,  // GATHER_ND
-    108,  // COS
-    114,  // QUANTIZE
-    122,  // SCATTER_ND
-    123,  // SELECT_V2
-    126,  // BATCH_MATMUL
-    128,  // CUMSUM
-    130,  // BROADCAST_TO
-    150,  // GELU
-    151,  // DYNAMIC_UPDATE_SLICE
-    206,  // STABLEHLO_COMPOSITE, by what it holds
+    tflite::kOpAdd,
+    tflite::kOpConcatenation,
+    tflite::kOpConv2d,
+    tflite::kOpDequantize,
+    tflite::kOpEmbeddingLookup,
+    tflite::kOpFullyConnected,
+    tflite::kOpL2Normalization,
+    tflite::kOpLogistic,
+    tflite::kOpMul,
+    tflite::kOpReshape,
+    tflite::kOpSoftmax,
+    tflite::kOpTanh,
+    tflite::kOpPad,
+    tflite::kOpGather,
+    tflite::kOpTranspose,
+    tflite::kOpMean,
+    tflite::kOpSub,
+    tflite::kOpDiv,
+    tflite::kOpSqueeze,
+    tflite::kOpStridedSlice,
+    tflite::kOpExp,
+    tflite::kOpSplit,
+    tflite::kOpLogSoftmax,
+    tflite::kOpCast,  // to floats
+    tflite::kOpNeg,
+    tflite::kOpPadv2,
+    tflite::kOpSelect,  // by a mask or by a comparison that is none of these
+    tflite::kOpSlice,
+    tflite::kOpSin,
+    tflite::kOpTile,
+    tflite::kOpExpandDims,
+    tflite::kOpLog,
+    tflite::kOpSum,
+    tflite::kOpSqrt,
+    tflite::kOpRsqrt,
+    tflite::kOpShape,
+    tflite::kOpPow,
+    tflite::kOpReduceMax,  // which softmax subtracts
+    tflite::kOpPack,
+    tflite::kOpLogicalOr,
+    tflite::kOpLogicalAnd,
+    tflite::kOpLogicalNot,
+    tflite::kOpUnpack,
+    tflite::kOpSquare,
+    tflite::kOpZerosLike,
+    tflite::kOpFill,
+    tflite::kOpSquaredDifference,
+    tflite::kOpSplitV,
+    tflite::kOpGatherNd,
+    tflite::kOpCos,
+    tflite::kOpQuantize,
+    tflite::kOpScatterNd,
+    tflite::kOpSelectV2,
+    tflite::kOpBatchMatmul,
+    tflite::kOpCumsum,
+    tflite::kOpBroadcastTo,
+    tflite::kOpGelu,
+    tflite::kOpDynamicUpdateSlice,
+    tflite::kOpStablehloComposite,  // by what it holds
 };
 static_assert(std::ranges::is_sorted(kSmooth));
 
-// Numbers of BuiltinOperator and of ActivationFunctionType.
-constexpr int32_t kRelu = 19;
+// RELU of ActivationFunctionType.
 constexpr int32_t kFusedRelu = 1;
 
 bool IsFloat(ElementType type) {
@@ -172,7 +171,7 @@ class Finder {
   // same number throughout.
   std::optional<double> At(const tflite::Graph& graph,
                            const tflite::Op& op) const {
-    if (op.code == kRelu || op.activation == kFusedRelu) return 0;
+    if (op.code == tflite::kOpRelu || op.activation == kFusedRelu) return 0;
     std::optional<double> nearest;
     for (const int32_t input : op.inputs) {
       if (input < 0) continue;
