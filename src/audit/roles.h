@@ -82,10 +82,11 @@ struct Roles {
 // shares its input and leads to the same product as v is q, that product is o,
 // and so on. A product with a Hadamard matrix is part of the product behind it,
 // or of the lookup before it, whose weights are stored rotated; so is one with
-// a vector that belongs to no norm. No name of a tensor is read; of the signature, which outputs are caches and logits. A
-// graph that is not of this form gives no roles and a reason, never a guess.
-// `sub_norms`: what o and down read is the output of a norm, as
-// ModelConfig::sub_norms has it. Throws Error for a graph too large to follow.
+// a vector that belongs to no norm. No name of a tensor is read; of the
+// signature, which outputs are caches and logits. A graph that is not of this
+// form gives no roles and a reason, never a guess. `sub_norms`: what o and down
+// read is the output of a norm, as ModelConfig::sub_norms has it. Throws Error
+// for a graph too large to follow.
 Roles FindRoles(const tflite::File& file, int64_t num_layers, int64_t head_dim,
                 bool sub_norms = false);
 

@@ -180,9 +180,8 @@ class Auditor {
       }
     }
     for (size_t i = 0; i < files_.size(); ++i) {
-      const Roles& roles = roles_.emplace_back(
-          FindRoles(*files_[i], config.num_layers, config.head_dim,
-                    config.sub_norms));
+      const Roles& roles = roles_.emplace_back(FindRoles(
+          *files_[i], config.num_layers, config.head_dim, config.sub_norms));
       interleaved_rope_ |= roles.interleaved_rope && !config.interleaved_rope;
       for (const std::string& reason : roles.not_understood) {
         audit_.not_understood.push_back(reason);

@@ -493,11 +493,16 @@ class Opener {
     GatherEmbedding(signature, gathered);
     for (const ProductUse& use : roles.products) {
       signature.products.push_back(MakeProduct(use, gathered));
-      signature.integer_activations |=
-          use.output >= 0 &&
-          result_.file->graphs[static_cast<size_t>(roles.graph)]
-              .tensors[static_cast<size_t>(use.output)]
-              .scale.has_value();
+      if (use.output < 0) continue;
+      const tflite::Graph& graph =
+          result_.file->graphs[static_cast<size_t>(roles.graph)];
+      const tflite::Tensor& output =
+          graph.tensors[static_cast<size_t>(use.output)];
+      signature.integer_activations |= output.scale.has_value();
+      signature.products.back().rectified =
+          output.producer >= 0 &&
+          graph.ops[static_cast<size_t>(output.producer)].activation ==
+              tflite::schema::ActivationFunctionType::kRelu;
     }
     GatherNorms(roles.signature, gathered);
     for (auto& [name, pieces] : gathered.pieces) {

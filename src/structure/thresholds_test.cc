@@ -14,7 +14,7 @@ using ::testing::IsEmpty;
 using ::testing::Optional;
 using ::testing::SizeIs;
 
-constexpr int32_t kRelu = 19;
+constexpr int32_t kRelu = tflite::kOpRelu;
 constexpr int32_t kMinimum = 57, kMaximum = 55, kGreater = 61, kSelect = 123,
                   kGelu = 150;
 
