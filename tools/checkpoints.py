@@ -627,6 +627,21 @@ FURTHER_FAMILIES = {
         dict(num_key_value_heads=2, intermediate_size=150,
              num_hidden_layers=2),
     ),
+    "ref_exaone": (
+        "Exaone",
+        dict(num_key_value_heads=2, intermediate_size=150, head_dim=16,
+             num_hidden_layers=2),
+    ),
+    "ref_internlm3": (
+        "InternLM3",
+        dict(num_key_value_heads=2, intermediate_size=150, head_dim=16,
+             num_hidden_layers=2, attention_bias=True, mlp_bias=True),
+    ),
+    "ref_iquestcoder": (
+        "IQuestCoder",
+        dict(num_key_value_heads=2, intermediate_size=150, head_dim=16,
+             num_hidden_layers=2),
+    ),
 }
 
 

@@ -53,7 +53,8 @@ FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2",
             "olmo2", "ministral", "ministral3", "exaone4", "hunyuan_v1_dense",
             "seed_oss", "starcoder2", "glm", "glm4", "cohere", "cohere2",
             "ernie4_5", "helium", "olmo", "olmo3", "arcee", "apertus",
-            "vaultgemma", "nanochat", "bitnet", "jais2", "hyperclovax"]
+            "vaultgemma", "nanochat", "bitnet", "jais2", "hyperclovax",
+            "exaone", "internlm3", "iquestcoder"]
 SIZES = dict(
     vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
     num_attention_heads=4, num_key_value_heads=2, head_dim=8,

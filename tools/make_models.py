@@ -92,6 +92,9 @@ FURTHER_CONVERTED = (
     "ref_bitnet",
     "ref_jais2",
     "ref_hyperclovax",
+    "ref_exaone",
+    "ref_internlm3",
+    "ref_iquestcoder",
 )
 
 

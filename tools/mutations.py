@@ -1190,3 +1190,26 @@ def traced_otherwise(
   name = f"transformers.models.{module}.modeling_{module}"
   change(importlib.import_module(name))
   conversions.export_hf(out, checkpoint, prefill, cache)
+
+
+def products_scaled(
+    out: pathlib.Path, base: pathlib.Path, parts: list[str], factor: float
+) -> None:
+  """What products with weights give ("o", "down", "head") times a factor."""
+  conversion = Conversion(base)
+  for graph in conversion.signatures():
+    weights = conversion.linear_tensors(graph)
+    wanted = {w for role, w in weights.items() if role.split(".")[-1] in parts}
+    for op in conversion.operators(graph, "FULLY_CONNECTED"):
+      if int(op.inputs[1]) not in wanted:
+        continue
+      old = int(op.outputs[0])
+      shape = [int(size) for size in graph.tensors[old].shape]
+      new = conversion.new_tensor(graph, shape, old)
+      op.outputs = [new]
+      scale = conversion.new_constant(graph, np.array(factor, np.float32), old)
+      mul = conversion.insert(graph, op, "MUL", [new, scale], old)
+      # Behind it, which may be the last.
+      place = next(i for i, each in enumerate(graph.operators) if each is mul)
+      graph.operators[place : place + 2] = [op, mul]
+  conversion.save(out)

@@ -31,6 +31,7 @@ class ConfigFields {
       : object_(object), origin_(std::move(origin)) {}
 
   const std::string& origin() const { return origin_; }
+  const nlohmann::json& object() const { return object_; }
 
   // Null where the member is absent.
   const nlohmann::json* Find(std::string_view key) const;

@@ -25,7 +25,7 @@ Activation FindActivation(const ConfigFields& fields, std::string_view key,
   if (name == "relu2") return Activation::kRelu2;
   throw Error(
       "{}: \"{}\" is {}, supported: silu, gelu, gelu_pytorch_tanh, relu2",
-              fields.origin(), key, Dump(json(name)));
+      fields.origin(), key, Dump(json(name)));
 }
 
 namespace {
@@ -279,6 +279,20 @@ ModelConfig ParseDecoder(const ConfigFields& fields, const Family& family) {
     ParseRope(fields, family, &result);
   }
   return result;
+}
+
+ModelConfig ParseRenamed(const ConfigFields& fields, const Family& family) {
+  json object = fields.object();
+  for (const auto& [alias, key] : family.aliases) {
+    const json* value = fields.Find(alias);
+    if (value == nullptr) continue;
+    const json* known = fields.Find(key);
+    if (known != nullptr && *known != *value) {
+      throw Error("{}: \"{}\" and \"{}\" differ", fields.origin(), alias, key);
+    }
+    object[std::string(key)] = *value;
+  }
+  return ParseDecoder(ConfigFields(object, fields.origin()), family);
 }
 
 }  // namespace verify_tflite

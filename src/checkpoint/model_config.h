@@ -96,7 +96,7 @@ struct ModelConfig {
   // Elements 2 i and 2 i + 1 of a head turn together, not i and
   // i + rotary_dim / 2.
   bool interleaved_rope = false;
-  bool reversed_rope = false;  // by minus the angle
+  bool reversed_rope = false;                 // by minus the angle
   std::optional<QueryScaling> query_scaling;  // behind RoPE
   bool tie_word_embeddings = false;
   bool qkv_bias = false;

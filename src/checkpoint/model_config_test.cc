@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/testing.h"
 #include "base/json_file.h"
+#include "base/testing.h"
 
 namespace verify_tflite {
 namespace {
@@ -507,6 +507,21 @@ TEST(ModelConfig, HyperClovaXsFactorsAndNorms) {
   EXPECT_FALSE(config.sandwich_norms);
 }
 
+TEST(ModelConfig, NamesOfTheirOwnForTheUsualKeys) {
+  json config = Minimal();
+  config.erase("num_hidden_layers");
+  config.update(json::parse(R"({"model_type": "exaone", "num_layers": 5,
+    "num_key_value_heads": 2, "layer_norm_epsilon": 0.001,
+    "activation_function": "gelu"})"));
+  const ModelConfig exaone = Parse(config);
+  EXPECT_EQ(exaone.num_layers, 5);
+  EXPECT_EQ(exaone.rms_norm_eps, 0.001);
+  EXPECT_EQ(exaone.activation, Activation::kGelu);
+  const ModelConfig biased =
+      ParseFamily("internlm3", R"({"qkv_bias": true, "bias": true})");
+  EXPECT_TRUE(biased.qkv_bias && biased.o_bias && biased.mlp_bias);
+}
+
 TEST(ModelConfig, Olmo2HasNoNormsBeforeItsBlocks) {
   const ModelConfig config = ParseFamily("olmo2");
   EXPECT_EQ(config.rms_norm_eps, 1e-5);
@@ -524,8 +539,7 @@ std::vector<bool> Ropes(const ModelConfig& config) {
 }
 
 TEST(ModelConfig, MinistralsWindowsAreOfTheLayersThatSaySo) {
-  EXPECT_THAT(Windows(ParseFamily("ministral")),
-              ElementsAre(4096, 4096, 4096));
+  EXPECT_THAT(Windows(ParseFamily("ministral")), ElementsAre(4096, 4096, 4096));
   EXPECT_THAT(Windows(ParseFamily("ministral", R"({"sliding_window": null})")),
               ElementsAre(0, 0, 0));
   EXPECT_THAT(Windows(ParseFamily("ministral", R"({
@@ -616,9 +630,8 @@ TEST(ModelConfig, BiasesOfFamiliesWithSettingsOfTheirOwn) {
 
 TEST(ModelConfig, WhichFamiliesTurnNeighbours) {
   std::vector<std::string> turning;
-  for (const char* family :
-       {"llama", "glm", "glm4", "cohere", "cohere2", "ernie4_5", "helium",
-        "olmo", "apertus"}) {
+  for (const char* family : {"llama", "glm", "glm4", "cohere", "cohere2",
+                             "ernie4_5", "helium", "olmo", "apertus"}) {
     if (ParseFamily(family).interleaved_rope) turning.push_back(family);
   }
   EXPECT_THAT(turning, ElementsAre("glm", "glm4", "cohere", "cohere2",
@@ -798,6 +811,9 @@ TEST(ModelConfig, RefusesPerFamily) {
                         "llama_4_scaling_beta": 0.1}})",
        "original_max_position_embeddings"},
       {"hunyuan_v1_dense", "{}", "head_dim"},
+      {"exaone", R"({"num_layers": 9})", "differ"},
+      {"internlm3", R"({"qkv_bias": true})", "differ"},
+      {"iquestcoder", R"({"clip_qkv": 8})", "clip_qkv"},
       {"exaone4", R"({"sliding_window": null})", "no window is set"},
       {"exaone4", R"({"sliding_window_pattern": "LLLG"})",
        "sliding_window_pattern"},
@@ -853,6 +869,10 @@ TEST(ModelConfig, RefusesWhatTransformersReadsAndNotesWhatItIgnores) {
       {"granite", "residual_multiplier"},
       {"granite", "logits_scaling"},
       {"olmo2", "attention_bias"},
+      {"exaone", "attention_bias"},
+      {"exaone", "mlp_bias"},
+      {"iquestcoder", "attention_bias"},
+      {"iquestcoder", "mlp_bias"},
       {"hyperclovax", "attention_bias"},
       {"hyperclovax", "mlp_bias"},
       {"hyperclovax", "embedding_multiplier"},

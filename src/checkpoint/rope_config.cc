@@ -184,8 +184,8 @@ void ParseRopeType(const ConfigFields& rope, const ConfigFields& fields,
              rope.Number("alpha", 0, 0, 1e9) > 0) {
     // A base of its own, whatever the length of the text is.
     const auto dim = static_cast<double>(result->head_dim);
-    result->rope_theta *= std::pow(rope.Number("alpha", {}, 1e-9, 1e9),
-                                   dim / (dim - 2));
+    result->rope_theta *=
+        std::pow(rope.Number("alpha", {}, 1e-9, 1e9), dim / (dim - 2));
   } else if (!family.long_rope && type == "dynamic") {
     rope.Number("factor", {}, 1e-6, 1e6);  // matters beyond the length only
     result->dynamic_rope = true;
@@ -267,14 +267,13 @@ void ParseTwoRopes(const ConfigFields& fields, const Family& family,
       "rope_theta",
       fields.Number("rope_theta", family.rope_theta, kMinTheta, kMaxTheta),
       kMinTheta, kMaxTheta);
-  result->local_rope_theta =
-      local.Number("rope_theta",
-                   family.Handles("rope_local_base_freq")
-                       ? fields.Number("rope_local_base_freq",
-                                       family.local_rope_theta, kMinTheta,
-                                       kMaxTheta)
-                       : family.local_rope_theta,
-                   kMinTheta, kMaxTheta);
+  result->local_rope_theta = local.Number(
+      "rope_theta",
+      family.Handles("rope_local_base_freq")
+          ? fields.Number("rope_local_base_freq", family.local_rope_theta,
+                          kMinTheta, kMaxTheta)
+          : family.local_rope_theta,
+      kMinTheta, kMaxTheta);
   // transformers has set rope_type before it meets the older key.
   for (const ConfigFields& each : {rope, local}) {
     if (const json* type = each.Find("type");

@@ -69,7 +69,9 @@ std::string WeightNames::Of(const WeightRole& role) const {
   return fmt::format(
       "{}{}{}", prefix,
       fmt::format(fmt::runtime(Find(role.part)->name), role.layer),
-      IsParameter(role.part) ? "" : role.bias ? kBias : kWeight);
+      IsParameter(role.part) ? ""
+      : role.bias            ? kBias
+                             : kWeight);
 }
 
 std::optional<WeightRole> WeightNames::RoleOf(std::string_view name) const {

@@ -98,8 +98,8 @@ TEST_P(Names, ThereAreThoseOfEveryPart) {
       EXPECT_EQ(names.Has(norm), config.norm_weight) << NameOf(norm);
     }
     if (config.activation == Activation::kXielu) {
-      parts.insert(parts.end(), {Part::kAlphaP, Part::kAlphaN,
-                                 Part::kXieluBeta, Part::kXieluEps});
+      parts.insert(parts.end(), {Part::kAlphaP, Part::kAlphaN, Part::kXieluBeta,
+                                 Part::kXieluEps});
     }
     if (!names.Has(Part::kQkv)) {
       parts.insert(parts.end(), {Part::kQ, Part::kK, Part::kV});

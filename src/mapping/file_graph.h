@@ -31,6 +31,8 @@ struct Product {
   // Weights are read as integers by the operator itself, not through
   // DEQUANTIZE, and its input is float: the runtime quantises that.
   bool quantised_input = false;
+  // The operator that gives `output` has a ReLU fused to it.
+  bool rectified = false;
   // Its matrix, of FileGraph::file.constants, and what the checkpoint has in
   // its place; null as `columns` is empty.
   int32_t constant = -1;

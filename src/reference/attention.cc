@@ -137,8 +137,8 @@ void RotateHeads(const ModelConfig& config, const RopeAngles& rotation,
 void ScaleQueries(const QueryScaling& scaling, const Span& span,
                   const at::Tensor& queries) {
   for (int64_t i = 0; i < span.count; ++i) {
-    const int64_t turns = (span.sequence->length + i) /
-                          scaling.original_max_position_embeddings;
+    const int64_t turns =
+        (span.sequence->length + i) / scaling.original_max_position_embeddings;
     const float scale = 1 + static_cast<float>(scaling.beta) *
                                 std::log(1 + static_cast<float>(turns));
     if (scale != 1) queries[span.row + i].mul_(scale);

@@ -87,16 +87,13 @@ TEST_P(Capture, IsWhatTransformersComputes) {
   EXPECT_EQ(captured.size(), recorded["tensors"].size());
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Capture,
-                         testing::Values("tiny", "ref_gemma2", "ref_qwen3",
-                                         "ref_phi", "ref_smollm3",
-                                         "ref_gemma3", "ref_granite",
-                                         "ref_olmo2", "ref_exaone4",
-                                         "ref_hunyuan", "ref_cohere",
-                                         "ref_bitnet", "ref_ministral3"),
-                         [](const auto& info) {
-                           return std::string(info.param);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Models, Capture,
+    testing::Values("tiny", "ref_gemma2", "ref_qwen3", "ref_phi", "ref_smollm3",
+                    "ref_gemma3", "ref_granite", "ref_olmo2", "ref_exaone4",
+                    "ref_hunyuan", "ref_cohere", "ref_bitnet",
+                    "ref_ministral3"),
+    [](const auto& info) { return std::string(info.param); });
 
 // The second part of a text, and of two texts in one pass, has the rows that
 // the whole text has there; and no bit of the logits depends on capturing.

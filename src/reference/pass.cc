@@ -62,16 +62,15 @@ void RunRows(const WeightReader& reader, const at::Tensor& x,
 // XIELUActivation of transformers, in place.
 void ApplyXielu(const XieluNumbers& numbers, const at::Tensor& values) {
   float* const data = values.mutable_data_ptr<float>();
-  at::parallel_for(
-      0, values.numel(), kGrain, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const float x = data[i];
-          data[i] = x > 0 ? numbers.alpha_p * x * x + numbers.beta * x
-                          : (std::expm1(std::min(x, numbers.eps)) - x) *
-                                    numbers.alpha_n +
-                                numbers.beta * x;
-        }
-      });
+  at::parallel_for(0, values.numel(), kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float x = data[i];
+      data[i] =
+          x > 0 ? numbers.alpha_p * x * x + numbers.beta * x
+                : (std::expm1(std::min(x, numbers.eps)) - x) * numbers.alpha_n +
+                      numbers.beta * x;
+    }
+  });
 }
 
 }  // namespace
@@ -223,6 +222,10 @@ void Pass::Multiply(Stage stage, int64_t layer, const at::Tensor& input,
 // Falcon's fused product has no rows of query, key and value by themselves.
 bool Pass::WithoutProbed(Stage input, int64_t layer) const {
   if (computed_.empty() || layer < 0) return false;
+  // Converters fuse the ReLU into the product; what it sets to 0 no sum shows.
+  if (input == Stage::kMlpNorm && config_.activation == Activation::kRelu2) {
+    return false;
+  }
   return input != Stage::kInputNorm ||
          weights_.layers[static_cast<size_t>(layer)].qkv.weight == nullptr;
 }

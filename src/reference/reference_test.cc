@@ -178,12 +178,14 @@ INSTANTIATE_TEST_SUITE_P(
 
 INSTANTIATE_TEST_SUITE_P(
     MoreFamilies, Recorded,
-    testing::Values(
-        "ref_ministral", "ref_ministral3", "ref_exaone4", "ref_hunyuan",
-        "ref_seed_oss", "ref_starcoder2", "ref_starcoder2_plain", "ref_glm", "ref_glm4", "ref_cohere",
-        "ref_cohere2", "ref_ernie4_5", "ref_helium", "ref_olmo", "ref_olmo3",
-        "ref_arcee", "ref_apertus", "ref_vaultgemma", "ref_nanochat",
-        "ref_bitnet", "ref_jais2", "ref_hyperclovax"),
+    testing::Values("ref_ministral", "ref_ministral3", "ref_exaone4",
+                    "ref_hunyuan", "ref_seed_oss", "ref_starcoder2",
+                    "ref_starcoder2_plain", "ref_glm", "ref_glm4", "ref_cohere",
+                    "ref_cohere2", "ref_ernie4_5", "ref_helium", "ref_olmo",
+                    "ref_olmo3", "ref_arcee", "ref_apertus", "ref_vaultgemma",
+                    "ref_nanochat", "ref_bitnet", "ref_jais2",
+                    "ref_hyperclovax", "ref_exaone",
+        "ref_internlm3", "ref_iquestcoder"),
     [](const auto& info) { return info.param; });
 
 TEST(Reference, GreedyTokensEqualGenerate) {
@@ -440,8 +442,10 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"ref_olmo2", "/rope_parameters/rope_theta", "60000"},
         Setting{"ref_ministral", "/sliding_window", "20"},
         Setting{"ref_ministral", "/layer_types/1", "\"sliding_attention\""},
-        Setting{"ref_ministral3", "/rope_parameters/llama_4_scaling_beta", "0.35"},
-        Setting{"ref_ministral3", "/rope_parameters/original_max_position_embeddings", "52"},
+        Setting{"ref_ministral3", "/rope_parameters/llama_4_scaling_beta",
+                "0.35"},
+        Setting{"ref_ministral3",
+                "/rope_parameters/original_max_position_embeddings", "52"},
         Setting{"ref_exaone4", "/sliding_window", "22"},
         Setting{"ref_exaone4", "/layer_types/1", "\"sliding_attention\""},
         Setting{"ref_exaone4", "/rms_norm_eps", "0.01"},
@@ -463,7 +467,8 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"ref_olmo", "/rope_parameters/rope_theta", "12000"},
         Setting{"ref_olmo3", "/sliding_window", "22"},
         Setting{"ref_olmo3", "/rope_parameters/full_attention/factor", "3.5"},
-        Setting{"ref_olmo3", "/rope_parameters/sliding_attention/rope_theta", "3600"},
+        Setting{"ref_olmo3", "/rope_parameters/sliding_attention/rope_theta",
+                "3600"},
         Setting{"ref_arcee", "/hidden_act", "\"silu\""},
         Setting{"ref_apertus", "/rope_parameters/factor", "7"},
         Setting{"ref_vaultgemma", "/query_pre_attn_scalar", "22"},
@@ -478,6 +483,8 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"ref_jais2", "/hidden_act", "\"gelu\""},
         Setting{"ref_hyperclovax", "/attention_multiplier", "null"},
         Setting{"ref_hyperclovax", "/logits_scaling", "0.81"},
+        Setting{"ref_exaone", "/rope_parameters/rope_theta", "300000"},
+        Setting{"ref_internlm3", "/rms_norm_eps", "0.01"},
         Setting{"ref_hyperclovax", "/residual_multiplier", "0.69"},
         Setting{"ref_smollm3", "/no_rope_layers/1", "1"},
         Setting{"ref_smollm3", "/no_rope_layers/2", "0"},

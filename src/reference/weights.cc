@@ -88,8 +88,8 @@ class WeightFinder {
   XieluNumbers FindXielu(int32_t index) const {
     const auto number = [&](Part part, bool scalar) {
       const std::string name = names_.Of({part, index});
-      const TensorView& tensor = scalar ? checkpoint_.Get(name, {})
-                                        : checkpoint_.Get(name, {1});
+      const TensorView& tensor =
+          scalar ? checkpoint_.Get(name, {}) : checkpoint_.Get(name, {1});
       float value = 0;
       Widen(tensor.dtype, tensor.data.data(), 1, &value);
       return value;

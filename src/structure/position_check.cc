@@ -561,11 +561,11 @@ class Checker {
     }
   }
 
-  void AddRope(const std::string& name, Angles& angles, int64_t width,
-               double step, Hypotheses& all) const {
+  // `factor`: of both cosines and sines.
+  void AddRope(const std::string& name, Angles& angles, double factor,
+               int64_t width, double step, Hypotheses& all) const {
     const int64_t n = angles.count();
     if (n == 0 || width % n != 0 || width / n > 4) return;
-    const double factor = config_.rope_attention_factor;
     all.push_back(
         std::make_unique<Rope>(name, angles, width / n, false, factor, step));
     if (width == 2 * n) {
@@ -642,9 +642,11 @@ class Checker {
     const bool integers = IsQuantised(tensor);
     if (tensor.type != ElementType::kFloat32 && !integers) return all;
     const double step = integers ? tensor.scale->scale : 0;
-    AddRope("RoPE", usual_, layout.width, step, all);
-    AddRope("RoPE of layers with a sliding window", local_, layout.width, step,
+    AddRope("RoPE", usual_, config_.rope_attention_factor, layout.width, step,
             all);
+    // These are not scaled.
+    AddRope("RoPE of layers with a sliding window", local_, 1, layout.width,
+            step, all);
     AddMasks(false, layout, all);
     if (config_.query_scaling && layout.width == 1) {
       all.push_back(std::make_unique<QueryScale>(*config_.query_scaling));

@@ -243,6 +243,8 @@ class StageComparer {
     std::vector<float> taken(values.size());
     double error = 0;
     int32_t tensor = -1;
+    const bool rectified = IsRectified(anchor, captured.stage);
+    if (rectified) Rectify(values);
     for (const int32_t candidate : anchor.tensors) {
       if (!Take(anchor, candidate, captured, row, taken)) continue;
       const double other = probed ? ProbeError(captured, pass_row, taken)
@@ -258,7 +260,7 @@ class StageComparer {
     if (error > limit && InputOf(captured.stage)) {
       if (probed) error = std::numeric_limits<double>::infinity();
       limit = LimitOf(captured.stage, row.position());
-      LookAgain(captured, pass_row, nearest, error, limit);
+      LookAgain(captured, pass_row, nearest, rectified, error, limit);
     }
     if (error > limit && captured.stage == Stage::kAttention) {
       limit = std::max(limit, ScoreLimit(captured, row, pass_row));
@@ -273,6 +275,19 @@ class StageComparer {
       return;
     }
     std::copy(nearest.begin(), nearest.end(), values.begin());
+  }
+
+  // Whether the file's product holds what the first half of the activation,
+  // ReLU, makes of it.
+  bool IsRectified(const Anchor& anchor, Stage stage) const {
+    const Stage activated =
+        input_.config.gated_mlp ? Stage::kGateProjection : Stage::kUpProjection;
+    return anchor.kind == Anchor::Kind::kOutput && anchor.product->rectified &&
+           input_.config.activation == Activation::kRelu2 && stage == activated;
+  }
+  template <typename Value>
+  static void Rectify(std::span<Value> values) {
+    for (Value& value : values) value = std::max(value, Value{0});
   }
 
   const tflite::Graph& GraphOf(const SignatureGraph& graph) const {
@@ -656,12 +671,13 @@ class StageComparer {
   // The product once more, in float64: the reference's own rounding is out of
   // it, and what the candidate's sums may be off by is known.
   void LookAgain(const Captured& captured, size_t pass_row,
-                 std::span<const float> found, double& error,
+                 std::span<const float> found, bool rectified, double& error,
                  double& limit) const {
     const auto input = ProductInputOf(captured, pass_row);
     if (!input) return;
-    const Reference::PreciseRow precise = reference_.Multiply(
+    Reference::PreciseRow precise = reference_.Multiply(
         captured.stage, captured.layer, input->x, input->is_rotated);
+    if (rectified) Rectify(std::span(precise.values));
     double difference = 0;
     double size = 0;
     double magnitude = 0;

@@ -82,9 +82,6 @@ constexpr int32_t kSmooth[] = {
 };
 static_assert(std::ranges::is_sorted(kSmooth));
 
-// RELU of ActivationFunctionType.
-constexpr int32_t kFusedRelu = 1;
-
 bool IsFloat(ElementType type) {
   return type == ElementType::kFloat32 || type == ElementType::kFloat16 ||
          type == ElementType::kBFloat16;
@@ -171,7 +168,10 @@ class Finder {
   // same number throughout.
   std::optional<double> At(const tflite::Graph& graph,
                            const tflite::Op& op) const {
-    if (op.code == tflite::kOpRelu || op.activation == kFusedRelu) return 0;
+    if (op.code == tflite::kOpRelu ||
+        op.activation == tflite::schema::ActivationFunctionType::kRelu) {
+      return 0;
+    }
     std::optional<double> nearest;
     for (const int32_t input : op.inputs) {
       if (input < 0) continue;

@@ -240,13 +240,14 @@ INSTANTIATE_TEST_SUITE_P(
 
 INSTANTIATE_TEST_SUITE_P(
     ConvertedFurther, Family,
-    ::testing::Values(
-        "ref_ministral", "ref_ministral3", "ref_exaone4", "ref_hunyuan",
-        "ref_seed_oss", "ref_starcoder2_plain", "ref_glm", "ref_glm4", "ref_cohere",
-        "ref_cohere2", "ref_ernie4_5", "ref_helium", "ref_olmo", "ref_olmo3",
-        "ref_arcee", "ref_apertus", "ref_vaultgemma", "ref_nanochat",
-        "ref_bitnet", "ref_jais2",
-        "ref_hyperclovax"),
+    ::testing::Values("ref_ministral", "ref_ministral3", "ref_exaone4",
+                      "ref_hunyuan", "ref_seed_oss", "ref_starcoder2_plain",
+                      "ref_glm", "ref_glm4", "ref_cohere", "ref_cohere2",
+                      "ref_ernie4_5", "ref_helium", "ref_olmo", "ref_olmo3",
+                      "ref_arcee", "ref_apertus", "ref_vaultgemma",
+                      "ref_nanochat", "ref_bitnet", "ref_jais2",
+                      "ref_hyperclovax", "ref_exaone",
+                      "ref_internlm3", "ref_iquestcoder"),
     [](const auto& info) { return std::string(info.param); });
 
 // However often the drafts differ, the text is PyTorch's own.

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/config_fields.h"
@@ -19,6 +20,8 @@ struct Family;
 
 // Reads the settings of a decoder as the fields of `family` say.
 ModelConfig ParseDecoder(const ConfigFields& fields, const Family& family);
+// The same, with Family::aliases under the names that they stand for.
+ModelConfig ParseRenamed(const ConfigFields& fields, const Family& family);
 
 inline constexpr double kMinTheta = 1;
 inline constexpr double kMaxTheta = 1e15;
@@ -108,6 +111,9 @@ struct Family {
   std::vector<std::string_view> reads = {};
   // Its class is transformers': what that ignores is known.
   bool of_transformers = true;
+
+  // Keys that this family has under names of its own, and those of the others.
+  std::vector<std::pair<std::string_view, std::string_view>> aliases = {};
 
   // Sets what its block computes beyond a Llama's.
   void (*set_block)(const ConfigFields& fields, ModelConfig* config) = nullptr;

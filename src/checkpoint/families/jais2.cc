@@ -15,8 +15,7 @@ void SetJais2Block(const ConfigFields& fields, ModelConfig* config) {
 }
 
 std::vector<PartName> Jais2Names(const ModelConfig& config) {
-  return Without(LlamaNames(config),
-                 {Part::kGate, Part::kQNorm, Part::kKNorm});
+  return Without(LlamaNames(config), {Part::kGate, Part::kQNorm, Part::kKNorm});
 }
 
 }  // namespace

@@ -47,4 +47,36 @@ Family Llama() {
           .handles = {"attention_bias", "mlp_bias"}};
 }
 
+// These two are computed by Llama's class.
+Family InternLm3() {
+  return {.model_type = "internlm3",
+          .rms_norm_eps = 1e-5,
+          .max_position_embeddings = 32768,
+          .num_kv_heads = 2,
+          .head_dim = 128,
+          .attention_bias = Biases::kFromConfig,
+          .handles = {"attention_bias", "mlp_bias"},
+          .aliases = {{"qkv_bias", "attention_bias"}, {"bias", "mlp_bias"}},
+          .set_block =
+              [](const ConfigFields& fields, ModelConfig* config) {
+                if (config->qkv_bias == config->mlp_bias) return;
+                throw Error(
+                    "{}: \"qkv_bias\" and \"bias\" differ; transformers "
+                    "refuses that",
+                    fields.origin());
+              },
+          .parse = ParseRenamed};
+}
+
+Family IQuestCoder() {
+  return {.model_type = "iquestcoder",
+          .rms_norm_eps = 1e-5,
+          .max_position_embeddings = 131072,
+          .num_kv_heads = 8,
+          .head_dim = 128,
+          .attention_bias = Biases::kFromConfig,
+          .handles = {"attention_bias", "mlp_bias"},
+          .reads = {"clip_qkv"}};
+}
+
 }  // namespace verify_tflite

@@ -18,8 +18,8 @@ void SetNanoChatBlock(const ConfigFields&, ModelConfig* config) {
 std::vector<PartName> NanoChatNames(const ModelConfig& config) {
   return Renamed(
       Without(LlamaNames(config),
-              {Part::kInputNorm, Part::kMlpNorm, Part::kFinalNorm,
-               Part::kQNorm, Part::kKNorm, Part::kGate}),
+              {Part::kInputNorm, Part::kMlpNorm, Part::kFinalNorm, Part::kQNorm,
+               Part::kKNorm, Part::kGate}),
       {{Part::kUp, "layers.{}.mlp.fc1"}, {Part::kDown, "layers.{}.mlp.fc2"}});
 }
 

@@ -13,9 +13,9 @@ void SetOlmoBlock(const ConfigFields&, ModelConfig* config) {
 }
 
 std::vector<PartName> OlmoNames(const ModelConfig& config) {
-  return Without(LlamaNames(config), {Part::kInputNorm, Part::kMlpNorm,
-                                      Part::kFinalNorm, Part::kQNorm,
-                                      Part::kKNorm});
+  return Without(LlamaNames(config),
+                 {Part::kInputNorm, Part::kMlpNorm, Part::kFinalNorm,
+                  Part::kQNorm, Part::kKNorm});
 }
 
 }  // namespace

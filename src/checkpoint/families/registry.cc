@@ -46,7 +46,10 @@ namespace verify_tflite {
   FAMILY(NanoChat)                     \
   FAMILY(BitNet)                       \
   FAMILY(Jais2)                        \
-  FAMILY(HyperClovaX)
+  FAMILY(HyperClovaX)                  \
+  FAMILY(Exaone)                       \
+  FAMILY(InternLm3)                    \
+  FAMILY(IQuestCoder)
 
 #define DECLARE(name) Family name();
 VERIFY_TFLITE_FAMILIES(DECLARE)

@@ -15,10 +15,10 @@ void SetStarcoder2Block(const ConfigFields& fields, ModelConfig* config) {
 }
 
 std::vector<PartName> Starcoder2Names(const ModelConfig& config) {
-  return Renamed(Without(LlamaNames(config),
-                         {Part::kGate, Part::kQNorm, Part::kKNorm}),
-                 {{Part::kUp, "layers.{}.mlp.c_fc"},
-                  {Part::kDown, "layers.{}.mlp.c_proj"}});
+  return Renamed(
+      Without(LlamaNames(config), {Part::kGate, Part::kQNorm, Part::kKNorm}),
+      {{Part::kUp, "layers.{}.mlp.c_fc"},
+       {Part::kDown, "layers.{}.mlp.c_proj"}});
 }
 
 }  // namespace

@@ -111,24 +111,22 @@ void AddSettings(const Evidence& evidence, std::vector<Change>& changes) {
   }
   for (const double divisor : {1.0, 1 / c.logit_divisor}) {
     if (divisor == c.logit_divisor) continue;
-    changes.push_back(With(
-        evidence, FindingId::kLogitsScale, LogitsText(divisor, c.logit_divisor),
-        [&](ModelConfig& m) { m.logit_divisor = divisor; }));
+    changes.push_back(With(evidence, FindingId::kLogitsScale,
+                           LogitsText(divisor, c.logit_divisor),
+                           [&](ModelConfig& m) { m.logit_divisor = divisor; }));
   }
   if (c.qk_norm && c.rotary_dim > 0) {
     const bool after = c.qk_norm_after_rope;
-    changes.push_back(
-        With(evidence, FindingId::kQkNorm,
-             fmt::format("norms of queries and keys {} RoPE, not {} it",
-                         after ? "before" : "behind",
-                         after ? "behind" : "before"),
-             [&](ModelConfig& m) { m.qk_norm_after_rope = !after; }));
+    changes.push_back(With(
+        evidence, FindingId::kQkNorm,
+        fmt::format("norms of queries and keys {} RoPE, not {} it",
+                    after ? "before" : "behind", after ? "behind" : "before"),
+        [&](ModelConfig& m) { m.qk_norm_after_rope = !after; }));
   }
   if (c.interleaved_rope) {
-    changes.push_back(
-        With(evidence, FindingId::kRopeInterleaved,
-             "RoPE turns the halves of a head, not neighbours",
-             [](ModelConfig& m) { m.interleaved_rope = false; }));
+    changes.push_back(With(evidence, FindingId::kRopeInterleaved,
+                           "RoPE turns the halves of a head, not neighbours",
+                           [](ModelConfig& m) { m.interleaved_rope = false; }));
   }
   if (c.reversed_rope) {
     changes.push_back(With(evidence, FindingId::kRopeInterleaved,
@@ -261,9 +259,10 @@ std::vector<Setting> SettingsOf(const ModelConfig& c, std::string_view stage) {
         FindingId::kResidualScale, c.residual_scale,
         [](ModelConfig& m, double x) { m.residual_scale = x; },
         [&c](double x) {
-          return fmt::format("the residual multiplied by {:.6g} instead of "
-                             "{:.6g}",
-                             x, c.residual_scale);
+          return fmt::format(
+              "the residual multiplied by {:.6g} instead of "
+              "{:.6g}",
+              x, c.residual_scale);
         });
   } else if (stage == kLogits && c.logit_divisor != 1) {
     offer(

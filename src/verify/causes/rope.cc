@@ -56,9 +56,10 @@ Explanation ExplainKeys(const Evidence& evidence, const WrongKeys& keys) {
     PairAsHalves(evidence.config, before);
     PairAsHalves(evidence.config, after);
   }
-  for (float& x : before) {
-    x *= static_cast<float>(evidence.config.rope_attention_factor);
-  }
+  // Layers with local_rope are not scaled.
+  const double amplitude =
+      layer.local_rope ? 1 : evidence.config.rope_attention_factor;
+  for (float& x : before) x *= static_cast<float>(amplitude);
   RopeSample sample = {before,
                        after,
                        layer.num_kv_heads,
