@@ -331,9 +331,14 @@ SignatureGraph MakeSignature(const ModelMap& map, const SignatureRoles& roles,
       map.model().graphs[static_cast<size_t>(roles.graph)];
   for (const ProductUse& use : roles.products) {
     signature.products.push_back(MakeProduct(map, use, gathered));
-    signature.integer_activations |=
-        use.output >= 0 &&
-        graph.tensors[static_cast<size_t>(use.output)].scale.has_value();
+    if (use.output < 0) continue;
+    const tflite::Tensor& output =
+        graph.tensors[static_cast<size_t>(use.output)];
+    signature.integer_activations |= output.scale.has_value();
+    signature.products.back().rectified =
+        output.producer >= 0 &&
+        graph.ops[static_cast<size_t>(output.producer)].activation ==
+            tflite::schema::ActivationFunctionType::kRelu;
   }
   GatherNorms(map, roles.signature, gathered);
   signature.weights = MakeWeights(std::move(gathered), readers, result);
