@@ -383,6 +383,15 @@ def _add_containers(add: Add) -> None:
   )
 
 
+def _add_gemma4(add: Add) -> None:
+  """Gemma 4: embedders of their own, by the option its authors take."""
+  for seed, (name, (text, multimodal)) in enumerate(
+      checkpoints.GEMMA4.items(), 400
+  ):
+    options = dict(text=text, multimodal=multimodal, seed=seed)
+    add(name, checkpoints.gemma4, {}, **options)
+
+
 def _models() -> dict[str, Model]:
   models = {"smollm2": Model(checkpoints.smollm2)}
 
@@ -576,6 +585,7 @@ def _models() -> dict[str, Model]:
   _add_scaled_rope(add)
   _add_static(add)
   _add_mutations(add)
+  _add_gemma4(add)
   return models
 
 

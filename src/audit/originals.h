@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "audit/roles.h"
@@ -96,6 +97,7 @@ class Originals {
   void AddScaled(const WeightRole& role, std::vector<Original>& ways) const;
   void AddNormFolded(const WeightRole& role, std::vector<Original>& ways) const;
   const Rows* Find(const WeightRole& role) const;
+  void AddOnes(int64_t size);
 
   void Add(const std::string& name, const TensorView& tensor);
   void AddPart(const WeightRole& role, const std::string& name,
@@ -103,6 +105,8 @@ class Originals {
 
   const Checkpoint& checkpoint_;
   std::map<WeightRole, Rows> parts_;
+  // By size: weights of norms that have none.
+  std::map<int64_t, std::pair<std::vector<float>, TensorView>> ones_;
   std::vector<std::string> others_;
   bool has_head_ = false;
 };

@@ -52,6 +52,13 @@ std::vector<std::string> TensorsOf(const Original& original) {
 
 // Whether transformers makes a place for it.
 bool IsUsed(const WeightRole& role, const ModelConfig& config) {
+  if (role.layer >= 0) {
+    const LayerConfig& layer = config.layers[static_cast<size_t>(role.layer)];
+    const bool of_keys = role.part == Part::kK || role.part == Part::kV ||
+                         role.part == Part::kKNorm;
+    if (of_keys && layer.kv_source >= 0) return false;
+    if (role.part == Part::kV && layer.keys_are_values) return false;
+  }
   switch (role.part) {
     case Part::kQNorm:
     case Part::kKNorm:
@@ -181,7 +188,7 @@ class Auditor {
     }
     for (size_t i = 0; i < files_.size(); ++i) {
       const Roles& roles = roles_.emplace_back(
-          FindRoles(*files_[i], config.num_layers, config.head_dim));
+          FindRoles(*files_[i], NumKvLayers(config), config.head_dim));
       interleaved_rope_ |= roles.interleaved_rope;
       for (const std::string& reason : roles.not_understood) {
         audit_.not_understood.push_back(reason);
@@ -421,7 +428,8 @@ class Auditor {
     for (Original& way : ways) {
       way.rotation = job.rotation;
       way.input_scale = job.input_scale;
-      way.rotated_back = use.role.part == Part::kEmbedding;
+      way.rotated_back = use.role.part == Part::kEmbedding ||
+                         use.role.part == Part::kPerLayerEmbedding;
     }
     if (ways.empty()) {
       NoOriginal(constant, use, match);

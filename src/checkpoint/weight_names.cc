@@ -66,15 +66,23 @@ const PartName* WeightNames::Find(Part part) const {
 std::string WeightNames::Of(const WeightRole& role) const {
   const std::string_view prefix =
       role.part == Part::kHead ? prefix_.head : prefix_.decoder;
+  const std::string_view suffix = IsBare(role.part) ? std::string_view()
+                                  : role.bias       ? kBias
+                                                    : kWeight;
   return fmt::format(
       "{}{}{}", prefix,
-      fmt::format(fmt::runtime(Find(role.part)->name), role.layer),
-      role.bias ? kBias : kWeight);
+      fmt::format(fmt::runtime(Find(role.part)->name), role.layer), suffix);
 }
 
 std::optional<WeightRole> WeightNames::RoleOf(std::string_view name) const {
   for (const std::string_view tower : kOtherTowers) {
     if (name.find(tower) != std::string_view::npos) return std::nullopt;
+  }
+  for (const PartName& part : parts_) {
+    if (!IsBare(part.part)) continue;
+    if (const auto layer = LayerOf(name, part.name)) {
+      return WeightRole{part.part, *layer, false};
+    }
   }
   const bool bias = name.ends_with(kBias);
   if (!bias && !name.ends_with(kWeight)) return std::nullopt;
@@ -82,7 +90,7 @@ std::optional<WeightRole> WeightNames::RoleOf(std::string_view name) const {
   bool in_layer = false;
   for (const PartName& part : parts_) {
     const std::string_view layers = LayersOf(part.name);
-    if (layers.empty()) continue;
+    if (layers.empty() || IsBare(part.part)) continue;
     in_layer |= FindModule(name, layers) != std::string_view::npos;
     if (const auto layer = LayerOf(name, part.name)) {
       return WeightRole{part.part, *layer, bias};
@@ -105,7 +113,7 @@ std::vector<PartRows> WeightNames::RowsOf(const WeightRole& role,
   }
   if (role.part != Part::kQkv) return {{role.part, 0, rows}};
   const LayerConfig& layer = config.layers[static_cast<size_t>(role.layer)];
-  const int64_t dim = config.head_dim;
+  const int64_t dim = layer.head_dim;
   const int64_t groups = layer.num_kv_heads;
   const int64_t q = layer.num_heads * dim, k = groups * dim;
   if (rows != q + 2 * k) return {{role.part, 0, rows}};

@@ -43,6 +43,22 @@ std::string_view NameOf(Part part) {
       return "gate and up";
     case Part::kDown:
       return "down";
+    case Part::kPerLayerEmbedding:
+      return "per-layer embedding";
+    case Part::kPerLayerModelProjection:
+      return "per-layer projection of the embedding";
+    case Part::kPerLayerModelNorm:
+      return "norm of the per-layer projection";
+    case Part::kPerLayerGate:
+      return "per-layer gate";
+    case Part::kPerLayerProjection:
+      return "per-layer projection";
+    case Part::kPerLayerNorm:
+      return "norm behind the per-layer projection";
+    case Part::kLayerScalar:
+      return "scalar";
+    case Part::kVNorm:
+      return "norm of v";
   }
   return "";
 }
@@ -56,11 +72,16 @@ bool IsNorm(Part part) {
     case Part::kOutputNorm:
     case Part::kQNorm:
     case Part::kKNorm:
+    case Part::kPerLayerModelNorm:
+    case Part::kPerLayerNorm:
+    case Part::kVNorm:
       return true;
     default:
       return false;
   }
 }
+
+bool IsBare(Part part) { return part == Part::kLayerScalar; }
 
 std::string Describe(const WeightRole& role) {
   std::string text;

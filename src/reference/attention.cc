@@ -113,15 +113,30 @@ at::Tensor CappedAttention(const ModelConfig& config, const at::Tensor& queries,
 
 }  // namespace
 
-void Store(const ModelConfig& config, const RopeAngles* rotation,
-           const Span& span, const at::Tensor& queries, const at::Tensor& keys,
-           const at::Tensor& values, LayerCache& cache) {
-  const int64_t size = config.head_dim;
-  const int64_t rotary = rotation ? config.rotary_dim : 0;
+void RotateQueries(const RopeAngles& rotation, const Span& span, int64_t size,
+                   const at::Tensor& queries) {
+  const int64_t half = rotation.cos.size(1);
   const int64_t heads = queries.size(1) / size;
+  float* q = queries.mutable_data_ptr<float>();
+  const float* cos = rotation.cos.const_data_ptr<float>();
+  const float* sin = rotation.sin.const_data_ptr<float>();
+  at::parallel_for(0, span.count, kRowGrain, [&](int64_t i, int64_t end) {
+    for (; i < end; ++i) {
+      const int64_t row = span.row + i;
+      for (int64_t head = 0; head < heads; ++head) {
+        Rotate(q + (row * heads + head) * size, cos + row * half,
+               sin + row * half, 2 * half);
+      }
+    }
+  });
+}
+
+void Store(const RopeAngles* rotation, const Span& span, const at::Tensor& keys,
+           const at::Tensor& values, LayerCache& cache) {
+  const int64_t size = cache.keys.size(2);
+  const int64_t rotary = rotation ? 2 * rotation->cos.size(1) : 0;
   const int64_t kv_heads = keys.size(1) / size;
   const int64_t capacity = cache.keys.size(1);
-  float* q = queries.mutable_data_ptr<float>();
   const float* k = keys.const_data_ptr<float>();
   const float* v = values.const_data_ptr<float>();
   float* cached_keys = cache.keys.mutable_data_ptr<float>();
@@ -134,9 +149,6 @@ void Store(const ModelConfig& config, const RopeAngles* rotation,
       const int64_t position = span.sequence->length + i;
       const float* row_cos = cos + row * rotary / 2;
       const float* row_sin = sin + row * rotary / 2;
-      for (int64_t head = 0; head < heads; ++head) {
-        Rotate(q + (row * heads + head) * size, row_cos, row_sin, rotary);
-      }
       for (int64_t head = 0; head < kv_heads; ++head) {
         const int64_t from = (row * kv_heads + head) * size;
         const int64_t to = (head * capacity + position) * size;
@@ -154,7 +166,7 @@ void Attend(const ModelConfig& config, const Alternative* alternative,
   const int64_t window = layer.window;
   const int64_t heads = layer.num_kv_heads;
   const int64_t group = layer.num_heads / heads;
-  const int64_t size = config.head_dim;
+  const int64_t size = layer.head_dim;
   const bool interleaved =
       alternative != nullptr && alternative->heads_interleaved;
   const MaskFault fault =

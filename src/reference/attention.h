@@ -12,11 +12,13 @@
 
 namespace verify_tflite {
 
-// Rotates the queries of `span` in place, and keys on their way into the cache,
-// which gets them and the values. Tensors are [rows of the pass, heads *
-// head_dim]; no `rotation`: a layer without RoPE.
-void Store(const ModelConfig& config, const RopeAngles* rotation,
-           const Span& span, const at::Tensor& queries, const at::Tensor& keys,
+// Rotates the queries of `span` in place, heads of `size` numbers.
+void RotateQueries(const RopeAngles& rotation, const Span& span, int64_t size,
+                   const at::Tensor& queries);
+
+// Writes keys, rotated on their way, and values of `span` to the cache. Tensors
+// are [rows of the pass, heads * head_dim]; no `rotation`: a layer without RoPE.
+void Store(const RopeAngles* rotation, const Span& span, const at::Tensor& keys,
            const at::Tensor& values, LayerCache& cache);
 
 // Causal attention of `queries`, the rows of `span` alone, over its cache,

@@ -75,7 +75,7 @@ class Opener {
     }
     result_.file = embedders_.front();
     embedders_.erase(embedders_.begin());
-    roles_ = FindRoles(*result_.file, config_.num_layers, config_.head_dim);
+    roles_ = FindRoles(*result_.file, NumKvLayers(config_), config_.head_dim);
     KeepRotations(roles_);
     FindEmbedder();
     for (const SignatureRoles& roles : roles_.signatures) {
@@ -87,6 +87,11 @@ class Opener {
 
  private:
   using PieceMap = std::map<std::string, std::vector<FilePiece>>;
+
+  struct Table {
+    const tflite::Constant* constant = nullptr;
+    const Rotation* rotation = nullptr;
+  };
 
   // What is gathered for one signature, by the checkpoint's names.
   struct Gathered {
@@ -159,7 +164,8 @@ class Opener {
   // of neighbours needs.
   std::optional<Original> Interleaved(const Original& original,
                                       const WeightRole& role) const {
-    const int64_t dim = config_.head_dim;
+    const int64_t dim =
+        config_.layers[static_cast<size_t>(role.layer)].head_dim;
     Original result = original;
     result.rows.clear();
     for (const Place& place : PlacesOf(original, role)) {
@@ -184,7 +190,8 @@ class Opener {
     std::vector<Original> ways = PlainWaysOf(role, composite);
     for (Original& way : ways) {
       way.rotation = change.rotation;
-      way.rotated_back = role.part == Part::kEmbedding;
+      way.rotated_back = role.part == Part::kEmbedding ||
+                         role.part == Part::kPerLayerEmbedding;
       if (change.scale != nullptr) way.input_scale = &change.scale->wide;
     }
     return ways;
@@ -426,7 +433,9 @@ class Opener {
   void GatherNorms(const std::string& signature, Gathered& gathered) {
     std::map<WeightRole, std::pair<const Way*, const tflite::Constant*>> best;
     for (const RoleUse& use : roles_.uses) {
-      if (use.signature != signature || !IsNorm(use.role.part)) continue;
+      const bool is_vector =
+          IsNorm(use.role.part) || use.role.part == Part::kLayerScalar;
+      if (use.signature != signature || !is_vector) continue;
       const tflite::Constant& constant = Constant(use.constant);
       const Way* way = WayOf(constant, use.role, false, use.composite);
       if (way == nullptr) continue;
@@ -443,40 +452,43 @@ class Opener {
   void FindEmbedder() {
     for (const tflite::File* embedder : embedders_) {
       const tflite::File& file = *embedder;
-      const Roles roles = FindRoles(file, config_.num_layers, config_.head_dim);
+      const Roles roles = FindRoles(file, NumKvLayers(config_), config_.head_dim);
       KeepRotations(roles);
       for (const RoleUse& use : roles.uses) {
         const tflite::Constant& constant =
             file.constants[static_cast<size_t>(use.constant)];
         const Rotation* rotation =
             use.rotation < 0 ? nullptr : roles.rotations.at(use.rotation).get();
-        if (embedder_ == nullptr && use.role.part == Part::kEmbedding &&
+        const auto known = tables_.find(use.role.part);
+        if (known == tables_.end() && !IsNorm(use.role.part) &&
             WayOf(constant, use.role, false, false, {rotation}) != nullptr) {
-          embedder_ = &constant;
-          embedder_rotation_ = rotation;
+          tables_[use.role.part] = {&constant, rotation};
         }
       }
     }
   }
 
-  void GatherEmbedding(SignatureGraph& signature, Gathered& gathered) {
-    const WeightRole role{Part::kEmbedding, -1, false};
-    const tflite::Constant* table =
-        signature.embedding < 0 ? embedder_ : nullptr;
-    const Rotation* rotation = embedder_rotation_;
+  // Of a table that the model looks up, or its embedder.
+  void GatherTable(Part part, SignatureGraph& signature, Gathered& gathered) {
+    const WeightRole role{part, -1, false};
+    Table table = signature.embedding < 0 && tables_.contains(part)
+                      ? tables_.at(part)
+                      : Table{};
     for (const RoleUse& use : roles_.uses) {
-      if (table == nullptr && use.signature == signature.signature &&
+      if (table.constant == nullptr && use.signature == signature.signature &&
           use.role == role) {
-        table = &Constant(use.constant);
-        rotation = RotationOf(use.rotation);
+        table = {&Constant(use.constant), RotationOf(use.rotation)};
       }
     }
-    const Way* way = table == nullptr
-                         ? nullptr
-                         : WayOf(*table, role, false, false, {rotation});
+    const Way* way =
+        table.constant == nullptr
+            ? nullptr
+            : WayOf(*table.constant, role, false, false, {table.rotation});
     if (way == nullptr) return;
-    signature.embedding_factor = way->original.factor;
-    Gather(*way, *table, false, false, gathered);
+    if (part == Part::kEmbedding) {
+      signature.embedding_factor = way->original.factor;
+    }
+    Gather(*way, *table.constant, false, false, gathered);
   }
 
   SignatureGraph MakeSignature(const SignatureRoles& roles) {
@@ -487,7 +499,8 @@ class Opener {
     signature.not_understood = roles.not_understood;
     if (!roles.not_understood.empty()) return signature;
     Gathered gathered;
-    GatherEmbedding(signature, gathered);
+    GatherTable(Part::kEmbedding, signature, gathered);
+    GatherTable(Part::kPerLayerEmbedding, signature, gathered);
     for (const ProductUse& use : roles.products) {
       signature.products.push_back(MakeProduct(use, gathered));
       signature.integer_activations |=
@@ -535,8 +548,7 @@ class Opener {
   const ModelConfig& config_;
   FileGraph result_;
   Roles roles_;
-  const tflite::Constant* embedder_ = nullptr;
-  const Rotation* embedder_rotation_ = nullptr;
+  std::map<Part, Table> tables_;  // of the embedders
   std::map<
       std::tuple<const tflite::Constant*, WeightRole, bool, bool, InputChange>,
       std::optional<Way>>

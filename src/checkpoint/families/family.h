@@ -102,6 +102,10 @@ struct Family {
 
   // Sets what its block computes beyond a Llama's.
   void (*set_block)(const ConfigFields& fields, ModelConfig* config) = nullptr;
+  // Sets what its layers differ in beyond windows.
+  void (*set_layers)(const ConfigFields& fields, ModelConfig* config) = nullptr;
+  // Reads RoPE where neither ParseRope nor ParseTwoRopes does.
+  void (*set_rope)(const ConfigFields& fields, ModelConfig* config) = nullptr;
   ModelConfig (*parse)(const ConfigFields& fields,
                        const Family& family) = ParseDecoder;
 

@@ -25,7 +25,9 @@ namespace verify_tflite {
   FAMILY(Gemma3)                       \
   FAMILY(OpenElm)                      \
   FAMILY(Granite)                      \
-  FAMILY(Olmo2)
+  FAMILY(Olmo2)                        \
+  FAMILY(Gemma4Text)                   \
+  FAMILY(Gemma4)
 
 #define DECLARE(name) Family name();
 VERIFY_TFLITE_FAMILIES(DECLARE)

@@ -130,6 +130,8 @@ void AddMasks(const Evidence& evidence, std::vector<Change>& changes) {
 // Around the first layer that is wrong: what it holds was made by the one
 // before.
 void AddLayers(const Evidence& evidence, std::vector<Change>& changes) {
+  // Not of layers that take the keys of another one.
+  if (NumKvLayers(evidence.config) < evidence.config.num_layers) return;
   const auto wrong = evidence.decode.FirstWrong();
   const int64_t count = evidence.config.num_layers;
   std::vector<int64_t> plain;
