@@ -815,6 +815,9 @@ def _randomise_gemma4(model, logit_std: float) -> None:
         parameter.normal_(0, 1.3 / parameter.shape[-1] ** 0.5)
       else:
         size = logit_std if part == "norm" else 1.0
+        # Scores are not divided by the root of the head size.
+        if part in ("q_norm", "k_norm"):
+          size = 0.6
         parameter.uniform_(0.7 * size, 1.3 * size)
     for name, scalar in model.named_buffers():
       if name.endswith("layer_scalar"):

@@ -34,9 +34,13 @@ struct Setting {
 void AddSettings(const Evidence& evidence, std::vector<Change>& changes) {
   const ModelConfig& c = evidence.config;
   if (c.logit_softcap) {
-    changes.push_back(With(evidence, FindingId::kSoftCapping,
-                           "no soft-capping of the logits",
-                           [](ModelConfig& m) { m.logit_softcap.reset(); }));
+    changes.push_back(With(
+        evidence, FindingId::kSoftCapping,
+        c.per_layer_size == 0
+            ? "no soft-capping of the logits"
+            : "no soft-capping of the logits; litert-torch 0.10.0's export_hf "
+              "leaves it out of models with per-layer embeddings",
+        [](ModelConfig& m) { m.logit_softcap.reset(); }));
   }
   if (c.attention_softcap) {
     changes.push_back(
