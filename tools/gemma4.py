@@ -18,6 +18,23 @@ def quantised(out: pathlib.Path, models: pathlib.Path, recipe: str) -> None:
     conversions.quantize_hf(out / path.name, path, recipe)
 
 
+def mixed(out: pathlib.Path, models: pathlib.Path, recipe: str) -> None:
+  """By a recipe that has one of its own for each section of a bundle."""
+  from ai_edge_quantizer import quantizer
+  from ai_edge_quantizer import recipe as recipes
+
+  sections = {
+      "model": "tf_lite_prefill_decode",
+      "embedder": "tf_lite_embedder",
+      "per_layer_embedder": "tf_lite_per_layer_embedder",
+  }
+  by_section = vars(recipes)[recipe]()
+  for path in sorted(models.glob("*.tflite")):
+    made = quantizer.Quantizer(str(path))
+    made.load_quantization_recipe(by_section[sections[path.stem]])
+    made.quantize().export_model(str(out / path.name))
+
+
 def changed(
     out: pathlib.Path, base: pathlib.Path, change: str, **options: Any
 ) -> None:
@@ -115,11 +132,15 @@ def soft_cap_mended(
 
   def add(kind: str, inputs: list[int]) -> int:
     made = conversion.new_tensor(graph, shape, logits)
+    # The quantiser wants names that differ.
+    graph.tensors[made].name += str(made).encode()
     graph.operators.append(_operator(conversion, kind, inputs, made))
     return made
 
   def constant(value: float) -> int:
-    return conversion.new_constant(graph, np.array(value, np.float32), scalar)
+    made = conversion.new_constant(graph, np.array(value, np.float32), scalar)
+    graph.tensors[made].name += str(made).encode()
+    return made
 
   small = add("MUL", [logits, constant(1 / cap)])
   bent = add("TANH", [small])

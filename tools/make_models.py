@@ -420,6 +420,13 @@ def _add_gemma4(add: Add) -> None:
       {"models": "gemma4_e2b_capped"},
       recipe="dynamic_wi8_afp32",
   )
+  for suffix in ("", "_hr", "_b32"):
+    add(
+        f"gemma4_e2b_mixed48{suffix}",
+        gemma4.mixed,
+        {"models": "gemma4_e2b_capped"},
+        recipe=f"gemma4_mixed48{suffix}",
+    )
   add(
       "ref_gemma4_q8.tflite",
       conversions.quantize_hf,

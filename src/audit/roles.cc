@@ -525,7 +525,7 @@ class GraphRoles {
         }
         layer.q = layer.q == -1 ? op : -2;  // -2: several
       }
-      layer.fused = layer.k == layer.v && layer.q == -1;
+      layer.fused = layer.k == layer.v && layer.q == -1 && !GivesKeys(layer);
       if (layer.fused) layer.q = layer.k;
       attention_.insert({layer.k, layer.v});
       if (layer.q >= 0) attention_.insert(layer.q);
@@ -538,6 +538,28 @@ class GraphRoles {
     for (const Layer& layer : layers_) {
       if (layer.o >= 0) outputs_.insert(layer.o);
     }
+  }
+
+  // Whether the product of the K cache gives as many numbers as are written
+  // there: no queries and no values of their own.
+  bool GivesKeys(const Layer& layer) const {
+    const int32_t producer = TensorAt(layer.k_cache).producer;
+    const auto& made = graph_.ops[layer.k].outputs;
+    if (producer < 0 || made.empty() || made[0] < 0) return false;
+    const tflite::Op& op = graph_.ops[producer];
+    int32_t written = -1;
+    if (op.code == tflite::kOpDynamicUpdateSlice && op.inputs.size() > 1) {
+      written = op.inputs[1];
+    } else if (op.composite.find(kCacheUpdate) != std::string::npos) {
+      written = Sources(producer, layer.k_cache)[0];
+    }
+    return written >= 0 && Elements(written) == Elements(made[0]);
+  }
+
+  int64_t Elements(int32_t tensor) const {
+    int64_t product = 1;
+    for (const int64_t size : TensorAt(tensor).shape) product *= size;
+    return product;
   }
 
   // A layer that takes another one's keys and values.

@@ -436,12 +436,9 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"ref_gemma4",
                 "/text_config/rope_parameters/full_attention/"
                 "partial_rotary_factor",
-                "0.3"},
+                "0.32"},
         Setting{"ref_gemma4",
                 "/text_config/rope_parameters/full_attention/factor", "1.2"},
-        Setting{"ref_gemma4",
-                "/text_config/rope_parameters/full_attention/rope_type",
-                "\"default\""},
         Setting{"ref_gemma4",
                 "/text_config/rope_parameters/sliding_attention/rope_theta",
                 "600"},
