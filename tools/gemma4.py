@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversions whose embedders are files of their own, changed as a whole."""
 
+import copy
 import pathlib
 import shutil
 from typing import Any
@@ -92,10 +93,7 @@ def _is_scalar(conversion, graph, op) -> bool:
 
 
 def other_keys(out: pathlib.Path, base: pathlib.Path) -> None:
-  """A layer that shares keys takes those of another layer of its kind.
-
-  Of two caches of one shape, its attention reads the other one.
-  """
+  """The last layer takes the keys of layer 1, not of layer 3."""
   shutil.copytree(base, out, dirs_exist_ok=True)
   conversion = mutations.Conversion(base / _MODEL)
   graph = conversion.decode
@@ -107,9 +105,19 @@ def other_keys(out: pathlib.Path, base: pathlib.Path) -> None:
   }
   for part in "kv":
     right, wrong = caches[f"kv_cache_{part}_3"], caches[f"kv_cache_{part}_1"]
-    readers = [op for op in graph.operators if right in list(op.inputs)]
-    last = readers[-1]
-    last.inputs = [wrong if i == right else i for i in last.inputs]
+    # Both readers take it turned, by one operator.
+    (turn,) = [op for op in graph.operators if right in list(op.inputs)]
+    turned = int(turn.outputs[0])
+    last = [op for op in graph.operators if turned in list(op.inputs)][-1]
+    other = copy.copy(turn)
+    other.inputs = [wrong, turn.inputs[1]]
+    other.outputs = [conversion.new_tensor(
+        graph, [int(n) for n in graph.tensors[turned].shape], turned
+    )]
+    graph.operators.insert(graph.operators.index(last), other)
+    last.inputs = [
+        other.outputs[0] if i == turned else int(i) for i in last.inputs
+    ]
   conversion.repack = True
   conversion.save(out / _MODEL)
 

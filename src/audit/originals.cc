@@ -123,6 +123,13 @@ void Originals::AddScaled(const WeightRole& role,
   if (role.part == Part::kEmbedding) {
     add(config.embedding_scale, "the embedding's scale");
   }
+  if (role.part == Part::kPerLayerModelProjection) {
+    add(1 / std::sqrt(static_cast<double>(config.hidden_size)),
+        "of the per-layer inputs");
+    const size_t first = ways.size();
+    add(config.embedding_scale, "the embedding's scale");
+    for (size_t i = first; i < ways.size(); ++i) ways[i].factor_of_input = true;
+  }
   if (role.part == Part::kPerLayerEmbedding) {
     add(std::sqrt(static_cast<double>(config.per_layer_size)),
         "the embedding's scale");

@@ -40,6 +40,8 @@ struct Original {
   std::vector<Rows> rows;
   double offset = 0;  // what a norm's weight is stored with: 1 + w
   double factor = 1;
+  // The product reads its input without that factor, and gives what it should.
+  bool factor_of_input = false;
   // Of each column: the weight of a norm that was folded into the matrix behind
   // it, plus column_offset.
   const Rows* column_factor = nullptr;

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cmath>
 #include <deque>
+#include <set>
 #include <utility>
 
 #include "reference/attention.h"
@@ -193,6 +194,13 @@ void Pass::Multiply(Stage stage, int64_t layer, const at::Tensor& input,
                     std::initializer_list<LinearTask> tasks) const {
   const Timer timer(decoder_.Time(&Reference::Times::linear));
   std::vector<LinearTask> left(tasks);
+  // Products that a signature does not compute have weights that are not
+  // rotated.
+  std::set<std::pair<const Rotation*, const std::vector<float>*>> rotations;
+  for (const LinearTask& task : left) {
+    if (task.layer.rotation == nullptr) continue;
+    rotations.emplace(task.layer.rotation, task.layer.input_scale);
+  }
   while (!left.empty()) {
     const auto* rotation = left[0].layer.rotation;
     const auto* scale = left[0].layer.input_scale;
@@ -210,8 +218,7 @@ void Pass::Multiply(Stage stage, int64_t layer, const at::Tensor& input,
     if (scale != nullptr) ScaleRows(*scale, values);
     if (rotation != nullptr) {
       RotateRows(*rotation, values);
-      const bool is_only = end == left.end() && left.size() == std::size(tasks);
-      if (is_only && RotatedOf(stage)) Capture(*RotatedOf(stage), layer, x);
+      if (rotations.size() == 1 && RotatedOf(stage)) Capture(*RotatedOf(stage), layer, x);
     }
     const std::span<const LinearTask> together(left.begin(), end);
     const int64_t max_dot_rows = decoder_.options.max_dot_rows.value_or(

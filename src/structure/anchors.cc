@@ -115,7 +115,7 @@ class AnchorFinder {
   }
 
   void AddEmbedding() {
-    if (signature_.embedding < 0) return;
+    if (signature_.embedding < 0) return AddEmbeddingInput();
     const int32_t lookup = graph_.tensors[signature_.embedding].producer;
     AddBetween(Stage::kEmbedding, -1, lookup - 1, AttentionOp(0),
                {graph_.ops[lookup].code, tflite::kOpMul, tflite::kOpReshape,
@@ -146,6 +146,14 @@ class AnchorFinder {
     add_output(Stage::kPerLayerOutput, Part::kPerLayerProjection,
                Part::kPerLayerProjection);
     AddResiduals(layer);
+  }
+
+  // What an embedder of its own makes.
+  void AddEmbeddingInput() {
+    for (const auto& [name, tensor] : graph_.inputs) {
+      if (!name.starts_with("embeddings")) continue;
+      Add(Stage::kEmbedding, -1, {Anchor::Kind::kTensor, {tensor}});
+    }
   }
 
   void AddPerLayerInputs() {

@@ -339,7 +339,7 @@ class Opener {
     product.original = std::make_shared<const Original>(way->original);
     if (change.scale != nullptr) product.vector = &change.scale->values;
     product.columns = Joined(way->places);
-    product.factor = way->original.factor;
+    if (!way->original.factor_of_input) product.factor = way->original.factor;
     if (way->original.column_factor != nullptr) {
       SetInput(*way->original.column_factor, way->original.column_offset,
                product);
