@@ -864,3 +864,133 @@ def small_sliding(out: pathlib.Path, seed: int) -> None:
         # Attention that is not uniform, so that a wrong window shows.
         parameter.normal_(0, 1.2 / parameter.shape[1] ** 0.5)
   model.save_pretrained(out)
+
+
+# Of a multimodal model there is a small tower, as published checkpoints have
+# one; the outer vocab_size is for record_expectations.py only.
+_GEMMA4_VISION = dict(
+    hidden_size=32,
+    intermediate_size=32,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    num_key_value_heads=2,
+    head_dim=16,
+    patch_size=4,
+    position_embedding_size=16,
+    pooling_kernel_size=2,
+)
+
+_GEMMA4_TEXT = dict(
+    vocab_size=1000,
+    hidden_size=64,
+    num_attention_heads=4,
+    intermediate_size=96,
+    max_position_embeddings=2048,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=0,
+    head_dim=16,
+    global_head_dim=32,
+    sliding_window=29,
+    final_logit_softcapping=4.0,
+    rope_parameters={
+        _SLIDING: {"rope_type": "default", "rope_theta": 500.0},
+        _FULL: {
+            "rope_type": "proportional",
+            "partial_rotary_factor": 0.25,
+            "rope_theta": 20000.0,
+        },
+    },
+)
+
+# Name -> settings of the text model, and whether it is inside a multimodal one.
+GEMMA4 = {
+    # As 12B and 31B: values are keys in layers without a window, which have KV
+    # heads of their own number and size.
+    "ref_gemma4": (
+        dict(
+            num_hidden_layers=5,
+            num_key_value_heads=2,
+            num_global_key_value_heads=1,
+            layer_types=[_SLIDING, _SLIDING, _FULL, _SLIDING, _FULL],
+            attention_k_eq_v=True,
+            hidden_size_per_layer_input=0,
+        ),
+        True,
+    ),
+    # As E2B and E4B: per-layer embeddings, and layers that share their keys.
+    "ref_gemma4_e2b": (
+        dict(
+            num_hidden_layers=6,
+            num_key_value_heads=1,
+            layer_types=[_SLIDING, _FULL] * 3,
+            hidden_size_per_layer_input=16,
+            vocab_size_per_layer_input=1000,
+            num_kv_shared_layers=2,
+            use_double_wide_mlp=True,
+        ),
+        True,
+    ),
+    # By itself: biases, no soft cap, per-layer embeddings without shared keys.
+    "ref_gemma4_text": (
+        dict(
+            num_hidden_layers=4,
+            num_key_value_heads=2,
+            layer_types=[_SLIDING, _SLIDING, _SLIDING, _FULL],
+            attention_bias=True,
+            final_logit_softcapping=None,
+            hidden_size_per_layer_input=8,
+            vocab_size_per_layer_input=1000,
+        ),
+        False,
+    ),
+}
+
+
+def _randomise_gemma4(model, logit_std: float) -> None:
+  """As _randomise; scalars of layers are buffers."""
+  import torch
+
+  text = model.config.get_text_config()
+  with torch.no_grad():
+    for name, parameter in model.named_parameters():
+      part = name.split(".")[-2]
+      if part == "embed_tokens":
+        parameter.normal_(0, 1 / text.hidden_size**0.5)
+      elif part == "embed_tokens_per_layer":
+        parameter.normal_(0, 1 / text.hidden_size_per_layer_input**0.5)
+      elif name.endswith(".bias"):
+        parameter.normal_(0, 0.3)
+      elif parameter.dim() >= 2:
+        parameter.normal_(0, 1.3 / parameter.shape[-1] ** 0.5)
+      else:
+        size = logit_std if part == "norm" else 1.0
+        # Scores are not divided by the root of the head size.
+        if part in ("q_norm", "k_norm"):
+          size = 0.6
+        parameter.uniform_(0.7 * size, 1.3 * size)
+    for name, scalar in model.named_buffers():
+      if name.endswith("layer_scalar"):
+        scalar.uniform_(0.6, 1.1)
+
+
+def gemma4(
+    out: pathlib.Path, text: dict, multimodal: bool, seed: int
+) -> None:
+  """One of the checkpoints of GEMMA4."""
+  import torch
+  import transformers
+
+  torch.manual_seed(seed)
+  settings = _GEMMA4_TEXT | text
+  if multimodal:
+    config = transformers.Gemma4Config(
+        text_config=settings,
+        vision_config=_GEMMA4_VISION,
+        vocab_size=settings["vocab_size"],
+    )
+  else:
+    config = transformers.Gemma4TextConfig(**settings)
+  model = transformers.AutoModelForCausalLM.from_config(config)
+  _randomise_gemma4(model, logit_std=2.5)
+  model.eval().save_pretrained(out)

@@ -18,6 +18,7 @@ from typing import Protocol
 import checkpoints
 import containers
 import conversions
+import gemma4
 import mutated_checkpoints
 import mutation_table
 import pickles
@@ -316,7 +317,7 @@ def _add_mutations(add: Add) -> None:
     add(name, make, inputs, **options)
   for row in mutation_table.MUTATIONS:
     if row.make is not None:
-      add(row.file, row.make, row.inputs, **row.options)
+      add(row.file.split("/")[0], row.make, row.inputs, **row.options)
 
 
 def _add_containers(add: Add) -> None:
@@ -412,6 +413,57 @@ def _add_containers(add: Add) -> None:
       "tiny_two_embedders.litertlm",
       containers.litertlm,
       {"checkpoint": "tiny", "models": "tiny_two_embedders"},
+  )
+
+
+def _add_gemma4(add: Add) -> None:
+  """Gemma 4: embedders of their own, by the option its authors take."""
+  for seed, (name, (text, multimodal)) in enumerate(
+      checkpoints.GEMMA4.items(), 400
+  ):
+    options = dict(text=text, multimodal=multimodal, seed=seed)
+    add(name, checkpoints.gemma4, {}, **options)
+  for name, checkpoint, options in (
+      ("ref_gemma4.tflite", "text_gemma4", {}),
+      ("gemma4_e2b_hf", "text_gemma4_e2b", dict(externalize_embedder=True)),
+      (
+          "ref_gemma4_text.tflite",
+          "text_gemma4_text",
+          dict(moe_exports_implementation="eager"),
+      ),
+  ):
+    add(
+        name,
+        conversions.export_hf_with,
+        {"checkpoint": checkpoint},
+        prefill_lengths=[8, 64],
+        cache_length=256,
+        **options,
+    )
+  add(
+      "gemma4_e2b_capped",
+      gemma4.soft_cap_mended,
+      {"base": "gemma4_e2b_hf"},
+      cap=4.0,
+  )
+  add(
+      "gemma4_e2b_capped_q8",
+      gemma4.quantised,
+      {"models": "gemma4_e2b_capped"},
+      recipe="dynamic_wi8_afp32",
+  )
+  for suffix in ("", "_hr", "_b32"):
+    add(
+        f"gemma4_e2b_mixed48{suffix}",
+        gemma4.mixed,
+        {"models": "gemma4_e2b_capped"},
+        recipe=f"gemma4_mixed48{suffix}",
+    )
+  add(
+      "ref_gemma4_q8.tflite",
+      conversions.quantize_hf,
+      {"float_file": "ref_gemma4.tflite"},
+      recipe="dynamic_wi8_afp32",
   )
 
 
@@ -608,6 +660,7 @@ def _models() -> dict[str, Model]:
   _add_scaled_rope(add)
   _add_static(add)
   _add_mutations(add)
+  _add_gemma4(add)
   return models
 
 

@@ -769,6 +769,12 @@ def _recordings() -> dict[str, tuple]:
         [name],
         dict(name=name, lengths=[1, 60, 512]) | by_other_means.get(name, {}),
     )
+  for name in checkpoints.GEMMA4:
+    found[f"reference/{name}"] = (
+        further_reference,
+        [name],
+        dict(name=name, lengths=[1, 60, 512]),
+    )
   add_reference("tiny", [60])
   add_reference("smollm2", [1, 60, 512])
   # Longer than the largest prefill signature.

@@ -191,8 +191,14 @@ class Diagnosis {
     Original rows;
   };
 
+  // Of the layer that the constant is of.
+  int64_t HeadDim() const {
+    const ModelConfig& config = originals_.checkpoint().config();
+    return config.layers[static_cast<size_t>(use_.role.layer)].head_dim;
+  }
+
   std::vector<Head> AllHeads() const {
-    const int64_t dim = originals_.checkpoint().config().head_dim;
+    const int64_t dim = HeadDim();
     std::vector<Head> heads;
     for (const Part part : {Part::kQ, Part::kK, Part::kV}) {
       const auto ways = originals_.Plain({part, use_.role.layer, false});
@@ -209,7 +215,7 @@ class Diagnosis {
   // Of the head that block `block` of the constant should hold.
   const Head* ExpectedHead(const std::vector<Head>& heads,
                            int64_t block) const {
-    const int64_t dim = originals_.checkpoint().config().head_dim;
+    const int64_t dim = HeadDim();
     int64_t row = block * dim;
     for (const Rows& part : original_.rows) {
       if (row >= part.count) {
@@ -252,7 +258,7 @@ class Diagnosis {
       return false;
     }
     const std::vector<Head> heads = AllHeads();
-    const int64_t dim = originals_.checkpoint().config().head_dim;
+    const int64_t dim = HeadDim();
     if (heads.empty() || pair_.rows() % dim != 0 ||
         heads[0].rows.cols() != pair_.cols()) {
       return false;

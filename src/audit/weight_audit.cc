@@ -50,6 +50,13 @@ std::vector<std::string> TensorsOf(const Original& original) {
 
 // Whether transformers makes a place for it.
 bool IsUsed(const WeightRole& role, const ModelConfig& config) {
+  if (role.layer >= 0) {
+    const LayerConfig& layer = config.layers[static_cast<size_t>(role.layer)];
+    const bool of_keys = role.part == Part::kK || role.part == Part::kV ||
+                         role.part == Part::kKNorm;
+    if (of_keys && layer.kv_source >= 0) return false;
+    if (role.part == Part::kV && layer.keys_are_values) return false;
+  }
   switch (role.part) {
     case Part::kQNorm:
     case Part::kKNorm:

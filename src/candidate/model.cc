@@ -14,6 +14,7 @@
 #include "candidate/model_impl.h"
 #include "candidate/runtime.h"
 #include "tflite/bundle.h"
+#include "tflite/executor_metadata.h"
 
 namespace verify_tflite {
 namespace {
@@ -93,6 +94,18 @@ std::vector<std::string> NotesOn(const Bundle& bundle, const ModelInfo& info) {
         "the bundle asks for {}; it is checked on the CPU", Quote(value)));
   }
   return notes;
+}
+
+// Where the bundle names other state than the signatures have.
+std::vector<std::string> NotesOnState(const Bundle& bundle,
+                                      const LlmSignatures& signatures) {
+  const auto metadata = bundle.ReadExecutorMetadata();
+  if (!metadata) return {};
+  std::vector<SignatureSpec> prefills;
+  for (const LlmSignature& prefill : signatures.prefills) {
+    prefills.push_back(prefill.spec);
+  }
+  return CompareState(*metadata, signatures.decode.spec, prefills);
 }
 
 // Where the model begins in the file.
@@ -353,6 +366,9 @@ Model Model::Open(std::shared_ptr<const tflite::Container> container,
   }
   if (const Bundle* bundle = impl->container->bundle()) {
     for (std::string& note : NotesOn(*bundle, impl->info)) {
+      impl->info.notes.push_back(std::move(note));
+    }
+    for (std::string& note : NotesOnState(*bundle, signatures)) {
       impl->info.notes.push_back(std::move(note));
     }
   }

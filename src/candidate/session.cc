@@ -36,6 +36,7 @@ struct BoundSignature {
   std::span<int32_t> positions;
   std::span<int32_t> params;
   std::span<float> embeddings;
+  int32_t embeddings_tensor = -1;  // in the signature's graph
   std::span<float> per_layer_embeddings;
   MaskInput mask;
   MaskInput local_mask;
@@ -120,6 +121,7 @@ void KeepSpan(BoundSignature& bound, Role role, const HostBuffer& buffer,
       break;
     case Role::kEmbeddings:
       bound.embeddings = buffer.As<float>();
+      bound.embeddings_tensor = static_cast<int32_t>(tensor.index);
       break;
     case Role::kPerLayerEmbeddings:
       bound.per_layer_embeddings = buffer.As<float>();
@@ -618,6 +620,9 @@ TapValues Session::Taps() const {
     result.taps.push_back({tap.tensor, integers != bound->unused_integers.end()
                                            ? NumbersOf(integers->second)
                                            : bound->unused.at(tap.output)});
+  }
+  if (!bound->embeddings.empty()) {
+    result.taps.push_back({bound->embeddings_tensor, bound->embeddings});
   }
   return result;
 }

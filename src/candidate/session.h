@@ -52,7 +52,7 @@ struct TapValues {
   std::string signature;
   int64_t begin = 0;  // position of its first token
   int64_t count = 0;  // tokens; rows behind them are pads
-  std::vector<Tap> taps;
+  std::vector<Tap> taps;  // also what an embedder made for the signature
 };
 
 class Session {

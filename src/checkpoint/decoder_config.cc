@@ -237,6 +237,7 @@ void FillLayers(ModelConfig* result) {
   for (LayerConfig& layer : result->layers) {
     layer.num_heads = result->num_heads;
     layer.num_kv_heads = result->num_kv_heads;
+    layer.head_dim = result->head_dim;
     layer.intermediate_size = result->intermediate_size;
     if (result->alibi) layer.rope = false;
   }
@@ -273,7 +274,10 @@ ModelConfig ParseDecoder(const ConfigFields& fields, const Family& family) {
   if (family.set_block != nullptr) family.set_block(fields, &result);
   ParseLayers(fields, family, &result);
   FillLayers(&result);
-  if (family.local_rope_theta > 0) {
+  if (family.set_layers != nullptr) family.set_layers(fields, &result);
+  if (family.read_rope != nullptr) {
+    family.read_rope(fields, &result);
+  } else if (family.local_rope_theta > 0) {
     ParseTwoRopes(fields, family, &result);
   } else {
     ParseRope(fields, family, &result);

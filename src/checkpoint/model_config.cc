@@ -1,5 +1,6 @@
 #include "checkpoint/model_config.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/families/family.h"
@@ -11,6 +12,11 @@ std::optional<int64_t> SlidingWindowOf(const ModelConfig& config) {
     if (layer.window > 0) return layer.window;
   }
   return std::nullopt;
+}
+
+int64_t NumKvLayers(const ModelConfig& config) {
+  return std::ranges::count(config.layers, int64_t{-1},
+                            &LayerConfig::kv_source);
 }
 
 ModelConfig ParseModelConfig(const nlohmann::json& config,

@@ -61,11 +61,15 @@ struct QueryScaling {
 struct LayerConfig {
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;  // GQA: divides num_heads; == num_heads is MHA
+  int64_t head_dim = 0;
   int64_t intermediate_size = 0;
   // Tokens a query sees, itself included; 0: all before it.
   int64_t window = 0;
   bool rope = true;
   bool local_rope = false;  // base local_rope_theta, unscaled
+  // The layer whose keys and values it attends to; -1: it has its own.
+  int64_t kv_source = -1;
+  bool keys_are_values = false;  // values are what k projects, too
 };
 
 // One configurable decoder; a model family (families/) is a setting of these
@@ -79,7 +83,9 @@ struct ModelConfig {
   int64_t intermediate_size = 0;
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;
-  int64_t head_dim = 0;  // explicit, or hidden_size / num_heads
+  // Explicit, or hidden_size / num_heads; of layers with local_rope, where
+  // layers differ.
+  int64_t head_dim = 0;
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 0;  // or that of LayerNorm
   double rope_theta = 0;
@@ -98,6 +104,10 @@ struct ModelConfig {
   bool interleaved_rope = false;
   bool reversed_rope = false;                 // by minus the angle
   std::optional<QueryScaling> query_scaling;  // behind RoPE
+  int64_t local_rotary_dim = 0;      // of layers with local_rope; 0: rotary_dim
+  // "rope_type": "proportional": of the rotary_dim / 2 pairs, the first ones
+  // that rotate; the others have a frequency of 0. 0: all.
+  int64_t rotating_pairs = 0;
   bool tie_word_embeddings = false;
   bool qkv_bias = false;
   bool o_bias = false;
@@ -117,6 +127,7 @@ struct ModelConfig {
   bool qk_norm = false;        // norm of each query and key head before RoPE
   bool qk_norm_of_all_heads = false;  // one norm for all heads of a row
   bool qk_norm_after_rope = false;
+  bool v_norm = false;                // norm without weight of each value head
   bool input_norm = true;  // or attention takes the residual stream itself
   bool sandwich_norms = false;  // norms of attention's and MLP's output, too
   bool layer_norm = false;      // LayerNorm in place of RMSNorm
@@ -130,6 +141,11 @@ struct ModelConfig {
   bool mlp_norm = true;
   bool gated_mlp = true;
   bool head_bias = false;
+  // Numbers that each layer is given for each token, from an embedding and a
+  // projection of their own (per-layer embeddings); 0: none.
+  int64_t per_layer_size = 0;
+  int64_t per_layer_vocab_size = 0;
+  bool layer_scalar = false;  // what leaves a layer is multiplied by a weight
   // Settings of config.json that transformers ignores for this family, as this
   // reference does: one sentence each.
   std::vector<std::string> notes;
@@ -138,6 +154,10 @@ struct ModelConfig {
 // The sliding window of the layers that have one; no model of a supported
 // family has two. None if no layer has one.
 std::optional<int64_t> SlidingWindowOf(const ModelConfig& config);
+
+// Returns how many layers have keys and values of their own. They are the first
+// ones.
+int64_t NumKvLayers(const ModelConfig& config);
 
 // Reads a parsed config.json; `origin` names it in messages. Accepts RoPE both
 // as top-level `rope_theta` + `rope_scaling` and as transformers 5's

@@ -367,6 +367,126 @@ TEST(ModelConfig, TextModelOfAMultimodalOne) {
   fails(config, "quantization_config");
 }
 
+json Gemma4() {
+  json config = Minimal();
+  config.update(json::parse(R"({
+    "model_type": "gemma4_text", "num_hidden_layers": 6,
+    "num_key_value_heads": 2, "head_dim": 16})"));
+  return config;
+}
+
+ModelConfig ParseGemma4(const std::string& changes) {
+  json config = Gemma4();
+  config.update(json::parse(changes));
+  return Parse(config);
+}
+
+TEST(ModelConfig, DefaultsAreThoseOfTransformersGemma4TextConfig) {
+  const ModelConfig config = Parse(Gemma4());
+  EXPECT_EQ(config.attention_scale, 1);
+  EXPECT_EQ(config.embedding_scale, 8);
+  EXPECT_EQ(config.per_layer_size, 256);
+  EXPECT_EQ(config.per_layer_vocab_size, 262144);
+  EXPECT_FALSE(config.logit_softcap);
+  EXPECT_FALSE(config.norm_adds_one);
+  EXPECT_TRUE(config.v_norm);
+  EXPECT_TRUE(config.layer_scalar);
+  EXPECT_TRUE(config.tie_word_embeddings);
+  EXPECT_EQ(config.local_rope_theta, 1e4);
+  EXPECT_EQ(config.rope_theta, 1e6);
+  EXPECT_EQ(config.rotary_dim, 512);
+  EXPECT_EQ(config.rotating_pairs, 64);
+  EXPECT_EQ(config.local_rotary_dim, 16);
+  EXPECT_EQ(NumKvLayers(config), 6);
+  for (size_t i = 0; i < config.layers.size(); ++i) {
+    const LayerConfig& layer = config.layers[i];
+    EXPECT_EQ(layer.window, i < 5 ? 512 : 0);
+    EXPECT_EQ(layer.head_dim, i < 5 ? 16 : 512);
+    EXPECT_EQ(layer.num_kv_heads, 2);
+    EXPECT_FALSE(layer.keys_are_values);
+  }
+}
+
+TEST(ModelConfig, FullLayersOfGemma4HaveHeadsOfTheirOwn) {
+  const std::string old = R"({"global_head_dim": 32, "attention_k_eq_v": true,
+      "num_global_key_value_heads": 1, "hidden_size_per_layer_input": 0})";
+  const std::string by_layer = R"({"attention_k_eq_v": true,
+      "per_layer_config": {"5": {"head_dim": 32, "num_key_value_heads": 1}},
+      "global_head_dim": 64, "hidden_size_per_layer_input": null})";
+  for (const std::string& changes : {old, by_layer}) {
+    const ModelConfig config = ParseGemma4(changes);
+    EXPECT_EQ(config.layers[5].head_dim, 32);
+    EXPECT_EQ(config.layers[5].num_kv_heads, 1);
+    EXPECT_TRUE(config.layers[5].keys_are_values);
+    EXPECT_EQ(config.layers[4].head_dim, 16);
+    EXPECT_EQ(config.layers[4].num_kv_heads, 2);
+    EXPECT_FALSE(config.layers[4].keys_are_values);
+    EXPECT_EQ(config.rotary_dim, 32);
+    EXPECT_EQ(config.rotating_pairs, 4);
+    EXPECT_EQ(config.per_layer_size, 0);
+  }
+  // Without k = v the number of KV heads is that of all.
+  EXPECT_EQ(ParseGemma4(R"({"num_global_key_value_heads": 1})")
+                .layers[5]
+                .num_kv_heads,
+            2);
+}
+
+TEST(ModelConfig, LastLayersOfGemma4ShareKeys) {
+  const ModelConfig config = ParseGemma4(R"({"num_kv_shared_layers": 3,
+      "use_double_wide_mlp": true, "layer_types": ["sliding_attention",
+      "full_attention", "sliding_attention", "full_attention",
+      "sliding_attention", "full_attention"]})");
+  EXPECT_EQ(NumKvLayers(config), 3);
+  const int64_t sources[] = {-1, -1, -1, 1, 2, 1};
+  for (size_t i = 0; i < config.layers.size(); ++i) {
+    EXPECT_EQ(config.layers[i].kv_source, sources[i]) << i;
+    EXPECT_EQ(config.layers[i].intermediate_size, i < 3 ? 160 : 320) << i;
+  }
+  EXPECT_EQ(config.intermediate_size, 320);
+}
+
+TEST(ModelConfig, LastLayerOfGemma4IsFull) {
+  const ModelConfig config = ParseGemma4(R"({"num_hidden_layers": 4})");
+  EXPECT_EQ(config.layers[3].window, 0);
+  EXPECT_EQ(config.layers[3].head_dim, 512);
+  EXPECT_EQ(config.notes.size(), 1);
+}
+
+TEST(ModelConfig, RefusesGemma4sOf) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"({"enable_moe_block": true})", "enable_moe_block"},
+      {R"({"use_bidirectional_attention": "all"})", "use_bidirectional"},
+      {R"({"num_kv_shared_layers": 6})", "num_kv_shared_layers"},
+      // No full layer before them.
+      {R"({"num_kv_shared_layers": 1})", "num_kv_shared_layers"},
+      {R"({"per_layer_config": null})", "per_layer_config"},
+      {R"({"per_layer_config": {"6": {"head_dim": 32}}})", "per_layer_config"},
+      {R"({"per_layer_config": {"full": {"head_dim": 32}}})",
+       "per_layer_config"},
+      {R"({"per_layer_config": {"5": {"sliding_window": 3}}})",
+       "sliding_window"},
+      {R"({"per_layer_config": {"1": {"head_dim": 32}}})", "layer 1"},
+      {R"({"per_layer_config": {"5": {"num_key_value_heads": 3}}})",
+       "layer 5"},
+      {R"({"rope_theta": 10000})", "rope_theta"},
+      {R"({"rope_scaling": {"rope_type": "linear"}})", "rope_scaling"},
+      {R"({"rope_parameters": {"full_attention": {"rope_type": "default",
+          "rope_theta": 10000}}})",
+       "rope_parameters"},
+      {R"({"rope_parameters": {"full_attention": {"rope_type": "yarn",
+          "rope_theta": 10000}}})",
+       "\"yarn\" is not supported"},
+      {R"({"quantization_config": {"bits": 4}})", "quantization_config"},
+  };
+  for (const auto& [changes, message] : cases) {
+    EXPECT_THAT([&] { ParseGemma4(changes); },
+                ThrowsMessage<Error>(HasSubstr(message)))
+        << changes;
+  }
+  EXPECT_NO_THROW(ParseGemma4(R"({"use_bidirectional_attention": "vision"})"));
+}
+
 constexpr char kLongRope[] = R"({
   "max_position_embeddings": 8192, "original_max_position_embeddings": 512,
   "partial_rotary_factor": 0.5, "rope_scaling": {"type": "longrope",

@@ -66,12 +66,12 @@ const PartName* WeightNames::Find(Part part) const {
 std::string WeightNames::Of(const WeightRole& role) const {
   const std::string_view prefix =
       role.part == Part::kHead ? prefix_.head : prefix_.decoder;
+  const std::string_view suffix = IsBare(role.part) ? std::string_view()
+                                  : role.bias       ? kBias
+                                                    : kWeight;
   return fmt::format(
       "{}{}{}", prefix,
-      fmt::format(fmt::runtime(Find(role.part)->name), role.layer),
-      IsParameter(role.part) ? ""
-      : role.bias            ? kBias
-                             : kWeight);
+      fmt::format(fmt::runtime(Find(role.part)->name), role.layer), suffix);
 }
 
 std::optional<WeightRole> WeightNames::RoleOf(std::string_view name) const {
@@ -79,7 +79,7 @@ std::optional<WeightRole> WeightNames::RoleOf(std::string_view name) const {
     if (name.find(tower) != std::string_view::npos) return std::nullopt;
   }
   for (const PartName& part : parts_) {
-    if (!IsParameter(part.part)) continue;
+    if (!IsBare(part.part)) continue;
     if (const auto layer = LayerOf(name, part.name)) {
       return WeightRole{part.part, *layer, false};
     }
@@ -90,7 +90,7 @@ std::optional<WeightRole> WeightNames::RoleOf(std::string_view name) const {
   bool in_layer = false;
   for (const PartName& part : parts_) {
     const std::string_view layers = LayersOf(part.name);
-    if (layers.empty() || IsParameter(part.part)) continue;
+    if (layers.empty() || IsBare(part.part)) continue;
     in_layer |= FindModule(name, layers) != std::string_view::npos;
     if (const auto layer = LayerOf(name, part.name)) {
       return WeightRole{part.part, *layer, bias};
@@ -113,7 +113,7 @@ std::vector<PartRows> WeightNames::RowsOf(const WeightRole& role,
   }
   if (role.part != Part::kQkv) return {{role.part, 0, rows}};
   const LayerConfig& layer = config.layers[static_cast<size_t>(role.layer)];
-  const int64_t dim = config.head_dim;
+  const int64_t dim = layer.head_dim;
   const int64_t groups = layer.num_kv_heads;
   const int64_t q = layer.num_heads * dim, k = groups * dim;
   if (rows != q + 2 * k) return {{role.part, 0, rows}};

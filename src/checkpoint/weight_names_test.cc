@@ -38,7 +38,7 @@ ModelConfig SmallConfig(std::string_view model_type,
     "num_query_heads": [4, 4, 4], "ffn_multipliers": [1, 2, 3]
   })");
   json text = config;
-  text["model_type"] = "gemma3_text";
+  text["model_type"] = model_type == "gemma4" ? "gemma4_text" : "gemma3_text";
   config["text_config"] = text;
   config["model_type"] = model_type;
   if (model_type == "openelm") config["num_kv_heads"] = {2U, 2U, 2U};
@@ -53,7 +53,7 @@ std::vector<WeightRole> RolesOf(const WeightNames& names) {
     const bool in_layer = part.name.find("{}") != std::string_view::npos;
     for (int32_t i = 0; i < (in_layer ? kLayers : 1); ++i) {
       for (const bool bias : {false, true}) {
-        if (bias && IsParameter(part.part)) continue;
+        if (bias && IsBare(part.part)) continue;
         roles.push_back({part.part, in_layer ? i : -1, bias});
       }
     }
@@ -108,6 +108,13 @@ TEST_P(Names, ThereAreThoseOfEveryPart) {
     if (!names.Has(Part::kGateUp) && config.gated_mlp) {
       parts.push_back(Part::kGate);
     }
+    if (config.layer_scalar) parts.push_back(Part::kLayerScalar);
+    if (config.per_layer_size > 0) {
+      parts.insert(parts.end(),
+                   {Part::kPerLayerEmbedding, Part::kPerLayerModelProjection,
+                    Part::kPerLayerModelNorm, Part::kPerLayerGate,
+                    Part::kPerLayerProjection, Part::kPerLayerNorm});
+    }
     for (const Part part : parts) {
       EXPECT_TRUE(names.Has(part)) << NameOf(part);
     }
@@ -153,6 +160,10 @@ TEST(WeightNames, AreThoseOfTheFamily) {
             "model.layers.2.mlp.ffn_sub_norm.weight");
   EXPECT_EQ(name("openelm", {Part::kGateUp, 1}),
             "transformer.layers.1.ffn.proj_1.weight");
+  EXPECT_EQ(name("gemma4", {Part::kLayerScalar, 1}),
+            "model.language_model.layers.1.layer_scalar");
+  EXPECT_EQ(name("gemma4_text", {Part::kPerLayerEmbedding}),
+            "model.embed_tokens_per_layer.weight");
 }
 
 TEST(WeightNames, OfFalconDependOnItsNorms) {

@@ -55,6 +55,22 @@ std::string_view NameOf(Part part) {
       return "gate and up";
     case Part::kDown:
       return "down";
+    case Part::kPerLayerEmbedding:
+      return "per-layer embedding";
+    case Part::kPerLayerModelProjection:
+      return "per-layer projection of the embedding";
+    case Part::kPerLayerModelNorm:
+      return "norm of the per-layer projection";
+    case Part::kPerLayerGate:
+      return "per-layer gate";
+    case Part::kPerLayerProjection:
+      return "per-layer projection";
+    case Part::kPerLayerNorm:
+      return "norm behind the per-layer projection";
+    case Part::kLayerScalar:
+      return "scalar";
+    case Part::kVNorm:
+      return "norm of v";
   }
   return "";
 }
@@ -70,6 +86,9 @@ bool IsNorm(Part part) {
     case Part::kKNorm:
     case Part::kAttentionSubNorm:
     case Part::kMlpSubNorm:
+    case Part::kPerLayerModelNorm:
+    case Part::kPerLayerNorm:
+    case Part::kVNorm:
       return true;
     default:
       return false;
@@ -86,6 +105,10 @@ bool IsParameter(Part part) {
     default:
       return false;
   }
+}
+
+bool IsBare(Part part) {
+  return part == Part::kLayerScalar || IsParameter(part);
 }
 
 std::string Describe(const WeightRole& role) {

@@ -36,10 +36,20 @@ enum class Part {
   kUp,  // also the first of an MLP without gate
   kGateUp,
   kDown,
+  kPerLayerEmbedding,        // of all layers
+  kPerLayerModelProjection,  // of the embedding, for all layers
+  kPerLayerModelNorm,        // of each layer's part of it
+  kPerLayerGate,             // of what leaves the MLP
+  kPerLayerProjection,       // back to the residual stream
+  kPerLayerNorm,             // of its output
+  kLayerScalar,              // of what leaves a layer
+  kVNorm,                    // of values; checkpoints have none
 };
 bool IsNorm(Part part);
-// Of a part that is a parameter, not a module with a weight and a bias.
+// Whether it is one of xIELU's numbers. Files hold what follows from them.
 bool IsParameter(Part part);
+// Whether its tensor has the module's own name, without ".weight".
+bool IsBare(Part part);
 std::string_view NameOf(Part part);  // "q", "gate", "norm before the MLP", …
 
 struct WeightRole {

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "audit/roles.h"
 #include "base/error.h"
 #include "base/json_file.h"
 #include "base/utf8.h"
@@ -77,11 +78,28 @@ InspectedModel InspectModel(std::span<const std::byte> bytes,
   return model;
 }
 
+// Those that attend, whether their keys are cached or another layer's; 0: the
+// graph is not of the form known.
+int64_t CountLayers(const tflite::File& file, int64_t kv_layers) {
+  int64_t most = 0;
+  const Roles roles = FindRoles(file, kv_layers, /*head_dim=*/0);
+  for (const SignatureRoles& signature : roles.signatures) {
+    most = std::max<int64_t>(
+        most, std::ranges::count(signature.products, Part::kO,
+                                 [](const ProductUse& product) {
+                                   return product.role.part;
+                                 }));
+  }
+  return most;
+}
+
 // What verification would make of the file.
 void Understand(std::shared_ptr<const tflite::Container> container,
                 InspectedModel& model) {
   try {
-    model.llm = Model::Open(std::move(container), {}).info();
+    model.llm = Model::Open(container, {}).info();
+    model.layers = CountLayers(container->model_parts().front()->file(),
+                               model.llm->num_layers);
   } catch (const Error& e) {
     model.unsupported = e.what();
   }
@@ -112,6 +130,7 @@ void InspectBundle(const std::shared_ptr<const tflite::Container>& container,
   }
   b.system_metadata = bundle.system_metadata();
   b.llm_metadata = bundle.ReadLlmMetadata();
+  b.executor_metadata = bundle.ReadExecutorMetadata();
   b.tokenizer = DescribeTokenizer(bundle);
   const BundleSection* run = nullptr;
   std::string unsupported;

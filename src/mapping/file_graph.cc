@@ -208,7 +208,9 @@ Product MakeProduct(const ModelMap& map, const ProductUse& use,
   const InputScale* scale = map.ChangeOf(kModel, matrix).scale;
   if (scale != nullptr) product.vector = &scale->values;
   product.columns = Joined(way->places);
-  product.factor = way->original->factor;
+  if (!way->original->factor_of_input) {
+    product.factor = way->original->factor;
+  }
   if (way->original->column_factor != nullptr) {
     SetInput(map, *way->original->column_factor, way->original->column_offset,
              product);
@@ -219,13 +221,15 @@ Product MakeProduct(const ModelMap& map, const ProductUse& use,
   return product;
 }
 
-// Norms' weights and biases: where several constants may be one, the first that
+// Norms' weights and biases, and scalars of layers: where several constants may be one, the first that
 // is as expected.
 void GatherNorms(const ModelMap& map, const std::string& signature,
                  Gathered& gathered) {
   std::map<WeightRole, std::pair<Way, const RoleUse*>> best;
   for (const RoleUse& use : map.files()[kModel].roles.uses) {
-    if (use.signature != signature || !IsNorm(use.role.part)) continue;
+    const bool is_vector =
+        IsNorm(use.role.part) || use.role.part == Part::kLayerScalar;
+    if (use.signature != signature || !is_vector) continue;
     const std::optional<Way> way = WayOf(map, kModel, use);
     if (!way) continue;
     const auto [entry, is_new] = best.try_emplace(use.role, *way, &use);
@@ -245,11 +249,11 @@ struct Table {
   Way way;
 };
 
-// The table of an embedder beside the model.
-std::optional<Table> EmbedderTable(const ModelMap& map) {
+// What an embedder beside the model multiplies with or looks up.
+std::optional<Table> EmbedderTable(const ModelMap& map, Part part) {
   for (size_t file = kModel + 1; file < map.files().size(); ++file) {
     for (const RoleUse& use : map.files()[file].roles.uses) {
-      if (use.role.part != Part::kEmbedding) continue;
+      if (use.role.part != part) continue;
       const std::optional<Way> way = WayOf(map, file, use);
       if (way) return Table{file, use, *way};
     }
@@ -257,12 +261,10 @@ std::optional<Table> EmbedderTable(const ModelMap& map) {
   return std::nullopt;
 }
 
-std::optional<Table> OwnTable(const ModelMap& map,
+std::optional<Table> OwnTable(const ModelMap& map, Part part,
                               const std::string& signature) {
   for (const RoleUse& use : map.files()[kModel].roles.uses) {
-    if (use.signature != signature || use.role.part != Part::kEmbedding) {
-      continue;
-    }
+    if (use.signature != signature || use.role.part != part) continue;
     const std::optional<Way> way = WayOf(map, kModel, use);
     if (!way) return std::nullopt;
     return Table{kModel, use, *way};
@@ -270,13 +272,15 @@ std::optional<Table> OwnTable(const ModelMap& map,
   return std::nullopt;
 }
 
-void GatherEmbedding(const ModelMap& map, SignatureGraph& signature,
-                     Gathered& gathered) {
+void GatherTable(const ModelMap& map, Part part, SignatureGraph& signature,
+                 Gathered& gathered) {
   std::optional<Table> table;
-  if (signature.embedding < 0) table = EmbedderTable(map);
-  if (!table) table = OwnTable(map, signature.signature);
+  if (signature.embedding < 0) table = EmbedderTable(map, part);
+  if (!table) table = OwnTable(map, part, signature.signature);
   if (!table) return;
-  signature.embedding_factor = table->way.original->factor;
+  if (part == Part::kEmbedding) {
+    signature.embedding_factor = table->way.original->factor;
+  }
   Gather(map, table->file, table->use, table->way, false, gathered);
 }
 
@@ -326,7 +330,8 @@ SignatureGraph MakeSignature(const ModelMap& map, const SignatureRoles& roles,
   signature.not_understood = roles.not_understood;
   if (!roles.not_understood.empty()) return signature;
   Gathered gathered;
-  GatherEmbedding(map, signature, gathered);
+  GatherTable(map, Part::kEmbedding, signature, gathered);
+  GatherTable(map, Part::kPerLayerEmbedding, signature, gathered);
   const tflite::Graph& graph =
       map.model().graphs[static_cast<size_t>(roles.graph)];
   for (const ProductUse& use : roles.products) {

@@ -71,7 +71,7 @@ void ModelMap::Add(const tflite::File& file) {
   const ModelConfig& config = checkpoint().config();
   ModelFile& mapped = files_.emplace_back();
   mapped.file = &file;
-  mapped.roles = FindRoles(file, config.num_layers, config.head_dim,
+  mapped.roles = FindRoles(file, NumKvLayers(config), config.head_dim,
                            config.sub_norms);
   for (const RoleUse& use : mapped.roles.uses) {
     if (use.input_scale < 0) continue;
@@ -132,7 +132,10 @@ std::vector<ModelMap::Place> ModelMap::PlacesOf(const Original& original,
 // RoPE of neighbours needs; nothing where rows are no whole heads.
 std::optional<Original> ModelMap::Interleaved(const Original& original,
                                               const WeightRole& role) const {
-  const int64_t dim = checkpoint().config().head_dim;
+  const int64_t dim = checkpoint()
+                          .config()
+                          .layers[static_cast<size_t>(role.layer)]
+                          .head_dim;
   Original result = original;
   result.layout += result.layout.empty() ? "" : ", ";
   result.layout += "rows for RoPE of neighbours";
@@ -177,7 +180,8 @@ std::vector<Original> ModelMap::WaysOf(size_t file, const RoleUse& use) const {
   const InputChange change = ChangeOf(file, use);
   for (Original& way : ways) {
     way.rotation = change.rotation;
-    way.rotated_back = role.part == Part::kEmbedding;
+    way.rotated_back = role.part == Part::kEmbedding ||
+                       role.part == Part::kPerLayerEmbedding;
     if (change.scale != nullptr) way.input_scale = &change.scale->wide;
   }
   return ways;

@@ -48,6 +48,16 @@ int64_t Original::num_rows() const {
 
 Originals::Originals(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {
   for (const auto& [name, tensor] : checkpoint.tensors()) Add(name, tensor);
+  const ModelConfig& config = checkpoint.config();
+  if (!config.v_norm) return;
+  for (const LayerConfig& layer : config.layers) AddOnes(layer.head_dim);
+}
+
+void Originals::AddOnes(int64_t size) {
+  auto& [values, view] = ones_[size];
+  values.assign(static_cast<size_t>(size), 1.0f);
+  view.shape = {size};
+  view.data = std::as_bytes(std::span(values));
 }
 
 void Originals::Add(const std::string& name, const TensorView& tensor) {
@@ -111,6 +121,17 @@ void Originals::AddScaled(const WeightRole& role,
   }
   if (role.part == Part::kEmbedding) {
     add(config.embedding_scale, "the embedding's scale");
+  }
+  if (role.part == Part::kPerLayerModelProjection) {
+    add(1 / std::sqrt(static_cast<double>(config.hidden_size)),
+        "of the per-layer inputs");
+    const size_t first = ways.size();
+    add(config.embedding_scale, "the embedding's scale");
+    for (size_t i = first; i < ways.size(); ++i) ways[i].factor_of_input = true;
+  }
+  if (role.part == Part::kPerLayerEmbedding) {
+    add(std::sqrt(static_cast<double>(config.per_layer_size)),
+        "the embedding's scale");
   }
 }
 
@@ -191,7 +212,7 @@ std::vector<Original> Originals::Plain(const WeightRole& role) const {
     const Rows *q = part(Part::kQ), *k = part(Part::kK), *v = part(Part::kV);
     if (!q || !k || !v) return {};
     const LayerConfig& layer = config.layers[static_cast<size_t>(role.layer)];
-    const int64_t dim = config.head_dim, groups = layer.num_kv_heads;
+    const int64_t dim = layer.head_dim, groups = layer.num_kv_heads;
     if (q->count != layer.num_heads * dim || k->count != groups * dim ||
         v->count != k->count) {
       return {};
@@ -211,6 +232,12 @@ std::vector<Original> Originals::Plain(const WeightRole& role) const {
     const Rows *gate = part(Part::kGate), *up = part(Part::kUp);
     if (!gate || !up) return {};
     return {{"gate, up", {*gate, *up}}};
+  }
+  if (role.part == Part::kVNorm && config.v_norm && !role.bias) {
+    const int64_t size =
+        config.layers[static_cast<size_t>(role.layer)].head_dim;
+    return {{"ones: a norm without weight",
+             {{&ones_.at(size).second, "(ones)", 0, size}}}};
   }
   const Rows* rows = part(role.part);
   // A model without a head of its own uses the embedding.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/rotation.h"
@@ -41,6 +42,8 @@ struct Original {
   double factor = 1;
   // A norm's weight without the 1, which the composite that reads it may add.
   bool composite_adds_one = false;
+  // The product reads its input without that factor, and gives what it should.
+  bool factor_of_input = false;
   // Of each column: the weight of a norm that was folded into the matrix behind
   // it, plus column_offset.
   const Rows* column_factor = nullptr;
@@ -98,6 +101,7 @@ class Originals {
   void AddScaled(const WeightRole& role, std::vector<Original>& ways) const;
   void AddNormFolded(const WeightRole& role, std::vector<Original>& ways) const;
   const Rows* Find(const WeightRole& role) const;
+  void AddOnes(int64_t size);
 
   void Add(const std::string& name, const TensorView& tensor);
   void AddPart(const WeightRole& role, const std::string& name,
@@ -105,6 +109,8 @@ class Originals {
 
   const Checkpoint& checkpoint_;
   std::map<WeightRole, Rows> parts_;
+  // By size: weights of norms that have none.
+  std::map<int64_t, std::pair<std::vector<float>, TensorView>> ones_;
   std::vector<std::string> others_;
   bool has_head_ = false;
 };

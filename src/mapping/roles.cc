@@ -18,6 +18,8 @@ namespace {
 
 // As the signatures of both converters call them.
 constexpr std::string_view kLogits = "logits";
+// In names of signatures that look up per-layer embeddings.
+constexpr std::string_view kPerLayer = "per_layer_embedder";
 // Its outputs are its first two inputs, each written into a cache.
 constexpr std::string_view kCacheUpdate = "cache_update";
 
@@ -40,6 +42,13 @@ struct Layer {
   int32_t k_cache = -1;  // tensor
   OpSet gate_up;
   int32_t gate = -1, up = -1;  // none where there is one product of both
+  bool fused = false;          // k is q and v, too
+  int32_t per_layer_gate = -1, per_layer_projection = -1;
+  // Its first product. One that takes another layer's keys has no k.
+  int32_t First() const {
+    if (k < 0) return q;
+    return q >= 0 ? std::min(q, k) : k;
+  }
 };
 
 // The roles of one signature's graph.
@@ -65,9 +74,11 @@ class GraphRoles {
     if (const auto reason = FindLayers(num_layers)) return reason;
     FindOutputs();
     FindMlps();
+    FindPerLayer();
     FindHead();
     NameProducts();
     NameVectors();
+    NameScalars();
     NoteRope();
     return std::nullopt;
   }
@@ -94,9 +105,13 @@ class GraphRoles {
       }
       if (table < 0) continue;
       embeddings_.insert(static_cast<int32_t>(i));
-      Add(table, {Part::kEmbedding, -1, false});
+      const bool per_layer = graph_.signature.find(kPerLayer) !=
+                             std::string::npos;
+      Add(table, {per_layer ? Part::kPerLayerEmbedding : Part::kEmbedding, -1,
+                  false});
       if (op.outputs.empty()) continue;
       const Rotated back = RotatedBack(Dequantised(op.outputs[0]));
+      lookups_.emplace_back(roles_.uses.size() - 1, back.tensor);
       signature_.embedding = back.tensor;
       if (back.op >= 0) lookup_rotations_.insert(back.op);
       roles_.uses.back().rotation = back.rotation;
@@ -498,28 +513,70 @@ class GraphRoles {
   }
 
   void FindOutputs() {
+    OpSet others;  // o of layers that take another one's keys and values
     for (Layer& layer : layers_) {
-      const OpSet behind = ProductsBehindOp(layer.v);
-      if (behind.size() == 1) layer.o = *behind.begin();
-      if (layer.k == layer.v) {
-        layer.q = layer.k;
-        attention_.insert(layer.k);
-        continue;
+      OpSet behind = ProductsBehindOp(layer.v);
+      // The first is its own: the others depend on it.
+      if (!behind.empty()) {
+        layer.o = *behind.begin();
+        others.insert(std::next(behind.begin()), behind.end());
       }
       for (const int32_t op : linear_) {
         if (op == layer.k || op == layer.v ||
             InputRoot(op) != InputRoot(layer.k) || layer.o < 0 ||
-            ProductsBehindOp(op) != behind) {
+            ProductsBehindOp(op) != OpSet{layer.o}) {
           continue;
         }
-        layer.q = layer.q < 0 ? op : -2;  // -2: several
+        layer.q = layer.q == -1 ? op : -2;  // -2: several
       }
+      layer.fused = layer.k == layer.v && layer.q == -1 && !GivesKeys(layer);
+      if (layer.fused) layer.q = layer.k;
       attention_.insert({layer.k, layer.v});
       if (layer.q >= 0) attention_.insert(layer.q);
     }
+    for (const int32_t o : others) AddSharing(o);
+    std::stable_sort(layers_.begin(), layers_.end(),
+                     [](const Layer& a, const Layer& b) {
+                       return a.First() < b.First();
+                     });
     for (const Layer& layer : layers_) {
       if (layer.o >= 0) outputs_.insert(layer.o);
     }
+  }
+
+  // Whether the product of the K cache gives as many numbers as are written
+  // there: no queries and no values of their own.
+  bool GivesKeys(const Layer& layer) const {
+    const int32_t producer = TensorAt(layer.k_cache).producer;
+    const auto& made = graph_.ops[layer.k].outputs;
+    if (producer < 0 || made.empty() || made[0] < 0) return false;
+    const tflite::Op& op = graph_.ops[producer];
+    int32_t written = -1;
+    if (op.code == tflite::kOpDynamicUpdateSlice && op.inputs.size() > 1) {
+      written = op.inputs[1];
+    } else if (op.composite.find(kCacheUpdate) != std::string::npos) {
+      written = Sources(producer, layer.k_cache)[0];
+    }
+    return written >= 0 && Elements(written) == Elements(made[0]);
+  }
+
+  int64_t Elements(int32_t tensor) const {
+    int64_t product = 1;
+    for (const int64_t size : TensorAt(tensor).shape) product *= size;
+    return product;
+  }
+
+  // A layer that takes another one's keys and values.
+  void AddSharing(int32_t o) {
+    Layer layer;
+    layer.o = o;
+    for (const int32_t op : linear_) {
+      if (Contains(attention_, op) || ProductsBehindOp(op) != OpSet{o}) continue;
+      layer.q = layer.q == -1 ? op : -2;
+    }
+    if (layer.q < 0) return;
+    attention_.insert(layer.q);
+    layers_.push_back(layer);
   }
 
   // down is what no attention's output leads to other than through a product.
@@ -556,10 +613,63 @@ class GraphRoles {
   Layer* LayerAt(int32_t op) {
     Layer* found = nullptr;
     for (Layer& layer : layers_) {
-      const int32_t first = layer.q >= 0 ? std::min(layer.q, layer.k) : layer.k;
-      if (first < op) found = &layer;
+      if (layer.First() < op) found = &layer;
     }
     return found;
+  }
+
+  // Of per-layer embeddings: one product of the embedding leads to a projection
+  // in each layer, and so does a gate of that layer's own.
+  void FindPerLayer() {
+    for (const int32_t op : linear_) {
+      const OpSet behind = ProductsBehindOp(op);
+      if (Contains(attention_, op) || behind.empty() ||
+          !ProductsBefore(graph_.ops[op].inputs[0]).empty()) {
+        continue;
+      }
+      for (const int32_t projection : behind) {
+        OpSet before = ProductsBefore(graph_.ops[projection].inputs[0]);
+        before.erase(op);
+        Layer* layer = LayerAt(projection);
+        if (before.size() != 1 || layer == nullptr || layer->down < 0 ||
+            layer->down >= projection) {
+          continue;
+        }
+        layer->per_layer_projection = projection;
+        layer->per_layer_gate = *before.begin();
+        per_layer_model_ = op;
+      }
+    }
+    if (lookups_.size() < 2 || layers_.empty()) return;
+    for (const auto& [use, tensor] : lookups_) {
+      if (Contains(ProductsBehind(tensor), layers_[0].k)) {
+        signature_.embedding = tensor;
+      } else {
+        roles_.uses[use].role.part = Part::kPerLayerEmbedding;
+      }
+    }
+  }
+
+  // Of what leaves a layer: one number that the residual stream is multiplied
+  // with.
+  void NameScalars() {
+    for (size_t i = 0; i < graph_.ops.size(); ++i) {
+      const tflite::Op& op = graph_.ops[i];
+      if (op.code != tflite::kOpMul || op.inputs.size() != 2) continue;
+      const Layer* layer = LayerAt(static_cast<int32_t>(i));
+      if (layer == nullptr || layer->down < 0) continue;
+      for (const int side : {0, 1}) {
+        const int32_t constant = ConstantOf(op.inputs[side]);
+        if (constant < 0 || file_.constants[constant].elements() != 1) continue;
+        const OpSet before = ProductsBefore(op.inputs[1 - side]);
+        if (!Contains(before, layer->o) || !Contains(before, layer->down)) {
+          continue;
+        }
+        Add(constant,
+            {Part::kLayerScalar,
+             static_cast<int32_t>(layer - layers_.data()), false});
+      }
+    }
   }
 
   void FindHead() {
@@ -583,11 +693,11 @@ class GraphRoles {
     for (size_t i = 0; i < layers_.size(); ++i) {
       const Layer& l = layers_[i];
       const auto number = static_cast<int32_t>(i);
-      if (l.k == l.v) {
+      if (l.fused) {
         name(l.k, Part::kQkv, number);
       } else {
         name(l.k, Part::kK, number);
-        name(l.v, Part::kV, number);
+        if (l.v != l.k) name(l.v, Part::kV, number);
         name(l.q, Part::kQ, number);
       }
       name(l.o, Part::kO, number);
@@ -603,6 +713,12 @@ class GraphRoles {
         name(l.up, Part::kUp, number);
       }
     }
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      const auto number = static_cast<int32_t>(i);
+      name(layers_[i].per_layer_gate, Part::kPerLayerGate, number);
+      name(layers_[i].per_layer_projection, Part::kPerLayerProjection, number);
+    }
+    name(per_layer_model_, Part::kPerLayerModelProjection, -1);
     name(head_, Part::kHead, -1);
     std::sort(
         signature_.products.begin(), signature_.products.end(),
@@ -771,15 +887,25 @@ class GraphRoles {
     if (sources.empty() && !from_embedding) return std::nullopt;
     if (sources.size() == 1 && !from_embedding) {
       const int32_t source = *sources.begin();
+      if (source == per_layer_model_) {
+        return WeightRole{Part::kPerLayerModelNorm, -1, bias};
+      }
       for (size_t i = 0; i < layers_.size(); ++i) {
         const Layer& l = layers_[i];
         const auto number = static_cast<int32_t>(i);
-        if (l.k != l.v && source == l.q)
+        if (!l.fused && source == l.q)
           return WeightRole{Part::kQNorm, number, bias};
-        if (l.k != l.v && source == l.k)
-          return WeightRole{Part::kKNorm, number, bias};
+        if (!l.fused && source == l.k) {
+          // Values of the same product have a norm of their own.
+          const bool of_keys = l.k != l.v || Reaches(after, l.k_cache);
+          return WeightRole{of_keys ? Part::kKNorm : Part::kVNorm, number, bias};
+        }
+        if (!l.fused && source == l.v)
+          return WeightRole{Part::kVNorm, number, bias};
+        if (source == l.per_layer_projection)
+          return WeightRole{Part::kPerLayerNorm, number, bias};
         // Heads of a fused product: those of k go into the cache.
-        if (l.k == l.v && source == l.k) {
+        if (l.fused && source == l.k) {
           const Part part =
               Reaches(after, l.k_cache) ? Part::kKNorm : Part::kQNorm;
           return WeightRole{part, number, bias};
@@ -806,7 +932,8 @@ class GraphRoles {
       OpSet inputs = {l.k, l.v, l.q};
       OpSet all = inputs;
       all.insert(l.gate_up.begin(), l.gate_up.end());
-      if (Contains(targets, l.k) && IsSubset(targets, all)) {
+      const int32_t any = l.k >= 0 ? l.k : l.q;
+      if (Contains(targets, any) && IsSubset(targets, all)) {
         return WeightRole{Part::kInputNorm, number, bias};
       }
       if (!l.gate_up.empty() && IsSubset(targets, l.gate_up)) {
@@ -845,6 +972,9 @@ class GraphRoles {
   OpSet scale_ops_;         // part of the product behind, not of a norm
   OpSet lookup_rotations_;  // part of a lookup, not of the product behind
   std::vector<Layer> layers_;
+  int32_t per_layer_model_ = -1;
+  // Of Roles::uses, and the tensor that each gives.
+  std::vector<std::pair<size_t, int32_t>> lookups_;
   int32_t head_ = -1;
   mutable int64_t visits_left_ = kMostVisits;
 };

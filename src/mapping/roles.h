@@ -84,9 +84,10 @@ struct Roles {
 // or of the lookup before it, whose weights are stored rotated; so is one with
 // a vector that belongs to no norm. No name of a tensor is read; of the
 // signature, which outputs are caches and logits. A graph that is not of this
-// form gives no roles and a reason, never a guess. `sub_norms`: what o and down
-// read is the output of a norm, as ModelConfig::sub_norms has it. Throws Error
-// for a graph too large to follow.
+// form gives no roles and a reason, never a guess. `num_layers`: those that have
+// KV caches; those behind them that take another one's are found. `sub_norms`:
+// what o and down read is the output of a norm, as ModelConfig::sub_norms has
+// it. Throws Error for a graph too large to follow.
 Roles FindRoles(const tflite::File& file, int64_t num_layers, int64_t head_dim,
                 bool sub_norms = false);
 

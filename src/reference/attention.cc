@@ -114,9 +114,8 @@ at::Tensor CappedAttention(const ModelConfig& config, const at::Tensor& queries,
 }  // namespace
 
 void RotateHeads(const ModelConfig& config, const RopeAngles& rotation,
-                 const Span& span, const at::Tensor& heads) {
-  const int64_t size = config.head_dim;
-  const int64_t rotary = config.rotary_dim;
+                 const Span& span, int64_t size, const at::Tensor& heads) {
+  const int64_t half = rotation.cos.size(1);
   const int64_t count = heads.size(1) / size;
   float* const data = heads.mutable_data_ptr<float>();
   const float* cos = rotation.cos.const_data_ptr<float>();
@@ -125,9 +124,9 @@ void RotateHeads(const ModelConfig& config, const RopeAngles& rotation,
   at::parallel_for(0, span.count, kRowGrain, [&](int64_t i, int64_t end) {
     for (; i < end; ++i) {
       const int64_t row = span.row + i;
-      const int64_t at = row * rotary / 2;
       for (int64_t head = 0; head < count; ++head) {
-        rotate(data + (row * count + head) * size, cos + at, sin + at, rotary);
+        rotate(data + (row * count + head) * size, cos + row * half,
+               sin + row * half, 2 * half);
       }
     }
   });
@@ -145,9 +144,9 @@ void ScaleQueries(const QueryScaling& scaling, const Span& span,
   }
 }
 
-void Store(const ModelConfig& config, const Span& span, const at::Tensor& keys,
-           const at::Tensor& values, LayerCache& cache) {
-  const int64_t size = config.head_dim;
+void Store(const Span& span, const at::Tensor& keys, const at::Tensor& values,
+           LayerCache& cache) {
+  const int64_t size = cache.keys.size(2);
   const int64_t heads = keys.size(1) / size;
   const int64_t capacity = cache.keys.size(1);
   const float* k = keys.const_data_ptr<float>();
@@ -174,7 +173,7 @@ void Attend(const ModelConfig& config, const Alternative* alternative,
   const int64_t window = layer.window;
   const int64_t heads = layer.num_kv_heads;
   const int64_t group = layer.num_heads / heads;
-  const int64_t size = config.head_dim;
+  const int64_t size = layer.head_dim;
   const bool interleaved =
       alternative != nullptr && alternative->heads_interleaved;
   const MaskFault fault =

@@ -13,9 +13,9 @@
 namespace verify_tflite {
 
 // Rotates the heads of the rows of `span` in place, [rows of the pass, heads *
-// head_dim].
+// size].
 void RotateHeads(const ModelConfig& config, const RopeAngles& rotation,
-                 const Span& span, const at::Tensor& heads);
+                 const Span& span, int64_t size, const at::Tensor& heads);
 
 // Scales queries of `span` in place, as ModelConfig::query_scaling has it.
 void ScaleQueries(const QueryScaling& scaling, const Span& span,
@@ -23,7 +23,7 @@ void ScaleQueries(const QueryScaling& scaling, const Span& span,
 
 // Puts keys and values of `span` into the cache. Tensors are [rows of the pass,
 // heads * head_dim].
-void Store(const ModelConfig& config, const Span& span, const at::Tensor& keys,
+void Store(const Span& span, const at::Tensor& keys,
            const at::Tensor& values, LayerCache& cache);
 
 // Causal attention of `queries`, the rows of `span` alone, over its cache,

@@ -72,4 +72,9 @@ at::Tensor Norm(const WeightReader& reader, const ModelConfig& config,
   return RmsNorm(input, scale, config.rms_norm_eps);
 }
 
+at::Tensor PlainNorm(const ModelConfig& config, const at::Tensor& input) {
+  const std::vector<float> ones(static_cast<size_t>(input.size(1)), 1.0f);
+  return RmsNorm(input, ones, config.rms_norm_eps);
+}
+
 }  // namespace verify_tflite

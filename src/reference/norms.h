@@ -23,6 +23,8 @@ at::Tensor Floats(int64_t rows, int64_t columns);
 // `input` itself where there is no such norm.
 at::Tensor Norm(const WeightReader& reader, const ModelConfig& config,
                 const at::Tensor& input, const NormWeights& norm);
+// Returns `input`, [rows, size], divided row by row by its root mean square.
+at::Tensor PlainNorm(const ModelConfig& config, const at::Tensor& input);
 
 }  // namespace verify_tflite
 

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <deque>
+#include <set>
 #include <utility>
 
 #include "reference/attention.h"
@@ -101,8 +102,11 @@ void Pass::SkipProbed() {
 }
 
 at::Tensor Pass::Embed() const {
-  const TensorView& table = *weights_.embedding;
-  const int64_t size = config_.hidden_size;
+  return LookUp(*weights_.embedding, config_.embedding_scale);
+}
+
+at::Tensor Pass::LookUp(const TensorView& table, double scale_by) const {
+  const int64_t size = table.shape[1];
   at::Tensor hidden = Floats(rows_, size);
   float* out = hidden.mutable_data_ptr<float>();
   for (const Reference::Item& item : items_) {
@@ -112,8 +116,30 @@ at::Tensor Pass::Embed() const {
     }
   }
   // Rounded to float32 first, as Gemma's embed_scale.
-  const auto scale = static_cast<float>(config_.embedding_scale);
+  const auto scale = static_cast<float>(scale_by);
   return scale == 1 ? hidden : hidden.mul_(scale);
+}
+
+// get_per_layer_inputs and project_per_layer_inputs of Gemma4TextModel.
+void Pass::SetPerLayerInputs() {
+  if (config_.per_layer_size == 0) return;
+  const int64_t size = config_.per_layer_size;
+  per_layer_inputs_ =
+      Floats(rows_, weights_.per_layer_model_projection.weight->shape[0]);
+  Multiply(Stage::kEmbedding, -1, hidden_,
+           {{weights_.per_layer_model_projection,
+             per_layer_inputs_.mutable_data_ptr<float>()}});
+  Capture(Stage::kPerLayerModelProjection, -1, per_layer_inputs_);
+  const double hidden = static_cast<double>(config_.hidden_size);
+  per_layer_inputs_.mul_(static_cast<float>(1 / std::sqrt(hidden)));
+  per_layer_inputs_ = Norm(decoder_.reader, config_,
+                           per_layer_inputs_.view({-1, size}),
+                           weights_.per_layer_model_norm)
+                          .view({rows_, -1});
+  per_layer_inputs_.add_(LookUp(*weights_.per_layer_embedding,
+                                std::sqrt(static_cast<double>(size))));
+  per_layer_inputs_.mul_(static_cast<float>(std::sqrt(0.5)));
+  Capture(Stage::kPerLayerInputs, -1, per_layer_inputs_);
 }
 
 // LlamaRotaryEmbedding.
@@ -160,15 +186,22 @@ void Pass::Run(const Reference::LogitsFn& on_logits) {
   if (config_.embedding_norm) {
     hidden_ = Norm(decoder_.reader, config_, hidden_, {.unscaled = true});
   }
+  SetPerLayerInputs();
   const auto layers = std::ssize(weights_.layers);
   for (int64_t i = 0; i < layers; ++i) {
     Prefetch(static_cast<size_t>(i) + 1);
+    const auto index = static_cast<size_t>(i);
+    const size_t cache = CacheOf(index);
     for (const Span& span : spans_) {
-      if (span.sequence->read_layer) span.sequence->ReadLayer(i, span.count);
+      if (span.sequence->read_layer && cache == index) {
+        span.sequence->ReadLayer(i, span.count);
+      }
     }
-    RunLayer(static_cast<size_t>(i));
+    RunLayer(index);
     for (const Span& span : spans_) {
-      if (span.sequence->read_layer) span.sequence->ForgetLayer(i);
+      if (span.sequence->read_layer && IsLastReader(index)) {
+        span.sequence->ForgetLayer(static_cast<int64_t>(cache));
+      }
     }
     if (decoder_.options.progress) {
       decoder_.options.progress("reference: layer", i + 1, layers);
@@ -186,6 +219,13 @@ void Pass::Multiply(Stage stage, int64_t layer, const at::Tensor& input,
                     std::initializer_list<LinearTask> tasks) const {
   const Timer timer(decoder_.Time(&Reference::Times::linear));
   std::vector<LinearTask> left(tasks);
+  // Products that a signature does not compute have weights that are not
+  // rotated.
+  std::set<std::pair<const Rotation*, const std::vector<float>*>> rotations;
+  for (const LinearTask& task : left) {
+    if (task.layer.rotation == nullptr) continue;
+    rotations.emplace(task.layer.rotation, task.layer.input_scale);
+  }
   while (!left.empty()) {
     const auto* rotation = left[0].layer.rotation;
     const auto* scale = left[0].layer.input_scale;
@@ -203,8 +243,7 @@ void Pass::Multiply(Stage stage, int64_t layer, const at::Tensor& input,
     if (scale != nullptr) ScaleRows(*scale, values);
     if (rotation != nullptr) {
       RotateRows(*rotation, values);
-      const bool is_only = end == left.end() && left.size() == std::size(tasks);
-      if (is_only) Capture(*RotatedOf(stage), layer, x);
+      if (rotations.size() == 1 && RotatedOf(stage)) Capture(*RotatedOf(stage), layer, x);
     }
     const std::span<const LinearTask> together(left.begin(), end);
     const int64_t max_dot_rows = decoder_.options.max_dot_rows.value_or(
@@ -236,8 +275,22 @@ at::Tensor Pass::HeadNorm(const at::Tensor& rows,
   if (config_.qk_norm_of_all_heads) {
     return Norm(decoder_.reader, config_, rows, norm);
   }
-  return Norm(decoder_.reader, config_, rows.view({-1, config_.head_dim}), norm)
+  if (norm.weight == nullptr) return rows;
+  const int64_t size = norm.weight->shape[0];
+  return Norm(decoder_.reader, config_, rows.view({-1, size}), norm)
       .view(rows.sizes());
+}
+
+size_t Pass::CacheOf(size_t index) const {
+  const int64_t source = config_.layers[index].kv_source;
+  return source < 0 ? index : static_cast<size_t>(source);
+}
+
+bool Pass::IsLastReader(size_t index) const {
+  for (size_t i = index + 1; i < config_.layers.size(); ++i) {
+    if (CacheOf(i) == CacheOf(index)) return false;
+  }
+  return true;
 }
 
 // Disk and processor work at the same time.
@@ -248,7 +301,8 @@ void Pass::Prefetch(size_t index) const {
   }
   const LayerWeights& l = weights_.layers[index];
   for (const Linear& linear :
-       {l.qkv, l.q, l.k, l.v, l.o, l.gate, l.up, l.down}) {
+       {l.qkv, l.q, l.k, l.v, l.o, l.gate, l.up, l.down, l.per_layer_gate,
+        l.per_layer_projection}) {
     if (linear.weight != nullptr) decoder_.reader.WillNeed(*linear.weight);
   }
 }
@@ -278,13 +332,14 @@ void Pass::CaptureCached(Stage stage, size_t index,
                          at::Tensor LayerCache::*part) const {
   if (capture_ == nullptr) return;
   const int64_t heads = config_.layers[index].num_kv_heads;
-  const at::Tensor all = Floats(rows_, heads * config_.head_dim);
+  const int64_t size = config_.layers[index].head_dim;
+  const at::Tensor all = Floats(rows_, heads * size);
   const auto each = [&](auto copy) {
     for (const Span& span : spans_) {
       copy((span.sequence->layers[index].*part)
                .narrow(1, span.sequence->length, span.count),
            all.narrow(0, span.row, span.count)
-               .view({span.count, heads, config_.head_dim})
+               .view({span.count, heads, size})
                .transpose(0, 1));
     }
   };
@@ -339,22 +394,59 @@ void Pass::RunLayer(size_t index) {
   if (config_.sandwich_norms) capture(Stage::kOutputNorm, last);
   AddToStream(last);
   capture(Stage::kAfterMlp, hidden_);
+  if (config_.per_layer_size > 0) AddPerLayer(index);
+  if (layer.scalar == nullptr) return;
+  float scalar = 1;
+  decoder_.reader.ReadFloats(*layer.scalar, 0, 1, &scalar);
+  hidden_.mul_(scalar);
+  capture(Stage::kLayerOutput, hidden_);
+}
+
+void Pass::AddPerLayer(size_t index) {
+  const LayerWeights& layer = weights_.layers[index];
+  const auto number = static_cast<int64_t>(index);
+  const int64_t size = config_.per_layer_size;
+  at::Tensor inner = Floats(rows_, size);
+  Multiply(Stage::kAfterMlp, number, hidden_,
+           {{layer.per_layer_gate, inner.mutable_data_ptr<float>()}});
+  CaptureProduct(Stage::kPerLayerGate, Stage::kAfterMlp, index, inner);
+  Activate(layer, inner);
+  inner.mul_(per_layer_inputs_.narrow(1, number * size, size));
+  Capture(Stage::kPerLayerInner, number, inner);
+  at::Tensor output = Floats(rows_, config_.hidden_size);
+  Multiply(Stage::kPerLayerInner, number, inner,
+           {{layer.per_layer_projection, output.mutable_data_ptr<float>()}});
+  CaptureProduct(Stage::kPerLayerOutput, Stage::kPerLayerInner, index, output);
+  const at::Tensor normed =
+      Norm(decoder_.reader, config_, output, layer.per_layer_norm);
+  Capture(Stage::kPerLayerNorm, number, normed);
+  hidden_.add_(normed);
+  Capture(Stage::kAfterPerLayer, number, hidden_);
 }
 
 Pass::Projections Pass::Project(const at::Tensor& normed, size_t index) const {
   const auto number = static_cast<int64_t>(index);
   const LayerWeights& layer = weights_.layers[index];
   const int64_t rows = normed.size(0);
-  const int64_t size = config_.head_dim;
+  const int64_t size = config_.layers[index].head_dim;
   const int64_t heads = config_.layers[index].num_kv_heads;
   const int64_t group = config_.layers[index].num_heads / heads;
   if (layer.qkv.weight == nullptr) {
-    Projections p = {Floats(rows, heads * group * size),
-                     Floats(rows, heads * size), Floats(rows, heads * size)};
+    Projections p = {Floats(rows, heads * group * size), {}, {}};
+    const LinearTask query = {layer.q, p.queries.mutable_data_ptr<float>()};
+    if (layer.k.weight == nullptr) {
+      Multiply(Stage::kInputNorm, number, normed, {query});
+      return p;
+    }
+    p.keys = Floats(rows, heads * size);
+    const LinearTask key = {layer.k, p.keys.mutable_data_ptr<float>()};
+    if (layer.v.weight == nullptr) {
+      Multiply(Stage::kInputNorm, number, normed, {query, key});
+      return p;
+    }
+    p.values = Floats(rows, heads * size);
     Multiply(Stage::kInputNorm, number, normed,
-             {{layer.q, p.queries.mutable_data_ptr<float>()},
-              {layer.k, p.keys.mutable_data_ptr<float>()},
-              {layer.v, p.values.mutable_data_ptr<float>()}});
+             {query, key, {layer.v, p.values.mutable_data_ptr<float>()}});
     return p;
   }
   // Each key head's queries, its key and its value lie together, as
@@ -377,8 +469,9 @@ void Pass::Turn(size_t index, const at::Tensor& queries,
   const RopeAngles* angles = AnglesOf(index);
   for (const Span& span : spans_) {
     if (angles != nullptr) {
-      RotateHeads(config_, *angles, span, queries);
-      RotateHeads(config_, *angles, span, keys);
+      const int64_t size = config_.layers[index].head_dim;
+      RotateHeads(config_, *angles, span, size, queries);
+      if (keys.defined()) RotateHeads(config_, *angles, span, size, keys);
     }
     if (config_.query_scaling) {
       ScaleQueries(*config_.query_scaling, span, queries);
@@ -396,35 +489,48 @@ at::Tensor Pass::Attention(const at::Tensor& normed, size_t index) const {
     CaptureProduct(stage, Stage::kInputNorm, index, rows);
   };
   capture_product(Stage::kQueryProjection, queries);
-  capture_product(Stage::kKeyProjection, keys);
-  capture_product(Stage::kValueProjection, values);
+  if (keys.defined()) {
+    capture_product(Stage::kKeyProjection, keys);
+    if (values.defined()) {
+      capture_product(Stage::kValueProjection, values);
+    } else {
+      values = keys.clone();
+    }
+  }
   at::Tensor mixed = at::empty_like(queries);
   const auto& options = decoder_.options;
   const Alternative* alternative =
       options.alternative ? &*options.alternative : nullptr;
   {
     const Timer timer(decoder_.Time(&Reference::Times::attention));
+    const LayerConfig& settings = config_.layers[index];
     const auto norm = [&] {
       queries = HeadNorm(queries, layer.q_norm);
-      keys = HeadNorm(keys, layer.k_norm);
+      if (keys.defined()) keys = HeadNorm(keys, layer.k_norm);
     };
     if (!config_.qk_norm_after_rope) norm();
     if (config_.qk_norm && !config_.qk_norm_after_rope) {
       capture(Stage::kQueryNorm, queries);
-      capture(Stage::kKeyNorm, keys);
+      if (keys.defined()) capture(Stage::kKeyNorm, keys);
+    }
+    if (config_.v_norm && values.defined()) {
+      values = PlainNorm(config_, values.view({-1, settings.head_dim}))
+                   .view(values.sizes());
     }
     Turn(index, queries, keys);
     if (config_.qk_norm_after_rope) norm();
     for (const Span& span : spans_) {
-      LayerCache& cache = span.sequence->layers[index];
-      Store(config_, span, keys, values, cache);
+      if (!keys.defined()) continue;
+      Store(span, keys, values, span.sequence->layers[index]);
     }
     capture(Stage::kQuery, queries);
-    CaptureCached(Stage::kKey, index, &LayerCache::keys);
-    CaptureCached(Stage::kValue, index, &LayerCache::values);
+    if (keys.defined()) {
+      CaptureCached(Stage::kKey, index, &LayerCache::keys);
+      CaptureCached(Stage::kValue, index, &LayerCache::values);
+    }
     for (const Span& span : spans_) {
-      Attend(config_, alternative, config_.layers[index], span,
-             span.sequence->layers[index],
+      Attend(config_, alternative, settings, span,
+             span.sequence->layers[CacheOf(index)],
              queries.narrow(0, span.row, span.count),
              mixed.narrow(0, span.row, span.count));
     }
@@ -459,27 +565,7 @@ at::Tensor Pass::Mlp(const at::Tensor& hidden, size_t index) const {
     CaptureProduct(Stage::kGateProjection, Stage::kMlpNorm, index, inner);
   }
   CaptureProduct(Stage::kUpProjection, Stage::kMlpNorm, index, up);
-  switch (config_.activation) {
-    case Activation::kSilu:
-      at::silu_(inner);
-      break;
-    case Activation::kGeluTanh:
-      at::gelu_(inner, "tanh");
-      break;
-    case Activation::kGelu:
-      at::gelu_(inner, "none");
-      break;
-    case Activation::kGeluQuick:
-      // https://arxiv.org/abs/1606.08415, section 2.
-      inner.mul_(at::sigmoid(inner * 1.702));
-      break;
-    case Activation::kRelu2:
-      inner.relu_().mul_(inner);
-      break;
-    case Activation::kXielu:
-      ApplyXielu(layer.xielu, inner);
-      break;
-  }
+  Activate(layer, inner);
   if (layer.gate.weight != nullptr) inner.mul_(up);
   if (layer.mlp_sub_norm.exists()) {
     inner = Norm(decoder_.reader, config_, inner, layer.mlp_sub_norm);
@@ -489,6 +575,30 @@ at::Tensor Pass::Mlp(const at::Tensor& hidden, size_t index) const {
   Multiply(Stage::kMlpInner, number, inner,
            {{layer.down, output.mutable_data_ptr<float>()}});
   return output;
+}
+
+void Pass::Activate(const LayerWeights& layer, at::Tensor& values) const {
+  switch (config_.activation) {
+    case Activation::kSilu:
+      at::silu_(values);
+      break;
+    case Activation::kGeluTanh:
+      at::gelu_(values, "tanh");
+      break;
+    case Activation::kGelu:
+      at::gelu_(values, "none");
+      break;
+    case Activation::kGeluQuick:
+      // https://arxiv.org/abs/1606.08415, section 2.
+      values.mul_(at::sigmoid(values * 1.702));
+      break;
+    case Activation::kRelu2:
+      values.relu_().mul_(values);
+      break;
+    case Activation::kXielu:
+      ApplyXielu(layer.xielu, values);
+      break;
+  }
 }
 
 void Pass::Head(const Reference::LogitsFn& on_logits) const {

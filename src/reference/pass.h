@@ -36,6 +36,9 @@ class Pass {
 
   void SkipProbed();
   at::Tensor Embed() const;
+  // Rows of `table`, [rows, numbers of a row], times `scale`.
+  at::Tensor LookUp(const TensorView& table, double scale) const;
+  void SetPerLayerInputs();
   void SetAngles();
   const RopeAngles* AnglesOf(size_t index) const;
 
@@ -48,6 +51,8 @@ class Pass {
             const at::Tensor& keys) const;
   at::Tensor HeadNorm(const at::Tensor& rows, const NormWeights& norm) const;
   at::Tensor Mlp(const at::Tensor& hidden, size_t index) const;
+  void Activate(const LayerWeights& layer, at::Tensor& values) const;
+  void AddPerLayer(size_t index);
   void Head(const Reference::LogitsFn& on_logits) const;
 
   void Multiply(Stage stage, int64_t layer, const at::Tensor& input,
@@ -63,6 +68,10 @@ class Pass {
                       const at::Tensor& values) const;
   void CaptureCached(Stage stage, size_t index,
                      at::Tensor LayerCache::*part) const;
+  // The layer in whose caches the keys are that this one attends to.
+  size_t CacheOf(size_t index) const;
+  // Whether no layer behind it attends to its keys.
+  bool IsLastReader(size_t index) const;
 
   const Decoder& decoder_;
   const ModelConfig& config_;
@@ -72,6 +81,7 @@ class Pass {
   const CaptureFn* capture_;
   int64_t rows_ = 0;
   at::Tensor hidden_;  // the residual stream, [rows, hidden_size]
+  at::Tensor per_layer_inputs_;  // [rows, num_layers * per_layer_size]
   RopeAngles angles_;
   RopeAngles local_angles_;  // if a layer has local_rope
   // Rows of which products are computed; empty: all.

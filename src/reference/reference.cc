@@ -84,14 +84,18 @@ std::vector<double> Reference::RopeFrequenciesOf(const ModelConfig& config,
   return Doubles(local ? frequencies.local : frequencies.usual);
 }
 
+int64_t Reference::num_kv_layers() const {
+  return NumKvLayers(decoder_->config);
+}
+
 Sequence Reference::NewSequence() const {
   const c10::InferenceMode no_autograd;
   auto state = std::make_unique<SequenceState>();
   state->owner = decoder_.get();
   const ModelConfig& config = decoder_->config;
   for (const LayerConfig& layer : config.layers) {
-    const at::Tensor empty =
-        at::empty({layer.num_kv_heads, 0, config.head_dim}, at::kFloat);
+    const int64_t heads = layer.kv_source < 0 ? layer.num_kv_heads : 0;
+    const at::Tensor empty = at::empty({heads, 0, layer.head_dim}, at::kFloat);
     state->layers.push_back({empty, empty});
   }
   return Sequence(std::move(state));

@@ -98,6 +98,9 @@ class Reference {
 
   Sequence NewSequence() const;
 
+  // Those with keys and values of their own, the first ones.
+  int64_t num_kv_layers() const;
+
   // What positions are multiplied with, [rotary_dim / 2]; of layers with
   // LayerConfig::local_rope, or of the others. With ModelConfig::long_rope,
   // those of short texts.

@@ -36,10 +36,13 @@ at::Tensor ScaleLlama3(const at::Tensor& inv_freq,
 
 // Float32 operation by operation as transformers: the rounding of a frequency
 // grows with the position.
-at::Tensor Wavelengths(const ModelConfig& config, double theta) {
+at::Tensor Wavelengths(int64_t rotary_dim, double theta) {
   const at::Tensor exponents =
-      at::arange(0, config.rotary_dim, 2, at::kFloat) / config.rotary_dim;
+      at::arange(0, rotary_dim, 2, at::kFloat) / rotary_dim;
   return at::pow(at::Scalar(theta), exponents);
+}
+at::Tensor Wavelengths(const ModelConfig& config, double theta) {
+  return Wavelengths(config.rotary_dim, theta);
 }
 
 at::Tensor LongRopeFrequencies(const ModelConfig& config,
@@ -95,8 +98,15 @@ Frequencies GetFrequencies(const ModelConfig& config) {
   } else if (config.rope_linear_factor != 1) {
     result.usual = result.usual / config.rope_linear_factor;
   }
+  if (config.rotating_pairs > 0) {
+    result.usual.narrow(0, config.rotating_pairs,
+                        result.usual.size(0) - config.rotating_pairs)
+        .zero_();
+  }
   if (config.local_rope_theta > 0) {
-    result.local = Wavelengths(config, config.local_rope_theta).reciprocal();
+    const int64_t size = config.local_rotary_dim > 0 ? config.local_rotary_dim
+                                                     : config.rotary_dim;
+    result.local = Wavelengths(size, config.local_rope_theta).reciprocal();
   }
   return result;
 }

@@ -19,6 +19,10 @@ std::string_view NameOf(Stage stage) {
   switch (stage) {
     case Stage::kEmbedding:
       return "embedding";
+    case Stage::kPerLayerModelProjection:
+      return "per_layer_model_projection";
+    case Stage::kPerLayerInputs:
+      return "per_layer_inputs";
     case Stage::kInputNorm:
       return "input_norm";
     case Stage::kQueryProjection:
@@ -59,6 +63,18 @@ std::string_view NameOf(Stage stage) {
       return "output_norm";
     case Stage::kAfterMlp:
       return "after_mlp";
+    case Stage::kPerLayerGate:
+      return "per_layer_gate";
+    case Stage::kPerLayerInner:
+      return "per_layer_inner";
+    case Stage::kPerLayerOutput:
+      return "per_layer_output";
+    case Stage::kPerLayerNorm:
+      return "per_layer_norm";
+    case Stage::kAfterPerLayer:
+      return "after_per_layer";
+    case Stage::kLayerOutput:
+      return "layer_output";
     case Stage::kFinalNorm:
       return "final_norm";
     case Stage::kHead:
@@ -86,6 +102,9 @@ bool IsLinear(Stage stage) {
     case Stage::kGateProjection:
     case Stage::kUpProjection:
     case Stage::kMlpOutput:
+    case Stage::kPerLayerModelProjection:
+    case Stage::kPerLayerGate:
+    case Stage::kPerLayerOutput:
     case Stage::kHead:
       return true;
     default:

@@ -13,6 +13,8 @@ namespace verify_tflite {
 // In the order of computation; a layer has those that its family computes.
 enum class Stage {
   kEmbedding,         // what enters layer 0
+  kPerLayerModelProjection,  // with per_layer_size, of kEmbedding
+  kPerLayerInputs,           // what all layers are given
   kInputNorm,         // enters q, k and v (phi: the MLP, too)
   kRotatedInputNorm,  // what they read, where weights are rotated
                       // (FileWeight::rotation), as the other four kRotated…
@@ -23,7 +25,7 @@ enum class Stage {
   kKeyNorm,
   kQuery,  // after RoPE, or the same as before in a layer without
   kKey,
-  kValue,      // as the KV cache has it: kValueProjection
+  kValue,      // as the KV cache has it: kValueProjection, or its norm
   kAttention,  // heads' outputs, enters o_proj
   kRotatedAttention,
   kAttentionOutput,  // of o_proj
@@ -37,7 +39,13 @@ enum class Stage {
   kRotatedMlpInner,
   kMlpOutput,   // of down_proj
   kOutputNorm,  // of kMlpOutput, with sandwich_norms
-  kAfterMlp,    // residual stream that leaves the layer
+  kAfterMlp,    // residual stream behind the MLP
+  kPerLayerGate,    // with per_layer_size: of kAfterMlp, before the activation
+  kPerLayerInner,   // enters the projection
+  kPerLayerOutput,  // of the projection
+  kPerLayerNorm,    // of kPerLayerOutput
+  kAfterPerLayer,   // residual stream
+  kLayerOutput,     // with layer_scalar, times that
   kFinalNorm,   // enters the LM head
   kRotatedFinalNorm,
   kHead,  // logits before soft-capping
@@ -54,7 +62,9 @@ std::optional<Stage> UnrotatedOf(Stage stage);
 
 struct Captured {
   Stage stage;
-  int64_t layer;  // -1 for kEmbedding, kFinalNorm, its rotation and kHead
+  // -1 for kEmbedding, kPerLayerModelProjection, kPerLayerInputs, kFinalNorm,
+  // its rotation and kHead.
+  int64_t layer;
   int64_t rows;
   int64_t width;
   // [rows, width], valid during the call. What is written to them is what the

@@ -26,6 +26,7 @@ class WeightFinder {
     const ModelConfig& c = config_;
     weights_.embedding =
         &Get({Part::kEmbedding}, {c.vocab_size, c.hidden_size});
+    if (c.per_layer_size > 0) FindPerLayerInputs();
     for (int32_t i = 0; i < static_cast<int32_t>(c.layers.size()); ++i) {
       weights_.layers.push_back(FindLayer(i));
     }
@@ -130,8 +131,9 @@ class WeightFinder {
   void FindAttention(int32_t index, LayerWeights* layer) {
     const ModelConfig& c = config_;
     const LayerConfig& sizes = c.layers[static_cast<size_t>(index)];
-    const int64_t queries = sizes.num_heads * c.head_dim;
-    const int64_t keys = sizes.num_kv_heads * c.head_dim;
+    const int64_t queries = sizes.num_heads * sizes.head_dim;
+    const int64_t keys = sizes.num_kv_heads * sizes.head_dim;
+    const bool own_keys = sizes.kv_source < 0;
     const auto find = [&](Part part, int64_t outputs) {
       return FindLinear({part, index}, outputs, c.hidden_size, c.qkv_bias);
     };
@@ -145,15 +147,19 @@ class WeightFinder {
       layer->v = parts[2];
     } else {
       layer->q = find(Part::kQ, queries);
-      layer->k = find(Part::kK, keys);
-      layer->v = find(Part::kV, keys);
+      if (own_keys) layer->k = find(Part::kK, keys);
+      if (own_keys && !sizes.keys_are_values) {
+        layer->v = find(Part::kV, keys);
+      }
     }
     layer->o = FindLinear({Part::kO, index}, c.hidden_size, queries, c.o_bias);
     if (c.qk_norm) {
       const bool all = c.qk_norm_of_all_heads;
       layer->q_norm =
-          FindNorm({Part::kQNorm, index}, all ? queries : c.head_dim);
-      layer->k_norm = FindNorm({Part::kKNorm, index}, all ? keys : c.head_dim);
+          FindNorm({Part::kQNorm, index}, all ? queries : sizes.head_dim);
+      if (!own_keys) return;
+      layer->k_norm =
+          FindNorm({Part::kKNorm, index}, all ? keys : sizes.head_dim);
     }
   }
 
@@ -186,6 +192,28 @@ class WeightFinder {
         FindNorm({Part::kMlpSubNorm, index}, sizes.intermediate_size);
   }
 
+  void FindPerLayerInputs() {
+    const ModelConfig& c = config_;
+    const int64_t all = c.num_layers * c.per_layer_size;
+    weights_.per_layer_embedding =
+        &Get({Part::kPerLayerEmbedding}, {c.per_layer_vocab_size, all});
+    weights_.per_layer_model_projection = FindLinear(
+        {Part::kPerLayerModelProjection}, all, c.hidden_size, false);
+    weights_.per_layer_model_norm =
+        FindNorm({Part::kPerLayerModelNorm}, c.per_layer_size);
+  }
+
+  void FindPerLayer(int32_t index, LayerWeights* layer) {
+    const ModelConfig& c = config_;
+    layer->per_layer_gate = FindLinear({Part::kPerLayerGate, index},
+                                       c.per_layer_size, c.hidden_size, false);
+    layer->per_layer_projection =
+        FindLinear({Part::kPerLayerProjection, index}, c.hidden_size,
+                   c.per_layer_size, false);
+    layer->per_layer_norm =
+        FindNorm({Part::kPerLayerNorm, index}, c.hidden_size);
+  }
+
   LayerWeights FindLayer(int32_t index) {
     const auto norm = [&](Part part) {
       return FindNorm({part, index}, config_.hidden_size);
@@ -202,6 +230,10 @@ class WeightFinder {
     if (config_.sub_norms) FindSubNorms(index, &layer);
     if (config_.activation == Activation::kXielu) {
       layer.xielu = FindXielu(index);
+    }
+    if (config_.per_layer_size > 0) FindPerLayer(index, &layer);
+    if (config_.layer_scalar) {
+      layer.scalar = &Get({Part::kLayerScalar, index}, {1});
     }
     return layer;
   }
@@ -255,6 +287,9 @@ const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index) {
   if (stage == Stage::kHead || stage == Stage::kRotatedFinalNorm) {
     return &weights.head;
   }
+  if (stage == Stage::kPerLayerModelProjection) {
+    return &weights.per_layer_model_projection;
+  }
   if (index < 0 || index >= std::ssize(weights.layers)) return nullptr;
   const LayerWeights& layer = weights.layers[static_cast<size_t>(index)];
   switch (stage) {
@@ -277,6 +312,10 @@ const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index) {
     case Stage::kRotatedMlpInner:
     case Stage::kMlpOutput:
       return &layer.down;
+    case Stage::kPerLayerGate:
+      return &layer.per_layer_gate;
+    case Stage::kPerLayerOutput:
+      return &layer.per_layer_projection;
     default:
       return nullptr;
   }

@@ -33,7 +33,7 @@ struct XieluNumbers {
 
 struct LayerWeights {
   NormWeights input_norm;  // none: attention takes the residual stream
-  Linear q, k, v, o;
+  Linear q, k, v, o;   // no k and v with kv_source, no v with keys_are_values
   Linear qkv;          // with grouped_qkv, in place of q, k and v
   NormWeights q_norm;  // with qk_norm
   NormWeights k_norm;
@@ -43,10 +43,16 @@ struct LayerWeights {
   Linear gate, up, down;       // gate with gated_mlp
   NormWeights output_norm;     // with sandwich_norms
   XieluNumbers xielu;          // with kXielu
+  Linear per_layer_gate, per_layer_projection;  // with per_layer_size
+  NormWeights per_layer_norm;
+  const TensorView* scalar = nullptr;  // with layer_scalar
 };
 
 struct Weights {
   const TensorView* embedding = nullptr;
+  const TensorView* per_layer_embedding = nullptr;  // with per_layer_size
+  Linear per_layer_model_projection;
+  NormWeights per_layer_model_norm;
   std::vector<LayerWeights> layers;
   NormWeights norm;
   Linear head;

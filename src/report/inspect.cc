@@ -247,6 +247,13 @@ std::string Layout(const TensorSpec& cache, int64_t kv_length) {
   return fmt::format("{} [{}]", NameOf(cache.type), fmt::join(parts, ", "));
 }
 
+std::string Layers(const InspectedModel& model) {
+  const int64_t cached = model.llm->num_layers;
+  if (model.layers <= cached) return fmt::format("{} layers", cached);
+  return fmt::format("{} layers ({} with KV caches; the others take theirs)",
+                     model.layers, cached);
+}
+
 void AppendLlm(const InspectedModel& model, std::string& out) {
   if (!model.unsupported.empty()) {
     Sentence(out, "  Verifiable   no:", model.unsupported);
@@ -262,10 +269,10 @@ void AppendLlm(const InspectedModel& model, std::string& out) {
                           : fmt::format(" ({} logit rows)", p.logit_rows)));
   }
   Sentence(out, "  Verifiable   yes:",
-           fmt::format("{}, {} layers, vocabulary {}",
+           fmt::format("{}, {}, vocabulary {}",
                        info.recipe_detail.empty() ? NameOf(info.recipe)
                                                   : info.recipe_detail,
-                       info.num_layers, info.vocab_size));
+                       Layers(model), info.vocab_size));
   Line(out, "    prefill    {}", fmt::join(prefills, ", "));
   Line(out, "    KV cache   {} positions, {}, {}", info.kv_length, info.kv_type,
        Size(info.kv_bytes));
@@ -380,6 +387,29 @@ void AppendLlmMetadata(const LlmMetadata& m, std::string& out) {
   }
 }
 
+void AppendExecutorMetadata(const ExecutorMetadata& m, std::string& out) {
+  Line(out, "  Executor metadata");
+  std::map<std::string, int> types;
+  for (const StateBuffer& buffer : m.state_buffers) ++types[buffer.type];
+  std::vector<std::string> states;
+  for (const auto& [type, count] : types) {
+    states.push_back(fmt::format("{} {}", count, type.empty() ? "unspecified"
+                                                              : Plain(type)));
+  }
+  if (states.empty()) states.push_back("none");
+  Wrapped(out, "    state buffers ", states);
+  if (!m.mask.empty()) Line(out, "    mask           {}", m.mask);
+  if (!m.local_mask.empty()) {
+    Line(out, "    local mask     {}", m.local_mask);
+  }
+  if (m.sliding_window_size > 0) {
+    Line(out, "    sliding window {}", m.sliding_window_size);
+  }
+  if (m.max_history_size > 0) {
+    Line(out, "    history        {}", m.max_history_size);
+  }
+}
+
 void AppendBundle(const InspectedBundle& bundle, std::string& out) {
   Line(out, "");
   Line(out, "Bundle {}",
@@ -397,6 +427,9 @@ void AppendBundle(const InspectedBundle& bundle, std::string& out) {
     }
   }
   if (bundle.llm_metadata) AppendLlmMetadata(*bundle.llm_metadata, out);
+  if (bundle.executor_metadata) {
+    AppendExecutorMetadata(*bundle.executor_metadata, out);
+  }
   Sentence(out, "  Tokenizer   ", bundle.tokenizer);
 }
 

@@ -11,6 +11,7 @@
 
 #include "candidate/model.h"
 #include "tflite/bundle.h"
+#include "tflite/executor_metadata.h"
 #include "tflite/summary.h"
 
 namespace verify_tflite {
@@ -29,6 +30,8 @@ struct InspectedModel {
   std::string damage;  // why `file` could not be read
   // How this program reads it; only of the model that it would run.
   std::optional<ModelInfo> llm;
+  // Of `llm`: its layers, which may be more than have KV caches; 0: not known.
+  int64_t layers = 0;
   std::string unsupported;  // why it would not; empty where not asked
   // Of a model that does nothing else, by descending number of tokens.
   std::vector<InspectedEmbedding> embeddings;
@@ -46,6 +49,7 @@ struct InspectedBundle {
   std::vector<KeyValue> system_metadata;
   std::vector<InspectedSection> sections;
   std::optional<LlmMetadata> llm_metadata;
+  std::optional<ExecutorMetadata> executor_metadata;
   // "Hugging Face tokenizer.json, 2104556 bytes", …
   std::string tokenizer;
 };

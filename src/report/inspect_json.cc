@@ -60,11 +60,29 @@ Json ToJson(const LlmMetadata& m) {
   return json;
 }
 
+Json ToJson(const ExecutorMetadata& m) {
+  Json json = {{"max_history_size", m.max_history_size},
+               {"mask", m.mask},
+               {"local_mask", m.local_mask},
+               {"sliding_window_size", m.sliding_window_size},
+               {"state_buffers", Json::array()}};
+  for (const StateBuffer& buffer : m.state_buffers) {
+    json["state_buffers"].push_back(
+        {{"type", buffer.type},
+         {"prefill_input", Text(buffer.prefill_input)},
+         {"prefill_output", Text(buffer.prefill_output)},
+         {"decode_input", Text(buffer.decode_input)},
+         {"decode_output", Text(buffer.decode_output)}});
+  }
+  return json;
+}
+
 Json ToJson(const InspectedBundle& bundle) {
   Json json = {{"version", bundle.version},
                {"system_metadata", ToJson(bundle.system_metadata)},
                {"sections", Json::array()},
                {"llm_metadata", nullptr},
+               {"executor_metadata", nullptr},
                {"tokenizer", bundle.tokenizer}};
   for (const InspectedSection& s : bundle.sections) {
     json["sections"].push_back({{"type", s.type},
@@ -73,6 +91,9 @@ Json ToJson(const InspectedBundle& bundle) {
                                 {"items", ToJson(s.items)}});
   }
   if (bundle.llm_metadata) json["llm_metadata"] = ToJson(*bundle.llm_metadata);
+  if (bundle.executor_metadata) {
+    json["executor_metadata"] = ToJson(*bundle.executor_metadata);
+  }
   return json;
 }
 
@@ -162,6 +183,7 @@ Json ToJson(const InspectedModel& model) {
           {"file", model.file ? ToJson(*model.file) : Json(nullptr)},
           {"damage", Text(model.damage)},
           {"llm", model.llm ? ToJson(*model.llm) : Json(nullptr)},
+          {"layers", model.layers},
           {"unsupported", Text(model.unsupported)},
           {"embeddings", ToJson(model.embeddings)}};
 }

@@ -24,6 +24,7 @@ class AnchorFinder {
       products_[{product.role.layer, product.role.part}] = &product;
     }
     AddEmbedding();
+    AddPerLayerInputs();
     for (int64_t i = 0; i < std::ssize(config_.layers); ++i) AddLayer(i);
     AddHead();
     AddCaches();
@@ -114,7 +115,7 @@ class AnchorFinder {
   }
 
   void AddEmbedding() {
-    if (signature_.embedding < 0) return;
+    if (signature_.embedding < 0) return AddEmbeddingInput();
     const int32_t lookup = graph_.tensors[signature_.embedding].producer;
     AddBetween(Stage::kEmbedding, -1, lookup - 1, AttentionOp(0),
                {graph_.ops[lookup].code, tflite::kOpMul, tflite::kOpReshape,
@@ -126,7 +127,7 @@ class AnchorFinder {
       AddOutput(stage, layer, ProductOf(layer, {fused, part}), part);
     };
     AddInput(Stage::kInputNorm, layer,
-             ProductOf(layer, {Part::kQkv, Part::kK}));
+             ProductOf(layer, {Part::kQkv, Part::kK, Part::kQ}));
     add_output(Stage::kQueryProjection, Part::kQ, Part::kQkv);
     add_output(Stage::kKeyProjection, Part::kK, Part::kQkv);
     add_output(Stage::kValueProjection, Part::kV, Part::kQkv);
@@ -139,7 +140,45 @@ class AnchorFinder {
     add_output(Stage::kUpProjection, Part::kUp, Part::kGateUp);
     AddInput(Stage::kMlpInner, layer, ProductOf(layer, {Part::kDown}));
     add_output(Stage::kMlpOutput, Part::kDown, Part::kDown);
+    add_output(Stage::kPerLayerGate, Part::kPerLayerGate, Part::kPerLayerGate);
+    AddInput(Stage::kPerLayerInner, layer,
+             ProductOf(layer, {Part::kPerLayerProjection}));
+    add_output(Stage::kPerLayerOutput, Part::kPerLayerProjection,
+               Part::kPerLayerProjection);
     AddResiduals(layer);
+  }
+
+  // What an embedder of its own makes.
+  void AddEmbeddingInput() {
+    for (const auto& [name, tensor] : graph_.inputs) {
+      if (!name.starts_with("embeddings")) continue;
+      Add(Stage::kEmbedding, -1, {Anchor::Kind::kTensor, {tensor}});
+    }
+  }
+
+  void AddPerLayerInputs() {
+    const Product* product = ProductOf(-1, {Part::kPerLayerModelProjection});
+    const int32_t end = FirstOp(0, {Part::kPerLayerProjection});
+    if (product == nullptr || end < 0) return;
+    AddOutput(Stage::kPerLayerModelProjection, -1, product,
+              Part::kPerLayerModelProjection);
+    const int64_t row = config_.num_layers * config_.per_layer_size;
+    Anchor anchor = {Anchor::Kind::kTensor, {}, nullptr};
+    for (int32_t i = product->op + 1; i < end; ++i) {
+      const tflite::Op& op = graph_.ops[static_cast<size_t>(i)];
+      if (op.code != tflite::kOpAdd && op.code != tflite::kOpMul) continue;
+      for (const int32_t tensor : op.outputs) {
+        if (tensor >= 0 && HasRows(tensor, row)) anchor.tensors.push_back(tensor);
+      }
+    }
+    if (!anchor.tensors.empty()) Add(Stage::kPerLayerInputs, -1, anchor);
+  }
+
+  // Whether there are `size` numbers for each token.
+  bool HasRows(int32_t tensor, int64_t size) const {
+    int64_t elements = 1;
+    for (const int64_t dim : graph_.tensors[tensor].shape) elements *= dim;
+    return elements > 0 && elements % (rows_ * size) == 0;
   }
 
   // Where it is rounded: the integers that attention in float reads. Another
@@ -180,9 +219,9 @@ class AnchorFinder {
   bool IsQuery(int32_t tensor, int64_t layer) const {
     const auto& shape = graph_.tensors[tensor].shape;
     const size_t rank = shape.size();
-    return rank >= 3 && shape[rank - 1] == config_.head_dim &&
-           shape[rank - 2] ==
-               config_.layers[static_cast<size_t>(layer)].num_heads &&
+    const LayerConfig& sizes = config_.layers[static_cast<size_t>(layer)];
+    return rank >= 3 && shape[rank - 1] == sizes.head_dim &&
+           shape[rank - 2] == sizes.num_heads &&
            shape[rank - 3] == rows_;
   }
 
@@ -193,18 +232,29 @@ class AnchorFinder {
     const int32_t o = FirstOp(layer, {Part::kO});
     const int32_t down = FirstOp(layer, {Part::kDown});
     const int32_t mlp = MlpOp(layer);
+    const int32_t gate = FirstOp(layer, {Part::kPerLayerGate});
+    const int32_t projection = FirstOp(layer, {Part::kPerLayerProjection});
+    const int32_t behind_mlp = gate < 0 ? next : gate;
     if (config_.sandwich_norms) {
       AddBetween(Stage::kAttentionNorm, layer, o, mlp,
                  {tflite::kOpMul, tflite::kOpStablehloComposite});
-      AddBetween(Stage::kOutputNorm, layer, down, next,
+      AddBetween(Stage::kOutputNorm, layer, down, behind_mlp,
                  {tflite::kOpMul, tflite::kOpStablehloComposite});
     }
     if (!config_.parallel_block) {
       AddBetween(Stage::kAfterAttention, layer, o, mlp, {tflite::kOpAdd});
     }
     AddBetween(Stage::kAfterMlp, layer,
-               config_.parallel_block ? std::max(o, down) : down, next,
+               config_.parallel_block ? std::max(o, down) : down, behind_mlp,
                {tflite::kOpAdd});
+    AddBetween(Stage::kPerLayerNorm, layer, projection, next,
+               {tflite::kOpMul, tflite::kOpStablehloComposite});
+    AddBetween(Stage::kAfterPerLayer, layer, projection, next,
+               {tflite::kOpAdd});
+    if (config_.layer_scalar) {
+      AddBetween(Stage::kLayerOutput, layer, std::max(down, projection), next,
+                 {tflite::kOpMul});
+    }
   }
 
   void AddHead() {

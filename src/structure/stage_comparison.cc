@@ -66,6 +66,12 @@ std::optional<Stage> InputOf(Stage stage) {
       return Stage::kMlpNorm;
     case Stage::kMlpOutput:
       return Stage::kMlpInner;
+    case Stage::kPerLayerModelProjection:
+      return Stage::kEmbedding;
+    case Stage::kPerLayerGate:
+      return Stage::kAfterMlp;
+    case Stage::kPerLayerOutput:
+      return Stage::kPerLayerInner;
     case Stage::kHead:
       return Stage::kFinalNorm;
     default:
@@ -640,7 +646,9 @@ class StageComparer {
                                              size_t pass_row) const {
     const Stage input = *InputOf(captured.stage);
     auto kept = kept_.end();
-    if (!UnrotatedOf(captured.stage)) kept = kept_.find(*RotatedOf(input));
+    if (!UnrotatedOf(captured.stage) && RotatedOf(input)) {
+      kept = kept_.find(*RotatedOf(input));
+    }
     const bool is_rotated = kept != kept_.end();
     if (!is_rotated) kept = kept_.find(input);
     if (kept == kept_.end()) return std::nullopt;
@@ -698,10 +706,14 @@ class StageComparer {
                     size_t pass_row) const {
     const auto kept = kept_.find(Stage::kQuery);
     if (kept == kept_.end()) return 0;
+    const LayerConfig& layer =
+        input_.config.layers[static_cast<size_t>(captured.layer)];
+    const int64_t source =
+        layer.kv_source < 0 ? captured.layer : layer.kv_source;
     const KvRows& cached =
         input_.recording
-            .caches[row.snapshot->after][static_cast<size_t>(captured.layer)];
-    const auto size = static_cast<size_t>(input_.config.head_dim);
+            .caches[row.snapshot->after][static_cast<size_t>(source)];
+    const auto size = static_cast<size_t>(layer.head_dim);
     const size_t width =
         kept->second.size() / static_cast<size_t>(captured.rows);
     const auto longest = [size](std::span<const float> heads) {

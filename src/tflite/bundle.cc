@@ -12,6 +12,7 @@
 #include "base/flatbuffer.h"
 #include "base/protobuf.h"
 #include "base/utf8.h"
+#include "tflite/executor_metadata.h"
 
 namespace verify_tflite {
 namespace {
@@ -420,6 +421,13 @@ std::optional<LlmMetadata> Bundle::ReadLlmMetadata() const {
     return ParseLlmParameters(proto, path_ + ": METADATA");
   }
   return ParseLlmMetadata(proto, path_ + ": LlmMetadata");
+}
+
+std::optional<ExecutorMetadata> Bundle::ReadExecutorMetadata() const {
+  const BundleSection* section = Find(SectionType::kExecutorMetadata);
+  if (section == nullptr) return std::nullopt;
+  return ParseExecutorMetadata(AsText(section->bytes),
+                               path_ + ": ExecutorMetadata");
 }
 
 const BundleSection* Bundle::FindTokenizer(SectionType type) const {

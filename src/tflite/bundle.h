@@ -20,6 +20,7 @@
 namespace verify_tflite {
 
 class MappedFile;
+struct ExecutorMetadata;
 
 enum class BundleFormat { kLitertlm, kTask };
 
@@ -128,6 +129,7 @@ class Bundle {
 
   // Absent where there is no such section. Throws Error for a damaged one.
   std::optional<LlmMetadata> ReadLlmMetadata() const;
+  std::optional<ExecutorMetadata> ReadExecutorMetadata() const;
   // tokenizer.json, inflated.
   std::optional<std::string> ReadHfTokenizer() const;
   // SentencePiece's ModelProto, as it is.

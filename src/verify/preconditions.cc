@@ -29,14 +29,17 @@ void CheckSameShape(const Model& model, const ModelConfig& config,
         "checkpoint. Pass the checkpoint it was converted from",
         model.path(), found, what, checkpoint_path, expected);
   };
-  check("layers", info.num_layers, config.num_layers);
+  const int64_t layers = NumKvLayers(config);
+  check("layers with KV caches", info.num_layers, layers);
   check("vocabulary entries", info.vocab_size, config.vocab_size);
   if (info.kv_values == 0) return;
-  int64_t kv_heads = 0;
-  for (const LayerConfig& layer : config.layers) kv_heads += layer.num_kv_heads;
+  int64_t values = 0;
+  for (const LayerConfig& layer : config.layers) {
+    if (layer.kv_source < 0) values += 2 * layer.num_kv_heads * layer.head_dim;
+  }
   // The mean, where layers differ.
   check("KV cache values per position and layer", info.kv_values,
-        2 * kv_heads * config.head_dim / config.num_layers);
+        values / layers);
 }
 
 void CheckPromptsFit(const Model& model, std::span<const Prompt> prompts,

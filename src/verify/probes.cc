@@ -52,6 +52,7 @@ void RunReference(Reference& reference, Probes& probes) {
   Sequence sequence = reference.NewSequence();
   const std::vector<Reference::Item> items = {{&sequence, ids, length}};
   const auto decode = probes.plan.decode;
+  const int64_t kv_layers = reference.num_kv_layers();
   const auto keep_logits = [&](size_t, int64_t row,
                                std::span<const float> logits) {
     if (row >= decode) return;
@@ -59,7 +60,7 @@ void RunReference(Reference& reference, Probes& probes) {
                                    logits.begin(), logits.end());
   };
   const auto keep_keys = [&](const Captured& captured) {
-    if (captured.layer < 0) return;
+    if (captured.layer < 0 || captured.layer >= kv_layers) return;
     const auto layer = static_cast<size_t>(captured.layer);
     if (probes.reference.size() <= layer) probes.reference.resize(layer + 1);
     // The norm of keys comes after their projection, where there is one.

@@ -107,6 +107,18 @@ bool IsReadForPositionsAlone(const FileGraph& file, const ModelInfo& model,
   return true;
 }
 
+// Scales of the blocks of another constant, say, which are compared with that.
+bool IsReadByNoOperator(const tflite::File& file, int32_t constant) {
+  for (const tflite::Graph& graph : file.graphs) {
+    for (const tflite::Tensor& tensor : graph.tensors) {
+      if (tensor.constant == constant && !tensor.consumers.empty()) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
 struct Accounted {
   int64_t bytes = 0;
   int64_t of = 0;
@@ -114,7 +126,9 @@ struct Accounted {
 };
 
 Accounted AccountFor(const WeightAudit& audit, const FileGraph& file,
-                     const ModelInfo& model) {
+                     const Model& opened) {
+  const ModelInfo& model = opened.info();
+  const auto parts = opened.container()->model_parts();
   Accounted result;
   for (const OtherConstant& constant : audit.others) {
     result.of += constant.bytes;
@@ -122,7 +136,9 @@ Accounted AccountFor(const WeightAudit& audit, const FileGraph& file,
     // The model's; an embedder has no positions.
     const bool table = constant.input == 0 &&
                        IsReadForPositionsAlone(file, model, constant.constant);
-    if (small || table) {
+    const bool unread =
+        IsReadByNoOperator(parts[constant.input]->file(), constant.constant);
+    if (small || table || unread) {
       result.bytes += constant.bytes;
     } else {
       result.left.push_back(
@@ -230,7 +246,7 @@ std::vector<Finding> ProveTables(const VerifyInput& input,
     // Of the part that was run alone, not of the model: that runs.
     result.gaps.push_back(error.what());
   }
-  const Accounted accounted = AccountFor(audit, graph, model);
+  const Accounted accounted = AccountFor(audit, graph, input.model);
   check.value = accounted.of == 0 ? 1
                                   : static_cast<double>(accounted.bytes) /
                                         static_cast<double>(accounted.of);

@@ -203,10 +203,9 @@ TEST(Verifier, TheOtherCheckpointsConversionPassesAgainstItsOwn) {
 // window and takes two prefill chunks.
 class Family : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(Family, ASoundConversionPasses) {
-  const std::string name = GetParam();
+void ExpectPass(const std::string& name, const std::string& file) {
   const Checkpoint checkpoint = Checkpoint::Open(ModelPath(name));
-  const Model model = Model::Open(ModelPath(name + ".tflite"));
+  const Model model = Model::Open(ModelPath(file));
   std::vector<Prompt> prompts;
   for (const int32_t size : {5, 40, 100}) {
     Prompt prompt{"ids", "ids", {}};
@@ -229,13 +228,23 @@ TEST_P(Family, ASoundConversionPasses) {
   }
 }
 
+TEST_P(Family, ASoundConversionPasses) {
+  const std::string name = GetParam();
+  ExpectPass(name, name + ".tflite");
+}
+
+// With both embedders beside it, and fewer KV caches than layers.
+TEST(Verifier, AModelWhoseLayersShareKeysPasses) {
+  ExpectPass("ref_gemma4_e2b", "gemma4_e2b_capped/model.tflite");
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Converted, Family,
     ::testing::Values("ref_mistral", "ref_qwen2", "ref_qwen3", "ref_gemma",
                       "ref_gemma2", "ref_gemma3", "ref_smollm3", "ref_phi",
                       "ref_phi3_plain", "ref_phi3_partial", "ref_phi35",
                       "ref_phi4", "ref_falcon_rw", "ref_openelm", "ref_granite",
-                      "ref_olmo2"),
+                      "ref_olmo2", "ref_gemma4", "ref_gemma4_text"),
     [](const auto& info) { return std::string(info.param); });
 
 INSTANTIATE_TEST_SUITE_P(

@@ -120,6 +120,10 @@ struct Family {
   // Sets what else `rope`, its RoPE settings, say.
   void (*set_rope)(const ConfigFields& rope, const ConfigFields& fields,
                    ModelConfig* config) = nullptr;
+  // Sets what its layers differ in beyond windows.
+  void (*set_layers)(const ConfigFields& fields, ModelConfig* config) = nullptr;
+  // Reads RoPE where neither ParseRope nor ParseTwoRopes does.
+  void (*read_rope)(const ConfigFields& fields, ModelConfig* config) = nullptr;
   ModelConfig (*parse)(const ConfigFields& fields,
                        const Family& family) = ParseDecoder;
 

@@ -68,6 +68,7 @@ void ParseOpenElmLayers(const ConfigFields& fields, ModelConfig* result) {
     LayerConfig& layer = result->layers.emplace_back();
     layer.num_heads = heads[i];
     layer.num_kv_heads = kv_heads[i];
+    layer.head_dim = result->head_dim;
     layer.intermediate_size = MakeDivisible(
         multiplier.get<double>() * static_cast<double>(result->hidden_size),
         divisor);

@@ -49,7 +49,9 @@ namespace verify_tflite {
   FAMILY(HyperClovaX)                  \
   FAMILY(Exaone)                       \
   FAMILY(InternLm3)                    \
-  FAMILY(IQuestCoder)
+  FAMILY(IQuestCoder)                  \
+  FAMILY(Gemma4Text)                   \
+  FAMILY(Gemma4)
 
 #define DECLARE(name) Family name();
 VERIFY_TFLITE_FAMILIES(DECLARE)

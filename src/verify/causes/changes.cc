@@ -39,9 +39,13 @@ std::string LogitsText(double divisor, double expected) {
 void AddSettings(const Evidence& evidence, std::vector<Change>& changes) {
   const ModelConfig& c = evidence.config;
   if (c.logit_softcap) {
-    changes.push_back(With(evidence, FindingId::kSoftCapping,
-                           "no soft-capping of the logits",
-                           [](ModelConfig& m) { m.logit_softcap.reset(); }));
+    changes.push_back(With(
+        evidence, FindingId::kSoftCapping,
+        c.per_layer_size == 0
+            ? "no soft-capping of the logits"
+            : "no soft-capping of the logits; litert-torch 0.10.0's export_hf "
+              "leaves it out of models with per-layer embeddings",
+        [](ModelConfig& m) { m.logit_softcap.reset(); }));
   }
   if (c.attention_softcap) {
     changes.push_back(
@@ -167,6 +171,8 @@ void AddMasks(const Evidence& evidence, std::vector<Change>& changes) {
 // Around the first layer that is wrong: what it holds was made by the one
 // before.
 void AddLayers(const Evidence& evidence, std::vector<Change>& changes) {
+  // Not of layers that take the keys of another one.
+  if (NumKvLayers(evidence.config) < evidence.config.num_layers) return;
   const auto wrong = evidence.decode.FirstWrong();
   const int64_t count = evidence.config.num_layers;
   std::vector<int64_t> plain;

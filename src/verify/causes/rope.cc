@@ -47,7 +47,11 @@ void PairAsHalves(const ModelConfig& config, std::span<float> heads) {
 
 Explanation ExplainKeys(const Evidence& evidence, const WrongKeys& keys) {
   const LayerConfig& layer = evidence.config.layers[keys.layer];
-  if (!layer.rope || evidence.config.rotary_dim == 0) return {};
+  const int64_t rotary =
+      layer.local_rope && evidence.config.local_rotary_dim > 0
+          ? evidence.config.local_rotary_dim
+          : evidence.config.rotary_dim;
+  if (!layer.rope || rotary == 0) return {};
   // Behind a norm, rotated keys are no longer what the probe knows.
   if (evidence.config.qk_norm_after_rope) return {};
   std::vector<float> before(keys.before.begin(), keys.before.end());
@@ -63,15 +67,15 @@ Explanation ExplainKeys(const Evidence& evidence, const WrongKeys& keys) {
   RopeSample sample = {before,
                        after,
                        layer.num_kv_heads,
-                       evidence.config.head_dim,
-                       evidence.config.rotary_dim,
+                       layer.head_dim,
+                       rotary,
                        keys.positions};
   const std::vector<double> expected =
       evidence.input.reference.RopeFrequencies(layer.local_rope);
   const double theta = layer.local_rope ? evidence.config.local_rope_theta
                                         : evidence.config.rope_theta;
   const std::vector<double> plain =
-      RopeFrequencies(theta, evidence.config.rotary_dim);
+      RopeFrequencies(theta, rotary);
   const std::vector<double> none(expected.size(), 0.0);
   const double now = RopeResidual(sample, expected);
   std::vector<RopeExplanation> all;
