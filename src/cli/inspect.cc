@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "audit/roles.h"
+#include "mapping/roles.h"
 #include "base/error.h"
 #include "base/json_file.h"
 #include "base/utf8.h"
