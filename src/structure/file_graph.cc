@@ -53,6 +53,13 @@ struct Way {
   bool fits = false;  // as far as samples show
 };
 
+// A product that a norm was folded into.
+struct Folded {
+  size_t product;  // of SignatureGraph::products
+  const ProductUse* use;
+  const Way* way;
+};
+
 std::vector<Part> PartsOf(Part part) {
   if (part == Part::kQkv) return {Part::kQ, Part::kK, Part::kV};
   if (part == Part::kGateUp) return {Part::kGate, Part::kUp};
@@ -347,6 +354,90 @@ class Opener {
     return product;
   }
 
+  // Where the runtime quantises what a folded norm gives, the reference has to
+  // do so with the same numbers: it takes the file's product, and the norm
+  // neither scales nor shifts. That can be where it holds of all products that
+  // read the tensor. Returns such norms.
+  std::vector<const Rows*> TakeFolded(const std::vector<Folded>& folded,
+                                      SignatureGraph& signature,
+                                      Gathered& gathered) {
+    std::vector<const Rows*> norms;
+    for (const Folded& first : folded) {
+      const Rows* norm = first.way->original.column_factor;
+      if (std::ranges::count(norms, norm) > 0) continue;
+      std::vector<Folded> group;
+      for (const Folded& each : folded) {
+        if (each.way->original.column_factor == norm && IsWhole(each)) {
+          group.push_back(each);
+        }
+      }
+      const int32_t input = first.use->input;
+      const bool together = std::ranges::all_of(
+          group, [&](const Folded& f) { return f.use->input == input; });
+      const auto readers =
+          std::ranges::count(signature.products, input, &Product::input);
+      if (!together || readers != std::ssize(group)) continue;
+      for (const Folded& each : group) {
+        Product& product = signature.products[each.product];
+        product.input_scale.clear();
+        product.input_offset.clear();
+        Gather(*each.way, Constant(each.use->constant), each.use->transposed,
+               true, gathered);
+        if (each.use->bias >= 0) AddBias(*each.use, *each.way, gathered);
+      }
+      norms.push_back(norm);
+    }
+    return norms;
+  }
+
+  // Whether the product's input is quantised and its bias is one that the
+  // checkpoint has, too.
+  bool IsWhole(const Folded& folded) const {
+    if (!folded.use->quantised_input) return false;
+    const auto bias_of = [&](const Place& place) {
+      return Find({place.columns.part, folded.use->role.layer, true});
+    };
+    const bool shifts = std::ranges::any_of(
+        originals_.all(), [&](const auto& entry) {
+          return &entry.second == folded.way->original.column_factor &&
+                 Find({entry.first.part, entry.first.layer, true}) != nullptr;
+        });
+    if (folded.use->bias < 0) return !shifts;
+    const tflite::Constant& bias = Constant(folded.use->bias);
+    if (bias.type == ElementType::kUnknown || bias.cols() != 1 ||
+        bias.rows() != folded.way->original.num_rows()) {
+      return false;
+    }
+    return std::ranges::all_of(folded.way->places, [&](const Place& place) {
+      return bias_of(place) != nullptr;
+    });
+  }
+
+  void SetUnscaled(const Rows& norm, SignatureGraph& signature) {
+    for (const auto& [role, rows] : originals_.all()) {
+      if (&rows != &norm) continue;
+      for (const bool bias : {false, true}) {
+        const Rows* part = Find({role.part, role.layer, bias});
+        if (part == nullptr) continue;
+        TensorView view;
+        view.shape = part->tensor->shape;
+        view.read = Constantly(bias || config_.norm_adds_one ? 0 : 1);
+        signature.weights[part->name] = {.view = view};
+      }
+    }
+  }
+
+  const ReadFn* Constantly(float value) {
+    const ReadFn*& reader = constants_[value];
+    if (reader == nullptr) {
+      reader = &result_.readers.emplace_back(
+          [value](int64_t, int64_t count, float* out) {
+            std::fill_n(out, count, value);
+          });
+    }
+    return reader;
+  }
+
   static std::vector<float> Floats(const Rows& rows) {
     std::vector<float> values(static_cast<size_t>(rows.count));
     ToFloats(*rows.tensor, rows.first, rows.count, values.data());
@@ -379,6 +470,11 @@ class Opener {
         !product.input_scale.empty() || FoldsNormBias(use, constant, product)) {
       return;
     }
+    AddBias(use, way, gathered);
+  }
+
+  void AddBias(const ProductUse& use, const Way& way, Gathered& gathered) {
+    const tflite::Constant& constant = Constant(use.bias);
     int64_t stored = 0;
     for (const Place& place : way.places) {
       const Rows* whole = Find({place.columns.part, use.role.layer, true});
@@ -491,8 +587,18 @@ class Opener {
     if (!roles.not_understood.empty()) return signature;
     Gathered gathered;
     GatherEmbedding(signature, gathered);
+    std::vector<Folded> folded;
     for (const ProductUse& use : roles.products) {
       signature.products.push_back(MakeProduct(use, gathered));
+      if (!signature.products.back().input_scale.empty()) {
+        const InputChange change = {RotationOf(use.rotation),
+                                    ScaleOf(use.input_scale)};
+        const Way* way = WayOf(Constant(use.constant), use.role,
+                               use.transposed, false, change);
+        if (way->original.column_factor != nullptr) {
+          folded.push_back({signature.products.size() - 1, &use, way});
+        }
+      }
       if (use.output < 0) continue;
       const tflite::Graph& graph =
           result_.file->graphs[static_cast<size_t>(roles.graph)];
@@ -504,6 +610,8 @@ class Opener {
           graph.ops[static_cast<size_t>(output.producer)].activation ==
               tflite::schema::ActivationFunctionType::kRelu;
     }
+    const std::vector<const Rows*> norms =
+        TakeFolded(folded, signature, gathered);
     GatherNorms(roles.signature, gathered);
     for (auto& [name, pieces] : gathered.pieces) {
       const TensorView& tensor = *gathered.tensors[name];
@@ -517,6 +625,7 @@ class Opener {
           view, gathered.quantised[name], change->rotation,
           change->scale == nullptr ? nullptr : &change->scale->values};
     }
+    for (const Rows* norm : norms) SetUnscaled(*norm, signature);
     return signature;
   }
 
@@ -550,6 +659,7 @@ class Opener {
       std::optional<Way>>
       ways_;
   std::map<std::pair<std::vector<FilePiece>, int64_t>, const ReadFn*> readers_;
+  std::map<float, const ReadFn*> constants_;  // of readers of one number
 };
 
 }  // namespace
