@@ -397,8 +397,8 @@ class Opener {
     const auto bias_of = [&](const Place& place) {
       return Find({place.columns.part, folded.use->role.layer, true});
     };
-    const bool shifts = std::ranges::any_of(
-        originals_.all(), [&](const auto& entry) {
+    const bool shifts =
+        std::ranges::any_of(originals_.all(), [&](const auto& entry) {
           return &entry.second == folded.way->original.column_factor &&
                  Find({entry.first.part, entry.first.layer, true}) != nullptr;
         });
@@ -593,8 +593,8 @@ class Opener {
       if (!signature.products.back().input_scale.empty()) {
         const InputChange change = {RotationOf(use.rotation),
                                     ScaleOf(use.input_scale)};
-        const Way* way = WayOf(Constant(use.constant), use.role,
-                               use.transposed, false, change);
+        const Way* way = WayOf(Constant(use.constant), use.role, use.transposed,
+                               false, change);
         if (way->original.column_factor != nullptr) {
           folded.push_back({signature.products.size() - 1, &use, way});
         }
