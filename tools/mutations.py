@@ -1213,3 +1213,18 @@ def products_scaled(
       place = next(i for i, each in enumerate(graph.operators) if each is mul)
       graph.operators[place : place + 2] = [op, mul]
   conversion.save(out)
+
+
+def query_scale_lost(out: pathlib.Path, base: pathlib.Path) -> None:
+  """What grows with the logarithm of the position does not grow."""
+  conversion = Conversion(base)
+  factors = []
+  for graph in conversion.signatures():
+    logs = {int(op.outputs[0]) for op in conversion.operators(graph, "LOG")}
+    for op in conversion.operators(graph, "MUL"):
+      if int(op.inputs[0]) in logs:
+        factors.append(conversion.constant(graph, int(op.inputs[1])))
+  assert factors, "no logarithm"
+  for values in conversion.once(factors):
+    values[...] = 0
+  conversion.save(out)

@@ -136,6 +136,12 @@ RoleUse MatrixOf(const ProductUse& use) {
           .input_scale = use.input_scale};
 }
 
+RoleUse BiasOf(const ProductUse& use) {
+  RoleUse bias = {.constant = use.bias, .role = use.role, .signature = {}};
+  bias.role.bias = true;
+  return bias;
+}
+
 // Whether a norm's bias is in the product's, and the norm's weight therefore in
 // its matrix: one that is 1 throughout leaves no trace there.
 bool FoldsNormBias(const ModelMap& map, const RoleUse& bias,
@@ -157,19 +163,9 @@ bool FoldsNormBias(const ModelMap& map, const RoleUse& bias,
   return true;
 }
 
-// Columns and factor are the matrix's. A bias that the norm's was folded into
-// says nothing about the checkpoint's.
-void GatherBias(const ModelMap& map, const ProductUse& use, const Way& matrix,
-                Product& product, Gathered& gathered) {
-  RoleUse bias = {.constant = use.bias, .role = use.role, .signature = {}};
-  bias.role.bias = true;
-  const tflite::Constant& constant = map.ConstantOf(kModel, bias);
-  if (constant.type == ElementType::kUnknown || constant.cols() != 1 ||
-      constant.rows() != matrix.original->num_rows() ||
-      !product.input_scale.empty() ||
-      FoldsNormBias(map, bias, use.role, product)) {
-    return;
-  }
+void AddBias(const ModelMap& map, const ProductUse& use, const Way& matrix,
+             Gathered& gathered) {
+  const tflite::Constant& constant = map.ConstantOf(kModel, BiasOf(use));
   int64_t stored = 0;
   for (const Place& place : matrix.places) {
     const Rows* whole = map.Find({place.part, use.role.layer, true});
@@ -188,6 +184,21 @@ void GatherBias(const ModelMap& map, const ProductUse& use, const Way& matrix,
     }
     stored += place.rows.count;
   }
+}
+
+// Columns and factor are the matrix's. A bias that the norm's was folded into
+// says nothing about the checkpoint's.
+void GatherBias(const ModelMap& map, const ProductUse& use, const Way& matrix,
+                Product& product, Gathered& gathered) {
+  const RoleUse bias = BiasOf(use);
+  const tflite::Constant& constant = map.ConstantOf(kModel, bias);
+  if (constant.type == ElementType::kUnknown || constant.cols() != 1 ||
+      constant.rows() != matrix.original->num_rows() ||
+      !product.input_scale.empty() ||
+      FoldsNormBias(map, bias, use.role, product)) {
+    return;
+  }
+  AddBias(map, use, matrix, gathered);
 }
 
 Product MakeProduct(const ModelMap& map, const ProductUse& use,
@@ -221,8 +232,72 @@ Product MakeProduct(const ModelMap& map, const ProductUse& use,
   return product;
 }
 
-// Norms' weights and biases, and scalars of layers: where several constants may be one, the first that
-// is as expected.
+// A product that a norm was folded into.
+struct Folded {
+  size_t product = 0;  // of SignatureGraph::products
+  const ProductUse* use = nullptr;
+  Way way;
+};
+
+// Whether the product's input is quantised and its bias is one that the
+// checkpoint has, too.
+bool IsWhole(const ModelMap& map, const Folded& folded) {
+  if (!folded.use->quantised_input) return false;
+  const bool shifts =
+      std::ranges::any_of(map.originals().all(), [&](const auto& entry) {
+        const auto& [role, rows] = entry;
+        return &rows == folded.way.original->column_factor &&
+               map.Find({role.part, role.layer, true}) != nullptr;
+      });
+  if (folded.use->bias < 0) return !shifts;
+  const tflite::Constant& bias = map.ConstantOf(kModel, BiasOf(*folded.use));
+  if (bias.type == ElementType::kUnknown || bias.cols() != 1 ||
+      bias.rows() != folded.way.original->num_rows()) {
+    return false;
+  }
+  return std::ranges::all_of(folded.way.places, [&](const Place& place) {
+    return map.Find({place.part, folded.use->role.layer, true}) != nullptr;
+  });
+}
+
+// Where the runtime quantises what a folded norm gives, the reference has to do
+// so with the same numbers: it takes the file's product, and the norm neither
+// scales nor shifts. That can be where it holds of all products that read the
+// tensor. Returns such norms.
+std::vector<const Rows*> TakeFolded(const ModelMap& map,
+                                    const std::vector<Folded>& folded,
+                                    SignatureGraph& signature,
+                                    Gathered& gathered) {
+  std::vector<const Rows*> norms;
+  for (const Folded& first : folded) {
+    const Rows* norm = first.way.original->column_factor;
+    if (std::ranges::count(norms, norm) > 0) continue;
+    std::vector<Folded> group;
+    for (const Folded& each : folded) {
+      if (each.way.original->column_factor == norm && IsWhole(map, each)) {
+        group.push_back(each);
+      }
+    }
+    const int32_t input = first.use->input;
+    const bool together = std::ranges::all_of(
+        group, [&](const Folded& f) { return f.use->input == input; });
+    const auto readers =
+        std::ranges::count(signature.products, input, &Product::input);
+    if (!together || readers != std::ssize(group)) continue;
+    for (const Folded& each : group) {
+      Product& product = signature.products[each.product];
+      product.input_scale.clear();
+      product.input_offset.clear();
+      Gather(map, kModel, MatrixOf(*each.use), each.way, true, gathered);
+      if (each.use->bias >= 0) AddBias(map, *each.use, each.way, gathered);
+    }
+    norms.push_back(norm);
+  }
+  return norms;
+}
+
+// Norms' weights and biases, and scalars of layers: where several constants may
+// be one, the first that is as expected.
 void GatherNorms(const ModelMap& map, const std::string& signature,
                  Gathered& gathered) {
   std::map<WeightRole, std::pair<Way, const RoleUse*>> best;
@@ -285,12 +360,14 @@ void GatherTable(const ModelMap& map, Part part, SignatureGraph& signature,
 }
 
 // Views of the same pieces, in whatever signature, are one.
-using Readers =
-    std::map<std::pair<std::vector<FilePiece>, int64_t>, const ReadFn*>;
+struct Readers {
+  std::map<std::pair<std::vector<FilePiece>, int64_t>, const ReadFn*> of_pieces;
+  std::map<float, const ReadFn*> constants;  // of one number throughout
+};
 
 const ReadFn* Reader(std::vector<FilePiece> pieces, int64_t cols,
                      Readers& readers, FileGraph& result) {
-  const ReadFn*& reader = readers[{pieces, cols}];
+  const ReadFn*& reader = readers.of_pieces[{pieces, cols}];
   if (reader == nullptr) {
     const FileTensor* tensor =
         &result.tensors.emplace_back(std::move(pieces), cols);
@@ -300,6 +377,34 @@ const ReadFn* Reader(std::vector<FilePiece> pieces, int64_t cols,
         });
   }
   return reader;
+}
+
+const ReadFn* Constantly(float value, Readers& readers, FileGraph& result) {
+  const ReadFn*& reader = readers.constants[value];
+  if (reader == nullptr) {
+    reader = &result.readers.emplace_back(
+        [value](int64_t, int64_t count, float* out) {
+          std::fill_n(out, count, value);
+        });
+  }
+  return reader;
+}
+
+// Makes the norm one that neither scales nor shifts.
+void SetUnscaled(const ModelMap& map, const Rows& norm, Readers& readers,
+                 FileGraph& result, FileWeights& weights) {
+  const bool adds_one = map.checkpoint().config().norm_adds_one;
+  for (const auto& [role, rows] : map.originals().all()) {
+    if (&rows != &norm) continue;
+    for (const bool bias : {false, true}) {
+      const Rows* part = map.Find({role.part, role.layer, bias});
+      if (part == nullptr) continue;
+      TensorView view;
+      view.shape = part->tensor->shape;
+      view.read = Constantly(bias || adds_one ? 0 : 1, readers, result);
+      weights[part->name] = {.view = view};
+    }
+  }
 }
 
 FileWeights MakeWeights(Gathered gathered, Readers& readers,
@@ -334,8 +439,15 @@ SignatureGraph MakeSignature(const ModelMap& map, const SignatureRoles& roles,
   GatherTable(map, Part::kPerLayerEmbedding, signature, gathered);
   const tflite::Graph& graph =
       map.model().graphs[static_cast<size_t>(roles.graph)];
+  std::vector<Folded> folded;
   for (const ProductUse& use : roles.products) {
     signature.products.push_back(MakeProduct(map, use, gathered));
+    if (!signature.products.back().input_scale.empty()) {
+      const std::optional<Way> way = WayOf(map, kModel, MatrixOf(use));
+      if (way->original->column_factor != nullptr) {
+        folded.push_back({signature.products.size() - 1, &use, *way});
+      }
+    }
     if (use.output < 0) continue;
     const tflite::Tensor& output =
         graph.tensors[static_cast<size_t>(use.output)];
@@ -345,8 +457,13 @@ SignatureGraph MakeSignature(const ModelMap& map, const SignatureRoles& roles,
         graph.ops[static_cast<size_t>(output.producer)].activation ==
             tflite::schema::ActivationFunctionType::kRelu;
   }
+  const std::vector<const Rows*> norms =
+      TakeFolded(map, folded, signature, gathered);
   GatherNorms(map, roles.signature, gathered);
   signature.weights = MakeWeights(std::move(gathered), readers, result);
+  for (const Rows* norm : norms) {
+    SetUnscaled(map, *norm, readers, result, signature.weights);
+  }
   return signature;
 }
 

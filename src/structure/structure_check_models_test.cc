@@ -179,8 +179,20 @@ INSTANTIATE_TEST_SUITE_P(
                kAttention},
         Faulty{"mut_static_a8_zero_point_lost.tflite", "tiny", "attention", 1,
                kAttention},
-        Faulty{"mut_smollm2_q8_eps.tflite", "smollm2", "input_norm", 0,
-               kNorms}),
+        Faulty{"mut_smollm2_q8_eps.tflite", "smollm2", "input_norm", 0, kNorms},
+        Faulty{"mut_ernie4_5_halves.tflite", "text_ernie4_5", "key", 0, kRope},
+        Faulty{"mut_hunyuan_norms_before_rope.tflite", "text_hunyuan", "key", 0,
+               kRope},
+        Faulty{"mut_granite_residual_multiplier.tflite",
+               "text_granite",
+               "after_attention",
+               0,
+               {"after_attention", "after_mlp"}},
+        Faulty{"mut_cohere_logit_scale.tflite",
+               "text_cohere",
+               "logits",
+               -1,
+               {"logits"}}),
     [](const auto& info) {
       std::string name = info.param.model;
       for (char& c : name) c = std::isalnum(c) != 0 ? c : '_';

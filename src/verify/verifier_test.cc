@@ -255,8 +255,8 @@ INSTANTIATE_TEST_SUITE_P(
                       "ref_ernie4_5", "ref_helium", "ref_olmo", "ref_olmo3",
                       "ref_arcee", "ref_apertus", "ref_vaultgemma",
                       "ref_nanochat", "ref_bitnet", "ref_jais2",
-                      "ref_hyperclovax", "ref_exaone",
-                      "ref_internlm3", "ref_iquestcoder"),
+                      "ref_hyperclovax", "ref_exaone", "ref_internlm3",
+                      "ref_iquestcoder"),
     [](const auto& info) { return std::string(info.param); });
 
 // However often the drafts differ, the text is PyTorch's own.

@@ -61,7 +61,7 @@ enum class Windows {
   kUpper,        // from max_window_layers on, if use_sliding_window
   kPattern,      // all but every window_pattern-th
   kWithoutRope,  // if use_sliding_window
-  kEach,
+  kEach,         // or those that "layer_types" names
 };
 
 enum class Biases { kNone, kQkv, kAll, kFromConfig };

@@ -127,6 +127,11 @@ void AddSettings(const Evidence& evidence, std::vector<Change>& changes) {
                     after ? "before" : "behind", after ? "behind" : "before"),
         [&](ModelConfig& m) { m.qk_norm_after_rope = !after; }));
   }
+  if (c.query_scaling) {
+    changes.push_back(With(evidence, FindingId::kAttentionScale,
+                           "queries not scaled by their position",
+                           [](ModelConfig& m) { m.query_scaling.reset(); }));
+  }
   if (c.interleaved_rope) {
     changes.push_back(With(evidence, FindingId::kRopeInterleaved,
                            "RoPE turns the halves of a head, not neighbours",
