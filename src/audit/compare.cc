@@ -166,8 +166,8 @@ std::vector<RowPair::Group> RowPair::GroupsOf(int64_t row) const {
     // As in Worst().
     uint32_t largest = 0;
     for (int64_t i = group.begin; i < group.end; ++i) {
-      largest = std::max(
-          largest, std::bit_cast<uint32_t>(original_[i]) & 0x7fffffffu);
+      largest = std::max(largest,
+                         std::bit_cast<uint32_t>(original_[i]) & 0x7fffffffu);
     }
     group.largest = std::bit_cast<float>(largest);
     begin = group.end;
@@ -248,8 +248,7 @@ void RowPair::AddScales(int64_t row, double worst,
       figures.squares += error * error;
       const double rounding =
           original_[i] - other * std::nearbyint(original_[i] / other);
-      figures.min_max_squares +=
-          std::max(rounding * rounding, least * least);
+      figures.min_max_squares += std::max(rounding * rounding, least * least);
     }
   }
 }
@@ -275,8 +274,9 @@ void RowPair::AddMoved(const Group& group, ScaleFigures& figures) const {
   figures.moved_by = std::max(figures.moved_by, furthest);
   // Rounding's own, of a row that happens to lie near the steps, is too little.
   const double usual = static_cast<double>(group.end - group.begin) / 12;
-  figures.far_rows += furthest > 0 && !(squares <= kFar * std::max(usual, rounding) &&
-                                        furthest <= kFarSteps);
+  figures.far_rows +=
+      furthest > 0 &&
+      !(squares <= kFar * std::max(usual, rounding) && furthest <= kFarSteps);
 }
 
 bool RowPair::IsCutOff(int64_t i) const {

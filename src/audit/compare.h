@@ -28,18 +28,18 @@ struct ScaleFigures {
   // Of them those that are the row's root mean square times a constant, as
   // ai-edge-quantizer's MSE has it.
   int64_t mse = 0;
-  double bits = 0;  // log2 of the levels in use, mean over the numbers
-  double most_bits = 0;          // of the type
+  double bits = 0;       // log2 of the levels in use, mean over the numbers
+  double most_bits = 0;  // of the type
   // Of errors where scales are others, and of those that scales from the
   // largest magnitude would leave there.
   double squares = 0;
   double min_max_squares = 0;
-  double cut_off_by = 0;         // steps, at most
+  double cut_off_by = 0;  // steps, at most
   // Beyond rounding, and not cut off: codes that a quantiser moved to make up
   // for errors of others.
   int64_t moved = 0;
-  double moved_by = 0;           // steps from the original, at most
-  int64_t far_rows = 0;          // moved further than that explains
+  double moved_by = 0;   // steps from the original, at most
+  int64_t far_rows = 0;  // moved further than that explains
 };
 
 // How much larger errors are than by scales from the largest magnitude (L2); 1

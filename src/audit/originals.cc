@@ -76,8 +76,7 @@ void Originals::Add(const std::string& name, const TensorView& tensor) {
 
 void Originals::AddPart(const WeightRole& role, const std::string& name,
                         const TensorView& tensor, const PartRows& part) {
-  Rows rows{&tensor, name,     part.first, part.count,
-            1,       part.run, part.stride};
+  Rows rows{&tensor, name, part.first, part.count, 1, part.run, part.stride};
   if (tensor.shape.size() == 2) rows.cols = tensor.shape[1];
   if (!parts_.try_emplace(role, rows).second) others_.push_back(name);
   if (role.part == Part::kHead && !role.bias) has_head_ = true;
@@ -315,7 +314,8 @@ void Originals::ReadPlain(const Original& original, int64_t row, int64_t first,
     }
     if (original.input_scale != nullptr) {
       for (int64_t i = 0; i < count; ++i) {
-        out[i] = static_cast<float>(out[i] / (*original.input_scale)[first + i]);
+        out[i] =
+            static_cast<float>(out[i] / (*original.input_scale)[first + i]);
       }
     }
     return;

@@ -43,9 +43,9 @@ struct ProductUse {
   // Tensor; before a rotation and before input_scale, where there are such.
   int32_t input = -1;
   int32_t input_scale = -1;  // constant, as RoleUse::input_scale
-  int32_t rotation = -1;  // as RoleUse::rotation
-  int32_t rotated = -1;   // what the operator reads, where that is rotated
-  int32_t output = -1;    // with the bias, also where an ADD of its own adds it
+  int32_t rotation = -1;     // as RoleUse::rotation
+  int32_t rotated = -1;      // what the operator reads, where that is rotated
+  int32_t output = -1;  // with the bias, also where an ADD of its own adds it
   // Of integers that the operator reads as they are, with a float input.
   bool quantised_input = false;
 };
@@ -82,10 +82,11 @@ struct Roles {
 // shares its input and leads to the same product as v is q, that product is o,
 // and so on. A product with a Hadamard matrix is part of the product behind it,
 // or of the lookup before it, whose weights are stored rotated; so is one with
-// a vector that belongs to no norm. No name of a tensor is read; of the signature, which outputs are caches and logits. A
-// graph that is not of this form gives no roles and a reason, never a guess.
-// Throws Error for a graph too large to follow. `num_layers`: those that have KV
-// caches; those behind them that take another one's are found.
+// a vector that belongs to no norm. No name of a tensor is read; of the
+// signature, which outputs are caches and logits. A graph that is not of this
+// form gives no roles and a reason, never a guess. Throws Error for a graph too
+// large to follow. `num_layers`: those that have KV caches; those behind them
+// that take another one's are found.
 Roles FindRoles(const tflite::File& file, int64_t num_layers, int64_t head_dim);
 
 }  // namespace verify_tflite

@@ -26,8 +26,8 @@ struct WeightMatch {
   int32_t input = 0;
   int32_t constant = -1;
   enum class Status {
-    kVerified,   // it is the rounding of the checkpoint's tensor
-    kDiffers,    // it is not: `difference`
+    kVerified,  // it is the rounding of the checkpoint's tensor
+    kDiffers,   // it is not: `difference`
     // Its scales are those of the checkpoint's tensor, to the bit, and its
     // numbers near to it, but not its rounding: moved with activations in mind,
     // as GPTQ does. Whether they were is shown by activations alone.
@@ -115,15 +115,15 @@ struct AuditInput {
   bool is_mapping = false;
 };
 
-// How far a product with a calibrated constant is from the checkpoint's, on real
-// inputs X of that product: |(W' - W) X|^2 relative to the same of plain rounding
-// by the same scales, which is what GPTQ makes small (Frantar et al. 2022,
-// arXiv:2210.17323).
+// How far a product with a calibrated constant is from the checkpoint's, on
+// real inputs X of that product: |(W' - W) X|^2 relative to the same of plain
+// rounding by the same scales, which is what GPTQ makes small (Frantar et al.
+// 2022, arXiv:2210.17323).
 struct ActivationError {
   int32_t constant = -1;  // of the first input's constants
   double ratio = 0;       // of the whole matrix
-  // Of a row; rounding's is no less here than the matrix's usual one, as a row's
-  // own may be next to nothing by luck.
+  // Of a row; rounding's is no less here than the matrix's usual one, as a
+  // row's own may be next to nothing by luck.
   double worst_ratio = 0;
   int64_t worst_row = -1;
   int64_t samples = 0;  // columns of X

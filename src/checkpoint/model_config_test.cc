@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/testing.h"
 #include "base/json_file.h"
+#include "base/testing.h"
 
 namespace verify_tflite {
 namespace {
@@ -466,8 +466,7 @@ TEST(ModelConfig, RefusesGemma4sOf) {
       {R"({"per_layer_config": {"5": {"sliding_window": 3}}})",
        "sliding_window"},
       {R"({"per_layer_config": {"1": {"head_dim": 32}}})", "layer 1"},
-      {R"({"per_layer_config": {"5": {"num_key_value_heads": 3}}})",
-       "layer 5"},
+      {R"({"per_layer_config": {"5": {"num_key_value_heads": 3}}})", "layer 5"},
       {R"({"rope_theta": 10000})", "rope_theta"},
       {R"({"rope_scaling": {"rope_type": "linear"}})", "rope_scaling"},
       {R"({"rope_parameters": {"full_attention": {"rope_type": "default",

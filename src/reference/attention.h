@@ -17,7 +17,8 @@ void RotateQueries(const RopeAngles& rotation, const Span& span, int64_t size,
                    const at::Tensor& queries);
 
 // Writes keys, rotated on their way, and values of `span` to the cache. Tensors
-// are [rows of the pass, heads * head_dim]; no `rotation`: a layer without RoPE.
+// are [rows of the pass, heads * head_dim]; no `rotation`: a layer without
+// RoPE.
 void Store(const RopeAngles* rotation, const Span& span, const at::Tensor& keys,
            const at::Tensor& values, LayerCache& cache);
 

@@ -30,8 +30,7 @@ struct Task {
 
 // What the product's operator reads, where it is rotated before: that.
 std::vector<float> InputsOf(const Product& product, const Snapshot& snapshot) {
-  const int32_t tensor =
-      product.rotated >= 0 ? product.rotated : product.input;
+  const int32_t tensor = product.rotated >= 0 ? product.rotated : product.input;
   const auto found = snapshot.tensors.find(tensor);
   if (found == snapshot.tensors.end()) return {};
   std::vector<float> x = found->second;

@@ -230,8 +230,7 @@ class Opener {
     const auto [entry, is_new] = ways_.try_emplace(key);
     std::optional<Way>& way = entry->second;
     if (is_new) {
-      way =
-          Choose(constant, role, transposed, WaysOf(role, composite, change));
+      way = Choose(constant, role, transposed, WaysOf(role, composite, change));
     }
     return way ? &*way : nullptr;
   }
@@ -267,7 +266,8 @@ class Opener {
           place.columns.part == Part::kHead && !originals_.has_head();
       AddPiece(
           tied ? originals_.checkpoint().names().Of({Part::kHead})
-               : place.rows.name, place.rows,
+               : place.rows.name,
+          place.rows,
           {.first = 0,
            .count = place.rows.count,
            .constant = &constant,
@@ -278,8 +278,7 @@ class Opener {
            .rotated_back =
                way.original.rotated_back ? way.original.rotation : nullptr},
           quantised, gathered,
-          {way.original.rotated_back ? nullptr : way.original.rotation,
-           scale});
+          {way.original.rotated_back ? nullptr : way.original.rotation, scale});
       stored += place.rows.count;
     }
   }
@@ -331,8 +330,7 @@ class Opener {
     const tflite::Constant& constant = Constant(use.constant);
     const InputChange change = {RotationOf(use.rotation),
                                 ScaleOf(use.input_scale)};
-    const Way* way =
-        WayOf(constant, use.role, use.transposed, false, change);
+    const Way* way = WayOf(constant, use.role, use.transposed, false, change);
     if (way == nullptr) return product;
     product.constant = use.constant;
     product.transposed = use.transposed;
@@ -452,7 +450,8 @@ class Opener {
   void FindEmbedder() {
     for (const tflite::File* embedder : embedders_) {
       const tflite::File& file = *embedder;
-      const Roles roles = FindRoles(file, NumKvLayers(config_), config_.head_dim);
+      const Roles roles =
+          FindRoles(file, NumKvLayers(config_), config_.head_dim);
       KeepRotations(roles);
       for (const RoleUse& use : roles.uses) {
         const tflite::Constant& constant =

@@ -54,8 +54,8 @@ using AnchorsBySignature = std::map<std::string, Anchors>;
 int64_t RowsOf(const ModelInfo& model, const std::string& signature);
 
 // One run of a signature; or none, and KV entries are copies of those before
-// (Session::FillTo): what lies between places of interest costs nothing, however
-// long the KV cache is.
+// (Session::FillTo): what lies between places of interest costs nothing,
+// however long the KV cache is.
 struct RecordingStep {
   int64_t text = 0;     // each begins with empty KV caches
   int64_t begin = 0;    // position
@@ -84,8 +84,8 @@ std::vector<RecordingStep> PlanRecording(const ModelInfo& model,
 using PlainLogits = std::vector<std::vector<size_t>>;
 
 // The steps of the plan up to the first whose length is none of `compiled`,
-// those of the session's prefill signatures. `positions`: PositionsOf. `ids`: at
-// least one; taken again from the beginning where they are too few.
+// those of the session's prefill signatures. `positions`: PositionsOf. `ids`:
+// at least one; taken again from the beginning where they are too few.
 PlainLogits RunPlain(const ModelInfo& model, int64_t positions,
                      Session& session, std::span<const int64_t> compiled,
                      std::span<const int32_t> ids);

@@ -42,18 +42,13 @@ Explanation ExplainKeys(const Evidence& evidence, const WrongKeys& keys) {
   for (float& x : before) {
     x *= static_cast<float>(evidence.config.rope_attention_factor);
   }
-  RopeSample sample = {before,
-                       keys.after,
-                       layer.num_kv_heads,
-                       layer.head_dim,
-                       rotary,
-                       keys.positions};
+  RopeSample sample = {before,         keys.after, layer.num_kv_heads,
+                       layer.head_dim, rotary,     keys.positions};
   const std::vector<double> expected =
       evidence.input.reference.RopeFrequencies(layer.local_rope);
   const double theta = layer.local_rope ? evidence.config.local_rope_theta
                                         : evidence.config.rope_theta;
-  const std::vector<double> plain =
-      RopeFrequencies(theta, rotary);
+  const std::vector<double> plain = RopeFrequencies(theta, rotary);
   const std::vector<double> none(expected.size(), 0.0);
   const double now = RopeResidual(sample, expected);
   std::vector<RopeExplanation> all;
