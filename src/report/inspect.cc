@@ -394,7 +394,7 @@ void AppendExecutorMetadata(const ExecutorMetadata& m, std::string& out) {
   std::vector<std::string> states;
   for (const auto& [type, count] : types) {
     states.push_back(fmt::format("{} {}", count,
-                                 type.empty() ? "unspecified" : Plain(type)));
+                                 type.empty() ? "unspecified" : type));
   }
   if (states.empty()) states.push_back("none");
   Wrapped(out, "    state buffers ", states);
