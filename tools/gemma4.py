@@ -6,9 +6,10 @@ import pathlib
 import shutil
 from typing import Any
 
+import numpy as np
+
 import conversions
 import mutations
-import numpy as np
 
 _MODEL = "model.tflite"
 
@@ -81,7 +82,7 @@ def layer_scalar(
   conversion.save(out / _MODEL)
 
 
-def _is_scalar(conversion, graph, op) -> bool:
+def _is_scalar(conversion: mutations.Conversion, graph: Any, op: Any) -> bool:
   """Whether a residual stream, a sum, is multiplied by one number."""
   values = conversion.constant(graph, op.inputs[1])
   if values is None or values.size != 1:
@@ -158,7 +159,9 @@ def soft_cap_mended(
   conversion.save(out / _MODEL)
 
 
-def _operator(conversion, kind: str, inputs: list[int], output: int):
+def _operator(
+    conversion: mutations.Conversion, kind: str, inputs: list[int], output: int
+) -> Any:
   schema = conversion.schema
   builtin = getattr(schema.BuiltinOperator, kind)
   code = schema.OperatorCodeT()

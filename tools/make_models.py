@@ -424,7 +424,7 @@ def _add_gemma4(add: Add) -> None:
     options = dict(text=text, multimodal=multimodal, seed=seed)
     add(name, checkpoints.gemma4, {}, **options)
   for name, checkpoint, options in (
-      ("ref_gemma4.tflite", "text_gemma4", {}),
+      ("gemma4_hf", "text_gemma4", dict(externalize_embedder=True)),
       ("gemma4_e2b_hf", "text_gemma4_e2b", dict(externalize_embedder=True)),
       (
           "ref_gemma4_text.tflite",
@@ -446,11 +446,20 @@ def _add_gemma4(add: Add) -> None:
       {"base": "gemma4_e2b_hf"},
       cap=4.0,
   )
+  for name in ("gemma4_hf", "gemma4_e2b_capped"):
+    add(
+        f"{name}_q8",
+        gemma4.quantised,
+        {"models": name},
+        recipe="dynamic_wi8_afp32",
+    )
   add(
-      "gemma4_e2b_capped_q8",
-      gemma4.quantised,
-      {"models": "gemma4_e2b_capped"},
-      recipe="dynamic_wi8_afp32",
+      "gemma4_e2b_hf.litertlm",
+      containers.export_hf_bundle,
+      {"checkpoint": "text_gemma4_e2b"},
+      prefill_lengths=[8, 64],
+      cache_length=256,
+      externalize_embedder=True,
   )
   for suffix in ("", "_hr", "_b32"):
     add(
@@ -459,12 +468,6 @@ def _add_gemma4(add: Add) -> None:
         {"models": "gemma4_e2b_capped"},
         recipe=f"gemma4_mixed48{suffix}",
     )
-  add(
-      "ref_gemma4_q8.tflite",
-      conversions.quantize_hf,
-      {"float_file": "ref_gemma4.tflite"},
-      recipe="dynamic_wi8_afp32",
-  )
 
 
 def _models() -> dict[str, Model]:

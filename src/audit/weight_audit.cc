@@ -529,10 +529,11 @@ class Auditor {
 
   void FindMissing() {
     std::set<std::string> used;
-    bool has_embedding = false, covered = audit_.not_understood.empty();
+    std::set<Part> tables;
+    bool covered = audit_.not_understood.empty();
     for (const WeightMatch& match : audit_.matches) {
       used.insert(match.tensors.begin(), match.tensors.end());
-      has_embedding |= match.role.part == Part::kEmbedding;
+      tables.insert(match.role.part);
       covered &= match.status != Status::kNotCovered;
     }
     std::set<std::string> known;
@@ -541,7 +542,9 @@ class Auditor {
         continue;
       }
       MissingTensor missing{rows.name, "", true};
-      if (role.part == Part::kEmbedding && !has_embedding) {
+      const bool is_table = role.part == Part::kEmbedding ||
+                            role.part == Part::kPerLayerEmbedding;
+      if (is_table && !tables.contains(role.part)) {
         missing.reason = "the embedding is a file of its own";
       } else if (rows.tensor->shape.size() == 1 && IsZero(*rows.tensor)) {
         missing.reason = "zeros, which change nothing";

@@ -85,10 +85,9 @@ int64_t CountLayers(const tflite::File& file, int64_t kv_layers) {
   const Roles roles = FindRoles(file, kv_layers, /*head_dim=*/0);
   for (const SignatureRoles& signature : roles.signatures) {
     most = std::max<int64_t>(
-        most, std::ranges::count(signature.products, Part::kO,
-                                 [](const ProductUse& product) {
-                                   return product.role.part;
-                                 }));
+        most, std::ranges::count(
+                  signature.products, Part::kO,
+                  [](const ProductUse& product) { return product.role.part; }));
   }
   return most;
 }

@@ -105,10 +105,10 @@ class GraphRoles {
       }
       if (table < 0) continue;
       embeddings_.insert(static_cast<int32_t>(i));
-      const bool per_layer = graph_.signature.find(kPerLayer) !=
-                             std::string::npos;
-      Add(table, {per_layer ? Part::kPerLayerEmbedding : Part::kEmbedding, -1,
-                  false});
+      const bool per_layer =
+          graph_.signature.find(kPerLayer) != std::string::npos;
+      Add(table,
+          {per_layer ? Part::kPerLayerEmbedding : Part::kEmbedding, -1, false});
       if (op.outputs.empty()) continue;
       const Rotated back = RotatedBack(Dequantised(op.outputs[0]));
       lookups_.emplace_back(roles_.uses.size() - 1, back.tensor);
@@ -535,10 +535,9 @@ class GraphRoles {
       if (layer.q >= 0) attention_.insert(layer.q);
     }
     for (const int32_t o : others) AddSharing(o);
-    std::stable_sort(layers_.begin(), layers_.end(),
-                     [](const Layer& a, const Layer& b) {
-                       return a.First() < b.First();
-                     });
+    std::stable_sort(
+        layers_.begin(), layers_.end(),
+        [](const Layer& a, const Layer& b) { return a.First() < b.First(); });
     for (const Layer& layer : layers_) {
       if (layer.o >= 0) outputs_.insert(layer.o);
     }
@@ -571,7 +570,8 @@ class GraphRoles {
     Layer layer;
     layer.o = o;
     for (const int32_t op : linear_) {
-      if (Contains(attention_, op) || ProductsBehindOp(op) != OpSet{o}) continue;
+      if (Contains(attention_, op) || ProductsBehindOp(op) != OpSet{o})
+        continue;
       layer.q = layer.q == -1 ? op : -2;
     }
     if (layer.q < 0) return;
@@ -665,9 +665,8 @@ class GraphRoles {
         if (!Contains(before, layer->o) || !Contains(before, layer->down)) {
           continue;
         }
-        Add(constant,
-            {Part::kLayerScalar,
-             static_cast<int32_t>(layer - layers_.data()), false});
+        Add(constant, {Part::kLayerScalar,
+                       static_cast<int32_t>(layer - layers_.data()), false});
       }
     }
   }
@@ -898,7 +897,8 @@ class GraphRoles {
         if (!l.fused && source == l.k) {
           // Values of the same product have a norm of their own.
           const bool of_keys = l.k != l.v || Reaches(after, l.k_cache);
-          return WeightRole{of_keys ? Part::kKNorm : Part::kVNorm, number, bias};
+          return WeightRole{of_keys ? Part::kKNorm : Part::kVNorm, number,
+                            bias};
         }
         if (!l.fused && source == l.v)
           return WeightRole{Part::kVNorm, number, bias};

@@ -132,10 +132,10 @@ void Pass::SetPerLayerInputs() {
   Capture(Stage::kPerLayerModelProjection, -1, per_layer_inputs_);
   const double hidden = static_cast<double>(config_.hidden_size);
   per_layer_inputs_.mul_(static_cast<float>(1 / std::sqrt(hidden)));
-  per_layer_inputs_ = Norm(decoder_.reader, config_,
-                           per_layer_inputs_.view({-1, size}),
-                           weights_.per_layer_model_norm)
-                          .view({rows_, -1});
+  per_layer_inputs_ =
+      Norm(decoder_.reader, config_, per_layer_inputs_.view({-1, size}),
+           weights_.per_layer_model_norm)
+          .view({rows_, -1});
   per_layer_inputs_.add_(LookUp(*weights_.per_layer_embedding,
                                 std::sqrt(static_cast<double>(size))));
   per_layer_inputs_.mul_(static_cast<float>(std::sqrt(0.5)));
@@ -243,7 +243,8 @@ void Pass::Multiply(Stage stage, int64_t layer, const at::Tensor& input,
     if (scale != nullptr) ScaleRows(*scale, values);
     if (rotation != nullptr) {
       RotateRows(*rotation, values);
-      if (rotations.size() == 1 && RotatedOf(stage)) Capture(*RotatedOf(stage), layer, x);
+      if (rotations.size() == 1 && RotatedOf(stage))
+        Capture(*RotatedOf(stage), layer, x);
     }
     const std::span<const LinearTask> together(left.begin(), end);
     const int64_t max_dot_rows = decoder_.options.max_dot_rows.value_or(
@@ -300,9 +301,8 @@ void Pass::Prefetch(size_t index) const {
     return;
   }
   const LayerWeights& l = weights_.layers[index];
-  for (const Linear& linear :
-       {l.qkv, l.q, l.k, l.v, l.o, l.gate, l.up, l.down, l.per_layer_gate,
-        l.per_layer_projection}) {
+  for (const Linear& linear : {l.qkv, l.q, l.k, l.v, l.o, l.gate, l.up, l.down,
+                               l.per_layer_gate, l.per_layer_projection}) {
     if (linear.weight != nullptr) decoder_.reader.WillNeed(*linear.weight);
   }
 }

@@ -164,17 +164,16 @@ INSTANTIATE_TEST_SUITE_P(Reference, Recorded,
 
 INSTANTIATE_TEST_SUITE_P(
     Families, Recorded,
-    testing::Values("ref_mistral", "ref_mistral_full", "ref_qwen2",
-                    "ref_qwen2_window", "ref_qwen3", "ref_qwen3_layer_types",
-                    "ref_gemma", "ref_gemma2", "ref_gemma2_layer_types",
-                    "ref_gemma3", "ref_phi3", "ref_phi3_longrope",
-                    "ref_smollm3", "ref_smollm3_window",
-                    "ref_gemma3_multimodal", "ref_yarn", "ref_phi",
-                    "ref_falcon", "ref_falcon_new", "ref_falcon_one_norm",
-                    "ref_falcon_alibi", "ref_falcon_rw", "ref_phi3_plain",
-                    "ref_phi3_partial", "ref_phi35", "ref_phi4", "ref_dynamic",
-                    "ref_yarn_mscale", "ref_openelm", "ref_granite", "ref_olmo2",
-                    "ref_gemma4", "ref_gemma4_e2b", "ref_gemma4_text"),
+    testing::Values(
+        "ref_mistral", "ref_mistral_full", "ref_qwen2", "ref_qwen2_window",
+        "ref_qwen3", "ref_qwen3_layer_types", "ref_gemma", "ref_gemma2",
+        "ref_gemma2_layer_types", "ref_gemma3", "ref_phi3", "ref_phi3_longrope",
+        "ref_smollm3", "ref_smollm3_window", "ref_gemma3_multimodal",
+        "ref_yarn", "ref_phi", "ref_falcon", "ref_falcon_new",
+        "ref_falcon_one_norm", "ref_falcon_alibi", "ref_falcon_rw",
+        "ref_phi3_plain", "ref_phi3_partial", "ref_phi35", "ref_phi4",
+        "ref_dynamic", "ref_yarn_mscale", "ref_openelm", "ref_granite",
+        "ref_olmo2", "ref_gemma4", "ref_gemma4_e2b", "ref_gemma4_text"),
     [](const auto& info) { return info.param; });
 
 INSTANTIATE_TEST_SUITE_P(

@@ -99,8 +99,9 @@ Frequencies GetFrequencies(const ModelConfig& config) {
     result.usual = result.usual / config.rope_linear_factor;
   }
   if (config.rotating_pairs > 0) {
-    result.usual.narrow(0, config.rotating_pairs,
-                        result.usual.size(0) - config.rotating_pairs)
+    result.usual
+        .narrow(0, config.rotating_pairs,
+                result.usual.size(0) - config.rotating_pairs)
         .zero_();
   }
   if (config.local_rope_theta > 0) {

@@ -12,13 +12,13 @@ namespace verify_tflite {
 
 // In the order of computation; a layer has those that its family computes.
 enum class Stage {
-  kEmbedding,         // what enters layer 0
+  kEmbedding,                // what enters layer 0
   kPerLayerModelProjection,  // with per_layer_size, of kEmbedding
   kPerLayerInputs,           // what all layers are given
-  kInputNorm,         // enters q, k and v (phi: the MLP, too)
-  kRotatedInputNorm,  // what they read, where weights are rotated
+  kInputNorm,                // enters q, k and v (phi: the MLP, too)
+  kRotatedInputNorm,         // what they read, where weights are rotated
                       // (FileWeight::rotation), as the other four kRotated…
-  kQueryProjection,   // bias included, [num_heads * head_dim]
+  kQueryProjection,  // bias included, [num_heads * head_dim]
   kKeyProjection,
   kValueProjection,
   kQueryNorm,  // with ModelConfig::qk_norm
@@ -37,16 +37,16 @@ enum class Stage {
   kUpProjection,    // without gate, what the activation applies to
   kMlpInner,        // enters down_proj
   kRotatedMlpInner,
-  kMlpOutput,   // of down_proj
-  kOutputNorm,  // of kMlpOutput, with sandwich_norms
-  kAfterMlp,    // residual stream behind the MLP
+  kMlpOutput,       // of down_proj
+  kOutputNorm,      // of kMlpOutput, with sandwich_norms
+  kAfterMlp,        // residual stream behind the MLP
   kPerLayerGate,    // with per_layer_size: of kAfterMlp, before the activation
   kPerLayerInner,   // enters the projection
   kPerLayerOutput,  // of the projection
   kPerLayerNorm,    // of kPerLayerOutput
   kAfterPerLayer,   // residual stream
   kLayerOutput,     // with layer_scalar, times that
-  kFinalNorm,   // enters the LM head
+  kFinalNorm,       // enters the LM head
   kRotatedFinalNorm,
   kHead,  // logits before soft-capping
 };

@@ -197,8 +197,8 @@ class WeightFinder {
     const int64_t all = c.num_layers * c.per_layer_size;
     weights_.per_layer_embedding =
         &Get({Part::kPerLayerEmbedding}, {c.per_layer_vocab_size, all});
-    weights_.per_layer_model_projection = FindLinear(
-        {Part::kPerLayerModelProjection}, all, c.hidden_size, false);
+    weights_.per_layer_model_projection =
+        FindLinear({Part::kPerLayerModelProjection}, all, c.hidden_size, false);
     weights_.per_layer_model_norm =
         FindNorm({Part::kPerLayerModelNorm}, c.per_layer_size);
   }

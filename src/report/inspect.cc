@@ -393,8 +393,8 @@ void AppendExecutorMetadata(const ExecutorMetadata& m, std::string& out) {
   for (const StateBuffer& buffer : m.state_buffers) ++types[buffer.type];
   std::vector<std::string> states;
   for (const auto& [type, count] : types) {
-    states.push_back(fmt::format("{} {}", count, type.empty() ? "unspecified"
-                                                              : Plain(type)));
+    states.push_back(fmt::format("{} {}", count,
+                                 type.empty() ? "unspecified" : type));
   }
   if (states.empty()) states.push_back("none");
   Wrapped(out, "    state buffers ", states);

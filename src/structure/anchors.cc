@@ -168,7 +168,8 @@ class AnchorFinder {
       const tflite::Op& op = graph_.ops[static_cast<size_t>(i)];
       if (op.code != tflite::kOpAdd && op.code != tflite::kOpMul) continue;
       for (const int32_t tensor : op.outputs) {
-        if (tensor >= 0 && HasRows(tensor, row)) anchor.tensors.push_back(tensor);
+        if (tensor >= 0 && HasRows(tensor, row))
+          anchor.tensors.push_back(tensor);
       }
     }
     if (!anchor.tensors.empty()) Add(Stage::kPerLayerInputs, -1, anchor);
@@ -221,8 +222,7 @@ class AnchorFinder {
     const size_t rank = shape.size();
     const LayerConfig& sizes = config_.layers[static_cast<size_t>(layer)];
     return rank >= 3 && shape[rank - 1] == sizes.head_dim &&
-           shape[rank - 2] == sizes.num_heads &&
-           shape[rank - 3] == rows_;
+           shape[rank - 2] == sizes.num_heads && shape[rank - 3] == rows_;
   }
 
   void AddResiduals(int64_t layer) {

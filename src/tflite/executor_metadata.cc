@@ -89,8 +89,7 @@ void ReadLlm(std::string_view proto, const std::string& what,
         metadata.max_history_size = reader.Int();
         break;
       case 2:
-        metadata.state_buffers.push_back(
-            ReadStateBuffer(reader.Bytes(), what));
+        metadata.state_buffers.push_back(ReadStateBuffer(reader.Bytes(), what));
         break;
       case 3:
         ReadMasks(reader.Bytes(), what, metadata);
@@ -129,9 +128,9 @@ ExecutorMetadata ParseExecutorMetadata(std::string_view proto,
   return metadata;
 }
 
-std::vector<std::string> CompareState(
-    const ExecutorMetadata& metadata, const SignatureSpec& decode,
-    std::span<const SignatureSpec> prefills) {
+std::vector<std::string> CompareState(const ExecutorMetadata& metadata,
+                                      const SignatureSpec& decode,
+                                      std::span<const SignatureSpec> prefills) {
   std::vector<std::string> faults;
   if (metadata.state_buffers.empty()) return faults;
   std::set<std::string> named;

@@ -29,8 +29,8 @@ struct StateBuffer {
 struct ExecutorMetadata {
   int64_t max_history_size = 0;  // 0: not given
   std::vector<StateBuffer> state_buffers;
-  std::string mask;               // "causal", …; empty: not given
-  std::string local_mask;         // of layers with a window
+  std::string mask;                 // "causal", …; empty: not given
+  std::string local_mask;           // of layers with a window
   int64_t sliding_window_size = 0;  // 0: not given
 };
 
@@ -42,9 +42,9 @@ ExecutorMetadata ParseExecutorMetadata(std::string_view proto,
 // sentence each: a name that decode or a prefill signature lacks, and a KV
 // cache of decode that the metadata does not name. Without state buffers it
 // says nothing about them.
-std::vector<std::string> CompareState(
-    const ExecutorMetadata& metadata, const SignatureSpec& decode,
-    std::span<const SignatureSpec> prefills);
+std::vector<std::string> CompareState(const ExecutorMetadata& metadata,
+                                      const SignatureSpec& decode,
+                                      std::span<const SignatureSpec> prefills);
 
 }  // namespace verify_tflite
 

@@ -70,8 +70,8 @@ TEST(ExecutorMetadata, DamageIsAnError) {
 
 TEST(CompareState, NamesAreThoseOfTheSignatures) {
   const std::vector<std::string> caches = {"kv_cache_k_0", "kv_cache_v_0"};
-  const std::vector<SignatureSpec> prefills = {Signature(
-      "prefill_8", caches, {"kv_cache_k_0_out", "kv_cache_v_0_out"})};
+  const std::vector<SignatureSpec> prefills = {
+      Signature("prefill_8", caches, {"kv_cache_k_0_out", "kv_cache_v_0_out"})};
   const SignatureSpec decode = Signature("decode", caches, caches);
   EXPECT_THAT(CompareState(Sample(), decode, prefills), IsEmpty());
   EXPECT_THAT(CompareState(Sample(), decode, {&decode, 1}),

@@ -65,8 +65,9 @@ void SetByLayer(const ConfigFields& fields, const json& all,
   constexpr std::string_view kKey = "per_layer_config";
   if (!all.is_object()) throw fields.Unexpected(kKey, all, "an object");
   for (const auto& [name, value] : all.items()) {
-    LayerConfig& layer = config->layers[NumberOf(fields, kKey, all, name,
-                                                 config->layers.size())];
+    LayerConfig& layer =
+        config
+            ->layers[NumberOf(fields, kKey, all, name, config->layers.size())];
     if (!value.is_object()) throw fields.Unexpected(kKey, all, "objects");
     const ConfigFields own(
         value, fmt::format("{}: \"{}\" {}", fields.origin(), kKey, name));
@@ -236,11 +237,11 @@ void SetRope(const ConfigFields& fields, ModelConfig* config) {
 }
 
 std::vector<PartName> Names(const ModelConfig& config) {
-  std::vector<PartName> names = Renamed(
-      LlamaNames(config),
-      {{Part::kAttentionNorm, "layers.{}.post_attention_layernorm"},
-       {Part::kMlpNorm, "layers.{}.pre_feedforward_layernorm"},
-       {Part::kOutputNorm, "layers.{}.post_feedforward_layernorm"}});
+  std::vector<PartName> names =
+      Renamed(LlamaNames(config),
+              {{Part::kAttentionNorm, "layers.{}.post_attention_layernorm"},
+               {Part::kMlpNorm, "layers.{}.pre_feedforward_layernorm"},
+               {Part::kOutputNorm, "layers.{}.post_feedforward_layernorm"}});
   names.push_back({Part::kLayerScalar, "layers.{}.layer_scalar"});
   if (config.per_layer_size == 0) return names;
   const PartName per_layer[] = {

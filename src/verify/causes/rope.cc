@@ -74,8 +74,7 @@ Explanation ExplainKeys(const Evidence& evidence, const WrongKeys& keys) {
       evidence.input.reference.RopeFrequencies(layer.local_rope);
   const double theta = layer.local_rope ? evidence.config.local_rope_theta
                                         : evidence.config.rope_theta;
-  const std::vector<double> plain =
-      RopeFrequencies(theta, rotary);
+  const std::vector<double> plain = RopeFrequencies(theta, rotary);
   const std::vector<double> none(expected.size(), 0.0);
   const double now = RopeResidual(sample, expected);
   std::vector<RopeExplanation> all;
