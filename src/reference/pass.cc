@@ -271,13 +271,12 @@ bool Pass::WithoutProbed(Stage input, int64_t layer) const {
 }
 
 // Each head of each row on its own, or all of a row's together.
-at::Tensor Pass::HeadNorm(const at::Tensor& rows,
+at::Tensor Pass::HeadNorm(const at::Tensor& rows, int64_t size,
                           const NormWeights& norm) const {
   if (config_.qk_norm_of_all_heads) {
     return Norm(decoder_.reader, config_, rows, norm);
   }
-  if (norm.weight == nullptr) return rows;
-  const int64_t size = norm.weight->shape[0];
+  if (!norm.exists()) return rows;
   return Norm(decoder_.reader, config_, rows.view({-1, size}), norm)
       .view(rows.sizes());
 }
@@ -505,8 +504,9 @@ at::Tensor Pass::Attention(const at::Tensor& normed, size_t index) const {
     const Timer timer(decoder_.Time(&Reference::Times::attention));
     const LayerConfig& settings = config_.layers[index];
     const auto norm = [&] {
-      queries = HeadNorm(queries, layer.q_norm);
-      if (keys.defined()) keys = HeadNorm(keys, layer.k_norm);
+      const int64_t size = settings.head_dim;
+      queries = HeadNorm(queries, size, layer.q_norm);
+      if (keys.defined()) keys = HeadNorm(keys, size, layer.k_norm);
     };
     if (!config_.qk_norm_after_rope) norm();
     if (config_.qk_norm && !config_.qk_norm_after_rope) {

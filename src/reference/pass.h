@@ -49,7 +49,8 @@ class Pass {
   Projections Project(const at::Tensor& normed, size_t index) const;
   void Turn(size_t index, const at::Tensor& queries,
             const at::Tensor& keys) const;
-  at::Tensor HeadNorm(const at::Tensor& rows, const NormWeights& norm) const;
+  at::Tensor HeadNorm(const at::Tensor& rows, int64_t size,
+                      const NormWeights& norm) const;
   at::Tensor Mlp(const at::Tensor& hidden, size_t index) const;
   void Activate(const LayerWeights& layer, at::Tensor& values) const;
   void AddPerLayer(size_t index);

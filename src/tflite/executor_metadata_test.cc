@@ -19,9 +19,12 @@ using ::testing::ThrowsMessage;
 
 // Of a protocol buffer: a field of bytes, and one that is a small number.
 std::string Bytes(int field, const std::string& value) {
-  return std::string{static_cast<char>(field << 3 | 2),
-                     static_cast<char>(value.size())} +
-         value;
+  std::string result = {static_cast<char>(field << 3 | 2)};
+  size_t size = value.size();
+  for (; size > 127; size >>= 7) {
+    result += static_cast<char>((size & 127) | 128);
+  }
+  return result + static_cast<char>(size) + value;
 }
 std::string Int(int field, int value) {
   return {static_cast<char>(field << 3), static_cast<char>(value)};

@@ -398,7 +398,7 @@ TEST(CheckSameShape, RefusesAnotherModelsCheckpoint) {
                   AllOf(HasSubstr("has 4 layers"), HasSubstr("has 30"))));
   ModelConfig config = GetSide("tiny").checkpoint.config();
   EXPECT_NO_THROW(CheckSameShape(model, config, "tiny"));
-  config.head_dim *= 2;
+  for (LayerConfig& layer : config.layers) layer.head_dim *= 2;
   EXPECT_THAT([&] { CheckSameShape(model, config, "tiny"); },
               ThrowsMessage<Error>(HasSubstr("KV cache values")));
   config = GetSide("tiny").checkpoint.config();
