@@ -6,10 +6,9 @@ import pathlib
 import shutil
 from typing import Any
 
-import numpy as np
-
 import conversions
 import mutations
+import numpy as np
 
 _MODEL = "model.tflite"
 

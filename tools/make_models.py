@@ -421,8 +421,15 @@ def _add_gemma4(add: Add) -> None:
   for seed, (name, (text, multimodal)) in enumerate(
       checkpoints.GEMMA4.items(), 400
   ):
-    options = dict(text=text, multimodal=multimodal, seed=seed)
-    add(name, checkpoints.gemma4, {}, **options)
+    add(
+        name,
+        checkpoints.gemma4,
+        {},
+        text=text,
+        multimodal=multimodal,
+        seed=seed,
+    )
+  options: dict[str, Any]
   for name, checkpoint, options in (
       ("gemma4_hf", "text_gemma4", dict(externalize_embedder=True)),
       ("gemma4_e2b_hf", "text_gemma4_e2b", dict(externalize_embedder=True)),
