@@ -20,8 +20,7 @@ python3 -m venv "$work/venv"
   litert-torch==0.10.0 ai-edge-litert==2.3.0 ai-edge-quantizer==0.10.0
 
 cd "$work"
-"$work/venv/bin/python" - 2>log <<'P' || { tail -20 log >&2; exit 1; }
-import contextlib
+"$work/venv/bin/python" - >log 2>&1 <<'P' || { cat seen; tail -20 log >&2; exit 1; }
 import importlib.machinery
 import pathlib
 import sys
@@ -97,15 +96,16 @@ caps = {}
 for title, per_layer in (("without", 0), ("with", 8)):
   folder, out = pathlib.Path(f"{title}_checkpoint"), pathlib.Path(title)
   save(folder, per_layer)
-  with contextlib.redirect_stdout(sys.stderr):
-    export.export(
-        str(folder), str(out), prefill_lengths=[8], cache_length=32,
-        quantization_recipe="none", bundle_litert_lm=False,
-        externalize_embedder=True,
-    )
+  export.export(
+      str(folder), str(out), prefill_lengths=[8], cache_length=32,
+      quantization_recipe="none", bundle_litert_lm=False,
+      externalize_embedder=True,
+  )
   found = ends_with(next(out.rglob("model.tflite")))
   caps[title] = "TANH" in found
-  print(f"{title} per-layer embeddings: {found[0]}", flush=True)
+  with open("seen", "a") as seen:
+    print(f"{title} per-layer embeddings: {found[0]}", file=seen)
 if caps != {"without": True, "with": False}:
   sys.exit("which of the two has a soft cap: this changed")
 P
+cat seen
