@@ -39,12 +39,17 @@ def _libraries(program: pathlib.Path) -> list[tuple[str, int, int]]:
   return [_stat(pathlib.Path(path)) for path in paths]
 
 
+def _is_read(path: pathlib.Path) -> bool:
+  # Makers' logs and locks are touched by every run.
+  return path.is_file() and path.suffix != ".log" and path.name != "lock"
+
+
 def _files(folders: Iterable[pathlib.Path]) -> list[tuple[str, int, int]]:
   return sorted(
       _stat(path)
       for folder in folders
       for path in folder.rglob("*")
-      if path.is_file() and path.suffix != ".log"
+      if _is_read(path)
   )
 
 

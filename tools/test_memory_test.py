@@ -52,6 +52,15 @@ class TestMemory(unittest.TestCase):
     self.assertEqual(self.run_it(), 0)
     self.assertEqual(self.runs(), 1)
 
+  def test_a_makers_lock_is_not_read(self) -> None:
+    private = self.model.parent / ".made"
+    private.mkdir()
+    (private / "lock").write_text("")
+    self.run_it()
+    (private / "lock").write_text("another run")
+    self.run_it()
+    self.assertEqual(self.runs(), 1)
+
   def test_runs_again_what_failed(self) -> None:
     self.write_test(3)
     self.assertEqual(self.run_it(), 3)
