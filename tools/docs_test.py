@@ -107,6 +107,11 @@ class DocumentsTest(unittest.TestCase):
         named = _PATH.findall(page.read_text())
         self.assertEqual([p for p in named if not (_ROOT / p).exists()], [])
 
+  def test_no_page_names_a_home_directory(self) -> None:
+    for page in documents():
+      with self.subTest(page=page.name):
+        self.assertEqual(re.findall(r"(?<!\w)/(?:root|home)/\S+", page.read_text()), [])
+
   def test_no_sentence_is_longer_than_sixty_words(self) -> None:
     for page in documents():
       with self.subTest(page=page.name):

@@ -98,7 +98,9 @@ def verify(
     )
     if not path.exists():
       lines = done.stdout.strip().splitlines() or ["no output"]
-      detail = f"exit code {done.returncode}: {lines[-1][:200]}"
+      said = lines[-1].removeprefix("verify_tflite: error: ")
+      said = said.replace(str(file), file.name).replace(str(checkpoint), checkpoint.name)
+      detail = f"exit code {done.returncode}: {said[:200]}"
       return Run("error", [], math.nan, 0, 0, detail)
     result = json.loads(path.read_text())
   mean, same, positions = _figures(result)

@@ -65,6 +65,20 @@ class MemoryTest(unittest.TestCase):
     embedder.write_text("other rows")
     self.assertIsNone(self.memory().find(*key))
 
+class VerifyTest(unittest.TestCase):
+  def test_an_error_names_the_file_without_its_folder(self) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+      root = pathlib.Path(directory)
+      program = root / "program"
+      program.write_text(
+          '#!/bin/sh\necho "verify_tflite: error: ${1#--tflite_path=}: bad"\n'
+          "exit 2\n"
+      )
+      program.chmod(0o755)
+      run = mutation_run.verify(program, root / "a.tflite", root / "tiny")
+    self.assertEqual(run.outcome, "error")
+    self.assertEqual(run.detail, "exit code 2: a.tflite: bad")
+
 
 if __name__ == "__main__":
   unittest.main()
