@@ -133,14 +133,18 @@ def content(path: pathlib.Path) -> str:
     return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-@functools.cache
-def _libraries(program: pathlib.Path) -> list[str]:
-  """The contents of all shared libraries that the loader finds for it."""
+def libraries(program: pathlib.Path) -> list[pathlib.Path]:
+  """Returns all shared libraries that the loader finds for it."""
   listed = subprocess.run(
       ["ldd", program], capture_output=True, text=True, check=False
   ).stdout
-  paths = sorted(re.findall(r"(/\S+) \(0x", listed))
-  return [content(pathlib.Path(path)) for path in paths]
+  return sorted({pathlib.Path(p) for p in re.findall(r"(/\S+) \(0x", listed)})
+
+
+@functools.cache
+def _libraries(program: pathlib.Path) -> list[str]:
+  """The contents of all shared libraries that the loader finds for it."""
+  return [content(path) for path in libraries(program)]
 
 
 @functools.cache

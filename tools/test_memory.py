@@ -31,14 +31,6 @@ def _stat(path: pathlib.Path) -> tuple[str, int, int]:
   return str(path), found.st_size, found.st_mtime_ns
 
 
-def _libraries(program: pathlib.Path) -> list[tuple[str, int, int]]:
-  listed = subprocess.run(
-      ["ldd", program], capture_output=True, text=True, check=False
-  ).stdout
-  paths = sorted(set(re.findall(r"(/\S+) \(0x", listed)))
-  return [_stat(pathlib.Path(path)) for path in paths]
-
-
 def _is_read(path: pathlib.Path) -> bool:
   # Makers' logs and locks are touched by every run.
   return path.is_file() and path.suffix != ".log" and path.name != "lock"
@@ -69,7 +61,7 @@ def fingerprint(
       command,
       sorted(item for item in os.environ.items() if _SETTINGS.match(item[0])),
       [mutation_run.content(path) for path in programs if path.exists()],
-      _libraries(program),
+      [_stat(path) for path in mutation_run.libraries(program)],
       # What setup.sh made has stamps; models and recordings are what they are.
       _files([cache / "models", cache / "expected"]),
       [_stat(path) for path in sorted(cache.glob("*/.stamp"))],

@@ -419,15 +419,15 @@ class Auditor {
     match.cut_off = comparison.cut_off;
     match.scales = comparison.scales;
     match.quantiser = QuantiserOf(comparison);
-    if (way->composite_adds_one) {
+    if (!comparison.ok()) {
+      match.difference = Diagnose(constant, use, *way, comparison, originals_);
+      Settle(constant, *way, match);
+    } else if (way->composite_adds_one) {
       match.reason =
           "holds w, where this family scales by 1 + w; whether the composite "
           "that reads it adds 1 is not known";
-    } else if (comparison.ok()) {
-      match.status = Status::kVerified;
     } else {
-      match.difference = Diagnose(constant, use, *way, comparison, originals_);
-      Settle(constant, *way, match);
+      match.status = Status::kVerified;
     }
     for (const Rows& rows : way->rows) {
       if (rows.tensor->file != nullptr) DropPages(rows.tensor->data);
@@ -542,9 +542,7 @@ class Auditor {
         continue;
       }
       MissingTensor missing{rows.name, "", true};
-      const bool is_table = role.part == Part::kEmbedding ||
-                            role.part == Part::kPerLayerEmbedding;
-      if (is_table && !tables.contains(role.part)) {
+      if (IsTable(role.part) && !tables.contains(role.part)) {
         missing.reason = "the embedding is a file of its own";
       } else if (rows.tensor->shape.size() == 1 && IsZero(*rows.tensor)) {
         missing.reason = "zeros, which change nothing";

@@ -179,6 +179,44 @@ TEST(WeightFaults, LayersSwapped) {
   EXPECT_LT(audit.verified_bytes, audit.weight_bytes);
 }
 
+// Composites whose bodies are not understood: they may add the 1 of 1 + w.
+WeightAudit AuditWithOpaqueNorms(const std::string& bytes) {
+  const Checkpoint original = Checkpoint::Open(ModelPath("ref_gemma3"));
+  auto file = tflite::File::Read(std::as_bytes(std::span(bytes)), "a.tflite");
+  for (tflite::Graph& graph : file.graphs) {
+    for (tflite::Op& op : graph.ops) {
+      if (op.composite.find("norm") != std::string::npos) op.body = -1;
+    }
+  }
+  const tflite::File* files[] = {&file};
+  return AuditWeights(ModelMap(files, original), 1);
+}
+
+const WeightMatch& MatchOf(const WeightAudit& audit, const WeightRole& role) {
+  for (const WeightMatch& match : audit.matches) {
+    if (match.role == role) return match;
+  }
+  throw Error("no {}", Describe(role));
+}
+
+TEST(OpaqueNorms, OnlyTheNormItselfIsLeftOpen) {
+  const WeightRole role = {Part::kMlpNorm, 1, false};
+  Patched file("ref_gemma3.tflite");
+  EXPECT_EQ(MatchOf(AuditWithOpaqueNorms(file.bytes), role).status,
+            WeightMatch::Status::kVerified);
+  const std::span<float> norm = file.Floats(role.part, role.layer);
+  for (float& value : norm) value -= 1;
+  const WeightAudit open = AuditWithOpaqueNorms(file.bytes);
+  EXPECT_EQ(MatchOf(open, role).status, WeightMatch::Status::kNotCovered);
+  EXPECT_THAT(MatchOf(open, role).reason, HasSubstr("holds w"));
+  EXPECT_THAT(Ids(open), IsEmpty());
+  // Neither w nor 1 + w, where the sample does not look.
+  norm[1] += 0.5F;
+  const WeightAudit wrong = AuditWithOpaqueNorms(file.bytes);
+  EXPECT_EQ(MatchOf(wrong, role).status, WeightMatch::Status::kDiffers);
+  EXPECT_THAT(Ids(wrong), SizeIs(1));
+}
+
 struct Fault {
   const char* name;
   std::function<void(Patched&)> make;

@@ -285,6 +285,27 @@ ModelConfig ParseDecoder(const ConfigFields& fields, const Family& family) {
   return result;
 }
 
+ConfigFields TextConfigOf(const ConfigFields& fields, const Family& text) {
+  constexpr std::string_view kKey = "text_config";
+  const json* config = fields.Find(kKey);
+  if (config == nullptr) throw Error("{}: no \"{}\"", fields.origin(), kKey);
+  if (!config->is_object()) throw fields.Unexpected(kKey, *config, "an object");
+  ConfigFields inner(*config, fmt::format("{}: \"{}\"", fields.origin(), kKey));
+  const std::string model_type = inner.Text("model_type", text.model_type);
+  if (model_type != text.model_type) throw NotSupported(inner, model_type);
+  return inner;
+}
+
+ModelConfig ParseTextModel(const ConfigFields& fields, const Family& outer,
+                           const Family& text) {
+  std::vector<std::string> notes = CheckUnhandled(fields, text);
+  ModelConfig result = ParseDecoder(TextConfigOf(fields, text), text);
+  result.notes.insert(result.notes.begin(), notes.begin(), notes.end());
+  result.model_type = outer.model_type;
+  result.tie_word_embeddings = fields.Flag("tie_word_embeddings", true);
+  return result;
+}
+
 ModelConfig ParseRenamed(const ConfigFields& fields, const Family& family) {
   json object = fields.object();
   for (const auto& [alias, key] : family.aliases) {

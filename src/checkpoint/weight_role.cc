@@ -95,6 +95,10 @@ bool IsNorm(Part part) {
   }
 }
 
+bool IsTable(Part part) {
+  return part == Part::kEmbedding || part == Part::kPerLayerEmbedding;
+}
+
 bool IsParameter(Part part) {
   switch (part) {
     case Part::kAlphaP:

@@ -46,6 +46,8 @@ enum class Part {
   kVNorm,                    // of values; checkpoints have none
 };
 bool IsNorm(Part part);
+// Whether its rows are looked up by token.
+bool IsTable(Part part);
 // Whether it is one of xIELU's numbers. Files hold what follows from them.
 bool IsParameter(Part part);
 // Whether its tensor has the module's own name, without ".weight".

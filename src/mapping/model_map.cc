@@ -71,8 +71,8 @@ void ModelMap::Add(const tflite::File& file) {
   const ModelConfig& config = checkpoint().config();
   ModelFile& mapped = files_.emplace_back();
   mapped.file = &file;
-  mapped.roles = FindRoles(file, NumKvLayers(config), config.head_dim,
-                           config.sub_norms);
+  mapped.roles =
+      FindRoles(file, NumKvLayers(config), config.head_dim, config.sub_norms);
   for (const RoleUse& use : mapped.roles.uses) {
     if (use.input_scale < 0) continue;
     const auto [entry, is_new] =
@@ -132,10 +132,8 @@ std::vector<ModelMap::Place> ModelMap::PlacesOf(const Original& original,
 // RoPE of neighbours needs; nothing where rows are no whole heads.
 std::optional<Original> ModelMap::Interleaved(const Original& original,
                                               const WeightRole& role) const {
-  const int64_t dim = checkpoint()
-                          .config()
-                          .layers[static_cast<size_t>(role.layer)]
-                          .head_dim;
+  const int64_t dim =
+      checkpoint().config().layers[static_cast<size_t>(role.layer)].head_dim;
   Original result = original;
   result.layout += result.layout.empty() ? "" : ", ";
   result.layout += "rows for RoPE of neighbours";
@@ -180,8 +178,7 @@ std::vector<Original> ModelMap::WaysOf(size_t file, const RoleUse& use) const {
   const InputChange change = ChangeOf(file, use);
   for (Original& way : ways) {
     way.rotation = change.rotation;
-    way.rotated_back = role.part == Part::kEmbedding ||
-                       role.part == Part::kPerLayerEmbedding;
+    way.rotated_back = IsTable(role.part);
     if (change.scale != nullptr) way.input_scale = &change.scale->wide;
   }
   return ways;

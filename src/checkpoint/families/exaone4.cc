@@ -7,18 +7,8 @@ namespace verify_tflite {
 namespace {
 
 void SetExaone4Block(const ConfigFields&, ModelConfig* config) {
-  config->input_norm = false;
-  config->mlp_norm = false;
-  config->sandwich_norms = true;
+  SetPostNorms(config);
   config->qk_norm = true;
-}
-
-std::vector<PartName> Exaone4Names(const ModelConfig& config) {
-  std::vector<PartName> names =
-      Without(LlamaNames(config), {Part::kInputNorm, Part::kMlpNorm});
-  names.push_back({Part::kAttentionNorm, "layers.{}.post_attention_layernorm"});
-  names.push_back({Part::kOutputNorm, "layers.{}.post_feedforward_layernorm"});
-  return names;
 }
 
 }  // namespace
@@ -34,7 +24,7 @@ Family Exaone4() {
           .rope_with_window_alone = true,
           .handles = {"sliding_window", "sliding_window_pattern"},
           .set_block = SetExaone4Block,
-          .names = Exaone4Names};
+          .names = PostNormNames};
 }
 
 }  // namespace verify_tflite

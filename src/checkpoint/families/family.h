@@ -23,6 +23,14 @@ ModelConfig ParseDecoder(const ConfigFields& fields, const Family& family);
 // The same, with Family::aliases under the names that they stand for.
 ModelConfig ParseRenamed(const ConfigFields& fields, const Family& family);
 
+// Returns "text_config" of a multimodal model. Throws Error where it is not that
+// of `text`.
+ConfigFields TextConfigOf(const ConfigFields& fields, const Family& text);
+// Reads the text model of a multimodal one of the family `outer`, whose
+// config.json has `fields`. Whether its head is tied, the outer config says.
+ModelConfig ParseTextModel(const ConfigFields& fields, const Family& outer,
+                           const Family& text);
+
 inline constexpr double kMinTheta = 1;
 inline constexpr double kMaxTheta = 1e15;
 
@@ -47,6 +55,13 @@ Activation FindActivation(const ConfigFields& fields, std::string_view key,
 
 // Returns the modules of LlamaForCausalLM, and norms of queries and keys.
 std::vector<PartName> LlamaNames(const ModelConfig& config);
+// Returns the same with norms of what attention and MLP give beside those of
+// what they take, as Gemma 2 calls them.
+std::vector<PartName> SandwichNames(const ModelConfig& config);
+// Makes norms of what attention and MLP give the only ones, and returns what
+// OLMo 2 calls them.
+void SetPostNorms(ModelConfig* config);
+std::vector<PartName> PostNormNames(const ModelConfig& config);
 // Returns `names` without those of `parts`.
 std::vector<PartName> Without(std::vector<PartName> names,
                               const std::vector<Part>& parts);

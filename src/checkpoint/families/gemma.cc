@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gemma, Gemma 2, and Gemma 3 by itself or inside a multimodal model.
-#include <fmt/format.h>
-
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -24,38 +22,17 @@ void SetSandwichBlock(const ConfigFields& fields, ModelConfig* config) {
   config->sandwich_norms = true;
 }
 
-// Norms before and after both attention and MLP.
-std::vector<PartName> SandwichNames(const ModelConfig& config) {
-  return Renamed(LlamaNames(config),
-                 {{Part::kAttentionNorm, "layers.{}.post_attention_layernorm"},
-                  {Part::kMlpNorm, "layers.{}.pre_feedforward_layernorm"},
-                  {Part::kOutputNorm, "layers.{}.post_feedforward_layernorm"}});
-}
-
 constexpr std::string_view kText = "gemma3_text";
 
-// The text model of a multimodal one. Whether its head is tied, the outer
-// config says.
 ModelConfig ParseMultimodal(const ConfigFields& fields, const Family& outer) {
-  const Family& family = *FindFamily(kText);
-  std::vector<std::string> notes = CheckUnhandled(fields, family);
-  constexpr std::string_view kKey = "text_config";
-  const json* text = fields.Find(kKey);
-  if (text == nullptr) throw Error("{}: no \"{}\"", fields.origin(), kKey);
-  if (!text->is_object()) throw fields.Unexpected(kKey, *text, "an object");
-  const ConfigFields inner(*text,
-                           fmt::format("{}: \"{}\"", fields.origin(), kKey));
-  const std::string model_type = inner.Text("model_type", kText);
-  if (model_type != kText) throw NotSupported(inner, model_type);
+  const Family& text = *FindFamily(kText);
+  ModelConfig result = ParseTextModel(fields, outer, text);
   // Gemma3ForConditionalGeneration has no such cap.
   constexpr std::string_view kCap = "final_logit_softcapping";
+  const ConfigFields inner = TextConfigOf(fields, text);
   if (const json* cap = inner.Find(kCap)) {
     throw inner.Unexpected(kCap, *cap, "null in a multimodal model");
   }
-  ModelConfig result = ParseDecoder(inner, family);
-  result.notes.insert(result.notes.begin(), notes.begin(), notes.end());
-  result.model_type = outer.model_type;
-  result.tie_word_embeddings = fields.Flag("tie_word_embeddings", true);
   return result;
 }
 

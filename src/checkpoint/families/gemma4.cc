@@ -237,11 +237,7 @@ void SetRope(const ConfigFields& fields, ModelConfig* config) {
 }
 
 std::vector<PartName> Names(const ModelConfig& config) {
-  std::vector<PartName> names =
-      Renamed(LlamaNames(config),
-              {{Part::kAttentionNorm, "layers.{}.post_attention_layernorm"},
-               {Part::kMlpNorm, "layers.{}.pre_feedforward_layernorm"},
-               {Part::kOutputNorm, "layers.{}.post_feedforward_layernorm"}});
+  std::vector<PartName> names = SandwichNames(config);
   names.push_back({Part::kLayerScalar, "layers.{}.layer_scalar"});
   if (config.per_layer_size == 0) return names;
   const PartName per_layer[] = {
@@ -255,24 +251,8 @@ std::vector<PartName> Names(const ModelConfig& config) {
   return names;
 }
 
-// The text model of a multimodal one. Whether its head is tied, the outer
-// config says.
 ModelConfig ParseMultimodal(const ConfigFields& fields, const Family& outer) {
-  const Family& family = *FindFamily(kText);
-  std::vector<std::string> notes = CheckUnhandled(fields, family);
-  constexpr std::string_view kKey = "text_config";
-  const json* text = fields.Find(kKey);
-  if (text == nullptr) throw Error("{}: no \"{}\"", fields.origin(), kKey);
-  if (!text->is_object()) throw fields.Unexpected(kKey, *text, "an object");
-  const ConfigFields inner(*text,
-                           fmt::format("{}: \"{}\"", fields.origin(), kKey));
-  const std::string model_type = inner.Text("model_type", kText);
-  if (model_type != kText) throw NotSupported(inner, model_type);
-  ModelConfig result = ParseDecoder(inner, family);
-  result.notes.insert(result.notes.begin(), notes.begin(), notes.end());
-  result.model_type = outer.model_type;
-  result.tie_word_embeddings = fields.Flag("tie_word_embeddings", true);
-  return result;
+  return ParseTextModel(fields, outer, *FindFamily(kText));
 }
 
 }  // namespace

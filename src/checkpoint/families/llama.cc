@@ -22,6 +22,23 @@ std::vector<PartName> LlamaNames(const ModelConfig&) {
           {Part::kDown, "layers.{}.mlp.down_proj"}};
 }
 
+std::vector<PartName> SandwichNames(const ModelConfig& config) {
+  return Renamed(LlamaNames(config),
+                 {{Part::kAttentionNorm, "layers.{}.post_attention_layernorm"},
+                  {Part::kMlpNorm, "layers.{}.pre_feedforward_layernorm"},
+                  {Part::kOutputNorm, "layers.{}.post_feedforward_layernorm"}});
+}
+
+void SetPostNorms(ModelConfig* config) {
+  config->input_norm = false;
+  config->mlp_norm = false;
+  config->sandwich_norms = true;
+}
+
+std::vector<PartName> PostNormNames(const ModelConfig& config) {
+  return Without(SandwichNames(config), {Part::kInputNorm, Part::kMlpNorm});
+}
+
 std::vector<PartName> Renamed(std::vector<PartName> names,
                               const std::vector<PartName>& rows) {
   for (const PartName& row : rows) {

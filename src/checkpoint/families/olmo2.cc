@@ -7,19 +7,9 @@ namespace verify_tflite {
 namespace {
 
 void SetOlmo2Block(const ConfigFields&, ModelConfig* config) {
-  config->input_norm = false;
-  config->mlp_norm = false;
-  config->sandwich_norms = true;
+  SetPostNorms(config);
   config->qk_norm = true;
   config->qk_norm_of_all_heads = true;
-}
-
-std::vector<PartName> Olmo2Names(const ModelConfig& config) {
-  std::vector<PartName> names =
-      Without(LlamaNames(config), {Part::kInputNorm, Part::kMlpNorm});
-  names.push_back({Part::kAttentionNorm, "layers.{}.post_attention_layernorm"});
-  names.push_back({Part::kOutputNorm, "layers.{}.post_feedforward_layernorm"});
-  return names;
 }
 
 }  // namespace
@@ -31,7 +21,7 @@ Family Olmo2() {
           .attention_bias = Biases::kFromConfig,
           .handles = {"attention_bias"},
           .set_block = SetOlmo2Block,
-          .names = Olmo2Names};
+          .names = PostNormNames};
 }
 
 // OLMo 3: most layers have a window. Of one RoPE setting for all, layers with a
