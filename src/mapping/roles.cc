@@ -3,14 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <optional>
-#include <set>
 #include <string_view>
 #include <tuple>
 
-#include "base/error.h"
-#include "base/utf8.h"
+#include "mapping/graph_walk.h"
 #include "tflite/interface.h"
 
 namespace verify_tflite {
@@ -20,21 +17,70 @@ namespace {
 constexpr std::string_view kLogits = "logits";
 // In names of signatures that look up per-layer embeddings.
 constexpr std::string_view kPerLayer = "per_layer_embedder";
-// Its outputs are its first two inputs, each written into a cache.
-constexpr std::string_view kCacheUpdate = "cache_update";
-
-// Tensors and operators looked at in one graph. A model of 30 layers takes
-// 0.28 million, measured; it grows with their square at most. A file made to
-// waste time has more.
-constexpr int64_t kMostVisits = 30'000'000;
-
-using OpSet = std::set<int32_t>;
-
-bool Contains(const OpSet& set, int32_t op) { return set.count(op) > 0; }
 
 bool IsSubset(const OpSet& set, const OpSet& of) {
   return std::includes(of.begin(), of.end(), set.begin(), set.end());
 }
+
+bool IsInteger(ElementType type) {
+  return type == ElementType::kInt8 || type == ElementType::kInt4 ||
+         type == ElementType::kInt2;
+}
+
+// ---------------------------------------------------------------------------
+// Which operators look up embeddings
+// ---------------------------------------------------------------------------
+
+struct Lookup {
+  int32_t table = -1;  // constant
+  Part part = Part::kEmbedding;
+  bool has_output = false;
+  GraphWalk::Rotated output;  // rotated back, where it is rotated
+};
+
+struct Lookups {
+  std::vector<Lookup> found;  // in the order of execution
+  OpSet ops;
+  OpSet rotations;  // operators: part of a lookup, not of the product behind
+};
+
+// The table that an operator looks rows up in, a constant; -1: it does not.
+int32_t TableOf(const GraphWalk& walk, const tflite::Op& op) {
+  if (op.inputs.size() != 2) return -1;
+  if (op.code == tflite::kOpEmbeddingLookup) {
+    return walk.ConstantOf(op.inputs[1]);
+  }
+  if (op.code == tflite::kOpGather &&
+      walk.TensorAt(op.inputs[0]).shape.size() == 2) {
+    return walk.ConstantOf(op.inputs[0]);
+  }
+  return -1;
+}
+
+Lookups FindLookups(const GraphWalk& walk) {
+  const tflite::Graph& graph = walk.graph();
+  const bool per_layer = graph.signature.find(kPerLayer) != std::string::npos;
+  Lookups lookups;
+  for (size_t i = 0; i < graph.ops.size(); ++i) {
+    const tflite::Op& op = graph.ops[i];
+    Lookup lookup;
+    lookup.table = TableOf(walk, op);
+    if (lookup.table < 0) continue;
+    if (per_layer) lookup.part = Part::kPerLayerEmbedding;
+    lookups.ops.insert(static_cast<int32_t>(i));
+    if (!op.outputs.empty()) {
+      lookup.has_output = true;
+      lookup.output = walk.RotatedBack(walk.Dequantised(op.outputs[0]));
+      if (lookup.output.op >= 0) lookups.rotations.insert(lookup.output.op);
+    }
+    lookups.found.push_back(lookup);
+  }
+  return lookups;
+}
+
+// ---------------------------------------------------------------------------
+// What the products are for
+// ---------------------------------------------------------------------------
 
 // One layer's products.
 struct Layer {
@@ -51,933 +97,560 @@ struct Layer {
   }
 };
 
-// The roles of one signature's graph.
-class GraphRoles {
- public:
-  GraphRoles(const tflite::File& file, const tflite::Graph& graph,
-             int64_t head_dim, bool sub_norms, Roles& roles)
-      : file_(file),
-        graph_(graph),
-        head_dim_(head_dim),
-        sub_norms_(sub_norms),
-        roles_(roles) {
-    signature_.signature = graph.signature;
-  }
-
-  // Why not, where the graph is not of the form known.
-  std::optional<std::string> Find(int64_t num_layers) {
-    for (size_t i = 0; i < graph_.ops.size(); ++i) {
-      const auto op = static_cast<int32_t>(i);
-      if (WeightOf(op) >= 0 && RotationOf(op) < 0) linear_.insert(op);
-    }
-    FindEmbedding();
-    if (const auto reason = FindLayers(num_layers)) return reason;
-    FindOutputs();
-    FindMlps();
-    FindPerLayer();
-    FindHead();
-    NameProducts();
-    NameVectors();
-    NameScalars();
-    NoteRope();
-    return std::nullopt;
-  }
-
-  // Weights of products that have no role, of a graph without caches too.
-  void Collect() {
-    std::vector<int32_t>& unknown = roles_.unknown;
-    for (size_t i = 0; i < graph_.ops.size(); ++i) {
-      const auto op = static_cast<int32_t>(i);
-      const int32_t constant = WeightOf(op);
-      if (constant >= 0 && RotationOf(op) < 0) unknown.push_back(constant);
-    }
-  }
-
-  void FindEmbedding() {
-    for (size_t i = 0; i < graph_.ops.size(); ++i) {
-      const tflite::Op& op = graph_.ops[i];
-      int32_t table = -1;
-      if (op.code == tflite::kOpEmbeddingLookup && op.inputs.size() == 2) {
-        table = ConstantOf(op.inputs[1]);
-      } else if (op.code == tflite::kOpGather && op.inputs.size() == 2 &&
-                 graph_.tensors[op.inputs[0]].shape.size() == 2) {
-        table = ConstantOf(op.inputs[0]);
-      }
-      if (table < 0) continue;
-      embeddings_.insert(static_cast<int32_t>(i));
-      const bool per_layer =
-          graph_.signature.find(kPerLayer) != std::string::npos;
-      Add(table,
-          {per_layer ? Part::kPerLayerEmbedding : Part::kEmbedding, -1, false});
-      if (op.outputs.empty()) continue;
-      const Rotated back = RotatedBack(Dequantised(op.outputs[0]));
-      lookups_.emplace_back(roles_.uses.size() - 1, back.tensor);
-      signature_.embedding = back.tensor;
-      if (back.op >= 0) lookup_rotations_.insert(back.op);
-      roles_.uses.back().rotation = back.rotation;
-    }
-  }
-
-  SignatureRoles& signature() { return signature_; }
-
- private:
-  const tflite::Tensor& TensorAt(int32_t index) const {
-    return graph_.tensors[index];
-  }
-
-  static bool PassesOn(const tflite::Op& op) {
-    return op.code == tflite::kOpReshape || op.code == tflite::kOpDequantize ||
-           op.code == tflite::kOpCast || op.code == tflite::kOpSqueeze ||
-           op.code == tflite::kOpExpandDims;
-  }
-
-  // The tensor that `tensor` is a view of.
-  int32_t Root(int32_t tensor) const {
-    while (tensor >= 0) {
-      CountVisits();
-      const int32_t producer = TensorAt(tensor).producer;
-      if (producer < 0 || !PassesOn(graph_.ops[producer]) ||
-          graph_.ops[producer].inputs.empty()) {
-        break;
-      }
-      const int32_t next = graph_.ops[producer].inputs[0];
-      // Operators stand in the order of execution; else this might not end.
-      if (next < 0 || TensorAt(next).producer >= producer) break;
-      tensor = next;
-    }
-    return tensor;
-  }
-
-  // The float tensor that `tensor` is turned into, where that is all it is for.
-  int32_t Dequantised(int32_t tensor) const {
-    while (tensor >= 0 && TensorAt(tensor).type != ElementType::kFloat32 &&
-           TensorAt(tensor).consumers.size() == 1) {
-      const int32_t consumer = TensorAt(tensor).consumers[0];
-      const tflite::Op& op = graph_.ops[consumer];
-      if (!PassesOn(op) || op.outputs.empty() || op.outputs[0] < 0 ||
-          TensorAt(op.outputs[0]).producer != consumer ||
-          op.outputs[0] == tensor) {
-        break;
-      }
-      CountVisits();
-      tensor = op.outputs[0];
-    }
-    return tensor;
-  }
-
-  static bool IsInteger(ElementType type) {
-    return type == ElementType::kInt8 || type == ElementType::kInt4 ||
-           type == ElementType::kInt2;
-  }
-
-  int32_t ConstantOf(int32_t tensor) const {
-    if (tensor < 0) return -1;
-    return TensorAt(Root(tensor)).constant;
-  }
-
-  // The constant that the operator multiplies with as a matrix, or -1.
-  int32_t WeightOf(int32_t index) const {
-    const tflite::Op& op = graph_.ops[index];
-    if (op.code != tflite::kOpFullyConnected &&
-        op.code != tflite::kOpBatchMatmul && op.code != tflite::kOpConv2d) {
-      return -1;
-    }
-    return op.inputs.size() < 2 ? -1 : ConstantOf(op.inputs[1]);
-  }
-
-  int64_t OutputWidth(int32_t op) const {
-    const auto& outputs = graph_.ops[op].outputs;
-    if (outputs.empty() || outputs[0] < 0) return -1;
-    const auto& shape = TensorAt(outputs[0]).shape;
-    return shape.empty() ? -1 : shape.back();
-  }
-
-  int32_t InputRoot(int32_t op) const {
-    const int32_t input = BeforeRotation(graph_.ops[op].inputs[0]).tensor;
-    return Root(BeforeScale(input, false).tensor);
-  }
-
-  // What gives `tensor` when it is multiplied by a vector that is no norm's:
-  // behind a norm, whose own vector stands before it, or, `without_norm`, where
-  // no norm can be.
-  struct Scaled {
-    int32_t tensor = -1;
-    int32_t vector = -1;  // constant
-    int32_t op = -1;
-  };
-  Scaled BeforeScale(int32_t tensor, bool without_norm) const {
-    const Scaled none = {tensor, -1, -1};
-    const int32_t op = ProducerBehindViews(tensor);
-    const auto [values, vector] = VectorOperand(op, tflite::kOpMul);
-    if (values < 0) return none;
-    if (!without_norm && !EndsNorm(ProducerBehindViews(values))) return none;
-    return {values, ConstantOf(vector), op};
-  }
-
-  // The operator that gives what `tensor` is a view of; -1: none.
-  int32_t ProducerBehindViews(int32_t tensor) const {
-    while (tensor >= 0) {
-      CountVisits();
-      const int32_t producer = TensorAt(tensor).producer;
-      if (producer < 0 || !Reshapes(graph_.ops[producer])) return producer;
-      if (graph_.ops[producer].inputs.empty()) return -1;
-      const int32_t next = graph_.ops[producer].inputs[0];
-      if (next < 0 || TensorAt(next).producer >= producer) return -1;
-      tensor = next;
-    }
-    return -1;
-  }
-
-  // Of an operator `code` on values and a constant vector as wide: the two
-  // tensors; else -1.
-  std::pair<int32_t, int32_t> VectorOperand(int32_t index, int32_t code) const {
-    if (index < 0) return {-1, -1};
-    const tflite::Op& op = graph_.ops[index];
-    if (op.code != code || op.inputs.size() != 2) return {-1, -1};
-    for (const int side : {0, 1}) {
-      const int32_t vector = op.inputs[side], values = op.inputs[1 - side];
-      if (values < 0 || TensorAt(values).producer >= index ||
-          ConstantOf(vector) < 0 || ConstantOf(values) >= 0 ||
-          !IsVector(Root(vector), values)) {
-        continue;
-      }
-      return {values, vector};
-    }
-    return {-1, -1};
-  }
-
-  // Whether a norm's weight or bias is what the operator applies.
-  bool EndsNorm(int32_t index) const {
-    if (index < 0) return false;
-    const tflite::Op& op = graph_.ops[index];
-    if (op.code == tflite::kOpStablehloComposite) {
-      return op.composite.find("norm") != std::string::npos;
-    }
-    return VectorOperand(index, tflite::kOpMul).first >= 0 ||
-           VectorOperand(index, tflite::kOpAdd).first >= 0;
-  }
-
-  // Of Roles::rotations, where the operator rotates and does nothing else; or
-  // -1.
-  int32_t RotationOf(int32_t index) const {
-    const tflite::Op& op = graph_.ops[index];
-    if (op.rotates > 0) return OwnRotation(op);
-    if (op.code != tflite::kOpFullyConnected || op.inputs.size() < 2 ||
-        op.inputs[0] < 0 || op.inputs[1] < 0 ||
-        (op.inputs.size() > 2 && op.inputs[2] >= 0)) {
-      return -1;
-    }
-    const int32_t index_of = TensorAt(op.inputs[1]).constant;
-    if (index_of < 0) return -1;
-    const tflite::Constant& constant = file_.constants[index_of];
-    if (constant.type != ElementType::kFloat32 || !constant.scales.empty() ||
-        constant.shape.size() != 2 || constant.shape[0] != constant.shape[1] ||
-        Width(op.inputs[0]) != constant.shape[0]) {
-      return -1;
-    }
-    const auto [entry, is_new] = roles_.rotations.try_emplace(index_of);
-    if (is_new) {
-      entry->second = Known(Rotation::From(constant.shape[0], constant.data));
-    }
-    return entry->second == nullptr ? -1 : index_of;
-  }
-
-  int32_t OwnRotation(const tflite::Op& op) const {
-    const auto rotation = Rotation::Sylvester(op.rotates);
-    if (!rotation || op.inputs.size() != 1 || op.inputs[0] < 0 ||
-        Width(op.inputs[0]) % op.rotates != 0) {
-      return -1;
-    }
-    const auto index = static_cast<int32_t>(
-        std::ssize(file_.constants) +
-        std::countr_zero(static_cast<uint64_t>(op.rotates)));
-    const auto [entry, is_new] = roles_.rotations.try_emplace(index);
-    if (is_new) entry->second = Known(rotation);
-    return index;
-  }
-
-  std::shared_ptr<const Rotation> Known(
-      const std::optional<Rotation>& read) const {
-    if (!read) return nullptr;
-    for (const auto& [index, known] : roles_.rotations) {
-      if (known != nullptr && *known == *read) return known;
-    }
-    return std::make_shared<const Rotation>(*read);
-  }
-
-  int64_t Width(int32_t tensor) const {
-    const auto& shape = TensorAt(tensor).shape;
-    return shape.empty() ? -1 : shape.back();
-  }
-
-  static bool Reshapes(const tflite::Op& op) {
-    return op.code == tflite::kOpReshape || op.code == tflite::kOpSqueeze ||
-           op.code == tflite::kOpExpandDims;
-  }
-
-  // A tensor at the other side of a rotation, or the tensor itself and -1.
-  struct Rotated {
-    int32_t tensor = -1;
-    int32_t rotation = -1;
-    int32_t op = -1;  // that rotates
-  };
-
-  // What is rotated, block by block of its rows, to give `tensor`.
-  Rotated BeforeRotation(int32_t tensor) const {
-    const Rotated none = {tensor, -1, -1};
-    if (tensor < 0) return none;
-    int32_t rotation = -1, op = -1;
-    int32_t t = tensor;
-    while (true) {
-      CountVisits();
-      const int32_t producer = TensorAt(t).producer;
-      if (producer < 0 || graph_.ops[producer].inputs.empty()) return none;
-      if (op < 0 && RotationOf(producer) >= 0 &&
-          !Contains(lookup_rotations_, producer)) {
-        op = producer;
-        rotation = RotationOf(producer);
-      } else if (!Reshapes(graph_.ops[producer])) {
-        return none;
-      }
-      const int32_t next = graph_.ops[producer].inputs[0];
-      if (next < 0 || TensorAt(next).producer >= producer) return none;
-      t = next;
-      if (rotation >= 0 && AreBlocks(tensor, t, rotation)) {
-        return {t, rotation, op};
-      }
-    }
-  }
-
-  // What `tensor` gives where it is for nothing but to be rotated.
-  Rotated RotatedBack(int32_t tensor) const {
-    const Rotated none = {tensor, -1, -1};
-    if (tensor < 0) return none;
-    int32_t rotation = -1, rotated_by = -1;
-    int32_t t = tensor;
-    while (TensorAt(t).consumers.size() == 1) {
-      CountVisits();
-      const int32_t consumer = TensorAt(t).consumers[0];
-      const tflite::Op& op = graph_.ops[consumer];
-      if (rotated_by < 0 && RotationOf(consumer) >= 0) {
-        rotated_by = consumer;
-        rotation = RotationOf(consumer);
-      } else if (!Reshapes(op)) {
-        return none;
-      }
-      if (op.outputs.empty() || op.outputs[0] < 0 ||
-          TensorAt(op.outputs[0]).producer != consumer || op.inputs[0] != t ||
-          TensorAt(t).producer >= consumer) {
-        return none;
-      }
-      t = op.outputs[0];
-      if (rotation >= 0 && AreBlocks(tensor, t, rotation)) {
-        return {t, rotation, rotated_by};
-      }
-    }
-    return none;
-  }
-
-  // Rows of both are whole blocks of the rotation.
-  bool AreBlocks(int32_t a, int32_t b, int32_t rotation) const {
-    const int64_t size = roles_.rotations.at(rotation)->size();
-    return Width(a) == Width(b) && Width(a) > 0 && Width(a) % size == 0;
-  }
-
-  // Inputs that an output depends on.
-  std::vector<int32_t> Sources(int32_t op_index, int32_t output) const {
-    const tflite::Op& op = graph_.ops[op_index];
-    if (op.composite.find(kCacheUpdate) != std::string::npos &&
-        op.outputs.size() == 2 && op.inputs.size() >= 2) {
-      return {op.inputs[op.outputs[0] == output ? 0 : 1]};
-    }
-    return op.inputs;
-  }
-
-  void CountVisits(size_t count = 1) const {
-    visits_left_ -= static_cast<int64_t>(count);
-    if (visits_left_ >= 0) return;
-    throw Error(
-        "signature {}: its graph is too large to find out what its weights are "
-        "for",
-        Quote(graph_.signature));
-  }
-
-  // The products nearest before a tensor on all ways to it.
-  OpSet ProductsBefore(int32_t tensor) const {
-    OpSet found;
-    std::set<int32_t> seen;
-    std::vector<int32_t> open = {tensor};
-    while (!open.empty()) {
-      const int32_t t = open.back();
-      open.pop_back();
-      CountVisits();
-      if (t < 0 || !seen.insert(t).second) continue;
-      const int32_t producer = TensorAt(t).producer;
-      if (producer < 0) continue;
-      if (Contains(linear_, producer)) {
-        found.insert(producer);
-        continue;
-      }
-      CountVisits(graph_.ops[producer].inputs.size());
-      for (const int32_t source : Sources(producer, t)) open.push_back(source);
-    }
-    return found;
-  }
-
-  // The products nearest behind a tensor, and the number of operators between.
-  OpSet ProductsBehind(int32_t tensor, size_t* between = nullptr) const {
-    OpSet found, passed;
-    std::vector<int32_t> open = {tensor};
-    while (!open.empty()) {
-      const int32_t t = open.back();
-      open.pop_back();
-      if (t < 0) continue;
-      CountVisits(1 + TensorAt(t).consumers.size());
-      for (const int32_t consumer : TensorAt(t).consumers) {
-        if (Contains(linear_, consumer)) {
-          found.insert(consumer);
-        } else if (passed.insert(consumer).second) {
-          for (const int32_t o : graph_.ops[consumer].outputs) {
-            open.push_back(o);
-          }
-        }
-      }
-    }
-    if (between != nullptr) *between = passed.size();
-    return found;
-  }
-  // Whether `target` depends on `tensor` other than through a product.
-  bool Reaches(int32_t tensor, int32_t target) const {
-    std::set<int32_t> seen;
-    std::vector<int32_t> open = {tensor};
-    while (!open.empty()) {
-      const int32_t t = open.back();
-      open.pop_back();
-      CountVisits();
-      if (t < 0 || !seen.insert(t).second) continue;
-      if (t == target) return true;
-      CountVisits(TensorAt(t).consumers.size());
-      for (const int32_t consumer : TensorAt(t).consumers) {
-        if (Contains(linear_, consumer)) continue;
-        for (const int32_t o : graph_.ops[consumer].outputs) open.push_back(o);
-      }
-    }
-    return false;
-  }
-  OpSet ProductsBehindOp(int32_t op, size_t* between = nullptr) const {
-    const auto& outputs = graph_.ops[op].outputs;
-    return outputs.empty() ? OpSet() : ProductsBehind(outputs[0], between);
-  }
-
-  // Layers in the order in which they are computed.
-  std::optional<std::string> FindLayers(int64_t num_layers) {
-    struct Cache {
-      int32_t product;
-      int64_t number;
-      int32_t tensor;
-    };
-    std::vector<Cache> keys, values;
-    for (const auto& [name, tensor] : graph_.outputs) {
-      const auto cache = ParseKvName(name);
-      if (!cache) continue;
-      const OpSet before = ProductsBefore(tensor);
-      if (before.size() != 1) {
-        return fmt::format("{} products lead to {}", before.size(), name);
-      }
-      (cache->part == KvPart::kKeys ? keys : values)
-          .push_back({*before.begin(), cache->layer, tensor});
-    }
-    if (static_cast<int64_t>(keys.size()) != num_layers ||
-        values.size() != keys.size()) {
-      return fmt::format("{} K and {} V caches for {} layers", keys.size(),
-                         values.size(), num_layers);
-    }
-    std::sort(keys.begin(), keys.end(), [](const Cache& a, const Cache& b) {
-      return std::tie(a.product, a.number) < std::tie(b.product, b.number);
-    });
-    for (const auto& [k, number, k_cache] : keys) {
-      const auto value =
-          std::find_if(values.begin(), values.end(),
-                       [&](const Cache& v) { return v.number == number; });
-      if (value == values.end()) return "K and V caches do not pair";
-      if (!layers_.empty() && layers_.back().k == k) {
-        return "two layers' K caches hold the same";
-      }
-      Layer layer;
-      layer.k = k;
-      layer.v = value->product;
-      layer.k_cache = k_cache;
-      layers_.push_back(layer);
-    }
-    return std::nullopt;
-  }
-
-  void FindOutputs() {
-    OpSet others;  // o of layers that take another one's keys and values
-    for (Layer& layer : layers_) {
-      OpSet behind = ProductsBehindOp(layer.v);
-      // The first is its own: the others depend on it.
-      if (!behind.empty()) {
-        layer.o = *behind.begin();
-        others.insert(std::next(behind.begin()), behind.end());
-      }
-      for (const int32_t op : linear_) {
-        if (op == layer.k || op == layer.v ||
-            InputRoot(op) != InputRoot(layer.k) || layer.o < 0 ||
-            ProductsBehindOp(op) != OpSet{layer.o}) {
-          continue;
-        }
-        layer.q = layer.q == -1 ? op : -2;  // -2: several
-      }
-      layer.fused = layer.k == layer.v && layer.q == -1 && !GivesKeys(layer);
-      if (layer.fused) layer.q = layer.k;
-      attention_.insert({layer.k, layer.v});
-      if (layer.q >= 0) attention_.insert(layer.q);
-    }
-    for (const int32_t o : others) AddSharing(o);
-    std::stable_sort(
-        layers_.begin(), layers_.end(),
-        [](const Layer& a, const Layer& b) { return a.First() < b.First(); });
-    for (const Layer& layer : layers_) {
-      if (layer.o >= 0) outputs_.insert(layer.o);
-    }
-  }
-
-  // Whether the product of the K cache gives as many numbers as are written
-  // there: no queries and no values of their own.
-  bool GivesKeys(const Layer& layer) const {
-    const int32_t producer = TensorAt(layer.k_cache).producer;
-    const auto& made = graph_.ops[layer.k].outputs;
-    if (producer < 0 || made.empty() || made[0] < 0) return false;
-    const tflite::Op& op = graph_.ops[producer];
-    int32_t written = -1;
-    if (op.code == tflite::kOpDynamicUpdateSlice && op.inputs.size() > 1) {
-      written = op.inputs[1];
-    } else if (op.composite.find(kCacheUpdate) != std::string::npos) {
-      written = Sources(producer, layer.k_cache)[0];
-    }
-    return written >= 0 && Elements(written) == Elements(made[0]);
-  }
-
-  int64_t Elements(int32_t tensor) const {
-    int64_t product = 1;
-    for (const int64_t size : TensorAt(tensor).shape) product *= size;
-    return product;
-  }
-
-  // A layer that takes another one's keys and values.
-  void AddSharing(int32_t o) {
-    Layer layer;
-    layer.o = o;
-    for (const int32_t op : linear_) {
-      if (Contains(attention_, op) || ProductsBehindOp(op) != OpSet{o})
-        continue;
-      layer.q = layer.q == -1 ? op : -2;
-    }
-    if (layer.q < 0) return;
-    attention_.insert(layer.q);
-    layers_.push_back(layer);
-  }
-
-  // down is what no attention's output leads to other than through a product.
-  void FindMlps() {
-    for (const int32_t op : linear_) {
-      if (Contains(attention_, op) || Contains(outputs_, op)) continue;
-      const OpSet before = ProductsBefore(graph_.ops[op].inputs[0]);
-      const bool is_down =
-          !before.empty() && before.size() <= 2 &&
-          std::none_of(before.begin(), before.end(), [&](int32_t b) {
-            return Contains(outputs_, b) || Contains(attention_, b) ||
-                   Contains(downs_, b);
-          });
-      Layer* layer = LayerAt(op);
-      if (!is_down || layer == nullptr || layer->down >= 0) continue;
-      layer->down = op;
-      layer->gate_up = before;
-      downs_.insert(op);
-      if (before.size() == 2) OrderGateUp(*layer);
-    }
-  }
-
-  // The activation stands between gate and down only.
-  void OrderGateUp(Layer& layer) const {
-    const int32_t a = *layer.gate_up.begin(), b = *layer.gate_up.rbegin();
-    size_t behind_a = 0, behind_b = 0;
-    ProductsBehindOp(a, &behind_a);
-    ProductsBehindOp(b, &behind_b);
-    if (behind_a == behind_b) return;
-    layer.gate = behind_a > behind_b ? a : b;
-    layer.up = behind_a > behind_b ? b : a;
-  }
-
-  Layer* LayerAt(int32_t op) {
-    Layer* found = nullptr;
-    for (Layer& layer : layers_) {
-      if (layer.First() < op) found = &layer;
-    }
-    return found;
-  }
-
-  // Of per-layer embeddings: one product of the embedding leads to a projection
-  // in each layer, and so does a gate of that layer's own.
-  void FindPerLayer() {
-    for (const int32_t op : linear_) {
-      const OpSet behind = ProductsBehindOp(op);
-      if (Contains(attention_, op) || behind.empty() ||
-          !ProductsBefore(graph_.ops[op].inputs[0]).empty()) {
-        continue;
-      }
-      for (const int32_t projection : behind) {
-        OpSet before = ProductsBefore(graph_.ops[projection].inputs[0]);
-        before.erase(op);
-        Layer* layer = LayerAt(projection);
-        if (before.size() != 1 || layer == nullptr || layer->down < 0 ||
-            layer->down >= projection) {
-          continue;
-        }
-        layer->per_layer_projection = projection;
-        layer->per_layer_gate = *before.begin();
-        per_layer_model_ = op;
-      }
-    }
-    if (lookups_.size() < 2 || layers_.empty()) return;
-    for (const auto& [use, tensor] : lookups_) {
-      if (Contains(ProductsBehind(tensor), layers_[0].k)) {
-        signature_.embedding = tensor;
-      } else {
-        roles_.uses[use].role.part = Part::kPerLayerEmbedding;
-      }
-    }
-  }
-
-  // Of what leaves a layer: one number that the residual stream is multiplied
-  // with.
-  void NameScalars() {
-    for (size_t i = 0; i < graph_.ops.size(); ++i) {
-      const tflite::Op& op = graph_.ops[i];
-      if (op.code != tflite::kOpMul || op.inputs.size() != 2) continue;
-      const Layer* layer = LayerAt(static_cast<int32_t>(i));
-      if (layer == nullptr || layer->down < 0) continue;
-      for (const int side : {0, 1}) {
-        const int32_t constant = ConstantOf(op.inputs[side]);
-        if (constant < 0 || file_.constants[constant].elements() != 1) continue;
-        const OpSet before = ProductsBefore(op.inputs[1 - side]);
-        if (!Contains(before, layer->o) || !Contains(before, layer->down)) {
-          continue;
-        }
-        Add(constant, {Part::kLayerScalar,
-                       static_cast<int32_t>(layer - layers_.data()), false});
-      }
-    }
-  }
-
-  void FindHead() {
-    for (const auto& [name, tensor] : graph_.outputs) {
-      if (!std::string_view(name).starts_with(kLogits)) continue;
-      const OpSet before = ProductsBefore(tensor);
-      if (before.size() == 1 && !Contains(attention_, *before.begin()) &&
-          !Contains(downs_, *before.begin())) {
-        head_ = *before.begin();
-      }
-    }
-  }
-
-  void NameProducts() {
-    OpSet named;
-    const auto name = [&](int32_t op, Part part, int32_t layer) {
-      if (op < 0) return;
-      named.insert(op);
-      AddProduct(op, {part, layer, false});
-    };
-    for (size_t i = 0; i < layers_.size(); ++i) {
-      const Layer& l = layers_[i];
-      const auto number = static_cast<int32_t>(i);
-      if (l.fused) {
-        name(l.k, Part::kQkv, number);
-      } else {
-        name(l.k, Part::kK, number);
-        if (l.v != l.k) name(l.v, Part::kV, number);
-        name(l.q, Part::kQ, number);
-      }
-      name(l.o, Part::kO, number);
-      name(l.down, Part::kDown, number);
-      if (l.gate_up.size() == 1) {
-        const int32_t op = *l.gate_up.begin();
-        // One product of both is twice as wide as what down reads.
-        const int64_t width = Width(InputRoot(l.down));
-        const bool both = width > 0 && OutputWidth(op) == 2 * width;
-        name(op, both ? Part::kGateUp : Part::kUp, number);
-      } else {
-        name(l.gate, Part::kGate, number);
-        name(l.up, Part::kUp, number);
-      }
-    }
-    for (size_t i = 0; i < layers_.size(); ++i) {
-      const auto number = static_cast<int32_t>(i);
-      name(layers_[i].per_layer_gate, Part::kPerLayerGate, number);
-      name(layers_[i].per_layer_projection, Part::kPerLayerProjection, number);
-    }
-    name(per_layer_model_, Part::kPerLayerModelProjection, -1);
-    name(head_, Part::kHead, -1);
-    std::sort(
-        signature_.products.begin(), signature_.products.end(),
-        [](const ProductUse& a, const ProductUse& b) { return a.op < b.op; });
-    for (const int32_t op : linear_) {
-      if (!Contains(named, op)) roles_.unknown.push_back(WeightOf(op));
-    }
-  }
-
-  void AddProduct(int32_t index, WeightRole role) {
-    const tflite::Op& op = graph_.ops[index];
-    const Rotated before = BeforeRotation(op.inputs[0]);
-    const Scaled scaled = BeforeScale(
-        before.tensor,
-        !sub_norms_ && (role.part == Part::kO || role.part == Part::kDown));
-    if (scaled.op >= 0) scale_ops_.insert(scaled.op);
-    ProductUse product{
-        .role = role,
-        .constant = WeightOf(index),
-        .transposed = op.code == tflite::kOpBatchMatmul && !op.adjoint_y,
-        .op = index,
-        .input = scaled.tensor,
-        .input_scale = scaled.vector,
-        .rotation = before.rotation,
-        .rotated = before.rotation < 0 ? -1 : op.inputs[0],
-        .output = op.outputs.empty() ? -1 : op.outputs[0],
-        .quantised_input =
-            op.inputs[0] >= 0 && IsInteger(TensorAt(op.inputs[1]).type) &&
-            TensorAt(op.inputs[0]).type == ElementType::kFloat32};
-    Add(product.constant, role, product.transposed);
-    roles_.uses.back().operand = true;
-    roles_.uses.back().rotation = product.rotation;
-    roles_.uses.back().input_scale = product.input_scale;
-    role.bias = true;
-    if (op.inputs.size() > 2 && AddVector(op.inputs[2], role, false)) {
-      roles_.uses.back().operand = true;
-      product.bias = ConstantOf(op.inputs[2]);
-    }
-    AddBiasBehind(role, product);
-    if (product.input >= 0 && product.output >= 0) {
-      signature_.products.push_back(product);
-    }
-  }
-
-  // Some add it by an operator of its own.
-  void AddBiasBehind(const WeightRole& role, ProductUse& product) {
-    const int32_t output = product.output;
-    if (output < 0) return;
-    CountVisits(graph_.ops.size());
-    for (const tflite::Op& add : graph_.ops) {
-      if (add.code != tflite::kOpAdd || add.inputs.size() != 2) continue;
-      for (const int32_t side : {0, 1}) {
-        const int32_t bias = add.inputs[side], other = add.inputs[1 - side];
-        if (other < 0 || Root(other) != output ||
-            !AddVector(bias, role, false)) {
-          continue;
-        }
-        // One that is as wide as the product, and the first.
-        if (product.bias < 0 && IsVector(bias, other) && !add.outputs.empty() &&
-            add.outputs[0] >= 0) {
-          product.bias = ConstantOf(bias);
-          product.output = add.outputs[0];
-        }
-      }
-    }
-  }
-
-  bool AddVector(int32_t tensor, const WeightRole& role, bool composite) {
-    const int32_t constant = ConstantOf(tensor);
-    if (constant < 0 || TensorAt(Root(tensor)).shape.empty()) return false;
-    Add(constant, role, false, composite);
-    return true;
-  }
-
-  // Norms: vectors that scale, or are added to, what products gave.
-  void NameVectors() {
-    for (size_t i = 0; i < graph_.ops.size(); ++i) {
-      const tflite::Op& op = graph_.ops[i];
-      const bool composite = op.code == tflite::kOpStablehloComposite &&
-                             op.composite.find("norm") != std::string::npos;
-      if ((op.code != tflite::kOpMul && op.code != tflite::kOpAdd &&
-           !composite) ||
-          op.inputs.size() < 2 || op.outputs.empty() ||
-          Contains(scale_ops_, static_cast<int32_t>(i))) {
-        continue;
-      }
-      for (size_t side = 0; side < op.inputs.size(); ++side) {
-        const int32_t constant = ConstantOf(op.inputs[side]);
-        if (constant < 0) continue;
-        const int32_t other = op.inputs[side == 0 ? 1 : 0];
-        const bool bias = op.code == tflite::kOpAdd || (composite && side == 2);
-        const auto role = NormAt(other, op.outputs[0], bias);
-        if (role && IsVector(op.inputs[side], other)) {
-          AddVector(op.inputs[side], *role, composite && !OnlyScales(op, side));
-        }
-      }
-    }
-  }
-
-  // Whether the composite's body does nothing but multiply with that input.
-  bool OnlyScales(const tflite::Op& op, size_t input) const {
-    if (op.body < 0 || static_cast<size_t>(op.body) >= file_.graphs.size()) {
-      return false;
-    }
-    const tflite::Graph& body = file_.graphs[op.body];
-    if (input >= body.input_tensors.size() || body.input_tensors[input] < 0) {
-      return false;
-    }
-    std::set<int32_t> seen;
-    std::vector<int32_t> open = {body.input_tensors[input]};
-    while (!open.empty()) {
-      const int32_t t = open.back();
-      open.pop_back();
-      CountVisits();
-      if (t < 0 || !seen.insert(t).second) continue;
-      for (const int32_t consumer : body.tensors[t].consumers) {
-        const tflite::Op& next = body.ops[consumer];
-        if (next.code == tflite::kOpMul) continue;
-        if (!PassesOn(next) && next.code != tflite::kOpBroadcastTo)
-          return false;
-        open.insert(open.end(), next.outputs.begin(), next.outputs.end());
-      }
-    }
-    return true;
-  }
-
-  // As wide as what it scales.
-  bool IsVector(int32_t vector, int32_t values) const {
-    const auto& a = TensorAt(vector).shape;
-    if (values < 0 || a.empty()) return false;
-    const auto& b = TensorAt(values).shape;
-    if (b.empty() || a.back() != b.back() || a.back() <= 1) return false;
-    return std::all_of(a.begin(), a.end() - 1,
-                       [](int32_t s) { return s == 1; });
-  }
-
-  bool FromEmbedding(int32_t tensor) const {
-    std::set<int32_t> seen;
-    std::vector<int32_t> open = {tensor};
-    while (!open.empty()) {
-      const int32_t t = open.back();
-      open.pop_back();
-      CountVisits();
-      if (t < 0 || !seen.insert(t).second) continue;
-      for (const auto& [name, input] : graph_.inputs) {
-        if (input == t && std::string_view(name).starts_with("embeddings")) {
-          return true;
-        }
-      }
-      const int32_t producer = TensorAt(t).producer;
-      if (producer < 0) continue;
-      if (Contains(embeddings_, producer)) return true;
-      if (Contains(linear_, producer)) continue;
-      for (const int32_t source : graph_.ops[producer].inputs) {
-        open.push_back(source);
-      }
-    }
-    return false;
-  }
-
-  std::optional<WeightRole> NormAt(int32_t before, int32_t after,
-                                   bool bias) const {
-    if (before < 0) return std::nullopt;
-    const OpSet sources = ProductsBefore(before);
-    const bool from_embedding = FromEmbedding(before);
-    if (sources.empty() && !from_embedding) return std::nullopt;
-    if (sources.size() == 1 && !from_embedding) {
-      const int32_t source = *sources.begin();
-      if (source == per_layer_model_) {
-        return WeightRole{Part::kPerLayerModelNorm, -1, bias};
-      }
-      for (size_t i = 0; i < layers_.size(); ++i) {
-        const Layer& l = layers_[i];
-        const auto number = static_cast<int32_t>(i);
-        if (!l.fused && source == l.q)
-          return WeightRole{Part::kQNorm, number, bias};
-        if (!l.fused && source == l.k) {
-          // Values of the same product have a norm of their own.
-          const bool of_keys = l.k != l.v || Reaches(after, l.k_cache);
-          return WeightRole{of_keys ? Part::kKNorm : Part::kVNorm, number,
-                            bias};
-        }
-        if (!l.fused && source == l.v)
-          return WeightRole{Part::kVNorm, number, bias};
-        if (source == l.per_layer_projection)
-          return WeightRole{Part::kPerLayerNorm, number, bias};
-        // Heads of a fused product: those of k go into the cache.
-        if (l.fused && source == l.k) {
-          const Part part =
-              Reaches(after, l.k_cache) ? Part::kKNorm : Part::kQNorm;
-          return WeightRole{part, number, bias};
-        }
-        // Sandwich norms: nothing of the residual stream comes in.
-        if (source == l.o)
-          return WeightRole{Part::kAttentionNorm, number, bias};
-        if (source == l.down)
-          return WeightRole{Part::kOutputNorm, number, bias};
-      }
-    }
-    const OpSet targets = ProductsBehind(after);
-    if (targets.empty()) return std::nullopt;
-    if (targets == OpSet{head_}) return WeightRole{Part::kFinalNorm, -1, bias};
-    for (size_t i = 0; i < layers_.size(); ++i) {
-      const Layer& l = layers_[i];
-      const auto number = static_cast<int32_t>(i);
-      if (sub_norms_ && targets == OpSet{l.o}) {
-        return WeightRole{Part::kAttentionSubNorm, number, bias};
-      }
-      if (sub_norms_ && targets == OpSet{l.down}) {
-        return WeightRole{Part::kMlpSubNorm, number, bias};
-      }
-      OpSet inputs = {l.k, l.v, l.q};
-      OpSet all = inputs;
-      all.insert(l.gate_up.begin(), l.gate_up.end());
-      const int32_t any = l.k >= 0 ? l.k : l.q;
-      if (Contains(targets, any) && IsSubset(targets, all)) {
-        return WeightRole{Part::kInputNorm, number, bias};
-      }
-      if (!l.gate_up.empty() && IsSubset(targets, l.gate_up)) {
-        return WeightRole{Part::kMlpNorm, number, bias};
-      }
-    }
-    return std::nullopt;
-  }
-
-  // Neighbours that turn are put on an axis of their own.
-  void NoteRope() {
-    for (const tflite::Tensor& t : graph_.tensors) {
-      const size_t rank = t.shape.size();
-      if (t.producer < 0 || rank < 3 || t.shape[rank - 1] != 2 ||
-          t.shape[rank - 2] != head_dim_ / 2) {
-        continue;
-      }
-      roles_.interleaved_rope = true;
-    }
-  }
-
-  void Add(int32_t constant, const WeightRole& role, bool transposed = false,
-           bool composite = false) {
-    if (constant < 0) return;
-    roles_.uses.push_back(
-        {constant, role, graph_.signature, transposed, composite});
-  }
-
-  const tflite::File& file_;
-  const tflite::Graph& graph_;
-  int64_t head_dim_;
-  bool sub_norms_;
-  Roles& roles_;
-  SignatureRoles signature_;
-  OpSet linear_, embeddings_, attention_, outputs_, downs_;
-  OpSet scale_ops_;         // part of the product behind, not of a norm
-  OpSet lookup_rotations_;  // part of a lookup, not of the product behind
-  std::vector<Layer> layers_;
-  int32_t per_layer_model_ = -1;
-  // Of Roles::uses, and the tensor that each gives.
-  std::vector<std::pair<size_t, int32_t>> lookups_;
-  int32_t head_ = -1;
-  mutable int64_t visits_left_ = kMostVisits;
+// What a graph's products are for. FindLayers, FindOutputs, FindMlps,
+// FindPerLayer and FindHead fill it, each from what those before it found.
+struct Products {
+  std::vector<Layer> layers;  // in the order of execution
+  OpSet attention, outputs, downs;
+  int32_t per_layer_model = -1;
+  int32_t head = -1;
 };
+
+template <typename Layers>
+auto* LayerAt(Layers& layers, int32_t op) {
+  decltype(layers.data()) found = nullptr;
+  for (auto& layer : layers) {
+    if (layer.First() < op) found = &layer;
+  }
+  return found;
+}
+
+int32_t InputRoot(const GraphWalk& walk, const Lookups& lookups, int32_t op) {
+  const int32_t input =
+      walk.BeforeRotation(walk.graph().ops[op].inputs[0], lookups.rotations)
+          .tensor;
+  return walk.Root(walk.BeforeScale(input, false).tensor);
+}
+
+// Layers in the order in which they are computed, or why there are none.
+std::optional<std::string> FindLayers(const GraphWalk& walk, int64_t num_layers,
+                                      std::vector<Layer>& layers) {
+  struct Cache {
+    int32_t product;
+    int64_t number;
+    int32_t tensor;
+  };
+  std::vector<Cache> keys, values;
+  for (const auto& [name, tensor] : walk.graph().outputs) {
+    const auto cache = ParseKvName(name);
+    if (!cache) continue;
+    const OpSet before = walk.ProductsBefore(tensor);
+    if (before.size() != 1) {
+      return fmt::format("{} products lead to {}", before.size(), name);
+    }
+    (cache->part == KvPart::kKeys ? keys : values)
+        .push_back({*before.begin(), cache->layer, tensor});
+  }
+  if (static_cast<int64_t>(keys.size()) != num_layers ||
+      values.size() != keys.size()) {
+    return fmt::format("{} K and {} V caches for {} layers", keys.size(),
+                       values.size(), num_layers);
+  }
+  std::sort(keys.begin(), keys.end(), [](const Cache& a, const Cache& b) {
+    return std::tie(a.product, a.number) < std::tie(b.product, b.number);
+  });
+  for (const auto& [k, number, k_cache] : keys) {
+    const auto value =
+        std::find_if(values.begin(), values.end(),
+                     [&](const Cache& v) { return v.number == number; });
+    if (value == values.end()) return "K and V caches do not pair";
+    if (!layers.empty() && layers.back().k == k) {
+      return "two layers' K caches hold the same";
+    }
+    Layer layer;
+    layer.k = k;
+    layer.v = value->product;
+    layer.k_cache = k_cache;
+    layers.push_back(layer);
+  }
+  return std::nullopt;
+}
+
+// Whether the product of the K cache gives as many numbers as are written
+// there: no queries and no values of their own.
+bool GivesKeys(const GraphWalk& walk, const Layer& layer) {
+  const int32_t producer = walk.TensorAt(layer.k_cache).producer;
+  const auto& made = walk.graph().ops[layer.k].outputs;
+  if (producer < 0 || made.empty() || made[0] < 0) return false;
+  const int32_t written = walk.WrittenTo(producer, layer.k_cache);
+  return written >= 0 && walk.Elements(written) == walk.Elements(made[0]);
+}
+
+// A layer that takes another one's keys and values.
+void AddSharing(const GraphWalk& walk, int32_t o, Products& products) {
+  Layer layer;
+  layer.o = o;
+  for (const int32_t op : walk.products()) {
+    if (Contains(products.attention, op) ||
+        walk.ProductsBehindOp(op) != OpSet{o})
+      continue;
+    layer.q = layer.q == -1 ? op : -2;
+  }
+  if (layer.q < 0) return;
+  products.attention.insert(layer.q);
+  products.layers.push_back(layer);
+}
+
+void FindOutputs(const GraphWalk& walk, const Lookups& lookups,
+                 Products& products) {
+  OpSet others;  // o of layers that take another one's keys and values
+  for (Layer& layer : products.layers) {
+    OpSet behind = walk.ProductsBehindOp(layer.v);
+    // The first is its own: the others depend on it.
+    if (!behind.empty()) {
+      layer.o = *behind.begin();
+      others.insert(std::next(behind.begin()), behind.end());
+    }
+    for (const int32_t op : walk.products()) {
+      if (op == layer.k || op == layer.v ||
+          InputRoot(walk, lookups, op) != InputRoot(walk, lookups, layer.k) ||
+          layer.o < 0 || walk.ProductsBehindOp(op) != OpSet{layer.o}) {
+        continue;
+      }
+      layer.q = layer.q == -1 ? op : -2;  // -2: several
+    }
+    layer.fused =
+        layer.k == layer.v && layer.q == -1 && !GivesKeys(walk, layer);
+    if (layer.fused) layer.q = layer.k;
+    products.attention.insert({layer.k, layer.v});
+    if (layer.q >= 0) products.attention.insert(layer.q);
+  }
+  for (const int32_t o : others) AddSharing(walk, o, products);
+  std::stable_sort(
+      products.layers.begin(), products.layers.end(),
+      [](const Layer& a, const Layer& b) { return a.First() < b.First(); });
+  for (const Layer& layer : products.layers) {
+    if (layer.o >= 0) products.outputs.insert(layer.o);
+  }
+}
+
+// The activation stands between gate and down only.
+void OrderGateUp(const GraphWalk& walk, Layer& layer) {
+  const int32_t a = *layer.gate_up.begin(), b = *layer.gate_up.rbegin();
+  size_t behind_a = 0, behind_b = 0;
+  walk.ProductsBehindOp(a, &behind_a);
+  walk.ProductsBehindOp(b, &behind_b);
+  if (behind_a == behind_b) return;
+  layer.gate = behind_a > behind_b ? a : b;
+  layer.up = behind_a > behind_b ? b : a;
+}
+
+// down is what no attention's output leads to other than through a product.
+void FindMlps(const GraphWalk& walk, Products& products) {
+  for (const int32_t op : walk.products()) {
+    if (Contains(products.attention, op) || Contains(products.outputs, op))
+      continue;
+    const OpSet before = walk.ProductsBefore(walk.graph().ops[op].inputs[0]);
+    const bool is_down =
+        !before.empty() && before.size() <= 2 &&
+        std::none_of(before.begin(), before.end(), [&](int32_t b) {
+          return Contains(products.outputs, b) ||
+                 Contains(products.attention, b) || Contains(products.downs, b);
+        });
+    Layer* layer = LayerAt(products.layers, op);
+    if (!is_down || layer == nullptr || layer->down >= 0) continue;
+    layer->down = op;
+    layer->gate_up = before;
+    products.downs.insert(op);
+    if (before.size() == 2) OrderGateUp(walk, *layer);
+  }
+}
+
+// Of per-layer embeddings: one product of the embedding leads to a projection
+// in each layer, and so does a gate of that layer's own.
+void FindPerLayer(const GraphWalk& walk, Products& products) {
+  for (const int32_t op : walk.products()) {
+    const OpSet behind = walk.ProductsBehindOp(op);
+    if (Contains(products.attention, op) || behind.empty() ||
+        !walk.ProductsBefore(walk.graph().ops[op].inputs[0]).empty()) {
+      continue;
+    }
+    for (const int32_t projection : behind) {
+      OpSet before =
+          walk.ProductsBefore(walk.graph().ops[projection].inputs[0]);
+      before.erase(op);
+      Layer* layer = LayerAt(products.layers, projection);
+      if (before.size() != 1 || layer == nullptr || layer->down < 0 ||
+          layer->down >= projection) {
+        continue;
+      }
+      layer->per_layer_projection = projection;
+      layer->per_layer_gate = *before.begin();
+      products.per_layer_model = op;
+    }
+  }
+}
+
+// Of several lookups, the first layer's products stand behind the token
+// embedding; the others are per-layer embeddings.
+void TellLookups(const GraphWalk& walk, const Products& products,
+                 Lookups& lookups) {
+  if (lookups.found.size() < 2 || products.layers.empty()) return;
+  for (Lookup& lookup : lookups.found) {
+    if (!lookup.has_output) continue;
+    const OpSet behind = walk.ProductsBehind(lookup.output.tensor);
+    if (!Contains(behind, products.layers[0].k)) {
+      lookup.part = Part::kPerLayerEmbedding;
+    }
+  }
+}
+
+void FindHead(const GraphWalk& walk, Products& products) {
+  for (const auto& [name, tensor] : walk.graph().outputs) {
+    if (!std::string_view(name).starts_with(kLogits)) continue;
+    const OpSet before = walk.ProductsBefore(tensor);
+    if (before.size() == 1 && !Contains(products.attention, *before.begin()) &&
+        !Contains(products.downs, *before.begin())) {
+      products.head = *before.begin();
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------
+// What the constants are for
+// ---------------------------------------------------------------------------
+
+// All that is known of a graph when its constants get their roles.
+struct Found {
+  const tflite::File& file;
+  const GraphWalk& walk;
+  const Lookups& lookups;
+  const Products& products;
+  bool sub_norms;
+};
+
+RoleUse UseOf(const GraphWalk& walk, int32_t constant, const WeightRole& role) {
+  RoleUse use;
+  use.constant = constant;
+  use.role = role;
+  use.signature = walk.graph().signature;
+  return use;
+}
+
+// A tensor that is a constant vector, as the use of it; else none.
+std::optional<RoleUse> VectorUse(const GraphWalk& walk, int32_t tensor,
+                                 const WeightRole& role) {
+  const int32_t constant = walk.ConstantOf(tensor);
+  if (constant < 0 || walk.TensorAt(walk.Root(tensor)).shape.empty()) {
+    return std::nullopt;
+  }
+  return UseOf(walk, constant, role);
+}
+
+void NameLookups(const GraphWalk& walk, const Lookups& lookups, Roles& roles,
+                 SignatureRoles& signature) {
+  for (const Lookup& lookup : lookups.found) {
+    RoleUse use = UseOf(walk, lookup.table, {lookup.part, -1, false});
+    use.rotation = lookup.output.rotation;
+    roles.uses.push_back(use);
+    if (lookup.has_output &&
+        (lookup.part == Part::kEmbedding || signature.embedding < 0)) {
+      signature.embedding = lookup.output.tensor;
+    }
+  }
+}
+
+// Some add a bias by an operator of its own.
+void AddBiasBehind(const GraphWalk& walk, const WeightRole& role, Roles& roles,
+                   ProductUse& product) {
+  const int32_t output = product.output;
+  if (output < 0) return;
+  walk.CountVisits(walk.graph().ops.size());
+  for (const tflite::Op& add : walk.graph().ops) {
+    if (add.code != tflite::kOpAdd || add.inputs.size() != 2) continue;
+    for (const int32_t side : {0, 1}) {
+      const int32_t bias = add.inputs[side], other = add.inputs[1 - side];
+      if (other < 0 || walk.Root(other) != output) continue;
+      const auto use = VectorUse(walk, bias, role);
+      if (!use) continue;
+      roles.uses.push_back(*use);
+      // One that is as wide as the product, and the first.
+      if (product.bias < 0 && walk.IsVector(bias, other) &&
+          !add.outputs.empty() && add.outputs[0] >= 0) {
+        product.bias = use->constant;
+        product.output = add.outputs[0];
+      }
+    }
+  }
+}
+
+// A product in its role, with the operator that scales its input.
+struct NamedProduct {
+  ProductUse use;
+  int32_t scale_op = -1;
+};
+
+NamedProduct ProductAt(const Found& found, int32_t index,
+                       const WeightRole& role) {
+  const tflite::Op& op = found.walk.graph().ops[index];
+  const auto before =
+      found.walk.BeforeRotation(op.inputs[0], found.lookups.rotations);
+  const auto scaled = found.walk.BeforeScale(
+      before.tensor,
+      !found.sub_norms && (role.part == Part::kO || role.part == Part::kDown));
+  const ProductUse use{
+      .role = role,
+      .constant = found.walk.WeightOf(index),
+      .transposed = op.code == tflite::kOpBatchMatmul && !op.adjoint_y,
+      .op = index,
+      .input = scaled.tensor,
+      .input_scale = scaled.vector,
+      .rotation = before.rotation,
+      .rotated = before.rotation < 0 ? -1 : op.inputs[0],
+      .output = op.outputs.empty() ? -1 : op.outputs[0],
+      .quantised_input =
+          op.inputs[0] >= 0 &&
+          IsInteger(found.walk.TensorAt(op.inputs[1]).type) &&
+          found.walk.TensorAt(op.inputs[0]).type == ElementType::kFloat32};
+  return {use, scaled.op};
+}
+
+// Adds the uses of a product's matrix and bias, and the product.
+void AddProduct(const Found& found, WeightRole role, ProductUse product,
+                Roles& roles, SignatureRoles& signature) {
+  RoleUse matrix = UseOf(found.walk, product.constant, role);
+  matrix.transposed = product.transposed;
+  matrix.operand = true;
+  matrix.rotation = product.rotation;
+  matrix.input_scale = product.input_scale;
+  roles.uses.push_back(matrix);
+  role.bias = true;
+  const tflite::Op& op = found.walk.graph().ops[product.op];
+  auto bias = op.inputs.size() > 2 ? VectorUse(found.walk, op.inputs[2], role)
+                                   : std::nullopt;
+  if (bias) {
+    bias->operand = true;
+    product.bias = bias->constant;
+    roles.uses.push_back(*bias);
+  }
+  AddBiasBehind(found.walk, role, roles, product);
+  if (product.input >= 0 && product.output >= 0) {
+    signature.products.push_back(product);
+  }
+}
+
+// Each product that has a role, layer by layer.
+std::vector<std::pair<int32_t, WeightRole>> RolesOfProducts(
+    const Found& found) {
+  std::vector<std::pair<int32_t, WeightRole>> roles;
+  const auto name = [&](int32_t op, Part part, int32_t layer) {
+    if (op >= 0) roles.emplace_back(op, WeightRole{part, layer, false});
+  };
+  const std::vector<Layer>& layers = found.products.layers;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const Layer& l = layers[i];
+    const auto number = static_cast<int32_t>(i);
+    if (l.fused) {
+      name(l.k, Part::kQkv, number);
+    } else {
+      name(l.k, Part::kK, number);
+      if (l.v != l.k) name(l.v, Part::kV, number);
+      name(l.q, Part::kQ, number);
+    }
+    name(l.o, Part::kO, number);
+    name(l.down, Part::kDown, number);
+    if (l.gate_up.size() == 1) {
+      const int32_t op = *l.gate_up.begin();
+      // One product of both is twice as wide as what down reads.
+      const int64_t width =
+          found.walk.Width(InputRoot(found.walk, found.lookups, l.down));
+      const bool both = width > 0 && found.walk.OutputWidth(op) == 2 * width;
+      name(op, both ? Part::kGateUp : Part::kUp, number);
+    } else {
+      name(l.gate, Part::kGate, number);
+      name(l.up, Part::kUp, number);
+    }
+  }
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const auto number = static_cast<int32_t>(i);
+    name(layers[i].per_layer_gate, Part::kPerLayerGate, number);
+    name(layers[i].per_layer_projection, Part::kPerLayerProjection, number);
+  }
+  name(found.products.per_layer_model, Part::kPerLayerModelProjection, -1);
+  name(found.products.head, Part::kHead, -1);
+  return roles;
+}
+
+// Gives the operators that scale a product's input.
+OpSet NameProducts(const Found& found, Roles& roles,
+                   SignatureRoles& signature) {
+  OpSet named, scale_ops;
+  for (const auto& [op, role] : RolesOfProducts(found)) {
+    named.insert(op);
+    const NamedProduct product = ProductAt(found, op, role);
+    if (product.scale_op >= 0) scale_ops.insert(product.scale_op);
+    AddProduct(found, role, product.use, roles, signature);
+  }
+  std::sort(
+      signature.products.begin(), signature.products.end(),
+      [](const ProductUse& a, const ProductUse& b) { return a.op < b.op; });
+  for (const int32_t op : found.walk.products()) {
+    if (!Contains(named, op)) roles.unknown.push_back(found.walk.WeightOf(op));
+  }
+  return scale_ops;
+}
+
+// Whether the composite's body does nothing but multiply with that input.
+bool OnlyScales(const Found& found, const tflite::Op& op, size_t input) {
+  if (op.body < 0 || static_cast<size_t>(op.body) >= found.file.graphs.size()) {
+    return false;
+  }
+  const tflite::Graph& body = found.file.graphs[op.body];
+  if (input >= body.input_tensors.size() || body.input_tensors[input] < 0) {
+    return false;
+  }
+  bool only = true;
+  found.walk.Follow(
+      body.input_tensors[input], [&](int32_t t, std::vector<int32_t>& open) {
+        for (const int32_t consumer : body.tensors[t].consumers) {
+          const tflite::Op& next = body.ops[consumer];
+          if (next.code == tflite::kOpMul) continue;
+          only &= PassesOn(next) || next.code == tflite::kOpBroadcastTo;
+          open.insert(open.end(), next.outputs.begin(), next.outputs.end());
+        }
+        if (!only) open.clear();
+      });
+  return only;
+}
+
+// Of a norm of what one product alone gave.
+std::optional<Part> NormOf(const Found& found, const Layer& layer,
+                           int32_t source, int32_t after) {
+  const auto reaches_keys = [&] {
+    return found.walk.Reaches(after, layer.k_cache);
+  };
+  // Heads of a fused product: those of k go into the cache.
+  if (layer.fused && source == layer.k) {
+    return reaches_keys() ? Part::kKNorm : Part::kQNorm;
+  }
+  if (!layer.fused && source == layer.q) return Part::kQNorm;
+  if (!layer.fused && source == layer.k) {
+    // Values of the same product have a norm of their own.
+    return layer.k != layer.v || reaches_keys() ? Part::kKNorm : Part::kVNorm;
+  }
+  if (!layer.fused && source == layer.v) return Part::kVNorm;
+  if (source == layer.per_layer_projection) return Part::kPerLayerNorm;
+  // Sandwich norms: nothing of the residual stream comes in.
+  if (source == layer.o) return Part::kAttentionNorm;
+  if (source == layer.down) return Part::kOutputNorm;
+  return std::nullopt;
+}
+
+// Of a norm that only those products read.
+std::optional<Part> NormBefore(const Found& found, const Layer& layer,
+                               const OpSet& targets) {
+  if (found.sub_norms && targets == OpSet{layer.o}) {
+    return Part::kAttentionSubNorm;
+  }
+  if (found.sub_norms && targets == OpSet{layer.down}) {
+    return Part::kMlpSubNorm;
+  }
+  OpSet all = {layer.k, layer.v, layer.q};
+  all.insert(layer.gate_up.begin(), layer.gate_up.end());
+  if (Contains(targets, layer.k >= 0 ? layer.k : layer.q) &&
+      IsSubset(targets, all)) {
+    return Part::kInputNorm;
+  }
+  if (!layer.gate_up.empty() && IsSubset(targets, layer.gate_up)) {
+    return Part::kMlpNorm;
+  }
+  return std::nullopt;
+}
+
+// Of the norm that reads `before` and gives `after`.
+std::optional<WeightRole> NormAt(const Found& found, int32_t before,
+                                 int32_t after, bool bias) {
+  if (before < 0) return std::nullopt;
+  const std::vector<Layer>& layers = found.products.layers;
+  const OpSet sources = found.walk.ProductsBefore(before);
+  const bool from_embedding =
+      found.walk.FromEmbedding(before, found.lookups.ops);
+  if (sources.empty() && !from_embedding) return std::nullopt;
+  if (sources.size() == 1 && !from_embedding) {
+    const int32_t source = *sources.begin();
+    if (source == found.products.per_layer_model) {
+      return WeightRole{Part::kPerLayerModelNorm, -1, bias};
+    }
+    for (size_t i = 0; i < layers.size(); ++i) {
+      const auto part = NormOf(found, layers[i], source, after);
+      if (part) return WeightRole{*part, static_cast<int32_t>(i), bias};
+    }
+  }
+  const OpSet targets = found.walk.ProductsBehind(after);
+  if (targets.empty()) return std::nullopt;
+  if (targets == OpSet{found.products.head}) {
+    return WeightRole{Part::kFinalNorm, -1, bias};
+  }
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const auto part = NormBefore(found, layers[i], targets);
+    if (part) return WeightRole{*part, static_cast<int32_t>(i), bias};
+  }
+  return std::nullopt;
+}
+
+// Norms: vectors that scale, or are added to, what products gave. Those of
+// `scale_ops` belong to a product.
+void NameNorms(const Found& found, const OpSet& scale_ops, Roles& roles) {
+  const std::vector<tflite::Op>& ops = found.walk.graph().ops;
+  for (size_t i = 0; i < ops.size(); ++i) {
+    const tflite::Op& op = ops[i];
+    const bool composite = op.code == tflite::kOpStablehloComposite &&
+                           op.composite.find("norm") != std::string::npos;
+    if ((op.code != tflite::kOpMul && op.code != tflite::kOpAdd &&
+         !composite) ||
+        op.inputs.size() < 2 || op.outputs.empty() ||
+        Contains(scale_ops, static_cast<int32_t>(i))) {
+      continue;
+    }
+    for (size_t side = 0; side < op.inputs.size(); ++side) {
+      if (found.walk.ConstantOf(op.inputs[side]) < 0) continue;
+      const int32_t other = op.inputs[side == 0 ? 1 : 0];
+      const bool bias = op.code == tflite::kOpAdd || (composite && side == 2);
+      const auto role = NormAt(found, other, op.outputs[0], bias);
+      if (!role || !found.walk.IsVector(op.inputs[side], other)) continue;
+      auto use = VectorUse(found.walk, op.inputs[side], *role);
+      if (!use) continue;
+      use->composite = composite && !OnlyScales(found, op, side);
+      roles.uses.push_back(*use);
+    }
+  }
+}
+
+// Of what leaves a layer: one number that the residual stream is multiplied
+// with.
+void NameScalars(const Found& found, Roles& roles) {
+  const std::vector<tflite::Op>& ops = found.walk.graph().ops;
+  const std::vector<Layer>& layers = found.products.layers;
+  for (size_t i = 0; i < ops.size(); ++i) {
+    const tflite::Op& op = ops[i];
+    if (op.code != tflite::kOpMul || op.inputs.size() != 2) continue;
+    const Layer* layer = LayerAt(layers, static_cast<int32_t>(i));
+    if (layer == nullptr || layer->down < 0) continue;
+    for (const int side : {0, 1}) {
+      const int32_t constant = found.walk.ConstantOf(op.inputs[side]);
+      if (constant < 0 || found.file.constants[constant].elements() != 1) {
+        continue;
+      }
+      const OpSet before = found.walk.ProductsBefore(op.inputs[1 - side]);
+      if (!Contains(before, layer->o) || !Contains(before, layer->down)) {
+        continue;
+      }
+      const auto number = static_cast<int32_t>(layer - layers.data());
+      roles.uses.push_back(
+          UseOf(found.walk, constant, {Part::kLayerScalar, number, false}));
+    }
+  }
+}
+
+// RoPE that turns neighbours puts them on an axis of their own.
+bool TurnsNeighbours(const tflite::Graph& graph, int64_t head_dim) {
+  return std::any_of(
+      graph.tensors.begin(), graph.tensors.end(), [&](const tflite::Tensor& t) {
+        const size_t rank = t.shape.size();
+        return t.producer >= 0 && rank >= 3 && t.shape[rank - 1] == 2 &&
+               t.shape[rank - 2] == head_dim / 2;
+      });
+}
 
 bool HasCaches(const tflite::Graph& graph) {
   return std::any_of(graph.outputs.begin(), graph.outputs.end(),
@@ -985,6 +658,28 @@ bool HasCaches(const tflite::Graph& graph) {
                        const auto name = ParseKvName(output.first);
                        return name && name->part == KvPart::kKeys;
                      });
+}
+
+// Weights of products that have no role, of a graph without caches too.
+void CollectUnknown(const GraphWalk& walk, Roles& roles) {
+  for (const int32_t op : walk.products()) {
+    roles.unknown.push_back(walk.WeightOf(op));
+  }
+}
+
+// Why not, where the graph is not of the form known.
+std::optional<std::string> FindProducts(const GraphWalk& walk,
+                                        const Lookups& lookups,
+                                        int64_t num_layers,
+                                        Products& products) {
+  if (const auto reason = FindLayers(walk, num_layers, products.layers)) {
+    return reason;
+  }
+  FindOutputs(walk, lookups, products);
+  FindMlps(walk, products);
+  FindPerLayer(walk, products);
+  FindHead(walk, products);
+  return std::nullopt;
 }
 
 }  // namespace
@@ -995,24 +690,37 @@ Roles FindRoles(const tflite::File& file, int64_t num_layers, int64_t head_dim,
   for (size_t i = 0; i < file.graphs.size(); ++i) {
     const tflite::Graph& graph = file.graphs[i];
     if (graph.signature.empty()) continue;
-    GraphRoles finder(file, graph, head_dim, sub_norms, roles);
-    SignatureRoles& signature = finder.signature();
+    const GraphWalk walk(graph, roles.rotations,
+                         FindRotations(file, graph, roles.rotations));
+    SignatureRoles signature;
+    signature.signature = graph.signature;
     signature.graph = static_cast<int32_t>(i);
+    Lookups lookups = FindLookups(walk);
+    Products products;
     if (!HasCaches(graph)) {
-      finder.FindEmbedding();
-      finder.Collect();
       signature.not_understood = "it has no KV caches";
-      roles.signatures.push_back(std::move(signature));
-      continue;
-    }
-    for (const auto& [name, tensor] : graph.inputs) {
-      roles.embeddings_input |=
-          std::string_view(name).starts_with("embeddings");
-    }
-    if (const auto reason = finder.Find(num_layers)) {
-      finder.Collect();
+    } else if (const auto reason =
+                   FindProducts(walk, lookups, num_layers, products)) {
       signature.not_understood = *reason;
       roles.not_understood.push_back(graph.signature + ": " + *reason);
+    }
+    const bool understood = signature.not_understood.empty();
+    if (understood) TellLookups(walk, products, lookups);
+    NameLookups(walk, lookups, roles, signature);
+    if (understood) {
+      const Found found = {file, walk, lookups, products, sub_norms};
+      const OpSet scale_ops = NameProducts(found, roles, signature);
+      NameNorms(found, scale_ops, roles);
+      NameScalars(found, roles);
+      roles.interleaved_rope |= TurnsNeighbours(graph, head_dim);
+    } else {
+      CollectUnknown(walk, roles);
+    }
+    if (HasCaches(graph)) {
+      for (const auto& [name, tensor] : graph.inputs) {
+        roles.embeddings_input |=
+            std::string_view(name).starts_with("embeddings");
+      }
     }
     roles.signatures.push_back(std::move(signature));
   }

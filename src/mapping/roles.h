@@ -3,13 +3,11 @@
 #define VERIFY_TFLITE_MAPPING_ROLES_H_
 
 #include <cstdint>
-#include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "base/rotation.h"
 #include "checkpoint/weight_role.h"
+#include "mapping/rotations.h"
 #include "tflite/file.h"
 
 namespace verify_tflite {
@@ -62,9 +60,7 @@ struct SignatureRoles {
 
 struct Roles {
   std::vector<RoleUse> uses;
-  // By constant; behind the last, those that operators of their own do, which
-  // have none. Equal ones are one; null: a square matrix that is none.
-  std::map<int32_t, std::shared_ptr<const Rotation>> rotations;
+  Rotations rotations;
   std::vector<SignatureRoles> signatures;
   // Operators that multiply with weights or look them up and whose role is not
   // known, as constants of `uses`' kind.
