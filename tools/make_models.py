@@ -19,6 +19,7 @@ import checkpoints
 import containers
 import conversions
 import gemma4
+import multimodal
 import mutated_checkpoints
 import mutation_table
 import pickles
@@ -418,7 +419,7 @@ def _add_containers(add: Add) -> None:
 
 def _add_gemma4(add: Add) -> None:
   """Gemma 4: embedders of their own, by the option its authors take."""
-  for seed, (name, (text, multimodal)) in enumerate(
+  for seed, (name, (text, inside)) in enumerate(
       checkpoints.GEMMA4.items(), 400
   ):
     add(
@@ -426,7 +427,7 @@ def _add_gemma4(add: Add) -> None:
         checkpoints.gemma4,
         {},
         text=text,
-        multimodal=multimodal,
+        multimodal=inside,
         seed=seed,
     )
   options: dict[str, Any]
@@ -474,6 +475,41 @@ def _add_gemma4(add: Add) -> None:
         gemma4.mixed,
         {"models": "gemma4_e2b_capped"},
         recipe=f"gemma4_mixed48{suffix}",
+    )
+
+
+def _add_multimodal(add: Add) -> None:
+  """Models of images and text, of which the text model is converted."""
+  for seed, (name, (kind, text, vision, settings)) in enumerate(
+      multimodal.MODELS.items(), 450
+  ):
+    add(
+        name,
+        multimodal.checkpoint,
+        {},
+        kind=kind,
+        text=text,
+        vision=vision,
+        settings=settings,
+        seed=seed,
+    )
+  for name in multimodal.CONVERTED:
+    stem = name.removeprefix("ref_")
+    add(
+        f"{stem}_hf",
+        conversions.export_hf_with,
+        {"checkpoint": f"text_{stem}"},
+        task="image_text_to_text",
+        export_vision_encoder=False,
+        externalize_embedder=True,
+        prefill_lengths=[8, 64],
+        cache_length=256,
+    )
+    add(
+        f"{stem}_hf_q8",
+        gemma4.quantised,
+        {"models": f"{stem}_hf"},
+        recipe="dynamic_wi8_afp32",
     )
 
 
@@ -671,6 +707,7 @@ def _models() -> dict[str, Model]:
   _add_static(add)
   _add_mutations(add)
   _add_gemma4(add)
+  _add_multimodal(add)
   return models
 
 

@@ -14,6 +14,7 @@ import sys
 
 import checkpoints
 import make_models
+import multimodal
 import sentencepiece_models
 import text_samples
 import work
@@ -295,6 +296,42 @@ def further_reference(
           "checkpoint": name,
           "attention": attention,
           "vocab_size": vocab,
+          "cases": cases,
+      },
+  )
+
+
+def multimodal_reference(
+    out: pathlib.Path, models: pathlib.Path, name: str, lengths: list[int]
+) -> None:
+  """Logits of text alone, by a model of images and text."""
+  import torch
+  import transformers
+
+  model = transformers.AutoModelForImageTextToText.from_pretrained(
+      models / name, dtype=torch.float32, attn_implementation="eager"
+  ).eval()
+  torch.manual_seed(7)
+  ids = torch.randint(
+      3, min(multimodal.IMAGE_TOKENS), (max(lengths),)
+  ).tolist()
+  cases = []
+  for length in lengths:
+    with torch.no_grad():
+      logits = model(input_ids=torch.tensor([ids[:length]])).logits[0]
+    file = f"{name}_{length}.f32"
+    _write_floats(out / file, logits.numpy())
+    cases.append({
+        "length": length,
+        "token_ids": ids[:length],
+        "logits_file": file,
+    })
+  _write_json(
+      out / f"{name}.json",
+      {
+          "checkpoint": name,
+          "attention": "eager",
+          "vocab_size": model.config.text_config.vocab_size,
           "cases": cases,
       },
   )
@@ -772,6 +809,12 @@ def _recordings() -> dict[str, tuple]:
   for name in checkpoints.GEMMA4:
     found[f"reference/{name}"] = (
         further_reference,
+        [name],
+        dict(name=name, lengths=[1, 60, 512]),
+    )
+  for name in multimodal.MODELS:
+    found[f"reference/{name}"] = (
+        multimodal_reference,
         [name],
         dict(name=name, lengths=[1, 60, 512]),
     )

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The settings that most families share.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -76,7 +77,8 @@ std::vector<bool> SlidingByRule(const ConfigFields& fields,
   int64_t from = 0;
   int64_t pattern = family.window_pattern;
   if (family.windows == Windows::kUpper) {
-    from = fields.Size("max_window_layers", 28, kMaxSize, /*min=*/0);
+    from = fields.Size("max_window_layers", family.max_window_layers, kMaxSize,
+                       /*min=*/0);
   }
   if (family.Handles("sliding_window_pattern") &&
       fields.Find("layer_types") == nullptr) {
@@ -243,6 +245,36 @@ void FillLayers(ModelConfig* result) {
   }
 }
 
+// What else the model has.
+void NoteTowers(const ConfigFields& fields, const Family& outer,
+                ModelConfig* config) {
+  std::vector<std::string_view> towers;
+  for (const std::string_view kind : {"vision", "audio"}) {
+    if (fields.Find(fmt::format("{}_config", kind)) != nullptr) {
+      towers.push_back(kind);
+    }
+  }
+  if (towers.empty()) return;
+  config->notes.push_back(fmt::format(
+      "{}: of {}, the text model alone is verified; its {} part is not looked "
+      "at",
+      fields.origin(), outer.model_type, fmt::join(towers, " and ")));
+}
+
+// What the text model's own class does to its logits.
+void IgnoreHead(const ConfigFields& fields, const Family& outer,
+                ModelConfig* config) {
+  if (config->logit_divisor != 1 || config->logit_softcap) {
+    config->notes.push_back(
+        fmt::format("{}: logits are scaled or capped by the text model's own "
+                    "class; that of "
+                    "{} does not, and neither does this verification",
+                    fields.origin(), outer.model_type));
+  }
+  config->logit_divisor = 1;
+  config->logit_softcap.reset();
+}
+
 }  // namespace
 
 ModelConfig ParseDecoder(const ConfigFields& fields, const Family& family) {
@@ -285,24 +317,34 @@ ModelConfig ParseDecoder(const ConfigFields& fields, const Family& family) {
   return result;
 }
 
-ConfigFields TextConfigOf(const ConfigFields& fields, const Family& text) {
+ConfigFields TextConfigOf(const ConfigFields& fields, const Family& outer) {
   constexpr std::string_view kKey = "text_config";
   const json* config = fields.Find(kKey);
+  if (config == nullptr && outer.flat) return fields;
   if (config == nullptr) throw Error("{}: no \"{}\"", fields.origin(), kKey);
   if (!config->is_object()) throw fields.Unexpected(kKey, *config, "an object");
-  ConfigFields inner(*config, fmt::format("{}: \"{}\"", fields.origin(), kKey));
-  const std::string model_type = inner.Text("model_type", text.model_type);
-  if (model_type != text.model_type) throw NotSupported(inner, model_type);
-  return inner;
+  return ConfigFields(*config,
+                      fmt::format("{}: \"{}\"", fields.origin(), kKey));
 }
 
-ModelConfig ParseTextModel(const ConfigFields& fields, const Family& outer,
-                           const Family& text) {
-  std::vector<std::string> notes = CheckUnhandled(fields, text);
-  ModelConfig result = ParseDecoder(TextConfigOf(fields, text), text);
+ModelConfig ParseTextModel(const ConfigFields& fields, const Family& outer) {
+  const ConfigFields inner = TextConfigOf(fields, outer);
+  const bool flat = fields.Find("text_config") == nullptr;
+  const std::string type =
+      flat ? std::string(outer.text) : inner.Text("model_type", outer.text);
+  const std::optional<Family> text = TextFamily(outer, type);
+  if (!text) throw NotSupported(inner, type);
+  std::vector<std::string> notes = CheckUnhandled(fields, *text);
+  ModelConfig result = ParseDecoder(inner, *text);
+  if (flat) notes.clear();  // they are its own
   result.notes.insert(result.notes.begin(), notes.begin(), notes.end());
+  result.text_type = text->model_type;
   result.model_type = outer.model_type;
-  result.tie_word_embeddings = fields.Flag("tie_word_embeddings", true);
+  const bool tied = outer.tied_by_text && result.tie_word_embeddings;
+  result.tie_word_embeddings =
+      fields.Flag("tie_word_embeddings", outer.tie_word_embeddings) || tied;
+  if (outer.plain_head) IgnoreHead(inner, outer, &result);
+  NoteTowers(fields, outer, &result);
   return result;
 }
 

@@ -76,6 +76,7 @@ struct LayerConfig {
 // fields.
 struct ModelConfig {
   std::string model_type;  // "llama"
+  std::string text_type;   // of the text model of a multimodal one, else empty
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
   int64_t num_layers = 0;

@@ -20,8 +20,8 @@ namespace {
 using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::AnyOf;
-using ::testing::IsEmpty;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::ThrowsMessage;
 
 json Minimal() {
@@ -365,6 +365,66 @@ TEST(ModelConfig, TextModelOfAMultimodalOne) {
   fails(bad, R"(no "text_config")");
   config["quantization_config"] = {{"bits", 4}};
   fails(config, "quantization_config");
+}
+
+// Settings of text models that no model of images and text changes.
+TEST(ModelConfig, TextModelOfAnotherFamily) {
+  json text = Minimal();
+  text["model_type"] = "qwen3";
+  text["num_key_value_heads"] = 2U;
+  json config = {{"model_type", "internvl"}, {"text_config", text}};
+  EXPECT_EQ(Parse(config).model_type, "internvl");
+  EXPECT_EQ(Parse(config).text_type, "qwen3");
+  EXPECT_THAT(Parse(config).notes, IsEmpty());
+  config["vision_config"] = json::object();
+  EXPECT_THAT(Parse(config).notes,
+              Contains(HasSubstr("its vision part is not looked at")));
+  EXPECT_TRUE(Parse(config).qk_norm);
+  EXPECT_TRUE(Parse(config).tie_word_embeddings);
+  config["text_config"].erase("model_type");  // qwen2
+  EXPECT_TRUE(Parse(config).qkv_bias);
+  for (const char* other : {"lfm2", "gemma3", "internvl"}) {
+    config["text_config"]["model_type"] = other;
+    EXPECT_THAT([&] { Parse(config); },
+                ThrowsMessage<Error>(HasSubstr("is not supported")))
+        << other;
+  }
+}
+
+TEST(ModelConfig, AHeadIsTiedByEitherInSome) {
+  for (const auto& [type, both] :
+       {std::pair("llava", true), std::pair("llava_next", false)}) {
+    json text = Minimal();
+    text["model_type"] = "llama";
+    text["tie_word_embeddings"] = true;
+    const json config = {{"model_type", type}, {"text_config", text}};
+    EXPECT_EQ(Parse(config).tie_word_embeddings, both) << type;
+  }
+}
+
+TEST(ModelConfig, AMultimodalModelHasAHeadOfItsOwn) {
+  json text = Minimal();
+  text["model_type"] = "cohere2";
+  text["logit_scale"] = 0.25;
+  const json config = {{"model_type", "aya_vision"}, {"text_config", text}};
+  const ModelConfig parsed = Parse(config);
+  EXPECT_EQ(parsed.logit_divisor, 1);
+  EXPECT_THAT(parsed.notes, Contains(HasSubstr("that of aya_vision does not")));
+}
+
+TEST(ModelConfig, Qwen2VlAsOlderFilesHaveIt) {
+  json config = Minimal();
+  config["model_type"] = "qwen2_vl";
+  config["num_key_value_heads"] = 2U;
+  config["rope_scaling"] = {{"type", "mrope"}, {"mrope_section", {2U, 3U, 3U}}};
+  const ModelConfig parsed = Parse(config);
+  EXPECT_EQ(parsed.text_type, "qwen2_vl_text");
+  EXPECT_EQ(parsed.rope_theta, 1e6);
+  EXPECT_EQ(parsed.rms_norm_eps, 1e-5);
+  EXPECT_THAT(parsed.notes, IsEmpty());
+  config["rope_scaling"]["type"] = "yarn";
+  EXPECT_THAT([&] { Parse(config); },
+              ThrowsMessage<Error>(HasSubstr("mrope_section")));
 }
 
 json Gemma4() {

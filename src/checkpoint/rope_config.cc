@@ -160,6 +160,9 @@ void ParseRopeType(const ConfigFields& rope, const ConfigFields& fields,
                    const Family& family, ModelConfig* result) {
   std::string type = TypeOf(rope);
   constexpr std::string_view kSections = "mrope_section";
+  if (family.Handles(kSections) && (type == "default" || type == "mrope")) {
+    return;
+  }
   if (rope.Find(kSections) != nullptr && type == "default") {
     NoteIgnored(rope, kSections, family, result);
   } else if (rope.Find(kSections) != nullptr) {

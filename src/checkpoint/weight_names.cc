@@ -14,7 +14,8 @@ constexpr std::string_view kBias = ".bias";
 constexpr std::string_view kNumber = "{}";
 
 // Other towers of a multimodal model, with layers of the same names.
-constexpr std::string_view kOtherTowers[] = {"vision", "audio", "multi_modal"};
+constexpr std::string_view kOtherTowers[] = {"vision", "visual", "audio",
+                                             "multi_modal"};
 
 // Where the modules `inner` begin in `name`, from a module of their own on.
 size_t FindModule(std::string_view name, std::string_view inner) {

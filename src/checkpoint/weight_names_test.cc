@@ -38,7 +38,7 @@ ModelConfig SmallConfig(std::string_view model_type,
     "num_query_heads": [4, 4, 4], "ffn_multipliers": [1, 2, 3]
   })");
   json text = config;
-  text["model_type"] = model_type == "gemma4" ? "gemma4_text" : "gemma3_text";
+  text["model_type"] = FindFamily(model_type)->text;
   config["text_config"] = text;
   config["model_type"] = model_type;
   if (model_type == "openelm") config["num_kv_heads"] = {2U, 2U, 2U};

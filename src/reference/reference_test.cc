@@ -188,6 +188,16 @@ INSTANTIATE_TEST_SUITE_P(
                     "ref_iquestcoder"),
     [](const auto& info) { return info.param; });
 
+INSTANTIATE_TEST_SUITE_P(
+    Multimodal, Recorded,
+    testing::Values("ref_llava", "ref_llava_next", "ref_llava_onevision",
+                    "ref_vipllava", "ref_smolvlm", "ref_idefics3",
+                    "ref_internvl", "ref_qwen2_vl", "ref_qwen2_5_vl",
+                    "ref_qwen3_vl", "ref_mistral3", "ref_aya_vision",
+                    "ref_cohere2_vision", "ref_lighton_ocr",
+                    "ref_fast_vlm"),
+    [](const auto& info) { return info.param; });
+
 TEST(Reference, GreedyTokensEqualGenerate) {
   const json expected =
       ReadJsonFile(ExpectedPath("reference/smollm2_greedy.json"));

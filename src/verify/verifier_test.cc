@@ -238,6 +238,11 @@ TEST(Verifier, AModelWhoseValuesAreKeysPasses) {
   ExpectPass("ref_gemma4", "gemma4_hf/model.tflite");
 }
 
+// The text model of one of images and text, with its embedder beside it.
+TEST(Verifier, ATextModelOfAMultimodalOnePasses) {
+  ExpectPass("ref_smolvlm", "smolvlm_hf/model.tflite");
+}
+
 // With both embedders beside it, and fewer KV caches than layers.
 TEST(Verifier, AModelWhoseLayersShareKeysPasses) {
   ExpectPass("ref_gemma4_e2b", "gemma4_e2b_capped/model.tflite");

@@ -5,6 +5,7 @@
 #define VERIFY_TFLITE_CHECKPOINT_FAMILIES_FAMILY_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -23,13 +24,14 @@ ModelConfig ParseDecoder(const ConfigFields& fields, const Family& family);
 // The same, with Family::aliases under the names that they stand for.
 ModelConfig ParseRenamed(const ConfigFields& fields, const Family& family);
 
-// Returns "text_config" of a multimodal model. Throws Error where it is not that
-// of `text`.
-ConfigFields TextConfigOf(const ConfigFields& fields, const Family& text);
+// Returns "text_config" of a multimodal model of the family `outer`, or the
+// fields themselves where Family::flat allows it. Throws Error where there is
+// none.
+ConfigFields TextConfigOf(const ConfigFields& fields, const Family& outer);
 // Reads the text model of a multimodal one of the family `outer`, whose
 // config.json has `fields`. Whether its head is tied, the outer config says.
-ModelConfig ParseTextModel(const ConfigFields& fields, const Family& outer,
-                           const Family& text);
+// Throws Error for a text model that `outer` does not take.
+ModelConfig ParseTextModel(const ConfigFields& fields, const Family& outer);
 
 inline constexpr double kMinTheta = 1;
 inline constexpr double kMaxTheta = 1e15;
@@ -100,6 +102,7 @@ struct Family {
   Windows windows = Windows::kNone;
   int64_t sliding_window = 0;  // 0: none
   int64_t window_pattern = 0;
+  int64_t max_window_layers = 28;
   // Where layers have windows, those without have no RoPE.
   bool rope_with_window_alone = false;
   std::string_view activation_key = "hidden_act";
@@ -142,6 +145,21 @@ struct Family {
   ModelConfig (*parse)(const ConfigFields& fields,
                        const Family& family) = ParseDecoder;
 
+  // Of a multimodal model: the family of its text model where "text_config"
+  // names none, and whether it takes no other. Empty: a text model.
+  std::string_view text = "";
+  bool text_is_fixed = false;
+  // That family, where it is none by itself.
+  Family (*own_text)() = nullptr;
+  // The text model's settings may stand beside the others, as older files have
+  // them.
+  bool flat = false;
+  // The head is tied, too, where the text model's settings alone say so.
+  bool tied_by_text = false;
+  // Its head is a product and nothing else, whatever the text model's own does.
+  bool plain_head = false;
+
+  // Of a multimodal model those of its text model count.
   std::vector<PartName> (*names)(const ModelConfig& config) = LlamaNames;
   // As files are saved today, and as they were.
   std::vector<NamePrefix> prefixes = {{"model.", ""}};
@@ -149,6 +167,11 @@ struct Family {
 
   bool Handles(std::string_view key) const;
 };
+
+// Returns the family of the text model that `outer` has under `model_type`;
+// nothing where it takes none of this type.
+std::optional<Family> TextFamily(const Family& outer,
+                                 std::string_view model_type);
 
 // Returns null for a model_type that is not supported.
 const Family* FindFamily(std::string_view model_type);

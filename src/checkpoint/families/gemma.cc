@@ -25,11 +25,10 @@ void SetSandwichBlock(const ConfigFields& fields, ModelConfig* config) {
 constexpr std::string_view kText = "gemma3_text";
 
 ModelConfig ParseMultimodal(const ConfigFields& fields, const Family& outer) {
-  const Family& text = *FindFamily(kText);
-  ModelConfig result = ParseTextModel(fields, outer, text);
+  ModelConfig result = ParseTextModel(fields, outer);
   // Gemma3ForConditionalGeneration has no such cap.
   constexpr std::string_view kCap = "final_logit_softcapping";
-  const ConfigFields inner = TextConfigOf(fields, text);
+  const ConfigFields inner = TextConfigOf(fields, outer);
   if (const json* cap = inner.Find(kCap)) {
     throw inner.Unexpected(kCap, *cap, "null in a multimodal model");
   }
@@ -120,8 +119,10 @@ Family Gemma3Text() {
 
 Family Gemma3() {
   return {.model_type = "gemma3",
+          .tie_word_embeddings = true,
           .parse = ParseMultimodal,
-          .names = SandwichNames,
+          .text = kText,
+          .text_is_fixed = true,
           .prefixes = {{"model.language_model.", ""},
                        {"language_model.model.", "language_model."}}};
 }

@@ -251,10 +251,6 @@ std::vector<PartName> Names(const ModelConfig& config) {
   return names;
 }
 
-ModelConfig ParseMultimodal(const ConfigFields& fields, const Family& outer) {
-  return ParseTextModel(fields, outer, *FindFamily(kText));
-}
-
 }  // namespace
 
 Family Gemma4Text() {
@@ -283,8 +279,10 @@ Family Gemma4Text() {
 
 Family Gemma4() {
   return {.model_type = "gemma4",
-          .parse = ParseMultimodal,
-          .names = Names,
+          .tie_word_embeddings = true,
+          .parse = ParseTextModel,
+          .text = kText,
+          .text_is_fixed = true,
           .prefixes = {{"model.language_model.", ""},
                        {"language_model.model.", "language_model."}}};
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "checkpoint/families/family.h"
 
@@ -51,7 +52,22 @@ namespace verify_tflite {
   FAMILY(InternLm3)                    \
   FAMILY(IQuestCoder)                  \
   FAMILY(Gemma4Text)                   \
-  FAMILY(Gemma4)
+  FAMILY(Gemma4)                       \
+  FAMILY(Llava)                        \
+  FAMILY(LlavaNext)                    \
+  FAMILY(LlavaOnevision)               \
+  FAMILY(VipLlava)                     \
+  FAMILY(FastVlm)                      \
+  FAMILY(Idefics3)                     \
+  FAMILY(SmolVlm)                      \
+  FAMILY(InternVl)                     \
+  FAMILY(Qwen2Vl)                      \
+  FAMILY(Qwen25Vl)                     \
+  FAMILY(Qwen3Vl)                      \
+  FAMILY(Mistral3)                     \
+  FAMILY(AyaVision)                    \
+  FAMILY(Cohere2Vision)                \
+  FAMILY(LightOnOcr)
 
 #define DECLARE(name) Family name();
 VERIFY_TFLITE_FAMILIES(DECLARE)
@@ -75,11 +91,25 @@ bool Family::Handles(std::string_view key) const {
   return std::ranges::count(handles, key) > 0;
 }
 
+std::optional<Family> TextFamily(const Family& outer,
+                                 std::string_view model_type) {
+  if (outer.own_text != nullptr) {
+    const Family own = outer.own_text();
+    if (own.model_type == model_type) return own;
+  }
+  if (outer.text_is_fixed && model_type != outer.text) return std::nullopt;
+  const Family* found = FindFamily(model_type);
+  if (found == nullptr || !found->text.empty()) return std::nullopt;
+  return *found;
+}
+
 std::vector<WeightNames> WeightNamesOf(const ModelConfig& config) {
-  const Family& family = *FindFamily(config.model_type);
+  const Family& outer = *FindFamily(config.model_type);
+  const Family text =
+      outer.text.empty() ? outer : *TextFamily(outer, config.text_type);
   std::vector<WeightNames> names;
-  for (const NamePrefix& prefix : family.prefixes) {
-    names.emplace_back(family.names(config), prefix, family.grouped_qkv);
+  for (const NamePrefix& prefix : outer.prefixes) {
+    names.emplace_back(text.names(config), prefix, text.grouped_qkv);
   }
   return names;
 }
