@@ -493,6 +493,14 @@ def _add_multimodal(add: Add) -> None:
         settings=settings,
         seed=seed,
     )
+  # Whose norms and biases the converter leaves out.
+  add(
+      "ref_starcoder2_neutral.tflite",
+      conversions.export_hf_with,
+      {"checkpoint": "text_starcoder2_neutral"},
+      prefill_lengths=[8, 64],
+      cache_length=256,
+  )
   for name in multimodal.CONVERTED:
     stem = name.removeprefix("ref_")
     add(

@@ -64,6 +64,20 @@ def with_config(
   )
 
 
+def neutral(out: pathlib.Path, checkpoint: pathlib.Path) -> None:
+  """Norms scale by 1, and biases are 0: converters leave such operators out."""
+
+  def change(tensors: dict, config: dict) -> None:
+    del config
+    for name, tensor in tensors.items():
+      if name.endswith(".bias"):
+        tensor.zero_()
+      elif tensor.dim() == 1:
+        tensor.fill_(1)
+
+  patched_checkpoint(out, checkpoint, change)
+
+
 def on_grid(out: pathlib.Path, checkpoint: pathlib.Path, bits: int) -> None:
   """What quantisation-aware training leaves: floats on a grid, row by row."""
   import torch

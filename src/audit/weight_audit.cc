@@ -522,9 +522,19 @@ class Auditor {
     match.worst = Compare(constant, ways[0], transposed).worst;
   }
 
-  static bool IsZero(const TensorView& tensor) {
-    return std::all_of(tensor.data.begin(), tensor.data.end(),
-                       [](std::byte b) { return b == std::byte{0}; });
+  // It scales by 1 or adds 0: a converter leaves such an operator out.
+  bool ChangesNothing(const WeightRole& role, const TensorView& tensor) const {
+    if (!role.bias && !IsNorm(role.part) && role.part != Part::kLayerScalar) {
+      return false;
+    }
+    if (tensor.shape.size() != 1) return false;
+    const bool adds =
+        role.bias ||
+        (IsNorm(role.part) && originals_.checkpoint().config().norm_adds_one);
+    std::vector<float> values(static_cast<size_t>(tensor.shape[0]));
+    ToFloats(tensor, 0, std::ssize(values), values.data());
+    return std::ranges::all_of(
+        values, [&](float value) { return value == (adds ? 0.0F : 1.0F); });
   }
 
   void FindMissing() {
@@ -544,8 +554,8 @@ class Auditor {
       MissingTensor missing{rows.name, "", true};
       if (IsTable(role.part) && !tables.contains(role.part)) {
         missing.reason = "the embedding is a file of its own";
-      } else if (rows.tensor->shape.size() == 1 && IsZero(*rows.tensor)) {
-        missing.reason = "zeros, which change nothing";
+      } else if (ChangesNothing(role, *rows.tensor)) {
+        missing.reason = "scales by 1 or adds 0, which changes nothing";
       } else if (!IsUsed(role, originals_.checkpoint().config())) {
         missing.reason = std::string(kNotUsed);
       } else if (IsParameter(role.part)) {

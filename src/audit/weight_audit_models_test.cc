@@ -459,6 +459,20 @@ TEST(WeightFaults, OfOtherFamilies) {
                "norm-weights"}});
 }
 
+// A file may leave out what scales by 1 or adds 0, and nothing else.
+TEST(WeightFaults, LeftOut) {
+  for (const auto& [checkpoint, explained] :
+       {std::pair("text_starcoder2_neutral", true),
+        std::pair("text_starcoder2_plain", false)}) {
+    const WeightAudit audit =
+        AuditFile("ref_starcoder2_neutral.tflite", checkpoint);
+    const auto norm = std::ranges::find(audit.missing, "model.norm.weight",
+                                        &MissingTensor::name);
+    ASSERT_NE(norm, audit.missing.end());
+    EXPECT_EQ(norm->explained, explained) << checkpoint;
+  }
+}
+
 TEST(WeightFaults, AnotherCheckpoint) {
   EXPECT_THAT(Ids(AuditFile("tiny_wrong_weights.tflite", "tiny")),
               ElementsAre("wrong-checkpoint"));
