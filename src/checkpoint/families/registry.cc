@@ -51,7 +51,9 @@ namespace verify_tflite {
   FAMILY(InternLm3)                    \
   FAMILY(IQuestCoder)                  \
   FAMILY(Gemma4Text)                   \
-  FAMILY(Gemma4)
+  FAMILY(Gemma4)                       \
+  FAMILY(Gemma3nText)                  \
+  FAMILY(Gemma3n)
 
 #define DECLARE(name) Family name();
 VERIFY_TFLITE_FAMILIES(DECLARE)

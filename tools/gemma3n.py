@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gemma 3n: small checkpoints, their conversions, and these changed."""
+
+from collections.abc import Iterator
+import contextlib
+import pathlib
+from typing import Any
+
+import conversions
+
+_SLIDING = "sliding_attention"
+_FULL = "full_attention"
+
+_TEXT = dict(
+    vocab_size=1000,
+    hidden_size=64,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    max_position_embeddings=2048,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=0,
+    num_hidden_layers=4,
+    layer_types=[_SLIDING, _FULL] * 2,
+    num_kv_shared_layers=2,
+    sliding_window=29,
+    hidden_size_per_layer_input=16,
+    laurel_rank=12,
+    final_logit_softcapping=4.0,
+    rope_parameters={
+        _SLIDING: {"rope_type": "default", "rope_theta": 500.0},
+        _FULL: {"rope_type": "default", "rope_theta": 20000.0},
+    },
+)
+
+# Name -> settings of the text model, and whether it is inside a multimodal one.
+CHECKPOINTS: dict[str, tuple[dict[str, Any], bool]] = {
+    # As E2B and E4B, but that their MLPs are of one size.
+    "ref_gemma3n": (
+        dict(
+            intermediate_size=[96, 96, 128, 128],
+            activation_sparsity_pattern=[0.8, 0.5, 0.0, 0.0],
+            vocab_size_per_layer_input=1000,
+        ),
+        True,
+    ),
+    # By itself, with every setting that published models do not change.
+    "ref_gemma3n_text": (
+        dict(
+            intermediate_size=96,
+            activation_sparsity_pattern=[0.6, 0.0, 0.9, 0.0],
+            vocab_size_per_layer_input=900,
+            attention_bias=True,
+            altup_num_inputs=3,
+            altup_active_idx=1,
+            altup_correct_scale=False,
+        ),
+        False,
+    ),
+}
+
+# Not converted; transformers wants timm for the tower of images.
+_AUDIO = dict(
+    hidden_size=32,
+    conf_num_attention_heads=2,
+    conf_num_hidden_layers=1,
+    conf_attention_chunk_size=4,
+    conf_attention_context_left=5,
+    sscp_conv_channel_size=[4, 4],
+    input_feat_size=16,
+    vocab_size=8,
+    vocab_offset=1008,
+)
+_VISION = dict(hidden_size=32, vocab_size=8, vocab_offset=1000)
+
+
+@contextlib.contextmanager
+def without_images() -> Iterator[None]:
+  """Models of Gemma3nConfig have no tower of images, which text needs none of."""
+  import torch
+  from transformers.models.gemma3n import modeling_gemma3n
+
+  whole = modeling_gemma3n.AutoModel
+
+  class Towers:
+
+    @staticmethod
+    def from_config(config: Any, *args: Any, **kwargs: Any) -> Any:
+      if config.model_type == "gemma3n_vision":
+        return torch.nn.Identity()
+      return whole.from_config(config, *args, **kwargs)
+
+  modeling_gemma3n.AutoModel = Towers
+  try:
+    yield
+  finally:
+    modeling_gemma3n.AutoModel = whole
+
+
+def _randomise(model: Any, logit_std: float) -> None:
+  """As checkpoints._randomise_gemma4."""
+  import torch
+
+  text = model.config.get_text_config()
+  with torch.no_grad():
+    for name, parameter in model.named_parameters():
+      part = name.split(".")[-2]
+      if part == "embed_tokens":
+        parameter.normal_(0, 1 / text.hidden_size**0.5)
+      elif part == "embed_tokens_per_layer":
+        parameter.normal_(0, 1 / text.hidden_size_per_layer_input**0.5)
+      elif name.endswith(".bias"):
+        parameter.normal_(0, 0.3)
+      elif part == "modality_router":
+        # It reads numbers that are divided by their number.
+        parameter.normal_(0, text.hidden_size**0.5)
+      elif part in ("prediction_coefs", "correction_coefs"):
+        parameter.normal_(0, 0.3)
+      elif parameter.dim() >= 2:
+        parameter.normal_(0, 1.3 / parameter.shape[-1] ** 0.5)
+      else:
+        size = logit_std if part == "norm" else 1.0
+        # Scores are not divided by the root of the head size.
+        if part in ("q_norm", "k_norm"):
+          size = 0.6
+        parameter.uniform_(0.7 * size, 1.3 * size)
+
+
+def checkpoint(
+    out: pathlib.Path, text: dict[str, Any], multimodal: bool, seed: int
+) -> None:
+  """One of CHECKPOINTS."""
+  import torch
+  import transformers
+
+  torch.manual_seed(seed)
+  settings = _TEXT | text
+  if multimodal:
+    config = transformers.Gemma3nConfig(
+        text_config=settings,
+        vision_config=_VISION,
+        audio_config=_AUDIO,
+        # For record_expectations.py only.
+        vocab_size=settings["vocab_size"],
+    )
+  else:
+    config = transformers.Gemma3nTextConfig(**settings)
+  with without_images():
+    model = transformers.AutoModelForCausalLM.from_config(config)
+  _randomise(model, logit_std=2.5)
+  model.eval().save_pretrained(out)
+
+
+def export(out: pathlib.Path, checkpoint: pathlib.Path, **options: Any) -> None:
+  """conversions.export_hf_with, without the tower of images."""
+  with without_images():
+    conversions.export_hf_with(out, checkpoint, **options)
