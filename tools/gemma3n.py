@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 import contextlib
 import pathlib
+import statistics
 from typing import Any
 
 import conversions
@@ -152,7 +153,37 @@ def checkpoint(
   model.eval().save_pretrained(out)
 
 
+@contextlib.contextmanager
+def _with_cutoffs() -> Iterator[None]:
+  """Models of Gemma 3n are loaded with the cutoffs that the exporter leaves out.
+
+  Its MLP holds the number of deviations that a sparse layer cuts off at in a
+  buffer that no checkpoint has, and transformers 5 makes a model without memory
+  and gives it what the checkpoint has: the buffer then holds whatever was in
+  memory before.
+  """
+  import torch
+  from transformers.models.gemma3n import modeling_gemma3n
+
+  base = modeling_gemma3n.Gemma3nPreTrainedModel
+  whole = base.from_pretrained.__func__
+
+  def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    model = whole(cls, *args, **kwargs)
+    for module in model.modules():
+      if hasattr(module, "_std_multiplier"):
+        factor = statistics.NormalDist().inv_cdf(module.activation_sparsity)
+        module._std_multiplier = torch.tensor(factor)
+    return model
+
+  base.from_pretrained = classmethod(from_pretrained)
+  try:
+    yield
+  finally:
+    del base.from_pretrained
+
+
 def export(out: pathlib.Path, checkpoint: pathlib.Path, **options: Any) -> None:
-  """conversions.export_hf_with, without the tower of images."""
-  with without_images():
+  """conversions.export_hf_with, with cutoffs and without the tower of images."""
+  with without_images(), _with_cutoffs():
     conversions.export_hf_with(out, checkpoint, **options)

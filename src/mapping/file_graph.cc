@@ -303,7 +303,7 @@ void GatherNorms(const ModelMap& map, const std::string& signature,
   std::map<WeightRole, std::pair<Way, const RoleUse*>> best;
   for (const RoleUse& use : map.files()[kModel].roles.uses) {
     const bool is_vector =
-        IsNorm(use.role.part) || use.role.part == Part::kLayerScalar;
+        IsNorm(use.role.part) || IsScale(use.role.part);
     if (use.signature != signature || !is_vector) continue;
     const std::optional<Way> way = WayOf(map, kModel, use);
     if (!way) continue;

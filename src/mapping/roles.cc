@@ -44,6 +44,10 @@ struct Layer {
   int32_t gate = -1, up = -1;  // none where there is one product of both
   bool fused = false;          // k is q and v, too
   int32_t per_layer_gate = -1, per_layer_projection = -1;
+  // Of AltUp: each reads its router alone.
+  int32_t prediction_router = -1, prediction = -1;
+  int32_t correction_router = -1, correction = -1;
+  int32_t laurel_left = -1, laurel_right = -1;
   // Its first product. One that takes another layer's keys has no k.
   int32_t First() const {
     if (k < 0) return q;
@@ -55,11 +59,13 @@ struct Layer {
 class GraphRoles {
  public:
   GraphRoles(const tflite::File& file, const tflite::Graph& graph,
-             int64_t head_dim, bool sub_norms, Roles& roles)
+             int64_t head_dim, bool sub_norms, int64_t num_streams,
+             Roles& roles)
       : file_(file),
         graph_(graph),
         head_dim_(head_dim),
         sub_norms_(sub_norms),
+        num_streams_(num_streams),
         roles_(roles) {
     signature_.signature = graph.signature;
   }
@@ -76,9 +82,10 @@ class GraphRoles {
     FindMlps();
     FindPerLayer();
     FindHead();
+    FindStreams();
     NameProducts();
     NameVectors();
-    NameScalars();
+    if (num_streams_ == 0) NameScalars();
     NoteRope();
     return std::nullopt;
   }
@@ -682,6 +689,66 @@ class GraphRoles {
     }
   }
 
+  // What makes several residual streams of one, mixes them and makes them one
+  // again.
+  void FindStreams() {
+    if (num_streams_ == 0) return;
+    FindLaurels();
+    for (const int32_t op : linear_) {
+      if (op == per_layer_model_ || op == head_) continue;
+      if (ProductsBefore(graph_.ops[op].inputs[0]).empty()) {
+        stream_projections_.push_back(op);
+      } else if (OutputWidth(op) == num_streams_) {
+        AddRouter(op);
+      } else if (head_ >= 0 && ProductsBehindOp(op) == OpSet{head_}) {
+        stream_outputs_.push_back(op);
+      }
+    }
+  }
+
+  // The product behind `op` that reads nothing else; -1: there is none, or
+  // others read it, too.
+  int32_t OnlyBehind(int32_t op) const {
+    const OpSet behind = ProductsBehindOp(op);
+    if (behind.size() != 1) return -1;
+    const int32_t next = *behind.begin();
+    const OpSet before = ProductsBefore(graph_.ops[next].inputs[0]);
+    return before == OpSet{op} ? next : -1;
+  }
+
+  // Two products beside attention, of what that reads.
+  void FindLaurels() {
+    for (Layer& layer : layers_) {
+      const int32_t input = InputRoot(layer.k >= 0 ? layer.k : layer.q);
+      for (const int32_t op : linear_) {
+        if (Contains(attention_, op) || InputRoot(op) != input) continue;
+        const int32_t next = OnlyBehind(op);
+        if (next < 0 || Contains(outputs_, next)) continue;
+        layer.laurel_left = op;
+        layer.laurel_right = next;
+      }
+    }
+  }
+
+  // A layer is predicted before it is computed and corrected after.
+  void AddRouter(int32_t op) {
+    const int32_t next = OnlyBehind(op);
+    if (next < 0) return;
+    if (OutputWidth(next) == num_streams_ * num_streams_) {
+      const auto layer = std::find_if(
+          layers_.begin(), layers_.end(),
+          [&](const Layer& each) { return each.First() > op; });
+      if (layer == layers_.end()) return;
+      layer->prediction_router = op;
+      layer->prediction = next;
+    } else if (OutputWidth(next) == num_streams_) {
+      Layer* layer = LayerAt(op);
+      if (layer == nullptr) return;
+      layer->correction_router = op;
+      layer->correction = next;
+    }
+  }
+
   void NameProducts() {
     OpSet named;
     const auto name = [&](int32_t op, Part part, int32_t layer) {
@@ -716,8 +783,21 @@ class GraphRoles {
       const auto number = static_cast<int32_t>(i);
       name(layers_[i].per_layer_gate, Part::kPerLayerGate, number);
       name(layers_[i].per_layer_projection, Part::kPerLayerProjection, number);
+      name(layers_[i].prediction_router, Part::kRouter, number);
+      name(layers_[i].prediction, Part::kPrediction, number);
+      name(layers_[i].correction_router, Part::kRouter, number);
+      name(layers_[i].correction, Part::kCorrection, number);
+      name(layers_[i].laurel_left, Part::kLaurelLeft, number);
+      name(layers_[i].laurel_right, Part::kLaurelRight, number);
     }
     name(per_layer_model_, Part::kPerLayerModelProjection, -1);
+    for (size_t i = 0; i < stream_projections_.size(); ++i) {
+      name(stream_projections_[i], Part::kStreamProjection,
+           static_cast<int32_t>(i));
+    }
+    for (size_t i = 0; i < stream_outputs_.size(); ++i) {
+      name(stream_outputs_[i], Part::kStreamOutput, static_cast<int32_t>(i));
+    }
     name(head_, Part::kHead, -1);
     std::sort(
         signature_.products.begin(), signature_.products.end(),
@@ -878,9 +958,36 @@ class GraphRoles {
     return false;
   }
 
+  // Streams lead from everywhere to everywhere: what counts is the product that
+  // reads the norm itself.
+  std::optional<WeightRole> NormOfStreamsAt(int32_t after, bool bias) const {
+    if (num_streams_ == 0) return std::nullopt;
+    const int32_t root = Root(after);
+    const auto reads = [&](int32_t op) {
+      return op >= 0 && InputRoot(op) == root;
+    };
+    if (reads(head_)) return WeightRole{Part::kFinalNorm, -1, bias};
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      const Layer& l = layers_[i];
+      const auto role = [&](Part part) {
+        return WeightRole{part, static_cast<int32_t>(i), bias};
+      };
+      if (reads(l.prediction_router) || reads(l.correction_router)) {
+        return role(Part::kRouterNorm);
+      }
+      if (reads(l.k >= 0 ? l.k : l.q)) return role(Part::kInputNorm);
+      if (std::any_of(l.gate_up.begin(), l.gate_up.end(), reads)) {
+        return role(Part::kMlpNorm);
+      }
+      if (reads(l.per_layer_gate)) return role(Part::kStreamScale);
+    }
+    return std::nullopt;
+  }
+
   std::optional<WeightRole> NormAt(int32_t before, int32_t after,
                                    bool bias) const {
     if (before < 0) return std::nullopt;
+    if (const auto role = NormOfStreamsAt(after, bias)) return role;
     const OpSet sources = ProductsBefore(before);
     const bool from_embedding = FromEmbedding(before);
     if (sources.empty() && !from_embedding) return std::nullopt;
@@ -902,6 +1009,8 @@ class GraphRoles {
         }
         if (!l.fused && source == l.v)
           return WeightRole{Part::kVNorm, number, bias};
+        if (source == l.laurel_right)
+          return WeightRole{Part::kLaurelNorm, number, bias};
         if (source == l.per_layer_projection)
           return WeightRole{Part::kPerLayerNorm, number, bias};
         // Heads of a fused product: those of k go into the cache.
@@ -966,6 +1075,7 @@ class GraphRoles {
   const tflite::Graph& graph_;
   int64_t head_dim_;
   bool sub_norms_;
+  int64_t num_streams_;
   Roles& roles_;
   SignatureRoles signature_;
   OpSet linear_, embeddings_, attention_, outputs_, downs_;
@@ -973,6 +1083,8 @@ class GraphRoles {
   OpSet lookup_rotations_;  // part of a lookup, not of the product behind
   std::vector<Layer> layers_;
   int32_t per_layer_model_ = -1;
+  // Of all streams but the first.
+  std::vector<int32_t> stream_projections_, stream_outputs_;
   // Of Roles::uses, and the tensor that each gives.
   std::vector<std::pair<size_t, int32_t>> lookups_;
   int32_t head_ = -1;
@@ -990,12 +1102,12 @@ bool HasCaches(const tflite::Graph& graph) {
 }  // namespace
 
 Roles FindRoles(const tflite::File& file, int64_t num_layers, int64_t head_dim,
-                bool sub_norms) {
+                bool sub_norms, int64_t num_streams) {
   Roles roles;
   for (size_t i = 0; i < file.graphs.size(); ++i) {
     const tflite::Graph& graph = file.graphs[i];
     if (graph.signature.empty()) continue;
-    GraphRoles finder(file, graph, head_dim, sub_norms, roles);
+    GraphRoles finder(file, graph, head_dim, sub_norms, num_streams, roles);
     SignatureRoles& signature = finder.signature();
     signature.graph = static_cast<int32_t>(i);
     if (!HasCaches(graph)) {

@@ -220,6 +220,21 @@ bool IsOfActivation(const Threshold& threshold, Activation activation) {
          threshold.at.has_value() && std::abs(*threshold.at) <= most;
 }
 
+bool IsOfModel(const Threshold& threshold, const ModelConfig& config) {
+  // Of the mean of squares; Gemma3nTextModel.
+  constexpr float kLeastSize = 1e-5f;
+  if (IsOfActivation(threshold, config.activation)) return true;
+  if (!threshold.at) return false;
+  if (config.num_streams > 0 &&
+      static_cast<float>(*threshold.at) == kLeastSize) {
+    return true;
+  }
+  const bool sparse = std::ranges::any_of(
+      config.layers,
+      [](const LayerConfig& layer) { return layer.sparsity > 0; });
+  return sparse && *threshold.at == 0;
+}
+
 std::vector<Threshold> FindThresholds(const tflite::File& file,
                                       const tflite::Graph& graph,
                                       std::span<const int32_t> needed) {
