@@ -139,12 +139,19 @@ void Originals::AddScaled(const WeightRole& role,
   }
   if (role.part == Part::kPerLayerModelProjection ||
       role.part == Part::kStreamProjection) {
-    const size_t first = ways.size();
     add(config.embedding_scale, "the embedding's scale");
-    for (size_t i = first; i < ways.size(); ++i) ways[i].factor_of_input = true;
+  }
+  if (role.part == Part::kPerLayerModelProjection) {
+    // Both together: 1, but for the rounding of two factors.
+    add(std::nextafter(1.0, 2.0),
+        "of the per-layer inputs and the embedding's scale");
   }
   if (role.part == Part::kRouter || role.part == Part::kRouterNorm) {
+    const size_t first = ways.size();
     add(1 / static_cast<double>(config.hidden_size), "of the router's input");
+    for (size_t i = first; i < ways.size(); ++i) {
+      ways[i].factor_of_input = role.part == Part::kRouter;
+    }
   }
   if (role.part == Part::kPerLayerEmbedding) {
     add(std::sqrt(static_cast<double>(config.per_layer_size)),

@@ -119,6 +119,27 @@ bool IsReadByNoOperator(const tflite::File& file, int32_t constant) {
   return true;
 }
 
+// Which of several residual streams something is for, alike for all tokens and
+// all numbers of a token: what it does shows in any row.
+bool IsMaskOfStreams(const tflite::Constant& constant, int64_t num_streams) {
+  const auto size = static_cast<int64_t>(constant.data.size());
+  if (constant.type != ElementType::kBool || num_streams == 0 ||
+      constant.shape.empty() || constant.shape[0] != num_streams || size == 0 ||
+      size % num_streams != 0) {
+    return false;
+  }
+  const auto part = static_cast<size_t>(size / num_streams);
+  for (size_t begin = 0; begin < constant.data.size(); begin += part) {
+    const auto numbers = constant.data.subspan(begin, part);
+    if (std::ranges::any_of(numbers, [&](std::byte value) {
+          return value != numbers.front();
+        })) {
+      return false;
+    }
+  }
+  return true;
+}
+
 struct Accounted {
   int64_t bytes = 0;
   int64_t of = 0;
@@ -126,7 +147,7 @@ struct Accounted {
 };
 
 Accounted AccountFor(const WeightAudit& audit, const FileGraph& file,
-                     const Model& opened) {
+                     const Model& opened, int64_t num_streams) {
   const ModelInfo& model = opened.info();
   const auto parts = opened.container()->model_parts();
   Accounted result;
@@ -138,7 +159,10 @@ Accounted AccountFor(const WeightAudit& audit, const FileGraph& file,
                        IsReadForPositionsAlone(file, model, constant.constant);
     const bool unread =
         IsReadByNoOperator(parts[constant.input]->file(), constant.constant);
-    if (small || table || unread) {
+    const bool of_streams = IsMaskOfStreams(
+        parts[constant.input]->file().constants[constant.constant],
+        num_streams);
+    if (small || table || unread || of_streams) {
       result.bytes += constant.bytes;
     } else {
       result.left.push_back(
@@ -246,7 +270,8 @@ std::vector<Finding> ProveTables(const VerifyInput& input,
     // Of the part that was run alone, not of the model: that runs.
     result.gaps.push_back(error.what());
   }
-  const Accounted accounted = AccountFor(audit, graph, input.model);
+  const Accounted accounted = AccountFor(audit, graph, input.model,
+                                         input.checkpoint.config().num_streams);
   check.value = accounted.of == 0 ? 1
                                   : static_cast<double>(accounted.bytes) /
                                         static_cast<double>(accounted.of);
