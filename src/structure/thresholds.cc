@@ -181,27 +181,29 @@ class Finder {
       const tflite::Constant& constant =
           file_.constants[static_cast<size_t>(index)];
       const auto value =
-          IsFloat(constant.type) ? Uniform(constant) : UniformInteger(constant);
+          IsFloat(constant.type)
+              ? Uniform(constant)
+              : UniformInteger(TypeOf(graph, input), constant.data);
       if (!value) return std::nullopt;
       if (!nearest || std::abs(*value) < std::abs(*nearest)) nearest = value;
     }
     return nearest;
   }
 
-  static std::optional<double> UniformInteger(
-      const tflite::Constant& constant) {
-    if (constant.type == ElementType::kInt32) return Same<int32_t>(constant);
-    if (constant.type == ElementType::kInt64) return Same<int64_t>(constant);
+  static std::optional<double> UniformInteger(ElementType type,
+                                              std::span<const std::byte> data) {
+    if (type == ElementType::kInt32) return Same<int32_t>(data);
+    if (type == ElementType::kInt64) return Same<int64_t>(data);
     return {};
   }
 
   template <typename Integer>
-  static std::optional<double> Same(const tflite::Constant& constant) {
+  static std::optional<double> Same(std::span<const std::byte> data) {
     std::optional<Integer> value;
-    for (size_t at = 0; at + sizeof(Integer) <= constant.data.size();
+    for (size_t at = 0; at + sizeof(Integer) <= data.size();
          at += sizeof(Integer)) {
       Integer next = 0;
-      std::memcpy(&next, constant.data.data() + at, sizeof(next));
+      std::memcpy(&next, data.data() + at, sizeof(next));
       if (value && *value != next) return {};
       value = next;
     }

@@ -119,14 +119,23 @@ bool IsReadByNoOperator(const tflite::File& file, int32_t constant) {
   return true;
 }
 
-// Which of several residual streams something is for, alike for all tokens and
-// all numbers of a token: what it does shows in any row.
-bool IsMaskOfStreams(const tflite::Constant& constant, int64_t num_streams) {
+// Whether it says which of several residual streams to take, alike
+// for all tokens and all numbers of a token: what it does shows in any row.
+bool IsMaskOfStreams(const tflite::File& file, int32_t index,
+                     int64_t num_streams) {
+  const tflite::Constant& constant = file.constants[index];
   const auto size = static_cast<int64_t>(constant.data.size());
-  if (constant.type != ElementType::kBool || num_streams == 0 ||
-      constant.shape.empty() || constant.shape[0] != num_streams || size == 0 ||
+  if (num_streams == 0 || constant.shape.empty() ||
+      constant.shape[0] != num_streams || size == 0 ||
       size % num_streams != 0) {
     return false;
+  }
+  for (const tflite::Graph& graph : file.graphs) {
+    const bool other =
+        std::ranges::any_of(graph.tensors, [&](const tflite::Tensor& tensor) {
+          return tensor.constant == index && tensor.type != ElementType::kBool;
+        });
+    if (other) return false;
   }
   const auto part = static_cast<size_t>(size / num_streams);
   for (size_t begin = 0; begin < constant.data.size(); begin += part) {
@@ -159,9 +168,8 @@ Accounted AccountFor(const WeightAudit& audit, const FileGraph& file,
                        IsReadForPositionsAlone(file, model, constant.constant);
     const bool unread =
         IsReadByNoOperator(parts[constant.input]->file(), constant.constant);
-    const bool of_streams = IsMaskOfStreams(
-        parts[constant.input]->file().constants[constant.constant],
-        num_streams);
+    const bool of_streams = IsMaskOfStreams(parts[constant.input]->file(),
+                                            constant.constant, num_streams);
     if (small || table || unread || of_streams) {
       result.bytes += constant.bytes;
     } else {
