@@ -4,10 +4,15 @@
 from collections.abc import Iterator
 import contextlib
 import pathlib
+import shutil
 import statistics
 from typing import Any
 
 import conversions
+import mutations
+import numpy as np
+
+_MODEL = "model.tflite"
 
 _SLIDING = "sliding_attention"
 _FULL = "full_attention"
@@ -187,3 +192,103 @@ def export(out: pathlib.Path, checkpoint: pathlib.Path, **options: Any) -> None:
   """conversions.export_hf_with, with cutoffs and without the tower of images."""
   with without_images(), _with_cutoffs():
     conversions.export_hf_with(out, checkpoint, **options)
+
+
+def _sparse(conversion: mutations.Conversion, graph: Any) -> list[Any]:
+  """The factors of standard deviations that sparse layers cut off at."""
+  roots = {
+      int(op.outputs[0]) for op in conversion.operators(graph, "SQRT")
+  }
+  return [
+      op
+      for op in conversion.operators(graph, "MUL")
+      if int(op.inputs[0]) in roots
+      and conversion.constant(graph, op.inputs[1]) is not None
+  ]
+
+
+def cutoffs(out: pathlib.Path, base: pathlib.Path, factor: float) -> None:
+  """Sparse layers cut off at other numbers."""
+  shutil.copytree(base, out, dirs_exist_ok=True)
+  conversion = mutations.Conversion(base / _MODEL)
+  for graph in conversion.signatures():
+    for op in _sparse(conversion, graph):
+      old = int(op.inputs[1])
+      shape = [int(n) for n in graph.tensors[old].shape]
+      made = np.full(shape, factor, np.float32)
+      op.inputs = [op.inputs[0], conversion.new_constant(graph, made, old)]
+  conversion.save(out / _MODEL)
+
+
+def sparsity_lost(out: pathlib.Path, base: pathlib.Path) -> None:
+  """The activation applies to all that gate gives."""
+  shutil.copytree(base, out, dirs_exist_ok=True)
+  conversion = mutations.Conversion(base / _MODEL)
+  for graph in conversion.signatures():
+    made = {int(op.outputs[0]): op for op in conversion.operators(graph, "SUB")}
+    for op in conversion.operators(graph, "GELU"):
+      cut = made.get(int(op.inputs[0]))
+      if cut is not None:
+        op.inputs = [cut.inputs[0]]
+  conversion.repack = True
+  conversion.save(out / _MODEL)
+
+
+def laurel_lost(out: pathlib.Path, base: pathlib.Path, rank: int) -> None:
+  """What attention reads is added without what Laurel makes of it."""
+  shutil.copytree(base, out, dirs_exist_ok=True)
+  conversion = mutations.Conversion(base / _MODEL)
+  for graph in conversion.signatures():
+    for left in conversion.operators(graph, "FULLY_CONNECTED"):
+      if int(graph.tensors[left.outputs[0]].shape[-1]) != rank:
+        continue
+      read = int(left.inputs[0])
+      for op in conversion.operators(graph, "ADD"):
+        if read not in list(op.inputs):
+          continue
+        total = int(op.outputs[0])
+        for user in graph.operators:
+          user.inputs = [read if i == total else int(i) for i in user.inputs]
+  conversion.repack = True
+  conversion.save(out / _MODEL)
+
+
+def correction_lost(out: pathlib.Path, base: pathlib.Path) -> None:
+  """What corrects the streams has no one added."""
+  shutil.copytree(base, out, dirs_exist_ok=True)
+  conversion = mutations.Conversion(base / _MODEL)
+  count = 0
+  for graph in conversion.signatures():
+    for op in conversion.operators(graph, "FULLY_CONNECTED"):
+      bias = conversion.constant(graph, op.inputs[2])
+      if bias is not None and (bias == 1).all():
+        bias[...] = 0
+        count += 1
+  assert count, "no correction has a bias of ones"
+  conversion.save(out / _MODEL)
+
+
+def other_cache(
+    out: pathlib.Path, base: pathlib.Path, right: int, wrong: int
+) -> None:
+  """The last layer takes the keys and values of another layer."""
+  shutil.copytree(base, out, dirs_exist_ok=True)
+  conversion = mutations.Conversion(base / _MODEL)
+  graph = conversion.decode
+  signature = next(
+      s for s in conversion.model.signatureDefs if s.signatureKey == b"decode"
+  )
+  caches = {o.name.decode(): int(o.tensorIndex) for o in signature.outputs}
+  for part in "kv":
+    # What readers take is the cache turned, by one operator.
+    turned = {}
+    for layer in (right, wrong):
+      cache = caches[f"kv_cache_{part}_{layer}"]
+      (turn,) = [op for op in graph.operators if cache in list(op.inputs)]
+      turned[layer] = int(turn.outputs[0])
+    last = [op for op in graph.operators if turned[right] in list(op.inputs)][-1]
+    last.inputs = [
+        turned[wrong] if i == turned[right] else int(i) for i in last.inputs
+    ]
+  conversion.repack = True
+  conversion.save(out / _MODEL)
