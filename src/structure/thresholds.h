@@ -4,7 +4,7 @@
 // below it, so no comparison of numbers finds it: it shows on the phone, at a
 // prompt that nobody tried. It is found by its presence instead. The decoders
 // that the reference knows have no such operator between their tokens and their
-// logits but where their activation bends (IsOfActivation).
+// logits but where their activation bends, and a few more (IsOfModel).
 #ifndef VERIFY_TFLITE_STRUCTURE_THRESHOLDS_H_
 #define VERIFY_TFLITE_STRUCTURE_THRESHOLDS_H_
 
