@@ -54,7 +54,7 @@ FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2",
             "seed_oss", "starcoder2", "glm", "glm4", "cohere", "cohere2",
             "ernie4_5", "helium", "olmo", "olmo3", "arcee", "apertus",
             "vaultgemma", "nanochat", "bitnet", "jais2", "hyperclovax",
-            "exaone", "internlm3", "iquestcoder"]
+            "exaone", "internlm3", "iquestcoder", "gemma3n_text"]
 SIZES = dict(
     vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
     num_attention_heads=4, num_key_value_heads=2, head_dim=8,
@@ -65,6 +65,8 @@ TOLERANCE = 1e-4
 
 def make(family: str, seed: int, **more: Any) -> Any:
   sizes = dict(SIZES)
+  if family == "gemma3n_text":
+    sizes["num_kv_shared_layers"] = 0
   if family == "falcon":
     sizes.pop("head_dim")
   rope = {k[5:]: v for k, v in more.items() if k.startswith("rope.")}
@@ -105,7 +107,7 @@ def main() -> None:
       # These have a dictionary for each kind of layer, or another RoPE than
       # the default one where there is none.
       if key.startswith("rope.") and family in (
-          "gemma3_text", "olmo3", "ministral3", "apertus"):
+          "gemma3_text", "gemma3n_text", "olmo3", "ministral3", "apertus"):
         continue
       try:
         forward, cached = run(make(family, 1, **{key: value}), ids)

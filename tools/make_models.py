@@ -18,6 +18,7 @@ from typing import Protocol
 import checkpoints
 import containers
 import conversions
+import gemma3n
 import gemma4
 import multimodal
 import mutated_checkpoints
@@ -521,6 +522,51 @@ def _add_multimodal(add: Add) -> None:
     )
 
 
+def _add_gemma3n(add: Add) -> None:
+  """Gemma 3n: as published ones are converted, and its text model by itself."""
+  for seed, (name, (text, multimodal)) in enumerate(
+      gemma3n.CHECKPOINTS.items(), 430
+  ):
+    add(
+        name,
+        gemma3n.checkpoint,
+        {},
+        text=text,
+        multimodal=multimodal,
+        seed=seed,
+    )
+  for name, checkpoint, options in (
+      ("gemma3n_hf", "text_gemma3n", dict(externalize_embedder=True)),
+      ("ref_gemma3n_text.tflite", "text_gemma3n_text", {}),
+  ):
+    add(
+        name,
+        gemma3n.export,
+        {"checkpoint": checkpoint},
+        prefill_lengths=[8, 64],
+        cache_length=256,
+        **options,
+    )
+  add(
+      "gemma3n_capped",
+      gemma4.soft_cap_mended,
+      {"base": "gemma3n_hf"},
+      cap=4.0,
+  )
+  add(
+      "gemma3n_capped_q8",
+      gemma4.quantised,
+      {"models": "gemma3n_capped"},
+      recipe="dynamic_wi8_afp32",
+  )
+  add(
+      "ref_gemma3n_text_q8.tflite",
+      conversions.quantize_hf,
+      {"float_file": "ref_gemma3n_text.tflite"},
+      recipe="dynamic_wi8_afp32",
+  )
+
+
 def _models() -> dict[str, Model]:
   models = {"smollm2": Model(checkpoints.smollm2)}
 
@@ -716,6 +762,7 @@ def _models() -> dict[str, Model]:
   _add_mutations(add)
   _add_gemma4(add)
   _add_multimodal(add)
+  _add_gemma3n(add)
   return models
 
 

@@ -13,6 +13,7 @@ import re
 import sys
 
 import checkpoints
+import gemma3n
 import make_models
 import multimodal
 import sentencepiece_models
@@ -763,6 +764,14 @@ INNER = (
 )
 
 
+def gemma3n_reference(
+    out: pathlib.Path, models: pathlib.Path, name: str, lengths: list[int]
+) -> None:
+  """As further_reference(), without the tower of images."""
+  with gemma3n.without_images():
+    further_reference(out, models, name, lengths)
+
+
 def _recordings() -> dict[str, tuple]:
   """Name -> function, the models it reads, options."""
   found = {
@@ -815,6 +824,12 @@ def _recordings() -> dict[str, tuple]:
   for name in multimodal.MODELS:
     found[f"reference/{name}"] = (
         multimodal_reference,
+        [name],
+        dict(name=name, lengths=[1, 60, 512]),
+    )
+  for name in gemma3n.CHECKPOINTS:
+    found[f"reference/{name}"] = (
+        gemma3n_reference,
         [name],
         dict(name=name, lengths=[1, 60, 512]),
     )

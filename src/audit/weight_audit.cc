@@ -50,7 +50,8 @@ std::vector<std::string> TensorsOf(const Original& original) {
 
 // Whether transformers makes a place for it.
 bool IsUsed(const WeightRole& role, const ModelConfig& config) {
-  if (role.layer >= 0) {
+  if (role.part == Part::kStreamScale) return config.stream_scale;
+  if (role.layer >= 0 && !IsOfStream(role.part)) {
     const LayerConfig& layer = config.layers[static_cast<size_t>(role.layer)];
     const bool of_keys = role.part == Part::kK || role.part == Part::kV ||
                          role.part == Part::kKNorm;

@@ -317,6 +317,22 @@ ModelConfig ParseDecoder(const ConfigFields& fields, const Family& family) {
   return result;
 }
 
+void ShareKeys(const ConfigFields& fields, int64_t shared,
+               ModelConfig* config) {
+  const int64_t first = config->num_layers - shared;
+  for (int64_t i = first; i < config->num_layers; ++i) {
+    LayerConfig& layer = config->layers[static_cast<size_t>(i)];
+    for (int64_t j = 0; j < first; ++j) {
+      const LayerConfig& other = config->layers[static_cast<size_t>(j)];
+      if (other.local_rope == layer.local_rope) layer.kv_source = j;
+    }
+    if (layer.kv_source < 0) {
+      throw fields.Unexpected("num_kv_shared_layers", shared,
+                              "a layer of each kind that shares its keys");
+    }
+  }
+}
+
 ConfigFields TextConfigOf(const ConfigFields& fields, const Family& outer) {
   constexpr std::string_view kKey = "text_config";
   const json* config = fields.Find(kKey);
@@ -335,7 +351,7 @@ ModelConfig ParseTextModel(const ConfigFields& fields, const Family& outer) {
   const std::optional<Family> text = TextFamily(outer, type);
   if (!text) throw NotSupported(inner, type);
   std::vector<std::string> notes = CheckUnhandled(fields, *text);
-  ModelConfig result = ParseDecoder(inner, *text);
+  ModelConfig result = text->parse(inner, *text);
   if (flat) notes.clear();  // they are its own
   result.notes.insert(result.notes.begin(), notes.begin(), notes.end());
   result.text_type = text->model_type;

@@ -70,6 +70,9 @@ struct LayerConfig {
   // The layer whose keys and values it attends to; -1: it has its own.
   int64_t kv_source = -1;
   bool keys_are_values = false;  // values are what k projects, too
+  // Of what gate gives, this share is set to 0 by the mean and the deviation of
+  // a row, as if it were normally distributed. 0: nothing is.
+  double sparsity = 0;
 };
 
 // One configurable decoder; a model family (families/) is a setting of these
@@ -147,6 +150,12 @@ struct ModelConfig {
   int64_t per_layer_size = 0;
   int64_t per_layer_vocab_size = 0;
   bool layer_scalar = false;  // what leaves a layer is multiplied by a weight
+  // Residual streams, of which a layer computes one and predicts and corrects the
+  // others (AltUp, https://arxiv.org/abs/2301.13310); 0: one alone.
+  int64_t num_streams = 0;
+  int64_t active_stream = 0;   // the one that layers compute
+  bool stream_scale = false;   // what the per-layer gate reads is scaled
+  int64_t laurel_rank = 0;     // of a product beside attention; 0: none
   // Settings of config.json that transformers ignores for this family, as this
   // reference does: one sentence each.
   std::vector<std::string> notes;

@@ -546,6 +546,111 @@ TEST(ModelConfig, RefusesGemma4sOf) {
   EXPECT_NO_THROW(ParseGemma4(R"({"use_bidirectional_attention": "vision"})"));
 }
 
+json Gemma3n() {
+  json config = Minimal();
+  config.update(json::parse(R"({
+    "model_type": "gemma3n_text", "num_hidden_layers": 20,
+    "num_key_value_heads": 2, "head_dim": 16})"));
+  return config;
+}
+
+ModelConfig ParseGemma3n(const std::string& changes) {
+  json config = Gemma3n();
+  config.update(json::parse(changes));
+  return Parse(config);
+}
+
+TEST(ModelConfig, DefaultsAreThoseOfTransformersGemma3nTextConfig) {
+  const ModelConfig config = Parse(Gemma3n());
+  EXPECT_EQ(config.attention_scale, 1);
+  EXPECT_EQ(config.embedding_scale, 8);
+  EXPECT_EQ(config.per_layer_size, 256);
+  EXPECT_EQ(config.per_layer_vocab_size, 262144);
+  EXPECT_EQ(config.logit_softcap, 30);
+  EXPECT_EQ(config.num_streams, 4);
+  EXPECT_EQ(config.active_stream, 0);
+  EXPECT_TRUE(config.stream_scale);
+  EXPECT_EQ(config.laurel_rank, 64);
+  EXPECT_FALSE(config.norm_adds_one);
+  EXPECT_TRUE(config.v_norm);
+  EXPECT_FALSE(config.layer_scalar);
+  EXPECT_TRUE(config.tie_word_embeddings);
+  EXPECT_EQ(config.local_rope_theta, 1e4);
+  EXPECT_EQ(config.rope_theta, 1e6);
+  EXPECT_EQ(config.max_position_embeddings, 32768);
+  EXPECT_EQ(NumKvLayers(config), 5);
+  for (size_t i = 0; i < config.layers.size(); ++i) {
+    const LayerConfig& layer = config.layers[i];
+    EXPECT_EQ(layer.window, i % 5 == 4 ? 0 : 512) << i;
+    EXPECT_EQ(layer.kv_source, i < 5 ? -1 : i % 5 == 4 ? 4 : 3) << i;
+    EXPECT_EQ(layer.sparsity, i < 10 ? 0.95 : 0) << i;
+    EXPECT_EQ(layer.intermediate_size, 160) << i;
+  }
+  // No more than ten layers are dense.
+  EXPECT_EQ(ParseGemma3n(R"({"num_hidden_layers": 10,
+                             "num_kv_shared_layers": 0})")
+                .layers[0]
+                .sparsity,
+            0);
+}
+
+TEST(ModelConfig, LayersOfGemma3nDiffer) {
+  const ModelConfig config = ParseGemma3n(R"({"num_hidden_layers": 4,
+      "num_kv_shared_layers": 0, "intermediate_size": [8, 32, 16, 16],
+      "activation_sparsity_pattern": [0.9, 0, 0.5, 0.0]})");
+  EXPECT_EQ(config.intermediate_size, 32);
+  const int64_t sizes[] = {8, 32, 16, 16};
+  const double shares[] = {0.9, 0, 0.5, 0};
+  for (size_t i = 0; i < config.layers.size(); ++i) {
+    EXPECT_EQ(config.layers[i].intermediate_size, sizes[i]) << i;
+    EXPECT_EQ(config.layers[i].sparsity, shares[i]) << i;
+  }
+}
+
+TEST(ModelConfig, RefusesGemma3nsOf) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"({"num_kv_shared_layers": 20})", "num_kv_shared_layers"},
+      // No full layer before them.
+      {R"({"num_kv_shared_layers": 17})", "num_kv_shared_layers"},
+      {R"({"num_kv_shared_layers": null})", "num_kv_shared_layers"},
+      {R"({"altup_num_inputs": 1})", "altup_num_inputs"},
+      {R"({"altup_active_idx": 4})", "altup_active_idx"},
+      {R"({"altup_correct_scale": null})", "altup_correct_scale"},
+      {R"({"laurel_rank": 0})", "laurel_rank"},
+      {R"({"hidden_size_per_layer_input": 0})", "hidden_size_per_layer_input"},
+      {R"({"intermediate_size": [160, 160]})", "intermediate_size"},
+      {R"({"activation_sparsity_pattern": [0.5]})", "activation_sparsity"},
+      {R"({"activation_sparsity_pattern": 0.5})", "activation_sparsity"},
+      {R"({"num_hidden_layers": 2, "num_kv_shared_layers": 0,
+           "activation_sparsity_pattern": [0.5, 1.0]})",
+       "activation_sparsity"},
+      {R"({"num_hidden_layers": 2, "num_kv_shared_layers": 0,
+           "activation_sparsity_pattern": [0.5, "none"]})",
+       "activation_sparsity"},
+      {R"({"rope_parameters": {"sliding_attention": {"rope_type": "linear",
+          "factor": 2}}})",
+       "rope_type other than default"},
+      {R"({"quantization_config": {"bits": 4}})", "quantization_config"},
+  };
+  for (const auto& [changes, message] : cases) {
+    EXPECT_THAT([&] { ParseGemma3n(changes); },
+                ThrowsMessage<Error>(HasSubstr(message)))
+        << changes;
+  }
+}
+
+TEST(ModelConfig, Gemma3nInsideAMultimodalModel) {
+  json config = {{"model_type", "gemma3n"}, {"text_config", Gemma3n()}};
+  EXPECT_THAT(Parse(config).notes, IsEmpty());
+  config["text_config"]["intermediate_size"] = std::vector<unsigned>(20, 24);
+  config["vision_config"] = {{"vocab_offset", 90U}};
+  config["text_config"]["vocab_size"] = 100U;
+  const ModelConfig parsed = Parse(config);
+  EXPECT_EQ(parsed.model_type, "gemma3n");
+  EXPECT_EQ(parsed.layers[7].intermediate_size, 24);
+  EXPECT_THAT(parsed.notes, ElementsAre(HasSubstr("tokens from 90 on")));
+}
+
 constexpr char kLongRope[] = R"({
   "max_position_embeddings": 8192, "original_max_position_embeddings": 512,
   "partial_rotary_factor": 0.5, "rope_scaling": {"type": "longrope",
@@ -1090,7 +1195,11 @@ TEST(ModelConfig, RefusesWhatTransformersReadsAndNotesWhatItIgnores) {
       {"glm", "partial_rotary_factor"},
       {"glm", "rope.partial_rotary_factor"},
       {"glm4", "partial_rotary_factor"},
-      {"glm4", "rope.partial_rotary_factor"}};
+      {"glm4", "rope.partial_rotary_factor"},
+      {"gemma3n_text", "attention_bias"},
+      {"gemma3n_text", "sliding_window"},
+      {"gemma3n_text", "rope_local_base_freq"},
+      {"gemma3n_text", "final_logit_softcapping"}};
   for (const auto& [family, keys] : recorded["families"].items()) {
     for (const auto& [key, seen] : keys.items()) {
       SCOPED_TRACE(family + " " + key);
@@ -1107,6 +1216,7 @@ TEST(ModelConfig, RefusesWhatTransformersReadsAndNotesWhatItIgnores) {
         }
       }
       if (family == "hunyuan_v1_dense") changes["head_dim"] = 16U;
+      if (family == "gemma3n_text") changes["num_kv_shared_layers"] = 0U;
       // transformers cannot run such a model.
       if (seen.contains("error")) {
         EXPECT_THROW(ParseFamily(family, changes.dump()), Error);

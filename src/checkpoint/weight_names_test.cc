@@ -38,9 +38,11 @@ ModelConfig SmallConfig(std::string_view model_type,
     "num_query_heads": [4, 4, 4], "ffn_multipliers": [1, 2, 3]
   })");
   json text = config;
+  text["num_kv_shared_layers"] = 0U;
   text["model_type"] = FindFamily(model_type)->text;
   config["text_config"] = text;
   config["model_type"] = model_type;
+  if (model_type == "gemma3n_text") config["num_kv_shared_layers"] = 0U;
   if (model_type == "openelm") config["num_kv_heads"] = {2U, 2U, 2U};
   config.update(json::parse(changes));
   return ParseModelConfig(config, "config.json");
@@ -115,6 +117,13 @@ TEST_P(Names, ThereAreThoseOfEveryPart) {
                     Part::kPerLayerModelNorm, Part::kPerLayerGate,
                     Part::kPerLayerProjection, Part::kPerLayerNorm});
     }
+    if (config.num_streams > 0) {
+      parts.insert(parts.end(),
+                   {Part::kStreamProjection, Part::kStreamOutput, Part::kRouter,
+                    Part::kRouterNorm, Part::kPrediction, Part::kCorrection,
+                    Part::kStreamScale, Part::kLaurelLeft, Part::kLaurelRight,
+                    Part::kLaurelNorm});
+    }
     for (const Part part : parts) {
       EXPECT_TRUE(names.Has(part)) << NameOf(part);
     }
@@ -164,6 +173,10 @@ TEST(WeightNames, AreThoseOfTheFamily) {
             "model.language_model.layers.1.layer_scalar");
   EXPECT_EQ(name("gemma4_text", {Part::kPerLayerEmbedding}),
             "model.embed_tokens_per_layer.weight");
+  EXPECT_EQ(name("gemma3n_text", {Part::kStreamProjection, 2}),
+            "model.altup_projections.2.weight");
+  EXPECT_EQ(name("gemma3n", {Part::kStreamScale, 1}),
+            "model.language_model.layers.1.altup.correct_output_scale");
 }
 
 TEST(WeightNames, OfFalconDependOnItsNorms) {
@@ -197,19 +210,27 @@ TEST(WeightNames, WhateverStandsBeforeTheDecoder) {
 }
 
 TEST(WeightNames, KnowNoOtherTensors) {
-  for (const char* name :
-       {"", "weight", "model", "model.embed_tokens", "model.embed_tokens.scale",
-        "model.xembed_tokens.weight", "model.layers.weight",
-        "model.layers..mlp.up_proj.weight", "model.layers.1.weight",
-        "model.layers.x.mlp.up_proj.weight",
-        "model.layers.-1.mlp.up_proj.weight",
-        "model.layers.99999999999.mlp.up_proj.weight",
-        "model.layers.1.mlp.up_proj.lora_A.weight",
-        "model.layers.1.mlp.fc1.weight", "model.layers.1.norm.weight",
-        "model.layers.1.lm_head.weight", "vision_tower.layers.1.mlp.up_proj",
-        "model.vision_tower.layers.1.mlp.up_proj.weight",
-        "audio_tower.embed_tokens.weight", "multi_modal_projector.norm.weight",
-        "model.layers.1.self_attn.rotary_emb.inv_freq"}) {
+  for (const char* name : {"",
+                           "weight",
+                           "model",
+                           "model.embed_tokens",
+                           "model.embed_tokens.scale",
+                           "model.xembed_tokens.weight",
+                           "model.layers.weight",
+                           "model.layers..mlp.up_proj.weight",
+                           "model.layers.1.weight",
+                           "model.layers.x.mlp.up_proj.weight",
+                           "model.layers.-1.mlp.up_proj.weight",
+                           "model.layers.99999999999.mlp.up_proj.weight",
+                           "model.layers.1.mlp.up_proj.lora_A.weight",
+                           "model.layers.1.mlp.fc1.weight",
+                           "model.layers.1.norm.weight",
+                           "model.layers.1.lm_head.weight",
+                           "vision_tower.layers.1.mlp.up_proj",
+                           "model.vision_tower.layers.1.mlp.up_proj.weight",
+                           "audio_tower.embed_tokens.weight",
+                           "multi_modal_projector.norm.weight",
+                           "model.layers.1.self_attn.rotary_emb.inv_freq"}) {
     EXPECT_EQ(NamesOf("llama").RoleOf(name), std::nullopt) << name;
   }
 }

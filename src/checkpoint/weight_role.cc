@@ -71,6 +71,26 @@ std::string_view NameOf(Part part) {
       return "scalar";
     case Part::kVNorm:
       return "norm of v";
+    case Part::kStreamProjection:
+      return "projection of the embedding";
+    case Part::kStreamOutput:
+      return "last projection";
+    case Part::kRouter:
+      return "router";
+    case Part::kRouterNorm:
+      return "norm before the router";
+    case Part::kPrediction:
+      return "prediction coefficients";
+    case Part::kCorrection:
+      return "correction coefficients";
+    case Part::kStreamScale:
+      return "scale before the per-layer gate";
+    case Part::kLaurelLeft:
+      return "Laurel's left matrix";
+    case Part::kLaurelRight:
+      return "Laurel's right matrix";
+    case Part::kLaurelNorm:
+      return "norm behind Laurel";
   }
   return "";
 }
@@ -89,10 +109,20 @@ bool IsNorm(Part part) {
     case Part::kPerLayerModelNorm:
     case Part::kPerLayerNorm:
     case Part::kVNorm:
+    case Part::kRouterNorm:
+    case Part::kLaurelNorm:
       return true;
     default:
       return false;
   }
+}
+
+bool IsOfStream(Part part) {
+  return part == Part::kStreamProjection || part == Part::kStreamOutput;
+}
+
+bool IsScale(Part part) {
+  return part == Part::kLayerScalar || part == Part::kStreamScale;
 }
 
 bool IsTable(Part part) {
@@ -111,15 +141,15 @@ bool IsParameter(Part part) {
   }
 }
 
-bool IsBare(Part part) {
-  return part == Part::kLayerScalar || IsParameter(part);
-}
+bool IsBare(Part part) { return IsScale(part) || IsParameter(part); }
 
 std::string Describe(const WeightRole& role) {
   std::string text;
   if (role.bias) text += "bias of ";
   text += NameOf(role.part);
-  if (role.layer >= 0) text += fmt::format(" of layer {}", role.layer);
+  if (role.layer < 0) return text;
+  text += IsOfStream(role.part) ? fmt::format(" for stream {}", role.layer + 1)
+                                : fmt::format(" of layer {}", role.layer);
   return text;
 }
 

@@ -44,8 +44,24 @@ enum class Part {
   kPerLayerNorm,             // of its output
   kLayerScalar,              // of what leaves a layer
   kVNorm,                    // of values; checkpoints have none
+  // Of AltUp, which has several residual streams, and Laurel (Gemma 3n).
+  kStreamProjection,  // of the embedding, for a stream; its layer is the
+                      // stream's number less one, as that of the next
+  kStreamOutput,      // of a stream behind the last layer
+  kRouter,            // of one stream, for prediction and correction alike
+  kRouterNorm,
+  kPrediction,  // coefficients of each stream in each other
+  kCorrection,  // how much each stream takes of what the layer changed
+  kStreamScale,  // of what the per-layer gate reads
+  kLaurelLeft,
+  kLaurelRight,
+  kLaurelNorm,
 };
 bool IsNorm(Part part);
+// Whether its number is that of a stream, not of a layer.
+bool IsOfStream(Part part);
+// Whether it is a vector that values are multiplied with, but no norm's.
+bool IsScale(Part part);
 // Whether its rows are looked up by token.
 bool IsTable(Part part);
 // Whether it is one of xIELU's numbers. Files hold what follows from them.

@@ -201,8 +201,44 @@ void GatherBias(const ModelMap& map, const ProductUse& use, const Way& matrix,
   AddBias(map, use, matrix, gathered);
 }
 
+// The tensor that `tensor` is a view of.
+int32_t RootOf(const tflite::Graph& graph, int32_t tensor) {
+  while (tensor >= 0) {
+    const int32_t producer =
+        graph.tensors[static_cast<size_t>(tensor)].producer;
+    if (producer < 0) break;
+    const tflite::Op& op = graph.ops[static_cast<size_t>(producer)];
+    const bool views = op.code == tflite::kOpReshape ||
+                       op.code == tflite::kOpSqueeze ||
+                       op.code == tflite::kOpExpandDims;
+    if (!views || op.inputs.empty() || op.inputs[0] < 0 ||
+        graph.tensors[static_cast<size_t>(op.inputs[0])].producer >= producer) {
+      break;
+    }
+    tensor = op.inputs[0];
+  }
+  return tensor;
+}
+
+// The factor that the product's input is short of, which its matrix has.
+double MissingFactor(const ModelMap& map, const ProductUse& use,
+                     const Original& original,
+                     const SignatureGraph& signature) {
+  const bool of_embedding = use.role.part == Part::kPerLayerModelProjection ||
+                            use.role.part == Part::kStreamProjection;
+  if (!of_embedding) return original.factor_of_input ? original.factor : 1;
+  const tflite::Graph& graph =
+      map.model().graphs[static_cast<size_t>(signature.graph)];
+  const bool of_lookup =
+      signature.embedding >= 0 &&
+      RootOf(graph, use.input) == RootOf(graph, signature.embedding);
+  return of_lookup ? map.checkpoint().config().embedding_scale /
+                         signature.embedding_factor
+                   : 1;
+}
+
 Product MakeProduct(const ModelMap& map, const ProductUse& use,
-                    Gathered& gathered) {
+                    const SignatureGraph& signature, Gathered& gathered) {
   Product product;
   product.role = use.role;
   product.op = use.op;
@@ -219,8 +255,12 @@ Product MakeProduct(const ModelMap& map, const ProductUse& use,
   const InputScale* scale = map.ChangeOf(kModel, matrix).scale;
   if (scale != nullptr) product.vector = &scale->values;
   product.columns = Joined(way->places);
-  if (!way->original->factor_of_input) {
-    product.factor = way->original->factor;
+  product.factor = way->original->factor /
+                   MissingFactor(map, use, *way->original, signature);
+  if (way->original->factor_of_input) {
+    const auto size = static_cast<size_t>(way->original->cols());
+    product.input_scale.assign(size, static_cast<float>(way->original->factor));
+    product.input_offset.assign(size, 0);
   }
   if (way->original->column_factor != nullptr) {
     SetInput(map, *way->original->column_factor, way->original->column_offset,
@@ -302,8 +342,7 @@ void GatherNorms(const ModelMap& map, const std::string& signature,
                  Gathered& gathered) {
   std::map<WeightRole, std::pair<Way, const RoleUse*>> best;
   for (const RoleUse& use : map.files()[kModel].roles.uses) {
-    const bool is_vector =
-        IsNorm(use.role.part) || use.role.part == Part::kLayerScalar;
+    const bool is_vector = IsNorm(use.role.part) || IsScale(use.role.part);
     if (use.signature != signature || !is_vector) continue;
     const std::optional<Way> way = WayOf(map, kModel, use);
     if (!way) continue;
@@ -441,7 +480,7 @@ SignatureGraph MakeSignature(const ModelMap& map, const SignatureRoles& roles,
       map.model().graphs[static_cast<size_t>(roles.graph)];
   std::vector<Folded> folded;
   for (const ProductUse& use : roles.products) {
-    signature.products.push_back(MakeProduct(map, use, gathered));
+    signature.products.push_back(MakeProduct(map, use, signature, gathered));
     if (!signature.products.back().input_scale.empty()) {
       const std::optional<Way> way = WayOf(map, kModel, MatrixOf(use));
       if (way->original->column_factor != nullptr) {

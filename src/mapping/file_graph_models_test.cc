@@ -172,8 +172,8 @@ TEST_P(SoundFile, HasTheProductsOfEachLayer) {
                 product.rotated >= 0 ? product.rotated : product.input);
     }
     const ModelConfig& c = checkpoint_.config();
-    // Without logits, nothing needs more of the last layer with KV caches of its
-    // own than these.
+    // Without logits, nothing needs more of the last layer with KV caches of
+    // its own than these.
     const bool no_logits = seen[{-1, Part::kHead}].empty();
     const auto last = static_cast<size_t>(NumKvLayers(c)) - 1;
     for (size_t i = 0; i < c.layers.size(); ++i) {

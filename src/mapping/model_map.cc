@@ -71,8 +71,8 @@ void ModelMap::Add(const tflite::File& file) {
   const ModelConfig& config = checkpoint().config();
   ModelFile& mapped = files_.emplace_back();
   mapped.file = &file;
-  mapped.roles =
-      FindRoles(file, NumKvLayers(config), config.head_dim, config.sub_norms);
+  mapped.roles = FindRoles(file, NumKvLayers(config), config.head_dim,
+                           config.sub_norms, config.num_streams);
   for (const RoleUse& use : mapped.roles.uses) {
     if (use.input_scale < 0) continue;
     const auto [entry, is_new] =

@@ -9,6 +9,16 @@
 #include "mapping/stored.h"
 
 namespace verify_tflite {
+namespace {
+
+// Whether the model has that layer or stream.
+bool Exists(const WeightRole& role, const ModelConfig& config) {
+  return role.layer <
+         (IsOfStream(role.part) ? config.num_streams - 1 : config.num_layers);
+}
+
+}  // namespace
+
 int64_t Rows::At(int64_t row) const {
   return run == 0 ? first + row : first + row / run * stride + row % run;
 }
@@ -49,6 +59,7 @@ int64_t Original::num_rows() const {
 Originals::Originals(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {
   for (const auto& [name, tensor] : checkpoint.tensors()) Add(name, tensor);
   const ModelConfig& config = checkpoint.config();
+  if (config.num_streams > 0) AddOnes(config.num_streams);
   if (!config.v_norm) return;
   for (const LayerConfig& layer : config.layers) AddOnes(layer.head_dim);
 }
@@ -63,8 +74,8 @@ void Originals::AddOnes(int64_t size) {
 void Originals::Add(const std::string& name, const TensorView& tensor) {
   const WeightNames& names = checkpoint_.names();
   const auto role = names.RoleOf(name);
-  if (!role || role->layer >= checkpoint_.config().num_layers ||
-      tensor.shape.empty() || tensor.shape.size() > 2) {
+  if (!role || !Exists(*role, checkpoint_.config()) || tensor.shape.empty() ||
+      tensor.shape.size() > 2) {
     others_.push_back(name);
     return;
   }
@@ -125,9 +136,22 @@ void Originals::AddScaled(const WeightRole& role,
   if (role.part == Part::kPerLayerModelProjection) {
     add(1 / std::sqrt(static_cast<double>(config.hidden_size)),
         "of the per-layer inputs");
-    const size_t first = ways.size();
+  }
+  if (role.part == Part::kPerLayerModelProjection ||
+      role.part == Part::kStreamProjection) {
     add(config.embedding_scale, "the embedding's scale");
-    for (size_t i = first; i < ways.size(); ++i) ways[i].factor_of_input = true;
+  }
+  if (role.part == Part::kPerLayerModelProjection) {
+    // Both together: 1, but for the rounding of two factors.
+    add(std::nextafter(1.0, 2.0),
+        "of the per-layer inputs and the embedding's scale");
+  }
+  if (role.part == Part::kRouter || role.part == Part::kRouterNorm) {
+    const size_t first = ways.size();
+    add(1 / static_cast<double>(config.hidden_size), "of the router's input");
+    for (size_t i = first; i < ways.size(); ++i) {
+      ways[i].factor_of_input = role.part == Part::kRouter;
+    }
   }
   if (role.part == Part::kPerLayerEmbedding) {
     add(std::sqrt(static_cast<double>(config.per_layer_size)),
@@ -237,6 +261,11 @@ std::vector<Original> Originals::Plain(const WeightRole& role) const {
     const int64_t size =
         config.layers[static_cast<size_t>(role.layer)].head_dim;
     return {{"ones: a norm without weight",
+             {{&ones_.at(size).second, "(ones)", 0, size}}}};
+  }
+  if (role.part == Part::kCorrection && role.bias && config.num_streams > 0) {
+    const int64_t size = config.num_streams;
+    return {{"ones: what corrects has one added",
              {{&ones_.at(size).second, "(ones)", 0, size}}}};
   }
   const Rows* rows = part(role.part);

@@ -42,7 +42,7 @@ struct Original {
   double factor = 1;
   // A norm's weight without the 1, which the composite that reads it may add.
   bool composite_adds_one = false;
-  // The product reads its input without that factor, and gives what it should.
+  // The router reads its input without that factor, and gives what it should.
   bool factor_of_input = false;
   // Of each column: the weight of a norm that was folded into the matrix behind
   // it, plus column_offset.

@@ -1,22 +1,16 @@
 #include "mapping/roles.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <optional>
 #include <string_view>
-#include <tuple>
+#include <utility>
 
 #include "mapping/graph_walk.h"
+#include "mapping/products.h"
 #include "tflite/interface.h"
 
 namespace verify_tflite {
 namespace {
-
-// As the signatures of both converters call them.
-constexpr std::string_view kLogits = "logits";
-// In names of signatures that look up per-layer embeddings.
-constexpr std::string_view kPerLayer = "per_layer_embedder";
 
 bool IsSubset(const OpSet& set, const OpSet& of) {
   return std::includes(of.begin(), of.end(), set.begin(), set.end());
@@ -27,296 +21,13 @@ bool IsInteger(ElementType type) {
          type == ElementType::kInt2;
 }
 
-// ---------------------------------------------------------------------------
-// Which operators look up embeddings
-// ---------------------------------------------------------------------------
-
-struct Lookup {
-  int32_t table = -1;  // constant
-  Part part = Part::kEmbedding;
-  bool has_output = false;
-  GraphWalk::Rotated output;  // rotated back, where it is rotated
-};
-
-struct Lookups {
-  std::vector<Lookup> found;  // in the order of execution
-  OpSet ops;
-  OpSet rotations;  // operators: part of a lookup, not of the product behind
-};
-
-// The table that an operator looks rows up in, a constant; -1: it does not.
-int32_t TableOf(const GraphWalk& walk, const tflite::Op& op) {
-  if (op.inputs.size() != 2) return -1;
-  if (op.code == tflite::kOpEmbeddingLookup) {
-    return walk.ConstantOf(op.inputs[1]);
-  }
-  if (op.code == tflite::kOpGather &&
-      walk.TensorAt(op.inputs[0]).shape.size() == 2) {
-    return walk.ConstantOf(op.inputs[0]);
-  }
-  return -1;
-}
-
-Lookups FindLookups(const GraphWalk& walk) {
-  const tflite::Graph& graph = walk.graph();
-  const bool per_layer = graph.signature.find(kPerLayer) != std::string::npos;
-  Lookups lookups;
-  for (size_t i = 0; i < graph.ops.size(); ++i) {
-    const tflite::Op& op = graph.ops[i];
-    Lookup lookup;
-    lookup.table = TableOf(walk, op);
-    if (lookup.table < 0) continue;
-    if (per_layer) lookup.part = Part::kPerLayerEmbedding;
-    lookups.ops.insert(static_cast<int32_t>(i));
-    if (!op.outputs.empty()) {
-      lookup.has_output = true;
-      lookup.output = walk.RotatedBack(walk.Dequantised(op.outputs[0]));
-      if (lookup.output.op >= 0) lookups.rotations.insert(lookup.output.op);
-    }
-    lookups.found.push_back(lookup);
-  }
-  return lookups;
-}
-
-// ---------------------------------------------------------------------------
-// What the products are for
-// ---------------------------------------------------------------------------
-
-// One layer's products.
-struct Layer {
-  int32_t k = -1, v = -1, q = -1, o = -1, down = -1;
-  int32_t k_cache = -1;  // tensor
-  OpSet gate_up;
-  int32_t gate = -1, up = -1;  // none where there is one product of both
-  bool fused = false;          // k is q and v, too
-  int32_t per_layer_gate = -1, per_layer_projection = -1;
-  // Its first product. One that takes another layer's keys has no k.
-  int32_t First() const {
-    if (k < 0) return q;
-    return q >= 0 ? std::min(q, k) : k;
-  }
-};
-
-// What a graph's products are for. FindLayers, FindOutputs, FindMlps,
-// FindPerLayer and FindHead fill it, each from what those before it found.
-struct Products {
-  std::vector<Layer> layers;  // in the order of execution
-  OpSet attention, outputs, downs;
-  int32_t per_layer_model = -1;
-  int32_t head = -1;
-};
-
-template <typename Layers>
-auto* LayerAt(Layers& layers, int32_t op) {
-  decltype(layers.data()) found = nullptr;
-  for (auto& layer : layers) {
-    if (layer.First() < op) found = &layer;
-  }
-  return found;
-}
-
-int32_t InputRoot(const GraphWalk& walk, const Lookups& lookups, int32_t op) {
-  const int32_t input =
-      walk.BeforeRotation(walk.graph().ops[op].inputs[0], lookups.rotations)
-          .tensor;
-  return walk.Root(walk.BeforeScale(input, false).tensor);
-}
-
-// Layers in the order in which they are computed, or why there are none.
-std::optional<std::string> FindLayers(const GraphWalk& walk, int64_t num_layers,
-                                      std::vector<Layer>& layers) {
-  struct Cache {
-    int32_t product;
-    int64_t number;
-    int32_t tensor;
-  };
-  std::vector<Cache> keys, values;
-  for (const auto& [name, tensor] : walk.graph().outputs) {
-    const auto cache = ParseKvName(name);
-    if (!cache) continue;
-    const OpSet before = walk.ProductsBefore(tensor);
-    if (before.size() != 1) {
-      return fmt::format("{} products lead to {}", before.size(), name);
-    }
-    (cache->part == KvPart::kKeys ? keys : values)
-        .push_back({*before.begin(), cache->layer, tensor});
-  }
-  if (static_cast<int64_t>(keys.size()) != num_layers ||
-      values.size() != keys.size()) {
-    return fmt::format("{} K and {} V caches for {} layers", keys.size(),
-                       values.size(), num_layers);
-  }
-  std::sort(keys.begin(), keys.end(), [](const Cache& a, const Cache& b) {
-    return std::tie(a.product, a.number) < std::tie(b.product, b.number);
-  });
-  for (const auto& [k, number, k_cache] : keys) {
-    const auto value =
-        std::find_if(values.begin(), values.end(),
-                     [&](const Cache& v) { return v.number == number; });
-    if (value == values.end()) return "K and V caches do not pair";
-    if (!layers.empty() && layers.back().k == k) {
-      return "two layers' K caches hold the same";
-    }
-    Layer layer;
-    layer.k = k;
-    layer.v = value->product;
-    layer.k_cache = k_cache;
-    layers.push_back(layer);
-  }
-  return std::nullopt;
-}
-
-// Whether the product of the K cache gives as many numbers as are written
-// there: no queries and no values of their own.
-bool GivesKeys(const GraphWalk& walk, const Layer& layer) {
-  const int32_t producer = walk.TensorAt(layer.k_cache).producer;
-  const auto& made = walk.graph().ops[layer.k].outputs;
-  if (producer < 0 || made.empty() || made[0] < 0) return false;
-  const int32_t written = walk.WrittenTo(producer, layer.k_cache);
-  return written >= 0 && walk.Elements(written) == walk.Elements(made[0]);
-}
-
-// A layer that takes another one's keys and values.
-void AddSharing(const GraphWalk& walk, int32_t o, Products& products) {
-  Layer layer;
-  layer.o = o;
-  for (const int32_t op : walk.products()) {
-    if (Contains(products.attention, op) ||
-        walk.ProductsBehindOp(op) != OpSet{o})
-      continue;
-    layer.q = layer.q == -1 ? op : -2;
-  }
-  if (layer.q < 0) return;
-  products.attention.insert(layer.q);
-  products.layers.push_back(layer);
-}
-
-void FindOutputs(const GraphWalk& walk, const Lookups& lookups,
-                 Products& products) {
-  OpSet others;  // o of layers that take another one's keys and values
-  for (Layer& layer : products.layers) {
-    OpSet behind = walk.ProductsBehindOp(layer.v);
-    // The first is its own: the others depend on it.
-    if (!behind.empty()) {
-      layer.o = *behind.begin();
-      others.insert(std::next(behind.begin()), behind.end());
-    }
-    for (const int32_t op : walk.products()) {
-      if (op == layer.k || op == layer.v ||
-          InputRoot(walk, lookups, op) != InputRoot(walk, lookups, layer.k) ||
-          layer.o < 0 || walk.ProductsBehindOp(op) != OpSet{layer.o}) {
-        continue;
-      }
-      layer.q = layer.q == -1 ? op : -2;  // -2: several
-    }
-    layer.fused =
-        layer.k == layer.v && layer.q == -1 && !GivesKeys(walk, layer);
-    if (layer.fused) layer.q = layer.k;
-    products.attention.insert({layer.k, layer.v});
-    if (layer.q >= 0) products.attention.insert(layer.q);
-  }
-  for (const int32_t o : others) AddSharing(walk, o, products);
-  std::stable_sort(
-      products.layers.begin(), products.layers.end(),
-      [](const Layer& a, const Layer& b) { return a.First() < b.First(); });
-  for (const Layer& layer : products.layers) {
-    if (layer.o >= 0) products.outputs.insert(layer.o);
-  }
-}
-
-// The activation stands between gate and down only.
-void OrderGateUp(const GraphWalk& walk, Layer& layer) {
-  const int32_t a = *layer.gate_up.begin(), b = *layer.gate_up.rbegin();
-  size_t behind_a = 0, behind_b = 0;
-  walk.ProductsBehindOp(a, &behind_a);
-  walk.ProductsBehindOp(b, &behind_b);
-  if (behind_a == behind_b) return;
-  layer.gate = behind_a > behind_b ? a : b;
-  layer.up = behind_a > behind_b ? b : a;
-}
-
-// down is what no attention's output leads to other than through a product.
-void FindMlps(const GraphWalk& walk, Products& products) {
-  for (const int32_t op : walk.products()) {
-    if (Contains(products.attention, op) || Contains(products.outputs, op))
-      continue;
-    const OpSet before = walk.ProductsBefore(walk.graph().ops[op].inputs[0]);
-    const bool is_down =
-        !before.empty() && before.size() <= 2 &&
-        std::none_of(before.begin(), before.end(), [&](int32_t b) {
-          return Contains(products.outputs, b) ||
-                 Contains(products.attention, b) || Contains(products.downs, b);
-        });
-    Layer* layer = LayerAt(products.layers, op);
-    if (!is_down || layer == nullptr || layer->down >= 0) continue;
-    layer->down = op;
-    layer->gate_up = before;
-    products.downs.insert(op);
-    if (before.size() == 2) OrderGateUp(walk, *layer);
-  }
-}
-
-// Of per-layer embeddings: one product of the embedding leads to a projection
-// in each layer, and so does a gate of that layer's own.
-void FindPerLayer(const GraphWalk& walk, Products& products) {
-  for (const int32_t op : walk.products()) {
-    const OpSet behind = walk.ProductsBehindOp(op);
-    if (Contains(products.attention, op) || behind.empty() ||
-        !walk.ProductsBefore(walk.graph().ops[op].inputs[0]).empty()) {
-      continue;
-    }
-    for (const int32_t projection : behind) {
-      OpSet before =
-          walk.ProductsBefore(walk.graph().ops[projection].inputs[0]);
-      before.erase(op);
-      Layer* layer = LayerAt(products.layers, projection);
-      if (before.size() != 1 || layer == nullptr || layer->down < 0 ||
-          layer->down >= projection) {
-        continue;
-      }
-      layer->per_layer_projection = projection;
-      layer->per_layer_gate = *before.begin();
-      products.per_layer_model = op;
-    }
-  }
-}
-
-// Of several lookups, the first layer's products stand behind the token
-// embedding; the others are per-layer embeddings.
-void TellLookups(const GraphWalk& walk, const Products& products,
-                 Lookups& lookups) {
-  if (lookups.found.size() < 2 || products.layers.empty()) return;
-  for (Lookup& lookup : lookups.found) {
-    if (!lookup.has_output) continue;
-    const OpSet behind = walk.ProductsBehind(lookup.output.tensor);
-    if (!Contains(behind, products.layers[0].k)) {
-      lookup.part = Part::kPerLayerEmbedding;
-    }
-  }
-}
-
-void FindHead(const GraphWalk& walk, Products& products) {
-  for (const auto& [name, tensor] : walk.graph().outputs) {
-    if (!std::string_view(name).starts_with(kLogits)) continue;
-    const OpSet before = walk.ProductsBefore(tensor);
-    if (before.size() == 1 && !Contains(products.attention, *before.begin()) &&
-        !Contains(products.downs, *before.begin())) {
-      products.head = *before.begin();
-    }
-  }
-}
-
-// ---------------------------------------------------------------------------
-// What the constants are for
-// ---------------------------------------------------------------------------
-
 // All that is known of a graph when its constants get their roles.
 struct Found {
   const tflite::File& file;
   const GraphWalk& walk;
   const Lookups& lookups;
   const Products& products;
-  bool sub_norms;
+  const ModelForm& form;
 };
 
 RoleUse UseOf(const GraphWalk& walk, int32_t constant, const WeightRole& role) {
@@ -386,8 +97,8 @@ NamedProduct ProductAt(const Found& found, int32_t index,
   const auto before =
       found.walk.BeforeRotation(op.inputs[0], found.lookups.rotations);
   const auto scaled = found.walk.BeforeScale(
-      before.tensor,
-      !found.sub_norms && (role.part == Part::kO || role.part == Part::kDown));
+      before.tensor, !found.form.sub_norms &&
+                         (role.part == Part::kO || role.part == Part::kDown));
   const ProductUse use{
       .role = role,
       .constant = found.walk.WeightOf(index),
@@ -465,8 +176,21 @@ std::vector<std::pair<int32_t, WeightRole>> RolesOfProducts(
     const auto number = static_cast<int32_t>(i);
     name(layers[i].per_layer_gate, Part::kPerLayerGate, number);
     name(layers[i].per_layer_projection, Part::kPerLayerProjection, number);
+    name(layers[i].prediction_router, Part::kRouter, number);
+    name(layers[i].prediction, Part::kPrediction, number);
+    name(layers[i].correction_router, Part::kRouter, number);
+    name(layers[i].correction, Part::kCorrection, number);
+    name(layers[i].laurel_left, Part::kLaurelLeft, number);
+    name(layers[i].laurel_right, Part::kLaurelRight, number);
   }
   name(found.products.per_layer_model, Part::kPerLayerModelProjection, -1);
+  const auto name_streams = [&](const std::vector<int32_t>& ops, Part part) {
+    for (size_t i = 0; i < ops.size(); ++i) {
+      name(ops[i], part, static_cast<int32_t>(i));
+    }
+  };
+  name_streams(found.products.stream_projections, Part::kStreamProjection);
+  name_streams(found.products.stream_outputs, Part::kStreamOutput);
   name(found.products.head, Part::kHead, -1);
   return roles;
 }
@@ -529,6 +253,7 @@ std::optional<Part> NormOf(const Found& found, const Layer& layer,
     return layer.k != layer.v || reaches_keys() ? Part::kKNorm : Part::kVNorm;
   }
   if (!layer.fused && source == layer.v) return Part::kVNorm;
+  if (source == layer.laurel_right) return Part::kLaurelNorm;
   if (source == layer.per_layer_projection) return Part::kPerLayerNorm;
   // Sandwich norms: nothing of the residual stream comes in.
   if (source == layer.o) return Part::kAttentionNorm;
@@ -539,10 +264,10 @@ std::optional<Part> NormOf(const Found& found, const Layer& layer,
 // Of a norm that only those products read.
 std::optional<Part> NormBefore(const Found& found, const Layer& layer,
                                const OpSet& targets) {
-  if (found.sub_norms && targets == OpSet{layer.o}) {
+  if (found.form.sub_norms && targets == OpSet{layer.o}) {
     return Part::kAttentionSubNorm;
   }
-  if (found.sub_norms && targets == OpSet{layer.down}) {
+  if (found.form.sub_norms && targets == OpSet{layer.down}) {
     return Part::kMlpSubNorm;
   }
   OpSet all = {layer.k, layer.v, layer.q};
@@ -557,10 +282,38 @@ std::optional<Part> NormBefore(const Found& found, const Layer& layer,
   return std::nullopt;
 }
 
+// Streams lead from everywhere to everywhere: what counts is the product that
+// reads the norm itself, whose output is `after`.
+std::optional<WeightRole> NormOfStreams(const Found& found, int32_t after,
+                                        bool bias) {
+  const int32_t root = found.walk.Root(after);
+  const auto reads = [&](int32_t op) {
+    return op >= 0 && InputRoot(found.walk, found.lookups, op) == root;
+  };
+  if (reads(found.products.head)) return WeightRole{Part::kFinalNorm, -1, bias};
+  const std::vector<Layer>& layers = found.products.layers;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const Layer& l = layers[i];
+    const auto role = [&](Part part) {
+      return WeightRole{part, static_cast<int32_t>(i), bias};
+    };
+    if (reads(l.prediction_router) || reads(l.correction_router)) {
+      return role(Part::kRouterNorm);
+    }
+    if (reads(l.k >= 0 ? l.k : l.q)) return role(Part::kInputNorm);
+    if (std::ranges::any_of(l.gate_up, reads)) return role(Part::kMlpNorm);
+    if (reads(l.per_layer_gate)) return role(Part::kStreamScale);
+  }
+  return std::nullopt;
+}
+
 // Of the norm that reads `before` and gives `after`.
 std::optional<WeightRole> NormAt(const Found& found, int32_t before,
                                  int32_t after, bool bias) {
   if (before < 0) return std::nullopt;
+  if (found.form.num_streams > 0) {
+    if (const auto role = NormOfStreams(found, after, bias)) return role;
+  }
   const std::vector<Layer>& layers = found.products.layers;
   const OpSet sources = found.walk.ProductsBefore(before);
   const bool from_embedding =
@@ -667,25 +420,11 @@ void CollectUnknown(const GraphWalk& walk, Roles& roles) {
   }
 }
 
-// Why not, where the graph is not of the form known.
-std::optional<std::string> FindProducts(const GraphWalk& walk,
-                                        const Lookups& lookups,
-                                        int64_t num_layers,
-                                        Products& products) {
-  if (const auto reason = FindLayers(walk, num_layers, products.layers)) {
-    return reason;
-  }
-  FindOutputs(walk, lookups, products);
-  FindMlps(walk, products);
-  FindPerLayer(walk, products);
-  FindHead(walk, products);
-  return std::nullopt;
-}
-
 }  // namespace
 
 Roles FindRoles(const tflite::File& file, int64_t num_layers, int64_t head_dim,
-                bool sub_norms) {
+                bool sub_norms, int64_t num_streams) {
+  const ModelForm form = {num_layers, sub_norms, num_streams};
   Roles roles;
   for (size_t i = 0; i < file.graphs.size(); ++i) {
     const tflite::Graph& graph = file.graphs[i];
@@ -700,7 +439,7 @@ Roles FindRoles(const tflite::File& file, int64_t num_layers, int64_t head_dim,
     if (!HasCaches(graph)) {
       signature.not_understood = "it has no KV caches";
     } else if (const auto reason =
-                   FindProducts(walk, lookups, num_layers, products)) {
+                   FindProducts(walk, lookups, form, products)) {
       signature.not_understood = *reason;
       roles.not_understood.push_back(graph.signature + ": " + *reason);
     }
@@ -708,10 +447,10 @@ Roles FindRoles(const tflite::File& file, int64_t num_layers, int64_t head_dim,
     if (understood) TellLookups(walk, products, lookups);
     NameLookups(walk, lookups, roles, signature);
     if (understood) {
-      const Found found = {file, walk, lookups, products, sub_norms};
+      const Found found = {file, walk, lookups, products, form};
       const OpSet scale_ops = NameProducts(found, roles, signature);
       NameNorms(found, scale_ops, roles);
-      NameScalars(found, roles);
+      if (num_streams == 0) NameScalars(found, roles);
       roles.interleaved_rope |= TurnsNeighbours(graph, head_dim);
     } else {
       CollectUnknown(walk, roles);

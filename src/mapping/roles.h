@@ -83,9 +83,10 @@ struct Roles {
 // form gives no roles and a reason, never a guess. `num_layers`: those that have
 // KV caches; those behind them that take another one's are found. `sub_norms`:
 // what o and down read is the output of a norm, as ModelConfig::sub_norms has
-// it. Throws Error for a graph too large to follow.
+// it. `num_streams`: as ModelConfig::num_streams. Throws Error for a graph too
+// large to follow.
 Roles FindRoles(const tflite::File& file, int64_t num_layers, int64_t head_dim,
-                bool sub_norms = false);
+                bool sub_norms = false, int64_t num_streams = 0);
 
 }  // namespace verify_tflite
 

@@ -9,7 +9,9 @@
 namespace verify_tflite {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::Pair;
 using ::testing::SizeIs;
 
 constexpr int32_t kWidth = 8, kRelu = tflite::kOpRelu;
@@ -83,6 +85,11 @@ class Decoder {
                                 Product(Op(tflite::kOpAdd, {after, down})));
     file_.graphs = {graph_};
     return FindRoles(file_, 1, kWidth);
+  }
+
+  Roles FindWith(int64_t num_streams) {
+    file_.graphs = {graph_};
+    return FindRoles(file_, 1, kWidth, /*sub_norms=*/false, num_streams);
   }
 
   int32_t hidden() const { return hidden_; }
@@ -169,6 +176,87 @@ TEST(Roles, NormsOfHeadsOfAFusedProduct) {
             tensors[static_cast<size_t>(q_norm)].constant);
   EXPECT_EQ(constant_of(Part::kKNorm),
             tensors[static_cast<size_t>(k_norm)].constant);
+}
+
+// A layer of one of two residual streams, as Gemma 3n has them.
+class TwoStreams : public Decoder {
+ public:
+  TwoStreams() {
+    const int32_t other = Product(hidden());
+    const int32_t streams = Together(hidden(), other);
+    const int32_t predicted = Mixed(streams, Coefficients(streams, 4));
+    const int32_t read = Scaled(One(predicted));
+    const int32_t laurel = Scaled(Product(
+        Op(tflite::kOpFullyConnected, {read, Constant({3, kWidth})}, {1, 1, 3}),
+        Constant({kWidth, 3})));
+    const int32_t q = Product(read), k = Product(read), v = Product(read);
+    graph().outputs = {{"kv_cache_k_0", k}, {"kv_cache_v_0", v}};
+    const int32_t scores = Op(tflite::kOpBatchMatmul, {q, k});
+    const int32_t mixed = Op(tflite::kOpBatchMatmul, {scores, v});
+    const int32_t sum = Op(tflite::kOpAdd, {One(predicted), Product(mixed)});
+    const int32_t after = Op(tflite::kOpAdd, {sum, laurel});
+    const int32_t normed = Scaled(after);
+    const int32_t gate = Op(kRelu, {Product(normed)});
+    const int32_t down = Product(Op(tflite::kOpMul, {gate, Product(normed)}));
+    const int32_t changed = Op(tflite::kOpAdd, {after, down});
+    const int32_t corrected = Op(tflite::kOpAdd,
+                                 {predicted, Mixed(Together(changed, changed),
+                                                   Coefficients(changed, 2))},
+                                 kBoth);
+    const int32_t last =
+        Op(tflite::kOpAdd, {One(corrected), Product(One(corrected))});
+    graph().outputs.emplace_back("logits", Product(Scaled(last)));
+  }
+
+ private:
+  const std::vector<int32_t> kBoth = {2, 1, kWidth};
+
+  int32_t Together(int32_t a, int32_t b) {
+    return Op(tflite::kOpConcatenation, {a, b}, kBoth);
+  }
+  int32_t One(int32_t streams) { return Op(tflite::kOpSlice, {streams}); }
+  int32_t Scaled(int32_t values) {
+    return Op(tflite::kOpMul, {values, Constant({kWidth})});
+  }
+  int32_t Mixed(int32_t streams, int32_t coefficients) {
+    return Op(tflite::kOpBatchMatmul, {streams, coefficients}, kBoth);
+  }
+  // A router's, `count` of them.
+  int32_t Coefficients(int32_t streams, int32_t count) {
+    const int32_t routed =
+        Op(tflite::kOpFullyConnected,
+           {Scaled(One(streams)), Constant({2, kWidth})}, {1, 1, 2});
+    const int32_t bent = Op(tflite::kOpTanh, {routed}, {1, 1, 2});
+    return Op(tflite::kOpFullyConnected, {bent, Constant({count, 2})},
+              {1, 1, count});
+  }
+};
+
+TEST(Roles, OfSeveralStreams) {
+  const Roles roles = TwoStreams().FindWith(2);
+  EXPECT_THAT(roles.not_understood, IsEmpty());
+  EXPECT_THAT(roles.unknown, IsEmpty());
+  std::vector<std::pair<Part, int32_t>> products;
+  for (const ProductUse& product : roles.signatures.at(0).products) {
+    products.emplace_back(product.role.part, product.role.layer);
+  }
+  using enum Part;
+  EXPECT_THAT(
+      products,
+      ElementsAre(Pair(kStreamProjection, 0), Pair(kRouter, 0),
+                  Pair(kPrediction, 0), Pair(kLaurelLeft, 0),
+                  Pair(kLaurelRight, 0), Pair(kQ, 0), Pair(kK, 0), Pair(kV, 0),
+                  Pair(kO, 0), Pair(kGate, 0), Pair(kUp, 0), Pair(kDown, 0),
+                  Pair(kRouter, 0), Pair(kCorrection, 0),
+                  Pair(kStreamOutput, 0), Pair(kHead, -1)));
+  std::vector<Part> norms;
+  for (const RoleUse& use : roles.uses) {
+    if (IsNorm(use.role.part)) norms.push_back(use.role.part);
+  }
+  EXPECT_THAT(norms, ElementsAre(kRouterNorm, kInputNorm, kLaurelNorm, kMlpNorm,
+                                 kRouterNorm, kFinalNorm));
+  // Of a model of one stream this is no graph.
+  EXPECT_FALSE(TwoStreams().FindWith(0).unknown.empty());
 }
 
 // Blocks of four of a row of eight.

@@ -6,8 +6,10 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/gelu.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
+#include <ATen/ops/std.h>
 
 #include <algorithm>
 #include <cmath>
@@ -74,6 +76,14 @@ void ApplyXielu(const XieluNumbers& numbers, const at::Tensor& values) {
   });
 }
 
+// Scales `values`, which a product gave, to be as large as `like`, a number for
+// each row: Gemma3nTextModel.
+at::Tensor AsLarge(const at::Tensor& values, const at::Tensor& like) {
+  const at::Tensor size =
+      values.square().mean(-1, /*keepdim=*/true).clamp_min(1e-5).sqrt();
+  return values * like / size;
+}
+
 }  // namespace
 
 Pass::Pass(const Decoder& decoder, std::span<const Reference::Item> items,
@@ -111,7 +121,10 @@ at::Tensor Pass::LookUp(const TensorView& table, double scale_by) const {
   float* out = hidden.mutable_data_ptr<float>();
   for (const Reference::Item& item : items_) {
     for (const int32_t token : item.tokens) {
-      decoder_.reader.ReadFloats(table, token * size, size, out);
+      // get_per_layer_inputs of Gemma3nTextModel.
+      const int64_t row =
+          config_.num_streams > 0 && token >= table.shape[0] ? 0 : token;
+      decoder_.reader.ReadFloats(table, row * size, size, out);
       out += size;
     }
   }
@@ -140,6 +153,136 @@ void Pass::SetPerLayerInputs() {
                                 std::sqrt(static_cast<double>(size))));
   per_layer_inputs_.mul_(static_cast<float>(std::sqrt(0.5)));
   Capture(Stage::kPerLayerInputs, -1, per_layer_inputs_);
+}
+
+void Pass::SetStreams() {
+  if (config_.num_streams == 0) return;
+  const at::Tensor size = hidden_.square().mean(-1, /*keepdim=*/true).sqrt();
+  streams_ = {hidden_.clone()};
+  for (size_t i = 0; i < weights_.stream_projections.size(); ++i) {
+    const at::Tensor projected = Floats(rows_, config_.hidden_size);
+    Multiply(Stage::kEmbedding, -1, hidden_,
+             {{weights_.stream_projections[i],
+               projected.mutable_data_ptr<float>()}});
+    Capture(Stage::kStreamProjection, static_cast<int64_t>(i), projected);
+    streams_.push_back(AsLarge(projected, size));
+  }
+}
+
+void Pass::JoinStreams() {
+  if (streams_.empty()) return;
+  const at::Tensor size =
+      streams_[0].square().mean(-1, /*keepdim=*/true).sqrt();
+  hidden_ = streams_[0].clone();
+  for (size_t i = 0; i < weights_.stream_outputs.size(); ++i) {
+    const auto number = static_cast<int64_t>(i);
+    const at::Tensor& stream = streams_[i + 1];
+    Capture(Stage::kStreamInput, number, stream);
+    const at::Tensor projected = Floats(rows_, config_.hidden_size);
+    Multiply(
+        Stage::kStreamInput, -1, stream,
+        {{weights_.stream_outputs[i], projected.mutable_data_ptr<float>()}});
+    Capture(Stage::kStreamOutput, number, projected);
+    hidden_.add_(AsLarge(projected, size));
+  }
+  hidden_.div_(static_cast<double>(config_.num_streams));
+}
+
+// Gemma3nTextAltUp.
+at::Tensor Pass::Coefficients(const at::Tensor& values, const Route& route,
+                              const Linear& by, size_t index) const {
+  const auto number = static_cast<int64_t>(index);
+  const LayerWeights& layer = weights_.layers[index];
+  const at::Tensor input =
+      Norm(decoder_.reader, config_, values, layer.router_norm)
+          .mul_(static_cast<float>(1.0 /
+                                   static_cast<double>(config_.hidden_size)));
+  Capture(route.input, number, input);
+  const at::Tensor modalities = Floats(rows_, config_.num_streams);
+  Multiply(route.input, number, input,
+           {{layer.router, modalities.mutable_data_ptr<float>()}});
+  CaptureProduct(route.router, route.input, index, modalities);
+  modalities.tanh_();
+  Capture(route.modalities, number, modalities);
+  at::Tensor coefficients = Floats(rows_, by.weight->shape[0]);
+  Multiply(route.modalities, number, modalities,
+           {{by, coefficients.mutable_data_ptr<float>()}});
+  CaptureProduct(route.coefficients, route.modalities, index, coefficients);
+  return coefficients;
+}
+
+void Pass::Predict(size_t index) {
+  const at::Tensor coefficients = Coefficients(
+      active(),
+      {Stage::kPredictionInput, Stage::kPredictionRouter,
+       Stage::kPredictionModalities, Stage::kPredictionCoefficients},
+      weights_.layers[index].prediction, index);
+  const std::vector<at::Tensor> before = std::exchange(streams_, {});
+  const auto count = static_cast<int64_t>(before.size());
+  for (int64_t i = 0; i < count; ++i) {
+    at::Tensor sum = before[0] * coefficients.narrow(1, i * count, 1);
+    for (int64_t j = 1; j < count; ++j) {
+      sum.add_(before[static_cast<size_t>(j)] *
+               coefficients.narrow(1, i * count + j, 1));
+    }
+    streams_.push_back(sum.add_(before[static_cast<size_t>(i)]));
+  }
+  Capture(Stage::kPrediction, static_cast<int64_t>(index), active());
+  hidden_ = active().clone();
+}
+
+void Pass::Correct(size_t index) {
+  const at::Tensor coefficients = Coefficients(
+      hidden_,
+      {Stage::kCorrectionInput, Stage::kCorrectionRouter,
+       Stage::kCorrectionModalities, Stage::kCorrectionCoefficients},
+      weights_.layers[index].correction, index);
+  const at::Tensor change = hidden_ - active();
+  for (size_t i = 0; i < streams_.size(); ++i) {
+    streams_[i].add_(change *
+                     coefficients.narrow(1, static_cast<int64_t>(i), 1));
+  }
+  at::Tensor entry = active().clone();
+  if (const TensorView* scale = weights_.layers[index].stream_scale) {
+    const at::Tensor factors = Floats(1, config_.hidden_size);
+    decoder_.reader.ReadFloats(*scale, 0, config_.hidden_size,
+                               factors.mutable_data_ptr<float>());
+    entry.mul_(factors);
+  }
+  Capture(Stage::kPerLayerEntry, static_cast<int64_t>(index), entry);
+  const at::Tensor added = PerLayer(entry, Stage::kPerLayerEntry, index);
+  for (size_t i = 1; i < streams_.size(); ++i) streams_[i].add_(added);
+}
+
+// Gemma3nTextLaurelBlock; without what it is added to.
+at::Tensor Pass::Laurel(const at::Tensor& normed, size_t index) const {
+  const auto number = static_cast<int64_t>(index);
+  const LayerWeights& layer = weights_.layers[index];
+  const at::Tensor left = Floats(rows_, config_.laurel_rank);
+  Multiply(Stage::kInputNorm, number, normed,
+           {{layer.laurel_left, left.mutable_data_ptr<float>()}});
+  CaptureProduct(Stage::kLaurelLeft, Stage::kInputNorm, index, left);
+  const at::Tensor right = Floats(rows_, config_.hidden_size);
+  Multiply(Stage::kLaurelLeft, number, left,
+           {{layer.laurel_right, right.mutable_data_ptr<float>()}});
+  CaptureProduct(Stage::kLaurelRight, Stage::kLaurelLeft, index, right);
+  const at::Tensor output =
+      Norm(decoder_.reader, config_, right, layer.laurel_norm);
+  Capture(Stage::kLaurelNorm, number, output);
+  return output;
+}
+
+// Gemma3nTextMLP._gaussian_topk.
+void Pass::Sparsify(double share, at::Tensor& values) const {
+  if (share == 0) return;
+  const at::Tensor factor =
+      at::scalar_tensor(2 * static_cast<float>(share) - 1, at::kFloat)
+          .erfinv_()
+          .mul_(std::sqrt(2.0));
+  const at::Tensor mean = values.mean(-1, /*keepdim=*/true);
+  const at::Tensor deviation =
+      at::std(values, at::IntArrayRef{-1}, /*correction=*/0, /*keepdim=*/true);
+  values.sub_(mean + deviation * factor).relu_();
 }
 
 // LlamaRotaryEmbedding.
@@ -187,6 +330,7 @@ void Pass::Run(const Reference::LogitsFn& on_logits) {
     hidden_ = Norm(decoder_.reader, config_, hidden_, {.unscaled = true});
   }
   SetPerLayerInputs();
+  SetStreams();
   const auto layers = std::ssize(weights_.layers);
   for (int64_t i = 0; i < layers; ++i) {
     Prefetch(static_cast<size_t>(i) + 1);
@@ -207,6 +351,7 @@ void Pass::Run(const Reference::LogitsFn& on_logits) {
       decoder_.options.progress("reference: layer", i + 1, layers);
     }
   }
+  JoinStreams();
   for (const Span& span : spans_) span.sequence->length += span.count;
   Head(on_logits);
 }
@@ -300,8 +445,9 @@ void Pass::Prefetch(size_t index) const {
     return;
   }
   const LayerWeights& l = weights_.layers[index];
-  for (const Linear& linear : {l.qkv, l.q, l.k, l.v, l.o, l.gate, l.up, l.down,
-                               l.per_layer_gate, l.per_layer_projection}) {
+  for (const Linear& linear :
+       {l.qkv, l.q, l.k, l.v, l.o, l.gate, l.up, l.down, l.per_layer_gate,
+        l.per_layer_projection, l.laurel_left, l.laurel_right}) {
     if (linear.weight != nullptr) decoder_.reader.WillNeed(*linear.weight);
   }
 }
@@ -366,8 +512,11 @@ void Pass::RunLayer(size_t index) {
   const auto norm = [&](const at::Tensor& values, const NormWeights& by) {
     return Norm(decoder_.reader, config_, values, by);
   };
+  if (config_.num_streams > 0) Predict(index);
   const at::Tensor input = Entering(layer.input_norm);
   capture(Stage::kInputNorm, input);
+  at::Tensor laurel;
+  if (config_.laurel_rank > 0) laurel = Laurel(input, index);
   const at::Tensor attention = Attention(input, index);
   CaptureProduct(Stage::kAttentionOutput, Stage::kAttention, index, attention);
   if (config_.parallel_block) {
@@ -384,6 +533,9 @@ void Pass::RunLayer(size_t index) {
   const at::Tensor attended = norm(attention, layer.attention_norm);
   if (config_.sandwich_norms) capture(Stage::kAttentionNorm, attended);
   AddToStream(attended);
+  if (laurel.defined()) {
+    hidden_.add_(input + laurel).div_(std::sqrt(2.0));
+  }
   capture(Stage::kAfterAttention, hidden_);
   const at::Tensor mlp_input = Entering(layer.mlp_norm);
   capture(Stage::kMlpNorm, mlp_input);
@@ -393,7 +545,11 @@ void Pass::RunLayer(size_t index) {
   if (config_.sandwich_norms) capture(Stage::kOutputNorm, last);
   AddToStream(last);
   capture(Stage::kAfterMlp, hidden_);
-  if (config_.per_layer_size > 0) AddPerLayer(index);
+  if (config_.num_streams > 0) return Correct(index);
+  if (config_.per_layer_size > 0) {
+    hidden_.add_(PerLayer(hidden_, Stage::kAfterMlp, index));
+    capture(Stage::kAfterPerLayer, hidden_);
+  }
   if (layer.scalar == nullptr) return;
   float scalar = 1;
   decoder_.reader.ReadFloats(*layer.scalar, 0, 1, &scalar);
@@ -401,14 +557,15 @@ void Pass::RunLayer(size_t index) {
   capture(Stage::kLayerOutput, hidden_);
 }
 
-void Pass::AddPerLayer(size_t index) {
+at::Tensor Pass::PerLayer(const at::Tensor& input, Stage stage,
+                          size_t index) const {
   const LayerWeights& layer = weights_.layers[index];
   const auto number = static_cast<int64_t>(index);
   const int64_t size = config_.per_layer_size;
   at::Tensor inner = Floats(rows_, size);
-  Multiply(Stage::kAfterMlp, number, hidden_,
+  Multiply(stage, number, input,
            {{layer.per_layer_gate, inner.mutable_data_ptr<float>()}});
-  CaptureProduct(Stage::kPerLayerGate, Stage::kAfterMlp, index, inner);
+  CaptureProduct(Stage::kPerLayerGate, stage, index, inner);
   Activate(layer, inner);
   inner.mul_(per_layer_inputs_.narrow(1, number * size, size));
   Capture(Stage::kPerLayerInner, number, inner);
@@ -419,8 +576,7 @@ void Pass::AddPerLayer(size_t index) {
   const at::Tensor normed =
       Norm(decoder_.reader, config_, output, layer.per_layer_norm);
   Capture(Stage::kPerLayerNorm, number, normed);
-  hidden_.add_(normed);
-  Capture(Stage::kAfterPerLayer, number, hidden_);
+  return normed;
 }
 
 Pass::Projections Pass::Project(const at::Tensor& normed, size_t index) const {
@@ -565,6 +721,7 @@ at::Tensor Pass::Mlp(const at::Tensor& hidden, size_t index) const {
     CaptureProduct(Stage::kGateProjection, Stage::kMlpNorm, index, inner);
   }
   CaptureProduct(Stage::kUpProjection, Stage::kMlpNorm, index, up);
+  Sparsify(config_.layers[index].sparsity, inner);
   Activate(layer, inner);
   if (layer.gate.weight != nullptr) inner.mul_(up);
   if (layer.mlp_sub_norm.exists()) {

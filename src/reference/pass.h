@@ -53,7 +53,27 @@ class Pass {
                       const NormWeights& norm) const;
   at::Tensor Mlp(const at::Tensor& hidden, size_t index) const;
   void Activate(const LayerWeights& layer, at::Tensor& values) const;
-  void AddPerLayer(size_t index);
+  // What the layer makes of its per-layer inputs; `input`, which the gate
+  // reads, is that of `stage`.
+  at::Tensor PerLayer(const at::Tensor& input, Stage stage, size_t index) const;
+  // With num_streams.
+  void SetStreams();
+  void JoinStreams();
+  // Which stages a router's are.
+  struct Route {
+    Stage input, router, modalities, coefficients;
+  };
+  // The coefficients that `by`, of the layer's, gives for `values`.
+  at::Tensor Coefficients(const at::Tensor& values, const Route& route,
+                          const Linear& by, size_t index) const;
+  void Predict(size_t index);
+  void Correct(size_t index);
+  at::Tensor Laurel(const at::Tensor& normed, size_t index) const;
+  at::Tensor& active() { return streams_[ActiveIndex()]; }
+  size_t ActiveIndex() const {
+    return static_cast<size_t>(config_.active_stream);
+  }
+  void Sparsify(double share, at::Tensor& values) const;
   void Head(const Reference::LogitsFn& on_logits) const;
 
   void Multiply(Stage stage, int64_t layer, const at::Tensor& input,
@@ -81,8 +101,9 @@ class Pass {
   std::vector<Span> spans_;
   const CaptureFn* capture_;
   int64_t rows_ = 0;
-  at::Tensor hidden_;  // the residual stream, [rows, hidden_size]
-  at::Tensor per_layer_inputs_;  // [rows, num_layers * per_layer_size]
+  at::Tensor hidden_;                // the residual stream, [rows, hidden_size]
+  at::Tensor per_layer_inputs_;      // [rows, num_layers * per_layer_size]
+  std::vector<at::Tensor> streams_;  // num_streams, as hidden_
   RopeAngles angles_;
   RopeAngles local_angles_;  // if a layer has local_rope
   // Rows of which products are computed; empty: all.

@@ -23,6 +23,38 @@ std::string_view NameOf(Stage stage) {
       return "per_layer_model_projection";
     case Stage::kPerLayerInputs:
       return "per_layer_inputs";
+    case Stage::kStreamProjection:
+      return "stream_projection";
+    case Stage::kPredictionInput:
+      return "prediction_input";
+    case Stage::kPredictionRouter:
+      return "prediction_router";
+    case Stage::kPredictionModalities:
+      return "prediction_modalities";
+    case Stage::kPredictionCoefficients:
+      return "prediction_coefficients";
+    case Stage::kPrediction:
+      return "prediction";
+    case Stage::kLaurelLeft:
+      return "laurel_left";
+    case Stage::kLaurelRight:
+      return "laurel_right";
+    case Stage::kLaurelNorm:
+      return "laurel_norm";
+    case Stage::kCorrectionInput:
+      return "correction_input";
+    case Stage::kCorrectionRouter:
+      return "correction_router";
+    case Stage::kCorrectionModalities:
+      return "correction_modalities";
+    case Stage::kCorrectionCoefficients:
+      return "correction_coefficients";
+    case Stage::kPerLayerEntry:
+      return "per_layer_entry";
+    case Stage::kStreamInput:
+      return "stream_input";
+    case Stage::kStreamOutput:
+      return "stream_output";
     case Stage::kInputNorm:
       return "input_norm";
     case Stage::kQueryProjection:
@@ -102,6 +134,14 @@ bool IsLinear(Stage stage) {
     case Stage::kGateProjection:
     case Stage::kUpProjection:
     case Stage::kMlpOutput:
+    case Stage::kStreamProjection:
+    case Stage::kPredictionRouter:
+    case Stage::kPredictionCoefficients:
+    case Stage::kLaurelLeft:
+    case Stage::kLaurelRight:
+    case Stage::kCorrectionRouter:
+    case Stage::kCorrectionCoefficients:
+    case Stage::kStreamOutput:
     case Stage::kPerLayerModelProjection:
     case Stage::kPerLayerGate:
     case Stage::kPerLayerOutput:
@@ -110,6 +150,11 @@ bool IsLinear(Stage stage) {
     default:
       return false;
   }
+}
+
+bool IsOfStream(Stage stage) {
+  return stage == Stage::kStreamProjection || stage == Stage::kStreamInput ||
+         stage == Stage::kStreamOutput;
 }
 
 std::optional<Stage> RotatedOf(Stage stage) {

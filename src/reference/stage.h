@@ -15,9 +15,19 @@ enum class Stage {
   kEmbedding,                // what enters layer 0
   kPerLayerModelProjection,  // with per_layer_size, of kEmbedding
   kPerLayerInputs,           // what all layers are given
+  // With ModelConfig::num_streams. Of a stream: what the others are made of.
+  kStreamProjection,        // of kEmbedding, for each other stream
+  kPredictionInput,         // of a layer: enters the router
+  kPredictionRouter,        // of the router
+  kPredictionModalities,    // its tanh
+  kPredictionCoefficients,  // of each stream in each other
+  kPrediction,              // the stream that the layer computes with
   kInputNorm,                // enters q, k and v (phi: the MLP, too)
   kRotatedInputNorm,         // what they read, where weights are rotated
                       // (FileWeight::rotation), as the other four kRotated…
+  kLaurelLeft,        // with laurel_rank: of kInputNorm
+  kLaurelRight,       // of kLaurelLeft
+  kLaurelNorm,        // of kLaurelRight
   kQueryProjection,  // bias included, [num_heads * head_dim]
   kKeyProjection,
   kValueProjection,
@@ -40,12 +50,20 @@ enum class Stage {
   kMlpOutput,       // of down_proj
   kOutputNorm,      // of kMlpOutput, with sandwich_norms
   kAfterMlp,        // residual stream behind the MLP
+  // With num_streams.
+  kCorrectionInput,  // enters the router
+  kCorrectionRouter,
+  kCorrectionModalities,
+  kCorrectionCoefficients,  // one added
+  kPerLayerEntry,   // what kPerLayerGate is of in place of kAfterMlp
   kPerLayerGate,    // with per_layer_size: of kAfterMlp, before the activation
   kPerLayerInner,   // enters the projection
   kPerLayerOutput,  // of the projection
   kPerLayerNorm,    // of kPerLayerOutput
   kAfterPerLayer,   // residual stream
   kLayerOutput,     // with layer_scalar, times that
+  kStreamInput,     // with num_streams: each but the first behind the layers
+  kStreamOutput,    // of its projection
   kFinalNorm,       // enters the LM head
   kRotatedFinalNorm,
   kHead,  // logits before soft-capping
@@ -56,6 +74,9 @@ std::string_view NameOf(Stage stage);  // "embedding", "input_norm", …
 // Of a product with weights, its bias included.
 bool IsLinear(Stage stage);
 
+// Whether its number is that of a stream, less one, not of a layer.
+bool IsOfStream(Stage stage);
+
 // The stage that a rotation makes of `stage`, and the stage it is made of.
 std::optional<Stage> RotatedOf(Stage stage);
 std::optional<Stage> UnrotatedOf(Stage stage);
@@ -63,7 +84,7 @@ std::optional<Stage> UnrotatedOf(Stage stage);
 struct Captured {
   Stage stage;
   // -1 for kEmbedding, kPerLayerModelProjection, kPerLayerInputs, kFinalNorm,
-  // its rotation and kHead.
+  // its rotation and kHead; as IsOfStream says.
   int64_t layer;
   int64_t rows;
   int64_t width;

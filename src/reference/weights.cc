@@ -27,6 +27,7 @@ class WeightFinder {
     weights_.embedding =
         &Get({Part::kEmbedding}, {c.vocab_size, c.hidden_size});
     if (c.per_layer_size > 0) FindPerLayerInputs();
+    FindStreams();
     for (int32_t i = 0; i < static_cast<int32_t>(c.layers.size()); ++i) {
       weights_.layers.push_back(FindLayer(i));
     }
@@ -203,6 +204,47 @@ class WeightFinder {
         FindNorm({Part::kPerLayerModelNorm}, c.per_layer_size);
   }
 
+  void FindStreams() {
+    const int64_t size = config_.hidden_size;
+    for (int32_t i = 0; i + 1 < config_.num_streams; ++i) {
+      weights_.stream_projections.push_back(
+          FindLinear({Part::kStreamProjection, i}, size, size, false));
+      weights_.stream_outputs.push_back(
+          FindLinear({Part::kStreamOutput, i}, size, size, false));
+    }
+  }
+
+  // One is added to what corrects: a bias that no file has.
+  void FindAltUp(int32_t index, LayerWeights* layer) {
+    const int64_t size = config_.hidden_size;
+    const int64_t count = config_.num_streams;
+    layer->router = FindLinear({Part::kRouter, index}, count, size, false);
+    layer->router_norm = FindNorm({Part::kRouterNorm, index}, size);
+    layer->prediction =
+        FindLinear({Part::kPrediction, index}, count * count, count, false);
+    layer->correction =
+        FindLinear({Part::kCorrection, index}, count, count, false);
+    static const ReadFn kOnes = [](int64_t, int64_t number, float* out) {
+      std::fill_n(out, number, 1.0f);
+    };
+    TensorView& ones = weights_.parts.emplace_back();
+    ones.shape = {count};
+    ones.read = &kOnes;
+    layer->correction.bias = &ones;
+    if (config_.stream_scale) {
+      layer->stream_scale = &Get({Part::kStreamScale, index}, {size});
+    }
+  }
+
+  void FindLaurel(int32_t index, LayerWeights* layer) {
+    const int64_t size = config_.hidden_size;
+    layer->laurel_left = FindLinear({Part::kLaurelLeft, index},
+                                    config_.laurel_rank, size, false);
+    layer->laurel_right = FindLinear({Part::kLaurelRight, index}, size,
+                                     config_.laurel_rank, false);
+    layer->laurel_norm = FindNorm({Part::kLaurelNorm, index}, size);
+  }
+
   void FindPerLayer(int32_t index, LayerWeights* layer) {
     const ModelConfig& c = config_;
     layer->per_layer_gate = FindLinear({Part::kPerLayerGate, index},
@@ -232,6 +274,8 @@ class WeightFinder {
       layer.xielu = FindXielu(index);
     }
     if (config_.per_layer_size > 0) FindPerLayer(index, &layer);
+    if (config_.num_streams > 0) FindAltUp(index, &layer);
+    if (config_.laurel_rank > 0) FindLaurel(index, &layer);
     if (config_.layer_scalar) {
       layer.scalar = &Get({Part::kLayerScalar, index}, {1});
     }
@@ -290,6 +334,14 @@ const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index) {
   if (stage == Stage::kPerLayerModelProjection) {
     return &weights.per_layer_model_projection;
   }
+  if (IsOfStream(stage)) {
+    const std::vector<Linear>& all = stage == Stage::kStreamProjection
+                                         ? weights.stream_projections
+                                         : weights.stream_outputs;
+    const bool is_there =
+        stage != Stage::kStreamInput && index >= 0 && index < std::ssize(all);
+    return is_there ? &all[static_cast<size_t>(index)] : nullptr;
+  }
   if (index < 0 || index >= std::ssize(weights.layers)) return nullptr;
   const LayerWeights& layer = weights.layers[static_cast<size_t>(index)];
   switch (stage) {
@@ -316,6 +368,17 @@ const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index) {
       return &layer.per_layer_gate;
     case Stage::kPerLayerOutput:
       return &layer.per_layer_projection;
+    case Stage::kPredictionRouter:
+    case Stage::kCorrectionRouter:
+      return &layer.router;
+    case Stage::kPredictionCoefficients:
+      return &layer.prediction;
+    case Stage::kCorrectionCoefficients:
+      return &layer.correction;
+    case Stage::kLaurelLeft:
+      return &layer.laurel_left;
+    case Stage::kLaurelRight:
+      return &layer.laurel_right;
     default:
       return nullptr;
   }

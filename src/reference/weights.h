@@ -39,13 +39,18 @@ struct LayerWeights {
   NormWeights k_norm;
   NormWeights attention_sub_norm, mlp_sub_norm;  // with sub_norms
   NormWeights attention_norm;                    // with sandwich_norms
-  NormWeights mlp_norm;        // none: takes what input_norm gives, or it
-  Linear gate, up, down;       // gate with gated_mlp
-  NormWeights output_norm;     // with sandwich_norms
-  XieluNumbers xielu;          // with kXielu
+  NormWeights mlp_norm;     // none: takes what input_norm gives, or it
+  Linear gate, up, down;    // gate with gated_mlp
+  NormWeights output_norm;  // with sandwich_norms
+  XieluNumbers xielu;       // with kXielu
   Linear per_layer_gate, per_layer_projection;  // with per_layer_size
   NormWeights per_layer_norm;
-  const TensorView* scalar = nullptr;  // with layer_scalar
+  const TensorView* scalar = nullptr;     // with layer_scalar
+  Linear router, prediction, correction;  // with num_streams
+  NormWeights router_norm;
+  const TensorView* stream_scale = nullptr;  // with stream_scale
+  Linear laurel_left, laurel_right;          // with laurel_rank
+  NormWeights laurel_norm;
 };
 
 struct Weights {
@@ -53,10 +58,12 @@ struct Weights {
   const TensorView* per_layer_embedding = nullptr;  // with per_layer_size
   Linear per_layer_model_projection;
   NormWeights per_layer_model_norm;
+  // With num_streams, of each but the first.
+  std::vector<Linear> stream_projections, stream_outputs;
   std::vector<LayerWeights> layers;
   NormWeights norm;
   Linear head;
-  std::deque<TensorView> parts;  // of fused projections
+  std::deque<TensorView> parts;  // of fused projections; what no file has
 };
 
 // Finds all weights that the config implies and checks their shapes; reads

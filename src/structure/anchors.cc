@@ -21,11 +21,16 @@ class AnchorFinder {
 
   Anchors Find() {
     for (const Product& product : signature_.products) {
-      products_[{product.role.layer, product.role.part}] = &product;
+      const std::pair place(product.role.layer, product.role.part);
+      // A layer's router is read twice: what predicts comes first.
+      const bool corrects =
+          product.role.part == Part::kRouter && products_.contains(place);
+      (corrects ? correction_routers_ : products_)[place] = &product;
     }
     AddEmbedding();
     AddPerLayerInputs();
     for (int64_t i = 0; i < std::ssize(config_.layers); ++i) AddLayer(i);
+    AddStreams();
     AddHead();
     AddCaches();
     return std::move(anchors_);
@@ -49,7 +54,7 @@ class AnchorFinder {
   void AddInput(Stage stage, int64_t layer, const Product* product) {
     if (product == nullptr) return;
     Add(stage, layer, {Anchor::Kind::kInput, {product->input}, product});
-    if (product->rotated < 0) return;
+    if (product->rotated < 0 || !RotatedOf(stage)) return;
     Add(*RotatedOf(stage), layer,
         {Anchor::Kind::kTensor, {product->rotated}, nullptr});
   }
@@ -145,7 +150,60 @@ class AnchorFinder {
              ProductOf(layer, {Part::kPerLayerProjection}));
     add_output(Stage::kPerLayerOutput, Part::kPerLayerProjection,
                Part::kPerLayerProjection);
+    if (config_.num_streams > 0) AddAltUp(layer);
     AddResiduals(layer);
+  }
+
+  void AddAltUp(int64_t layer) {
+    const auto add = [&](const Product* router, Part part, Stage input,
+                         Stage output, Stage modalities, Stage coefficients) {
+      AddInput(input, layer, router);
+      AddOutput(output, layer, router, Part::kRouter);
+      AddInput(modalities, layer, ProductOf(layer, {part}));
+      AddOutput(coefficients, layer, ProductOf(layer, {part}), part);
+    };
+    add(ProductOf(layer, {Part::kRouter}), Part::kPrediction,
+        Stage::kPredictionInput, Stage::kPredictionRouter,
+        Stage::kPredictionModalities, Stage::kPredictionCoefficients);
+    const auto found = correction_routers_.find({layer, Part::kRouter});
+    add(found == correction_routers_.end() ? nullptr : found->second,
+        Part::kCorrection, Stage::kCorrectionInput, Stage::kCorrectionRouter,
+        Stage::kCorrectionModalities, Stage::kCorrectionCoefficients);
+    AddInput(Stage::kPerLayerEntry, layer,
+             ProductOf(layer, {Part::kPerLayerGate}));
+    const int32_t left = FirstOp(layer, {Part::kLaurelLeft});
+    const int32_t right = FirstOp(layer, {Part::kLaurelRight});
+    AddBetween(Stage::kPrediction, layer, FirstOp(layer, {Part::kPrediction}),
+               left < 0 ? AttentionOp(layer) : left,
+               {tflite::kOpReshape, tflite::kOpSlice, tflite::kOpAdd});
+    for (const auto& [stage, part] :
+         {std::pair(Stage::kLaurelLeft, Part::kLaurelLeft),
+          std::pair(Stage::kLaurelRight, Part::kLaurelRight)}) {
+      AddOutput(stage, layer, ProductOf(layer, {part}), part);
+    }
+    AddBetween(Stage::kLaurelNorm, layer, right, FirstOp(layer, {Part::kO}),
+               {tflite::kOpMul, tflite::kOpStablehloComposite});
+  }
+
+  void AddStreams() {
+    for (int64_t i = 0; i + 1 < config_.num_streams; ++i) {
+      AddOutput(Stage::kStreamProjection, i,
+                ProductOf(i, {Part::kStreamProjection}),
+                Part::kStreamProjection);
+      const Product* output = ProductOf(i, {Part::kStreamOutput});
+      AddInput(Stage::kStreamInput, i, output);
+      AddOutput(Stage::kStreamOutput, i, output, Part::kStreamOutput);
+    }
+  }
+
+  // The first operator behind a layer.
+  int32_t Behind(int64_t layer) const {
+    const bool last = layer + 1 == std::ssize(config_.layers);
+    if (config_.num_streams > 0) {
+      return last ? FirstOp(0, {Part::kStreamOutput})
+                  : FirstOp(layer + 1, {Part::kRouter});
+    }
+    return last ? FirstOp(-1, {Part::kHead}) : AttentionOp(layer + 1);
   }
 
   // What an embedder of its own makes.
@@ -226,9 +284,7 @@ class AnchorFinder {
   }
 
   void AddResiduals(int64_t layer) {
-    const bool last = layer + 1 == std::ssize(config_.layers);
-    const int32_t next =
-        last ? FirstOp(-1, {Part::kHead}) : AttentionOp(layer + 1);
+    const int32_t next = Behind(layer);
     const int32_t o = FirstOp(layer, {Part::kO});
     const int32_t down = FirstOp(layer, {Part::kDown});
     const int32_t mlp = MlpOp(layer);
@@ -242,15 +298,23 @@ class AnchorFinder {
                  {tflite::kOpMul, tflite::kOpStablehloComposite});
     }
     if (!config_.parallel_block) {
-      AddBetween(Stage::kAfterAttention, layer, o, mlp, {tflite::kOpAdd});
+      // With Laurel, the sum is divided.
+      if (config_.laurel_rank > 0) {
+        AddBetween(Stage::kAfterAttention, layer, o, mlp,
+                   {tflite::kOpMul, tflite::kOpDiv});
+      } else {
+        AddBetween(Stage::kAfterAttention, layer, o, mlp, {tflite::kOpAdd});
+      }
     }
     AddBetween(Stage::kAfterMlp, layer,
                config_.parallel_block ? std::max(o, down) : down, behind_mlp,
                {tflite::kOpAdd});
     AddBetween(Stage::kPerLayerNorm, layer, projection, next,
                {tflite::kOpMul, tflite::kOpStablehloComposite});
-    AddBetween(Stage::kAfterPerLayer, layer, projection, next,
-               {tflite::kOpAdd});
+    if (config_.num_streams == 0) {
+      AddBetween(Stage::kAfterPerLayer, layer, projection, next,
+                 {tflite::kOpAdd});
+    }
     if (config_.layer_scalar) {
       AddBetween(Stage::kLayerOutput, layer, std::max(down, projection), next,
                  {tflite::kOpMul});
@@ -277,6 +341,7 @@ class AnchorFinder {
   const ModelConfig& config_;
   int64_t rows_;
   std::map<std::pair<int64_t, Part>, const Product*> products_;
+  std::map<std::pair<int64_t, Part>, const Product*> correction_routers_;
   Anchors anchors_;
 };
 

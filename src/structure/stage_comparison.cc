@@ -58,6 +58,7 @@ std::optional<Stage> InputOf(Stage stage) {
     case Stage::kQueryProjection:
     case Stage::kKeyProjection:
     case Stage::kValueProjection:
+    case Stage::kLaurelLeft:
       return Stage::kInputNorm;
     case Stage::kAttentionOutput:
       return Stage::kAttention;
@@ -67,7 +68,20 @@ std::optional<Stage> InputOf(Stage stage) {
     case Stage::kMlpOutput:
       return Stage::kMlpInner;
     case Stage::kPerLayerModelProjection:
+    case Stage::kStreamProjection:
       return Stage::kEmbedding;
+    case Stage::kPredictionRouter:
+      return Stage::kPredictionInput;
+    case Stage::kPredictionCoefficients:
+      return Stage::kPredictionModalities;
+    case Stage::kCorrectionRouter:
+      return Stage::kCorrectionInput;
+    case Stage::kCorrectionCoefficients:
+      return Stage::kCorrectionModalities;
+    case Stage::kLaurelRight:
+      return Stage::kLaurelLeft;
+    case Stage::kStreamOutput:
+      return Stage::kStreamInput;
     case Stage::kPerLayerGate:
       return Stage::kAfterMlp;
     case Stage::kPerLayerOutput:
@@ -158,7 +172,7 @@ class StageComparer {
             CompareLogits({input_.snapshots[item], row}, logits);
           },
           [&](const Captured& captured) {
-            if (input_.last_layer && captured.layer > *input_.last_layer) {
+            if (input_.last_layer && IsBehind(captured, *input_.last_layer)) {
               throw End{};
             }
             Exchange(captured);
@@ -169,6 +183,11 @@ class StageComparer {
   }
 
  private:
+  static bool IsBehind(const Captured& captured, int64_t layer) {
+    if (!IsOfStream(captured.stage)) return captured.layer > layer;
+    return captured.stage != Stage::kStreamProjection;
+  }
+
   // From the first row with logits on.
   static int64_t LogitRows(const Snapshot& s) {
     const auto first =
@@ -218,10 +237,15 @@ class StageComparer {
         captured.stage == Stage::kKeyNorm) {
       keys_.assign(captured.values.begin(), captured.values.end());
     }
-    if (IsLinear(captured.stage)) return;
+    // Which another product reads.
+    const bool is_read = captured.stage == Stage::kLaurelLeft;
+    if (IsLinear(captured.stage) && !is_read) return;
     kept_[captured.stage].assign(captured.values.begin(),
                                  captured.values.end());
     if (const auto rotated = RotatedOf(captured.stage)) kept_.erase(*rotated);
+    if (captured.stage == Stage::kPerLayerEntry) {
+      kept_[Stage::kAfterMlp] = kept_[Stage::kPerLayerEntry];
+    }
     if (captured.stage == Stage::kInputNorm) {
       // What the MLP reads where it has no norm of its own.
       kept_[Stage::kMlpNorm] = kept_[Stage::kInputNorm];

@@ -31,9 +31,11 @@ std::string Shortened(const std::string& name) {
 
 // In the order of computation: layer by layer, stage by stage.
 std::tuple<int64_t, int64_t, bool> OrderOf(const StageOf& stage) {
-  const auto& [kind, layer] = stage.key;
-  const bool last = layer < 0 && kind != Stage::kEmbedding;
-  return {last ? std::numeric_limits<int64_t>::max() : layer,
+  const auto& [kind, number] = stage.key;
+  const int64_t layer = IsOfStream(kind) ? -1 : number;
+  const bool first =
+      kind == Stage::kEmbedding || kind == Stage::kStreamProjection;
+  return {layer < 0 && !first ? std::numeric_limits<int64_t>::max() : layer,
           static_cast<int64_t>(kind), stage.logits};
 }
 
@@ -214,7 +216,7 @@ std::vector<std::string> StructureCheck::NotesOnThresholds() const {
     const std::vector<int32_t> needed = FindCoverage(ops, {}, {}).needed;
     for (const Threshold& threshold :
          FindThresholds(*file_.file, ops, needed)) {
-      if (IsOfActivation(threshold, checkpoint_.config().activation)) continue;
+      if (IsOfModel(threshold, checkpoint_.config())) continue;
       Kind& kind = threshold.is_half_range() ? half : other;
       if (kind.count++ > 0) continue;
       kind.first =
@@ -269,7 +271,7 @@ SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
   for (const Threshold& threshold :
        FindThresholds(*file_.file, ops, coverage.needed)) {
     if (threshold.is_half_range() ||
-        IsOfActivation(threshold, checkpoint_.config().activation)) {
+        IsOfModel(threshold, checkpoint_.config())) {
       continue;
     }
     std::erase(coverage.verified, threshold.op);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <iterator>
 #include <limits>
 #include <map>
@@ -177,11 +178,37 @@ class Finder {
       if (input < 0) continue;
       const int32_t index = graph.tensors[static_cast<size_t>(input)].constant;
       if (index < 0) continue;
-      const auto value = Uniform(file_.constants[static_cast<size_t>(index)]);
+      const tflite::Constant& constant =
+          file_.constants[static_cast<size_t>(index)];
+      const auto value =
+          IsFloat(constant.type)
+              ? Uniform(constant)
+              : UniformInteger(TypeOf(graph, input), constant.data);
       if (!value) return std::nullopt;
       if (!nearest || std::abs(*value) < std::abs(*nearest)) nearest = value;
     }
     return nearest;
+  }
+
+  static std::optional<double> UniformInteger(ElementType type,
+                                              std::span<const std::byte> data) {
+    if (type == ElementType::kInt32) return Same<int32_t>(data);
+    if (type == ElementType::kInt64) return Same<int64_t>(data);
+    return {};
+  }
+
+  template <typename Integer>
+  static std::optional<double> Same(std::span<const std::byte> data) {
+    std::optional<Integer> value;
+    for (size_t at = 0; at + sizeof(Integer) <= data.size();
+         at += sizeof(Integer)) {
+      Integer next = 0;
+      std::memcpy(&next, data.data() + at, sizeof(next));
+      if (value && *value != next) return {};
+      value = next;
+    }
+    if (!value) return {};
+    return static_cast<double>(*value);
   }
 
   static std::optional<double> Uniform(const tflite::Constant& constant) {
@@ -218,6 +245,24 @@ bool IsOfActivation(const Threshold& threshold, Activation activation) {
   return (activation == Activation::kRelu2 ||
           activation == Activation::kXielu) &&
          threshold.at.has_value() && std::abs(*threshold.at) <= most;
+}
+
+bool IsOfModel(const Threshold& threshold, const ModelConfig& config) {
+  // Of the mean of squares; Gemma3nTextModel.
+  constexpr float kLeastSize = 1e-5f;
+  if (IsOfActivation(threshold, config.activation)) return true;
+  if (!threshold.at) return false;
+  // Tokens beyond the table of per-layer embeddings have its first row.
+  if (config.num_streams > 0 &&
+      (static_cast<float>(*threshold.at) == kLeastSize ||
+       *threshold.at == static_cast<double>(config.per_layer_vocab_size) ||
+       *threshold.at == 0)) {
+    return true;
+  }
+  const bool sparse = std::ranges::any_of(
+      config.layers,
+      [](const LayerConfig& layer) { return layer.sparsity > 0; });
+  return sparse && *threshold.at == 0;
 }
 
 std::vector<Threshold> FindThresholds(const tflite::File& file,

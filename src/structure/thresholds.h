@@ -4,7 +4,7 @@
 // below it, so no comparison of numbers finds it: it shows on the phone, at a
 // prompt that nobody tried. It is found by its presence instead. The decoders
 // that the reference knows have no such operator between their tokens and their
-// logits but where their activation bends (IsOfActivation).
+// logits but where their activation bends, and a few more (IsOfModel).
 #ifndef VERIFY_TFLITE_STRUCTURE_THRESHOLDS_H_
 #define VERIFY_TFLITE_STRUCTURE_THRESHOLDS_H_
 
@@ -30,6 +30,9 @@ struct Threshold {
 // Whether the model's activation bends there, which is at 0 or as good as: what
 // comes in has either sign in every run, so that comparisons see both sides.
 bool IsOfActivation(const Threshold& threshold, Activation activation);
+// Whether it is the model's own: of its activation, of what makes it sparse, or
+// of the least size of a stream.
+bool IsOfModel(const Threshold& threshold, const ModelConfig& config);
 
 // Operators among `needed` (ascending), whose values depend on
 // more than positions and masks and which are no smooth functions and move no

@@ -10,6 +10,7 @@
 namespace verify_tflite {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::Optional;
 using ::testing::SizeIs;
@@ -157,6 +158,32 @@ TEST(Thresholds, OfAnActivationThatBendsAt0) {
   EXPECT_EQ(left(Activation::kSilu), 6);
   EXPECT_EQ(left(Activation::kRelu2), 3);
   EXPECT_EQ(left(Activation::kXielu), 2);
+}
+
+// The least size of a stream, the end of the per-layer table, what makes layers
+// sparse.
+TEST(Thresholds, OfAModelOfSeveralStreams) {
+  ModelConfig plain;
+  plain.layers.resize(2);
+  ModelConfig streams = plain;
+  streams.num_streams = 4;
+  streams.per_layer_vocab_size = 900;
+  ModelConfig sparse = plain;
+  sparse.layers[1].sparsity = 0.95;
+  const auto is_of = [](const ModelConfig& config) {
+    std::vector<bool> all;
+    for (const double at : {1e-5, double{1e-5f}, 900.0, 0.0, 2e-5, 899.0}) {
+      all.push_back(IsOfModel({.op = 0, .at = at}, config));
+    }
+    all.push_back(IsOfModel({.op = 0, .at = {}}, config));
+    return all;
+  };
+  EXPECT_THAT(is_of(plain),
+              ElementsAre(false, false, false, false, false, false, false));
+  EXPECT_THAT(is_of(streams),
+              ElementsAre(true, true, true, true, false, false, false));
+  EXPECT_THAT(is_of(sparse),
+              ElementsAre(false, false, false, true, false, false, false));
 }
 
 TEST(Thresholds, InsideComposites) {

@@ -15,7 +15,7 @@ using Cause = Explanation (*)(const Evidence&);
 // that explains the fault is reported.
 constexpr Cause kDirect[] = {
     ExplainByDecodeRope,    ExplainByPrefillRope, ExplainByDecodePlaces,
-    ExplainByPrefillPlaces, ExplainByWrongKeys,
+    ExplainByPrefillPlaces, ExplainByWrongKeys,   ExplainBySparsity,
 };
 // These compute the reference again with Evidence::changes.
 constexpr Cause kRecomputing[] = {ExplainByLogits, ExplainByStages};

@@ -119,6 +119,36 @@ bool IsReadByNoOperator(const tflite::File& file, int32_t constant) {
   return true;
 }
 
+// Whether it says which of several residual streams to take, alike
+// for all tokens and all numbers of a token: what it does shows in any row.
+bool IsMaskOfStreams(const tflite::File& file, int32_t index,
+                     int64_t num_streams) {
+  const tflite::Constant& constant = file.constants[index];
+  const auto size = static_cast<int64_t>(constant.data.size());
+  if (num_streams == 0 || constant.shape.empty() ||
+      constant.shape[0] != num_streams || size == 0 ||
+      size % num_streams != 0) {
+    return false;
+  }
+  for (const tflite::Graph& graph : file.graphs) {
+    const bool other =
+        std::ranges::any_of(graph.tensors, [&](const tflite::Tensor& tensor) {
+          return tensor.constant == index && tensor.type != ElementType::kBool;
+        });
+    if (other) return false;
+  }
+  const auto part = static_cast<size_t>(size / num_streams);
+  for (size_t begin = 0; begin < constant.data.size(); begin += part) {
+    const auto numbers = constant.data.subspan(begin, part);
+    if (std::ranges::any_of(numbers, [&](std::byte value) {
+          return value != numbers.front();
+        })) {
+      return false;
+    }
+  }
+  return true;
+}
+
 struct Accounted {
   int64_t bytes = 0;
   int64_t of = 0;
@@ -126,7 +156,7 @@ struct Accounted {
 };
 
 Accounted AccountFor(const WeightAudit& audit, const FileGraph& file,
-                     const Model& opened) {
+                     const Model& opened, int64_t num_streams) {
   const ModelInfo& model = opened.info();
   const auto parts = opened.container()->model_parts();
   Accounted result;
@@ -138,7 +168,9 @@ Accounted AccountFor(const WeightAudit& audit, const FileGraph& file,
                        IsReadForPositionsAlone(file, model, constant.constant);
     const bool unread =
         IsReadByNoOperator(parts[constant.input]->file(), constant.constant);
-    if (small || table || unread) {
+    const bool of_streams = IsMaskOfStreams(parts[constant.input]->file(),
+                                            constant.constant, num_streams);
+    if (small || table || unread || of_streams) {
       result.bytes += constant.bytes;
     } else {
       result.left.push_back(
@@ -246,7 +278,8 @@ std::vector<Finding> ProveTables(const VerifyInput& input,
     // Of the part that was run alone, not of the model: that runs.
     result.gaps.push_back(error.what());
   }
-  const Accounted accounted = AccountFor(audit, graph, input.model);
+  const Accounted accounted = AccountFor(audit, graph, input.model,
+                                         input.checkpoint.config().num_streams);
   check.value = accounted.of == 0 ? 1
                                   : static_cast<double>(accounted.bytes) /
                                         static_cast<double>(accounted.of);

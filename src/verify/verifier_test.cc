@@ -248,6 +248,11 @@ TEST(Verifier, AModelWhoseLayersShareKeysPasses) {
   ExpectPass("ref_gemma4_e2b", "gemma4_e2b_capped/model.tflite");
 }
 
+// With several residual streams, of which two layers have no KV cache.
+TEST(Verifier, AModelOfSeveralStreamsPasses) {
+  ExpectPass("ref_gemma3n", "gemma3n_capped/model.tflite");
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Converted, Family,
     ::testing::Values("ref_mistral", "ref_qwen2", "ref_qwen3", "ref_gemma",
@@ -266,7 +271,7 @@ INSTANTIATE_TEST_SUITE_P(
                       "ref_arcee", "ref_apertus", "ref_vaultgemma",
                       "ref_nanochat", "ref_bitnet", "ref_jais2",
                       "ref_hyperclovax", "ref_exaone", "ref_internlm3",
-                      "ref_iquestcoder"),
+                      "ref_iquestcoder", "ref_gemma3n_text"),
     [](const auto& info) { return std::string(info.param); });
 
 // However often the drafts differ, the text is PyTorch's own.

@@ -33,6 +33,13 @@ ConfigFields TextConfigOf(const ConfigFields& fields, const Family& outer);
 // Throws Error for a text model that `outer` does not take.
 ModelConfig ParseTextModel(const ConfigFields& fields, const Family& outer);
 
+// Lets the last `shared` layers take the keys and values of the last layer before
+// them that is of their kind. Throws Error where there is none; `shared` is that
+// of num_kv_shared_layers.
+void ShareKeys(const ConfigFields& fields, int64_t shared, ModelConfig* config);
+// Returns the names of norms, products and tables of per-layer embeddings.
+std::vector<PartName> PerLayerNames();
+
 inline constexpr double kMinTheta = 1;
 inline constexpr double kMaxTheta = 1e15;
 

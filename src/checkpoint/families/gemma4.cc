@@ -94,24 +94,12 @@ void SetFullLayers(const ConfigFields& fields, bool keys_are_values,
   }
 }
 
-// The last `shared` layers take the keys and values of the last layer before
-// them that is of their kind.
-void ShareKeys(const ConfigFields& fields, int64_t shared,
-               ModelConfig* config) {
-  constexpr std::string_view kKey = "num_kv_shared_layers";
-  const int64_t first = config->num_layers - shared;
-  const bool wide = fields.Flag("use_double_wide_mlp", false);
-  for (int64_t i = first; i < config->num_layers; ++i) {
-    LayerConfig& layer = config->layers[static_cast<size_t>(i)];
-    for (int64_t j = 0; j < first; ++j) {
-      const LayerConfig& other = config->layers[static_cast<size_t>(j)];
-      if (other.local_rope == layer.local_rope) layer.kv_source = j;
-    }
-    if (layer.kv_source < 0) {
-      throw fields.Unexpected(kKey, shared,
-                              "a layer of each kind that shares its keys");
-    }
-    if (wide) layer.intermediate_size *= 2;
+// Layers that share keys may have MLPs of twice the size.
+void SetMlps(const ConfigFields& fields, ModelConfig* config) {
+  if (!fields.Flag("use_double_wide_mlp", false)) return;
+  for (LayerConfig& layer : config->layers) {
+    if (layer.kv_source < 0) continue;
+    layer.intermediate_size *= 2;
     config->intermediate_size =
         std::max(config->intermediate_size, layer.intermediate_size);
   }
@@ -160,6 +148,7 @@ void SetLayers(const ConfigFields& fields, ModelConfig* config) {
             fields.Size("num_kv_shared_layers", 0, config->num_layers - 1,
                         /*min=*/0),
             config);
+  SetMlps(fields, config);
   for (LayerConfig& layer : config->layers) {
     layer.keys_are_values =
         keys_are_values && !layer.local_rope && layer.kv_source < 0;
@@ -240,14 +229,8 @@ std::vector<PartName> Names(const ModelConfig& config) {
   std::vector<PartName> names = SandwichNames(config);
   names.push_back({Part::kLayerScalar, "layers.{}.layer_scalar"});
   if (config.per_layer_size == 0) return names;
-  const PartName per_layer[] = {
-      {Part::kPerLayerEmbedding, "embed_tokens_per_layer"},
-      {Part::kPerLayerModelProjection, "per_layer_model_projection"},
-      {Part::kPerLayerModelNorm, "per_layer_projection_norm"},
-      {Part::kPerLayerGate, "layers.{}.per_layer_input_gate"},
-      {Part::kPerLayerProjection, "layers.{}.per_layer_projection"},
-      {Part::kPerLayerNorm, "layers.{}.post_per_layer_input_norm"}};
-  names.insert(names.end(), std::begin(per_layer), std::end(per_layer));
+  const std::vector<PartName> per_layer = PerLayerNames();
+  names.insert(names.end(), per_layer.begin(), per_layer.end());
   return names;
 }
 

@@ -29,6 +29,15 @@ std::vector<PartName> SandwichNames(const ModelConfig& config) {
                   {Part::kOutputNorm, "layers.{}.post_feedforward_layernorm"}});
 }
 
+std::vector<PartName> PerLayerNames() {
+  return {{Part::kPerLayerEmbedding, "embed_tokens_per_layer"},
+          {Part::kPerLayerModelProjection, "per_layer_model_projection"},
+          {Part::kPerLayerModelNorm, "per_layer_projection_norm"},
+          {Part::kPerLayerGate, "layers.{}.per_layer_input_gate"},
+          {Part::kPerLayerProjection, "layers.{}.per_layer_projection"},
+          {Part::kPerLayerNorm, "layers.{}.post_per_layer_input_norm"}};
+}
+
 void SetPostNorms(ModelConfig* config) {
   config->input_norm = false;
   config->mlp_norm = false;

@@ -67,7 +67,9 @@ namespace verify_tflite {
   FAMILY(Mistral3)                     \
   FAMILY(AyaVision)                    \
   FAMILY(Cohere2Vision)                \
-  FAMILY(LightOnOcr)
+  FAMILY(LightOnOcr)                   \
+  FAMILY(Gemma3nText)                  \
+  FAMILY(Gemma3n)
 
 #define DECLARE(name) Family name();
 VERIFY_TFLITE_FAMILIES(DECLARE)

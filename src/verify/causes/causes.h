@@ -35,6 +35,9 @@ Explanation ExplainByLogits(const Evidence& evidence);
 // all faults of decode explains the file, however small they are.
 Explanation ExplainByStages(const Evidence& evidence);
 
+// Explains faults in what enters down of sparse layers, and nowhere else.
+Explanation ExplainBySparsity(const Evidence& evidence);
+
 // Names the place of the fault, when nothing explains it.
 Explanation ExplainByPlace(const Evidence& evidence);
 
