@@ -15,6 +15,7 @@
 #include "candidate/runtime.h"
 #include "tflite/bundle.h"
 #include "tflite/executor_metadata.h"
+#include "tflite/summary.h"
 
 namespace verify_tflite {
 namespace {
@@ -351,6 +352,8 @@ Model Model::Open(std::shared_ptr<const tflite::Container> container,
   impl->sliding_window = options.sliding_window.value_or(0);
   impl->info = InfoOf(signatures, ReadWeightGroups(file));
   impl->info.angle_step = AngleStep(file);
+  impl->info.converted_by = tflite::ConvertedBy(file);
+  impl->info.min_runtime_version = file.min_runtime_version;
   if (signatures.embeddings_input) {
     impl->embedder = OpenEmbedder(*impl, options.embedder_path,
                                   tflite::kEmbedder, "embeddings");

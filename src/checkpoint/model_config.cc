@@ -25,7 +25,13 @@ ModelConfig ParseModelConfig(const nlohmann::json& config,
   const std::string model_type = fields.Text("model_type", "");
   const Family* family = FindFamily(model_type);
   if (family == nullptr) throw NotSupported(fields, model_type);
-  return family->parse(fields, *family);
+  ModelConfig result = family->parse(fields, *family);
+  // Of a wrong type it is of no use, and of no harm.
+  const nlohmann::json* version = fields.Find("transformers_version");
+  if (version != nullptr && version->is_string()) {
+    result.transformers_version = *version;
+  }
+  return result;
 }
 
 }  // namespace verify_tflite

@@ -77,9 +77,15 @@ struct LayerConfig {
 
 // One configurable decoder; a model family (families/) is a setting of these
 // fields.
+// The version of transformers whose classes' computation the settings and the
+// reference stand for.
+inline constexpr std::string_view kTransformers = "5.24";
+
 struct ModelConfig {
   std::string model_type;  // "llama"
   std::string text_type;   // of the text model of a multimodal one, else empty
+  // That saved the checkpoint, as config.json has it; empty: it does not say.
+  std::string transformers_version;
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
   int64_t num_layers = 0;

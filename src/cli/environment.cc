@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "checkpoint/model_config.h"
 
 namespace verify_tflite {
 namespace {
@@ -217,6 +218,7 @@ Environment DescribeEnvironment(int argc, const char* const* argv) {
   e.cpu = CpuModel(ReadText("/proc/cpuinfo"));
   e.litert_version = PackageVersion(LoadedLibrary("libLiteRt.so"));
   e.torch_version = PackageVersion(LoadedLibrary("libtorch_cpu.so"));
+  e.reference_version = kTransformers;
   return e;
 }
 

@@ -180,4 +180,27 @@ std::string WorstText(const SignatureStructure& s, bool linear) {
   return worst ? Figure(*worst) : "–";
 }
 
+std::string ReferenceOf(const Verification& verification) {
+  const std::string& version = verification.environment.reference_version;
+  if (version.empty()) return "";
+  return fmt::format("verify_tflite's own, of what transformers {} computes",
+                     version);
+}
+
+std::string SavedBy(const Verification& verification) {
+  const std::string& version = verification.config.transformers_version;
+  return version.empty() ? ""
+                         : fmt::format("saved by transformers {}", version);
+}
+
+std::string ConverterOf(const Verification& verification) {
+  std::string made = verification.model.converted_by;
+  const std::string& oldest = verification.model.min_runtime_version;
+  if (!oldest.empty()) {
+    made += fmt::format("{}runs on {} or later, as the file says",
+                        made.empty() ? "" : "; ", oldest);
+  }
+  return made;
+}
+
 }  // namespace verify_tflite

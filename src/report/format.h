@@ -57,6 +57,12 @@ std::string DescribeMemory(const Verification& v);
 // character. Returns npos if they are equal.
 size_t PartAt(const PromptResult& result);
 
+// Say what the reference is, what saved the checkpoint and what made the file;
+// empty where that is not known.
+std::string ReferenceOf(const Verification& verification);
+std::string SavedBy(const Verification& verification);
+std::string ConverterOf(const Verification& verification);
+
 }  // namespace verify_tflite
 
 #endif  // VERIFY_TFLITE_REPORT_FORMAT_H_

@@ -690,6 +690,9 @@ void AddReproduction(const Verification& v, std::string& out) {
   add("verify_tflite", Foreign(v.tool_version));
   add("LiteRT", Foreign(e.litert_version));
   add("torch", Foreign(e.torch_version));
+  add("Reference", Foreign(ReferenceOf(v)));
+  add("Checkpoint", Foreign(SavedBy(v)));
+  add("Converter", Foreign(ConverterOf(v)));
   add("CPU", Foreign(e.cpu));
   add("Threads", std::to_string(v.settings.num_threads));
   add("Time",

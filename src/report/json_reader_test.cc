@@ -183,7 +183,12 @@ TEST(ReadJsonReport, RefusesMissingFields) {
   const std::set<std::string> derived = {"/passed", "/num_prompts",
                                          "/num_failed"};
   // Versions before did not write these.
-  const std::set<std::string> newer = {"/structure",
+  const std::set<std::string> newer = {"/model/converted_by",
+                                       "/model/min_runtime_version",
+                                       "/checkpoint/text_type",
+                                       "/checkpoint/transformers_version",
+                                       "/environment/reference_version",
+                                       "/structure",
                                        "/notes",
                                        "/peak_mapped_bytes",
                                        "/settings/tolerance_given",

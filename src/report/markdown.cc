@@ -230,6 +230,9 @@ void AppendReproduction(const Verification& v, std::string& out) {
   add("verify_tflite", v.tool_version);
   add("LiteRT", e.litert_version);
   add("torch", e.torch_version);
+  add("reference", ReferenceOf(v));
+  add("checkpoint", SavedBy(v));
+  add("converter", ConverterOf(v));
   add("CPU", e.cpu);
   add("date", e.date);
   const size_t shown = std::min(e.hashes.size(), kMaxItems);

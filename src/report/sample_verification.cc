@@ -206,6 +206,7 @@ WeightsCost CostsOf(const Evaluation& evaluation, double weights, double rest) {
 ModelConfig SmallLlama() {
   ModelConfig c;
   c.model_type = "llama";
+  c.transformers_version = "4.57.1";
   c.vocab_size = 49152;
   c.hidden_size = 576;
   c.num_layers = 30;
@@ -221,6 +222,9 @@ ModelConfig SmallLlama() {
 ModelInfo SmallModel(Recipe recipe) {
   ModelInfo m;
   m.prefills = {{"prefill_64", 64, 64}, {"prefill_8", 8, 8}};
+  m.converted_by =
+      "litert-torch's export_hf, from transformers' LlamaForCausalLM";
+  m.min_runtime_version = "2.17.0";
   m.num_layers = 30;
   m.kv_length = 1280;
   m.vocab_size = 49152;
@@ -260,6 +264,7 @@ Verification Common() {
       .cpu = "A CPU @ 3.00GHz",
       .litert_version = "2.3.0",
       .torch_version = "2.13.0",
+      .reference_version = "5.24",
       .hashes =
           {{"model.litertlm",
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},

@@ -410,6 +410,15 @@ inline void VisitFields(auto& v, Like<ModelInfo> auto& m) {
   v(Field("recipe_detail", "the same in more words"), m.recipe_detail);
   v(Field("notes", "where running this file differs from running others"),
     m.notes);
+  v(Field(
+        "converted_by",
+        "the converter and the class, as names of tensors tell; \"\": unknown")
+        .Newer(),
+    m.converted_by);
+  v(Field("min_runtime_version",
+          "the oldest runtime that the file says runs it")
+        .Newer(),
+    m.min_runtime_version);
   v(Field("num_layers", "layers with KV caches"), m.num_layers);
   v(Field("vocab_size", "entries of a row of logits"), m.vocab_size);
   v(Field("kv_length", "positions that a KV cache holds"), m.kv_length);
@@ -423,6 +432,11 @@ inline void VisitFields(auto& v, Like<ModelInfo> auto& m) {
 
 inline void VisitFields(auto& v, Like<ModelConfig> auto& c) {
   v(Field("model_type", "as in config.json"), c.model_type);
+  v(Field("text_type", "model_type of text_config, which was verified").Newer(),
+    c.text_type);
+  v(Field("transformers_version", "that saved the checkpoint, as it says")
+        .Newer(),
+    c.transformers_version);
   v(Field("num_layers", "num_hidden_layers"), c.num_layers);
   v(Field("hidden_size", "as in config.json"), c.hidden_size);
   v(Field("num_heads", "num_attention_heads"), c.num_heads);
@@ -491,6 +505,10 @@ inline void VisitFields(auto& v, Like<Environment> auto& e) {
   v(Field("cpu", "its model"), e.cpu);
   v(Field("litert_version", "of ai-edge-litert"), e.litert_version);
   v(Field("torch_version", "of libtorch"), e.torch_version);
+  v(Field("reference_version",
+          "of transformers, whose computation the reference does by itself")
+        .Newer(),
+    e.reference_version);
   v.Pairs(Field("files", "the model and each of the checkpoint's files"),
           e.hashes, "name", "sha256");
 }

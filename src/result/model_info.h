@@ -103,6 +103,10 @@ struct ModelInfo {
   // in a bundle; empty if it embeds them itself.
   std::string embedder_path;
   std::string per_layer_embedder_path;
+  // What made the file and what it says that it needs (tflite::ConvertedBy,
+  // tflite::File::min_runtime_version); empty where it says nothing.
+  std::string converted_by;
+  std::string min_runtime_version;
   // Says to the user where running this file differs from running others; empty
   // for most.
   std::vector<std::string> notes;

@@ -272,6 +272,8 @@ struct Environment {
   std::string cpu;
   std::string litert_version;
   std::string torch_version;
+  // Of transformers: whose computation the reference does by itself.
+  std::string reference_version;
   // SHA-256 in hexadecimal of the model file and of the checkpoint's files, by
   // name.
   std::vector<std::pair<std::string, std::string>> hashes;

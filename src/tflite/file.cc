@@ -20,6 +20,9 @@ constexpr size_t kMaxRank = 16;
 constexpr size_t kMaxOptions = 1 << 20;
 // What is kept of names that many operators may share.
 constexpr size_t kMaxSharedName = 256;
+// As converters call it, and the longest that is one.
+constexpr std::string_view kRuntimeVersion = "min_runtime_version";
+constexpr size_t kMaxVersion = 32;
 
 static_assert(static_cast<int>(ElementType::kFloat32) ==
               schema::TensorType::kFloat32);
@@ -354,10 +357,25 @@ class Reader {
     const FlatTables entries = root_.Tables(schema::Model::kMetadata);
     for (size_t i = 0; i < entries.size(); ++i) {
       const FlatTable entry = entries[i];
-      file_.metadata.emplace_back(
-          entry.String(Metadata::kName).substr(0, kMaxSharedName),
-          BufferAt(entry.Scalar<uint32_t>(Metadata::kBuffer, 0)).size());
+      const auto name = entry.String(Metadata::kName).substr(0, kMaxSharedName);
+      const auto content =
+          BufferAt(entry.Scalar<uint32_t>(Metadata::kBuffer, 0));
+      file_.metadata.emplace_back(name, content.size());
+      if (name == kRuntimeVersion) file_.min_runtime_version = Version(content);
     }
+  }
+
+  // Text that ends in zeros; empty where it is no version.
+  static std::string Version(std::span<const std::byte> content) {
+    std::string text;
+    for (const std::byte byte :
+         content.first(std::min(content.size(), kMaxVersion))) {
+      const char c = static_cast<char>(byte);
+      if (c == '\0') break;
+      if (c != '.' && (c < '0' || c > '9')) return "";
+      text += c;
+    }
+    return text;
   }
 
   FlatBuffer buffer_;

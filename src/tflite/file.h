@@ -104,6 +104,8 @@ struct File {
   uint32_t version = 0;
   std::string description;
   std::vector<std::pair<std::string, int64_t>> metadata;  // name, bytes
+  // The oldest runtime that it says runs it, "2.17.0"; empty: it does not say.
+  std::string min_runtime_version;
   std::vector<Graph> graphs;
   std::vector<Signature> signatures;
   // The graphs' constants; none where `damaged_constant` is not empty.

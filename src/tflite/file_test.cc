@@ -31,6 +31,7 @@ TEST(File, ReadsWhatIsInIt) {
   EXPECT_EQ(file.version, 3u);
   EXPECT_EQ(file.description, "small");
   EXPECT_THAT(file.metadata, ElementsAre(Pair("min_runtime_version", 5)));
+  EXPECT_EQ(file.min_runtime_version, "");  // bytes 0 to 4
   ASSERT_EQ(file.graphs.size(), 2u);
   EXPECT_EQ(file.graphs[0].signature, "decode");
   EXPECT_EQ(file.graphs[1].signature, "");

@@ -3,7 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
+#include <string_view>
 
 namespace verify_tflite::tflite {
 namespace {
@@ -46,6 +48,24 @@ SignatureSpec SpecOf(const File& file, size_t index) {
   return spec;
 }
 
+// The class of the model that the first module of transformers in `name` is of:
+// "LlamaForCausalLM"; empty where it is none.
+std::string ModelClassIn(std::string_view name) {
+  constexpr std::string_view kPackage = "transformers.models.";
+  const size_t at = name.find(kPackage);
+  if (at == std::string_view::npos) return "";
+  // "transformers.models.llama.modeling_llama.LlamaForCausalLM_model/…"
+  const std::string_view path = name.substr(at, name.find('/', at) - at);
+  for (const std::string_view end :
+       {"ForCausalLM", "ForConditionalGeneration"}) {
+    const size_t found = path.find(end);
+    if (found == std::string_view::npos) continue;
+    const size_t begin = path.rfind('.', found) + 1;
+    return std::string(path.substr(begin, found + end.size() - begin));
+  }
+  return "";
+}
+
 }  // namespace
 
 Summary Summarize(const File& file) {
@@ -70,6 +90,27 @@ Summary Summarize(const File& file) {
     }
   }
   return summary;
+}
+
+std::string ConvertedBy(const File& file) {
+  constexpr std::string_view kGenerative = "litert_torch.generative.";
+  constexpr std::string_view kExportHf = "litert_torch.generative.export_hf.";
+  bool generative = false, export_hf = false;
+  std::string model;
+  for (const Graph& graph : file.graphs) {
+    for (const Tensor& tensor : graph.tensors) {
+      const std::string_view name = tensor.name;
+      generative |= name.find(kGenerative) != std::string_view::npos;
+      export_hf |= name.find(kExportHf) != std::string_view::npos;
+      if (model.empty()) model = ModelClassIn(name);
+      if (export_hf && !model.empty()) {
+        return fmt::format("litert-torch's export_hf, from transformers' {}",
+                           model);
+      }
+    }
+  }
+  if (export_hf) return "litert-torch's export_hf";
+  return generative ? "litert-torch's classic converter" : "";
 }
 
 }  // namespace verify_tflite::tflite

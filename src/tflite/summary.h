@@ -39,6 +39,12 @@ struct Summary {
 
 Summary Summarize(const File& file);
 
+// Returns what converted the file, and from which class, as the paths of PyTorch
+// modules say that its tensors are named by: "litert-torch's export_hf, from
+// transformers' LlamaForCausalLM"; empty where they do not. No file records a
+// version of either.
+std::string ConvertedBy(const File& file);
+
 }  // namespace verify_tflite::tflite
 
 #endif  // VERIFY_TFLITE_TFLITE_SUMMARY_H_

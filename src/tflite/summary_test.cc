@@ -50,6 +50,35 @@ TEST(Summary, ReadsWhatIsInIt) {
   EXPECT_THAT(file.signatures[0].outputs[0].dims, ElementsAre(1, 7));
 }
 
+// Names as files of each converter have them.
+TEST(ConvertedBy, IsToldByNamesOfTensors) {
+  const auto made_by = [](const std::vector<std::string>& names) {
+    File file;
+    file.graphs.emplace_back();
+    for (const std::string& name : names) {
+      file.graphs[0].tensors.emplace_back().name = name;
+    }
+    return ConvertedBy(file);
+  };
+  const std::string module =
+      "litert_torch.generative.export_hf.core.exportable_module.Prefill/";
+  EXPECT_EQ(
+      made_by({"prefill_8_tokens:0",
+               module + "transformers.models.qwen2_5_vl.modeling_"
+                        "qwen2_5_vl.Qwen2_5_VLForConditionalGeneration_model/"
+                        "transformers.models.qwen2_5_vl.x;1"}),
+      "litert-torch's export_hf, from transformers' "
+      "Qwen2_5_VLForConditionalGeneration");
+  EXPECT_EQ(made_by({module + "transformers.models.llama.modeling_llama."
+                              "LlamaForCausalLM_model/x;8"}),
+            "litert-torch's export_hf, from transformers' LlamaForCausalLM");
+  EXPECT_EQ(made_by({module + "x", "transformers.models.llama"}),
+            "litert-torch's export_hf");
+  EXPECT_EQ(made_by({"litert_torch.generative.layers.attention.Attention/x"}),
+            "litert-torch's classic converter");
+  EXPECT_EQ(made_by({"arith.constant", ""}), "");
+}
+
 TEST(Summary, TellsHowConstantsAreStored) {
   const Summary file = Read(Good());
   std::map<std::string, std::array<int64_t, 3>> found;
