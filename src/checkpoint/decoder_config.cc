@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The settings that most families share.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -312,6 +313,26 @@ ConfigFields TextConfigOf(const ConfigFields& fields, const Family& text) {
   return inner;
 }
 
+namespace {
+
+// Notes the parts of a multimodal model that are not verified.
+void NoteTowers(const ConfigFields& fields, ModelConfig* config) {
+  std::vector<std::string> towers;
+  for (const auto& [key, value] : fields.object().items()) {
+    if (value.is_object() && key != "text_config" && key.ends_with("_config")) {
+      towers.push_back(Dump(json(key)));
+    }
+  }
+  if (towers.empty()) return;
+  config->notes.push_back(fmt::format(
+      "{}: the text model alone is verified; what {} describe{} is not looked "
+      "at",
+      fields.origin(), fmt::join(towers, " and "),
+      towers.size() == 1 ? "s" : ""));
+}
+
+}  // namespace
+
 ModelConfig ParseTextModel(const ConfigFields& fields, const Family& outer,
                            const Family& text) {
   std::vector<std::string> notes = CheckUnhandled(fields, text);
@@ -319,6 +340,7 @@ ModelConfig ParseTextModel(const ConfigFields& fields, const Family& outer,
   result.notes.insert(result.notes.begin(), notes.begin(), notes.end());
   result.model_type = outer.model_type;
   result.tie_word_embeddings = fields.Flag("tie_word_embeddings", true);
+  NoteTowers(fields, &result);
   return result;
 }
 
