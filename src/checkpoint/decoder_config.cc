@@ -245,20 +245,20 @@ void FillLayers(ModelConfig* result) {
   }
 }
 
-// What else the model has.
-void NoteTowers(const ConfigFields& fields, const Family& outer,
-                ModelConfig* config) {
-  std::vector<std::string_view> towers;
-  for (const std::string_view kind : {"vision", "audio"}) {
-    if (fields.Find(fmt::format("{}_config", kind)) != nullptr) {
-      towers.push_back(kind);
+// Notes the parts of a multimodal model that are not verified.
+void NoteTowers(const ConfigFields& fields, ModelConfig* config) {
+  std::vector<std::string> towers;
+  for (const auto& [key, value] : fields.object().items()) {
+    if (value.is_object() && key != "text_config" && key.ends_with("_config")) {
+      towers.push_back(Dump(json(key)));
     }
   }
   if (towers.empty()) return;
   config->notes.push_back(fmt::format(
-      "{}: of {}, the text model alone is verified; its {} part is not looked "
+      "{}: the text model alone is verified; what {} describe{} is not looked "
       "at",
-      fields.origin(), outer.model_type, fmt::join(towers, " and ")));
+      fields.origin(), fmt::join(towers, " and "),
+      towers.size() == 1 ? "s" : ""));
 }
 
 // What the text model's own class does to its logits.
@@ -360,7 +360,7 @@ ModelConfig ParseTextModel(const ConfigFields& fields, const Family& outer) {
   result.tie_word_embeddings =
       fields.Flag("tie_word_embeddings", outer.tie_word_embeddings) || tied;
   if (outer.plain_head) IgnoreHead(inner, outer, &result);
-  NoteTowers(fields, outer, &result);
+  NoteTowers(fields, &result);
   return result;
 }
 

@@ -378,7 +378,7 @@ TEST(ModelConfig, TextModelOfAnotherFamily) {
   EXPECT_THAT(Parse(config).notes, IsEmpty());
   config["vision_config"] = json::object();
   EXPECT_THAT(Parse(config).notes,
-              Contains(HasSubstr("its vision part is not looked at")));
+              Contains(HasSubstr("\"vision_config\" describes is not")));
   EXPECT_TRUE(Parse(config).qk_norm);
   EXPECT_TRUE(Parse(config).tie_word_embeddings);
   config["text_config"].erase("model_type");  // qwen2
@@ -648,7 +648,13 @@ TEST(ModelConfig, Gemma3nInsideAMultimodalModel) {
   const ModelConfig parsed = Parse(config);
   EXPECT_EQ(parsed.model_type, "gemma3n");
   EXPECT_EQ(parsed.layers[7].intermediate_size, 24);
-  EXPECT_THAT(parsed.notes, ElementsAre(HasSubstr("tokens from 90 on")));
+  EXPECT_THAT(parsed.notes,
+              ElementsAre(AllOf(HasSubstr("the text model alone"),
+                                HasSubstr("\"vision_config\" describes")),
+                          HasSubstr("tokens from 90 on")));
+  config["audio_config"] = json::object();
+  EXPECT_THAT(Parse(config).notes[0],
+              HasSubstr("\"audio_config\" and \"vision_config\" describe is"));
 }
 
 constexpr char kLongRope[] = R"({
