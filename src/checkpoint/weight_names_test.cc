@@ -119,8 +119,8 @@ TEST_P(Names, ThereAreThoseOfEveryPart) {
     }
     if (config.num_streams > 0) {
       parts.insert(parts.end(),
-                   {Part::kStreamProjection, Part::kStreamOutput, Part::kRouter,
-                    Part::kRouterNorm, Part::kPrediction, Part::kCorrection,
+                   {Part::kStreamProjection, Part::kStreamOutput, Part::kStreamRouter,
+                    Part::kStreamRouterNorm, Part::kPrediction, Part::kCorrection,
                     Part::kStreamScale, Part::kLaurelLeft, Part::kLaurelRight,
                     Part::kLaurelNorm});
     }

@@ -75,9 +75,9 @@ std::string_view NameOf(Part part) {
       return "projection of the embedding";
     case Part::kStreamOutput:
       return "last projection";
-    case Part::kRouter:
+    case Part::kStreamRouter:
       return "router";
-    case Part::kRouterNorm:
+    case Part::kStreamRouterNorm:
       return "norm before the router";
     case Part::kPrediction:
       return "prediction coefficients";
@@ -109,7 +109,7 @@ bool IsNorm(Part part) {
     case Part::kPerLayerModelNorm:
     case Part::kPerLayerNorm:
     case Part::kVNorm:
-    case Part::kRouterNorm:
+    case Part::kStreamRouterNorm:
     case Part::kLaurelNorm:
       return true;
     default:

@@ -48,8 +48,8 @@ enum class Part {
   kStreamProjection,  // of the embedding, for a stream; its layer is the
                       // stream's number less one, as that of the next
   kStreamOutput,      // of a stream behind the last layer
-  kRouter,            // of one stream, for prediction and correction alike
-  kRouterNorm,
+  kStreamRouter,            // of one stream, for prediction and correction alike
+  kStreamRouterNorm,
   kPrediction,  // coefficients of each stream in each other
   kCorrection,  // how much each stream takes of what the layer changed
   kStreamScale,  // of what the per-layer gate reads

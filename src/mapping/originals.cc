@@ -146,11 +146,11 @@ void Originals::AddScaled(const WeightRole& role,
     add(std::nextafter(1.0, 2.0),
         "of the per-layer inputs and the embedding's scale");
   }
-  if (role.part == Part::kRouter || role.part == Part::kRouterNorm) {
+  if (role.part == Part::kStreamRouter || role.part == Part::kStreamRouterNorm) {
     const size_t first = ways.size();
     add(1 / static_cast<double>(config.hidden_size), "of the router's input");
     for (size_t i = first; i < ways.size(); ++i) {
-      ways[i].factor_of_input = role.part == Part::kRouter;
+      ways[i].factor_of_input = role.part == Part::kStreamRouter;
     }
   }
   if (role.part == Part::kPerLayerEmbedding) {

@@ -176,9 +176,9 @@ std::vector<std::pair<int32_t, WeightRole>> RolesOfProducts(
     const auto number = static_cast<int32_t>(i);
     name(layers[i].per_layer_gate, Part::kPerLayerGate, number);
     name(layers[i].per_layer_projection, Part::kPerLayerProjection, number);
-    name(layers[i].prediction_router, Part::kRouter, number);
+    name(layers[i].prediction_router, Part::kStreamRouter, number);
     name(layers[i].prediction, Part::kPrediction, number);
-    name(layers[i].correction_router, Part::kRouter, number);
+    name(layers[i].correction_router, Part::kStreamRouter, number);
     name(layers[i].correction, Part::kCorrection, number);
     name(layers[i].laurel_left, Part::kLaurelLeft, number);
     name(layers[i].laurel_right, Part::kLaurelRight, number);
@@ -298,7 +298,7 @@ std::optional<WeightRole> NormOfStreams(const Found& found, int32_t after,
       return WeightRole{part, static_cast<int32_t>(i), bias};
     };
     if (reads(l.prediction_router) || reads(l.correction_router)) {
-      return role(Part::kRouterNorm);
+      return role(Part::kStreamRouterNorm);
     }
     if (reads(l.k >= 0 ? l.k : l.q)) return role(Part::kInputNorm);
     if (std::ranges::any_of(l.gate_up, reads)) return role(Part::kMlpNorm);

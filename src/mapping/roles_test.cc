@@ -243,18 +243,18 @@ TEST(Roles, OfSeveralStreams) {
   using enum Part;
   EXPECT_THAT(
       products,
-      ElementsAre(Pair(kStreamProjection, 0), Pair(kRouter, 0),
+      ElementsAre(Pair(kStreamProjection, 0), Pair(kStreamRouter, 0),
                   Pair(kPrediction, 0), Pair(kLaurelLeft, 0),
                   Pair(kLaurelRight, 0), Pair(kQ, 0), Pair(kK, 0), Pair(kV, 0),
                   Pair(kO, 0), Pair(kGate, 0), Pair(kUp, 0), Pair(kDown, 0),
-                  Pair(kRouter, 0), Pair(kCorrection, 0),
+                  Pair(kStreamRouter, 0), Pair(kCorrection, 0),
                   Pair(kStreamOutput, 0), Pair(kHead, -1)));
   std::vector<Part> norms;
   for (const RoleUse& use : roles.uses) {
     if (IsNorm(use.role.part)) norms.push_back(use.role.part);
   }
-  EXPECT_THAT(norms, ElementsAre(kRouterNorm, kInputNorm, kLaurelNorm, kMlpNorm,
-                                 kRouterNorm, kFinalNorm));
+  EXPECT_THAT(norms, ElementsAre(kStreamRouterNorm, kInputNorm, kLaurelNorm, kMlpNorm,
+                                 kStreamRouterNorm, kFinalNorm));
   // Of a model of one stream this is no graph.
   EXPECT_FALSE(TwoStreams().FindWith(0).unknown.empty());
 }

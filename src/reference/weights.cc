@@ -218,8 +218,8 @@ class WeightFinder {
   void FindAltUp(int32_t index, LayerWeights* layer) {
     const int64_t size = config_.hidden_size;
     const int64_t count = config_.num_streams;
-    layer->router = FindLinear({Part::kRouter, index}, count, size, false);
-    layer->router_norm = FindNorm({Part::kRouterNorm, index}, size);
+    layer->router = FindLinear({Part::kStreamRouter, index}, count, size, false);
+    layer->router_norm = FindNorm({Part::kStreamRouterNorm, index}, size);
     layer->prediction =
         FindLinear({Part::kPrediction, index}, count * count, count, false);
     layer->correction =

@@ -24,7 +24,7 @@ class AnchorFinder {
       const std::pair place(product.role.layer, product.role.part);
       // A layer's router is read twice: what predicts comes first.
       const bool corrects =
-          product.role.part == Part::kRouter && products_.contains(place);
+          product.role.part == Part::kStreamRouter && products_.contains(place);
       (corrects ? correction_routers_ : products_)[place] = &product;
     }
     AddEmbedding();
@@ -158,14 +158,14 @@ class AnchorFinder {
     const auto add = [&](const Product* router, Part part, Stage input,
                          Stage output, Stage modalities, Stage coefficients) {
       AddInput(input, layer, router);
-      AddOutput(output, layer, router, Part::kRouter);
+      AddOutput(output, layer, router, Part::kStreamRouter);
       AddInput(modalities, layer, ProductOf(layer, {part}));
       AddOutput(coefficients, layer, ProductOf(layer, {part}), part);
     };
-    add(ProductOf(layer, {Part::kRouter}), Part::kPrediction,
+    add(ProductOf(layer, {Part::kStreamRouter}), Part::kPrediction,
         Stage::kPredictionInput, Stage::kPredictionRouter,
         Stage::kPredictionModalities, Stage::kPredictionCoefficients);
-    const auto found = correction_routers_.find({layer, Part::kRouter});
+    const auto found = correction_routers_.find({layer, Part::kStreamRouter});
     add(found == correction_routers_.end() ? nullptr : found->second,
         Part::kCorrection, Stage::kCorrectionInput, Stage::kCorrectionRouter,
         Stage::kCorrectionModalities, Stage::kCorrectionCoefficients);
@@ -201,7 +201,7 @@ class AnchorFinder {
     const bool last = layer + 1 == std::ssize(config_.layers);
     if (config_.num_streams > 0) {
       return last ? FirstOp(0, {Part::kStreamOutput})
-                  : FirstOp(layer + 1, {Part::kRouter});
+                  : FirstOp(layer + 1, {Part::kStreamRouter});
     }
     return last ? FirstOp(-1, {Part::kHead}) : AttentionOp(layer + 1);
   }

@@ -141,8 +141,8 @@ std::vector<PartName> Names(const ModelConfig& config) {
   const PartName streams[] = {
       {Part::kStreamProjection, "altup_projections.{}"},
       {Part::kStreamOutput, "altup_unembed_projections.{}"},
-      {Part::kRouter, "layers.{}.altup.modality_router"},
-      {Part::kRouterNorm, "layers.{}.altup.router_norm"},
+      {Part::kStreamRouter, "layers.{}.altup.modality_router"},
+      {Part::kStreamRouterNorm, "layers.{}.altup.router_norm"},
       {Part::kPrediction, "layers.{}.altup.prediction_coefs"},
       {Part::kCorrection, "layers.{}.altup.correction_coefs"},
       {Part::kStreamScale, "layers.{}.altup.correct_output_scale"},
