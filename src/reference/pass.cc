@@ -194,13 +194,13 @@ at::Tensor Pass::Coefficients(const at::Tensor& values, const Route& route,
   const auto number = static_cast<int64_t>(index);
   const LayerWeights& layer = weights_.layers[index];
   const at::Tensor input =
-      Norm(decoder_.reader, config_, values, layer.router_norm)
+      Norm(decoder_.reader, config_, values, layer.stream_router_norm)
           .mul_(static_cast<float>(1.0 /
                                    static_cast<double>(config_.hidden_size)));
   Capture(route.input, number, input);
   const at::Tensor modalities = Floats(rows_, config_.num_streams);
   Multiply(route.input, number, input,
-           {{layer.router, modalities.mutable_data_ptr<float>()}});
+           {{layer.stream_router, modalities.mutable_data_ptr<float>()}});
   CaptureProduct(route.router, route.input, index, modalities);
   modalities.tanh_();
   Capture(route.modalities, number, modalities);

@@ -218,8 +218,10 @@ class WeightFinder {
   void FindAltUp(int32_t index, LayerWeights* layer) {
     const int64_t size = config_.hidden_size;
     const int64_t count = config_.num_streams;
-    layer->router = FindLinear({Part::kStreamRouter, index}, count, size, false);
-    layer->router_norm = FindNorm({Part::kStreamRouterNorm, index}, size);
+    layer->stream_router =
+        FindLinear({Part::kStreamRouter, index}, count, size, false);
+    layer->stream_router_norm =
+        FindNorm({Part::kStreamRouterNorm, index}, size);
     layer->prediction =
         FindLinear({Part::kPrediction, index}, count * count, count, false);
     layer->correction =
@@ -370,7 +372,7 @@ const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index) {
       return &layer.per_layer_projection;
     case Stage::kPredictionRouter:
     case Stage::kCorrectionRouter:
-      return &layer.router;
+      return &layer.stream_router;
     case Stage::kPredictionCoefficients:
       return &layer.prediction;
     case Stage::kCorrectionCoefficients:

@@ -45,9 +45,9 @@ struct LayerWeights {
   XieluNumbers xielu;       // with kXielu
   Linear per_layer_gate, per_layer_projection;  // with per_layer_size
   NormWeights per_layer_norm;
-  const TensorView* scalar = nullptr;     // with layer_scalar
-  Linear router, prediction, correction;  // with num_streams
-  NormWeights router_norm;
+  const TensorView* scalar = nullptr;            // with layer_scalar
+  Linear stream_router, prediction, correction;  // with num_streams
+  NormWeights stream_router_norm;
   const TensorView* stream_scale = nullptr;  // with stream_scale
   Linear laurel_left, laurel_right;          // with laurel_rank
   NormWeights laurel_norm;
