@@ -477,6 +477,26 @@ def _add_gemma4(add: Add) -> None:
     )
 
 
+def _add_moe(add: Add) -> None:
+  """Mixtures of experts, each expert a branch of the graph."""
+  for seed, (name, (kind, changes)) in enumerate(checkpoints.MOE.items(), 450):
+    add(name, checkpoints.moe, {}, kind=kind, changes=changes, seed=seed)
+    add(
+        f"{name}.tflite",
+        conversions.export_hf_with,
+        {"checkpoint": name.replace("ref_", "text_")},
+        prefill_lengths=[8, 64],
+        cache_length=256,
+        moe_exports_implementation="litert_moe_sequential",
+    )
+    add(
+        f"{name}_q8.tflite",
+        conversions.quantize_hf,
+        {"float_file": f"{name}.tflite"},
+        recipe="dynamic_wi8_afp32",
+    )
+
+
 def _models() -> dict[str, Model]:
   models = {"smollm2": Model(checkpoints.smollm2)}
 
@@ -671,6 +691,7 @@ def _models() -> dict[str, Model]:
   _add_static(add)
   _add_mutations(add)
   _add_gemma4(add)
+  _add_moe(add)
   return models
 
 

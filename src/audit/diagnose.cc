@@ -154,6 +154,19 @@ class Diagnosis {
     for (const auto& [other, rows] : originals_.all()) {
       if (other != use_.role && IsRole(other)) return true;
     }
+    return OtherExpert();
+  }
+
+  // Gate and up of another expert in one constant.
+  bool OtherExpert() {
+    const ModelConfig& config = originals_.checkpoint().config();
+    WeightRole role = use_.role;
+    if (role.part != Part::kExpertGateUp) return false;
+    for (role.layer = 0; role.layer < config.num_layers; ++role.layer) {
+      for (role.expert = 0; role.expert < config.experts.count; ++role.expert) {
+        if (role != use_.role && IsRole(role)) return true;
+      }
+    }
     return false;
   }
 
@@ -684,6 +697,7 @@ std::optional<WeightRole> FindByContent(const tflite::Constant& constant,
     roles.push_back({Part::kQkv, layer, false});
     roles.push_back({Part::kQkv, layer, true});
     roles.push_back({Part::kGateUp, layer, false});
+    roles.push_back({Part::kSharedGateUp, layer, false});
   }
   for (const WeightRole& role : roles) {
     for (const Original& way : originals.Plain(role)) {

@@ -71,6 +71,28 @@ std::string_view NameOf(Part part) {
       return "scalar";
     case Part::kVNorm:
       return "norm of v";
+    case Part::kRouter:
+      return "router";
+    case Part::kRouterBias:
+      return "bias of the router's choice";
+    case Part::kExpertGate:
+      return "gate";
+    case Part::kExpertUp:
+      return "up";
+    case Part::kExpertGateUp:
+      return "gate and up";
+    case Part::kExpertDown:
+      return "down";
+    case Part::kSharedGate:
+      return "gate of the shared expert";
+    case Part::kSharedUp:
+      return "up of the shared expert";
+    case Part::kSharedGateUp:
+      return "gate and up of the shared expert";
+    case Part::kSharedDown:
+      return "down of the shared expert";
+    case Part::kSharedScale:
+      return "scale of the shared expert";
   }
   return "";
 }
@@ -112,13 +134,15 @@ bool IsParameter(Part part) {
 }
 
 bool IsBare(Part part) {
-  return part == Part::kLayerScalar || IsParameter(part);
+  return part == Part::kLayerScalar || part == Part::kRouterBias ||
+         IsParameter(part);
 }
 
 std::string Describe(const WeightRole& role) {
   std::string text;
   if (role.bias) text += "bias of ";
   text += NameOf(role.part);
+  if (role.expert >= 0) text += fmt::format(" of expert {}", role.expert);
   if (role.layer >= 0) text += fmt::format(" of layer {}", role.layer);
   return text;
 }

@@ -168,7 +168,8 @@ void AddBias(const ModelMap& map, const ProductUse& use, const Way& matrix,
   const tflite::Constant& constant = map.ConstantOf(kModel, BiasOf(use));
   int64_t stored = 0;
   for (const Place& place : matrix.places) {
-    const Rows* whole = map.Find({place.part, use.role.layer, true});
+    const Rows* whole =
+        map.Find({place.part, use.role.layer, true, use.role.expert});
     if (whole != nullptr && place.first + place.rows.count <= whole->count) {
       int64_t at = stored;
       const Rows slice = whole->Slice(place.first, place.rows.count);
@@ -413,12 +414,11 @@ FileWeights MakeWeights(Gathered gathered, Readers& readers,
   for (auto& [name, pieces] : gathered.pieces) {
     const TensorView& tensor = *gathered.tensors[name];
     const std::optional<InputChange> change = gathered.changes[name];
-    if (!SortPieces(pieces, tensor.shape[0]) || !change) continue;
+    if (!SortPieces(pieces, MatrixRows(tensor)) || !change) continue;
     TensorView view;
     view.shape = tensor.shape;
     view.read =
-        Reader(std::move(pieces),
-               tensor.shape.size() == 2 ? tensor.shape[1] : 1, readers, result);
+        Reader(std::move(pieces), MatrixColumns(tensor), readers, result);
     weights[name] = {
         view, gathered.quantised[name], change->rotation,
         change->scale == nullptr ? nullptr : &change->scale->values};
@@ -432,6 +432,7 @@ SignatureGraph MakeSignature(const ModelMap& map, const SignatureRoles& roles,
   signature.signature = roles.signature;
   signature.graph = roles.graph;
   signature.embedding = roles.embedding;
+  signature.experts = roles.experts;
   signature.not_understood = roles.not_understood;
   if (!roles.not_understood.empty()) return signature;
   Gathered gathered;

@@ -9,6 +9,23 @@
 #include "mapping/stored.h"
 
 namespace verify_tflite {
+namespace {
+
+// Whether the model has such a layer and such an expert.
+bool HasRoom(const WeightRole& role, const ModelConfig& config) {
+  return role.layer < config.num_layers &&
+         (role.expert < 0 || role.expert < config.experts.count);
+}
+
+// Matrices of all experts lie in one tensor, a bias of the choice in a row.
+size_t MostDimensions(const WeightRole& role) {
+  const bool all =
+      role.part == Part::kExpertGateUp || role.part == Part::kExpertDown;
+  return all && role.expert < 0 ? 3 : 2;
+}
+
+}  // namespace
+
 int64_t Rows::At(int64_t row) const {
   return run == 0 ? first + row : first + row / run * stride + row % run;
 }
@@ -63,21 +80,24 @@ void Originals::AddOnes(int64_t size) {
 void Originals::Add(const std::string& name, const TensorView& tensor) {
   const WeightNames& names = checkpoint_.names();
   const auto role = names.RoleOf(name);
-  if (!role || role->layer >= checkpoint_.config().num_layers ||
-      tensor.shape.empty() || tensor.shape.size() > 2) {
+  if (!role || !HasRoom(*role, checkpoint_.config()) || tensor.shape.empty() ||
+      tensor.shape.size() > MostDimensions(*role)) {
     others_.push_back(name);
     return;
   }
   for (const PartRows& rows :
-       names.RowsOf(*role, checkpoint_.config(), tensor.shape[0])) {
-    AddPart({rows.part, role->layer, role->bias}, name, tensor, rows);
+       names.RowsOf(*role, checkpoint_.config(), MatrixRows(tensor))) {
+    AddPart({rows.part, role->layer, role->bias, rows.expert}, name, tensor,
+            rows);
   }
 }
 
 void Originals::AddPart(const WeightRole& role, const std::string& name,
                         const TensorView& tensor, const PartRows& part) {
   Rows rows{&tensor, name, part.first, part.count, 1, part.run, part.stride};
-  if (tensor.shape.size() == 2) rows.cols = tensor.shape[1];
+  rows.cols = MatrixColumns(tensor);
+  const bool is_row = role.part == Part::kRouterBias && rows.count == 1;
+  if (is_row) std::swap(rows.count, rows.cols);
   if (!parts_.try_emplace(role, rows).second) others_.push_back(name);
   if (role.part == Part::kHead && !role.bias) has_head_ = true;
 }
@@ -112,7 +132,8 @@ void Originals::AddScaled(const WeightRole& role,
   if (scale > 0 && (role.part == Part::kQ || role.part == Part::kK)) {
     add(std::sqrt(scale), "the root of attention's scale");
   }
-  if (role.part == Part::kO || role.part == Part::kDown) {
+  if (role.part == Part::kO || role.part == Part::kDown ||
+      role.part == Part::kExpertDown || role.part == Part::kSharedDown) {
     add(config.residual_scale, "the scale of the residual");
   }
   if (role.part == Part::kHead) add(1 / config.logit_divisor, "of the logits");
@@ -148,6 +169,14 @@ void Originals::AddNormFolded(const WeightRole& role,
     case Part::kGate:
     case Part::kUp:
     case Part::kGateUp:
+    case Part::kRouter:
+    case Part::kExpertGate:
+    case Part::kExpertUp:
+    case Part::kExpertGateUp:
+    case Part::kSharedGate:
+    case Part::kSharedUp:
+    case Part::kSharedGateUp:
+    case Part::kSharedScale:
       if (config.mlp_norm) norm.part = Part::kMlpNorm;
       break;
     case Part::kHead:
@@ -174,7 +203,8 @@ void Originals::AddNormFolded(const WeightRole& role,
   }
   // W (n + shift) + b = W n + (W shift + b)
   if (shift == nullptr) return;
-  const std::vector<Original> matrices = Plain({role.part, role.layer, false});
+  const std::vector<Original> matrices =
+      Plain({role.part, role.layer, false, role.expert});
   std::vector<float> shifts(shift->count), row(shift->count);
   ToFloats(*shift->tensor, shift->first, shift->count, shifts.data());
   for (size_t i = 0; i < matrices.size(); ++i) {
@@ -204,7 +234,7 @@ void Originals::AddNormFolded(const WeightRole& role,
 std::vector<Original> Originals::Plain(const WeightRole& role) const {
   const ModelConfig& config = checkpoint_.config();
   const auto part = [&](Part p) -> const Rows* {
-    const auto found = parts_.find({p, role.layer, role.bias});
+    const auto found = parts_.find({p, role.layer, role.bias, role.expert});
     return found == parts_.end() ? nullptr : &found->second;
   };
   std::vector<Original> ways;
@@ -230,6 +260,16 @@ std::vector<Original> Originals::Plain(const WeightRole& role) const {
   }
   if (role.part == Part::kGateUp) {
     const Rows *gate = part(Part::kGate), *up = part(Part::kUp);
+    if (!gate || !up) return {};
+    return {{"gate, up", {*gate, *up}}};
+  }
+  if (role.part == Part::kExpertGateUp) {
+    const Rows *gate = part(Part::kExpertGate), *up = part(Part::kExpertUp);
+    if (!gate || !up) return {};
+    return {{"gate, up", {*gate, *up}}};
+  }
+  if (role.part == Part::kSharedGateUp) {
+    const Rows *gate = part(Part::kSharedGate), *up = part(Part::kSharedUp);
     if (!gate || !up) return {};
     return {{"gate, up", {*gate, *up}}};
   }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -36,6 +37,14 @@ bool IsSubset(const OpSet& set, const OpSet& of) {
   return std::includes(of.begin(), of.end(), set.begin(), set.end());
 }
 
+// Products of one expert: one of gate and up, or two.
+struct Expert {
+  ExpertUse use;
+  OpSet gate_up;
+  int32_t gate = -1, up = -1;
+  int32_t down = -1;
+};
+
 // One layer's products.
 struct Layer {
   int32_t k = -1, v = -1, q = -1, o = -1, down = -1;
@@ -44,6 +53,18 @@ struct Layer {
   int32_t gate = -1, up = -1;  // none where there is one product of both
   bool fused = false;          // k is q and v, too
   int32_t per_layer_gate = -1, per_layer_projection = -1;
+  // With experts; down, gate and up are the shared one's then.
+  int32_t router = -1, shared_scale = -1;
+  std::vector<Expert> experts;
+  // What reads the norm before the MLP.
+  OpSet MlpInputs() const {
+    OpSet inputs = gate_up;
+    for (const Expert& expert : experts)
+      inputs.insert(expert.gate_up.begin(), expert.gate_up.end());
+    if (router >= 0) inputs.insert(router);
+    if (shared_scale >= 0) inputs.insert(shared_scale);
+    return inputs;
+  }
   // Its first product. One that takes another layer's keys has no k.
   int32_t First() const {
     if (k < 0) return q;
@@ -73,7 +94,9 @@ class GraphRoles {
     FindEmbedding();
     if (const auto reason = FindLayers(num_layers)) return reason;
     FindOutputs();
+    if (const auto reason = FindExperts()) return reason;
     FindMlps();
+    FindSharedScales();
     FindPerLayer();
     FindHead();
     NameProducts();
@@ -579,10 +602,130 @@ class GraphRoles {
     layers_.push_back(layer);
   }
 
+  // Experts are what is multiplied with a weight that follows from a comparison
+  // of their number with the choice. Why they are not told, where they are not.
+  std::optional<std::string> FindExperts() {
+    for (size_t i = 0; i < graph_.ops.size(); ++i) {
+      const tflite::Op& op = graph_.ops[i];
+      if (op.code != tflite::kOpEqual || op.inputs.size() != 2) continue;
+      for (const int side : {0, 1}) {
+        const auto number = IntegerOf(op.inputs[side]);
+        const int32_t choice = ChoiceOf(op.inputs[1 - side]);
+        if (!number || choice < 0) continue;
+        const ExpertUse use = {-1, *number, -1, choice,
+                               static_cast<int32_t>(i)};
+        if (const auto reason = AddExpert(use)) return reason;
+      }
+    }
+    return std::nullopt;
+  }
+
+  // The one integer that a constant holds.
+  std::optional<int32_t> IntegerOf(int32_t tensor) const {
+    const int32_t index = ConstantOf(tensor);
+    if (index < 0) return std::nullopt;
+    const tflite::Constant& constant = file_.constants[index];
+    int64_t elements = 1;
+    for (const int64_t size : constant.shape) elements *= size;
+    int32_t number = 0;
+    const bool narrow = constant.data.size() == sizeof(number);
+    if (elements != 1 || (!narrow && constant.data.size() != sizeof(int64_t)) ||
+        constant.type_name.find("FLOAT") != std::string::npos) {
+      return std::nullopt;
+    }
+    // The low half first; numbers of experts have no other.
+    std::memcpy(&number, constant.data.data(), sizeof(number));
+    return number < 0 ? std::nullopt : std::optional(number);
+  }
+
+  // The TOPK_V2 whose places `tensor` is a view of; -1: none.
+  int32_t ChoiceOf(int32_t tensor) const {
+    const int32_t root = tensor < 0 ? -1 : Root(tensor);
+    const int32_t producer = root < 0 ? -1 : TensorAt(root).producer;
+    if (producer < 0) return -1;
+    const tflite::Op& op = graph_.ops[producer];
+    const bool places = op.code == tflite::kOpTopkV2 &&
+                        op.outputs.size() == 2 && op.outputs[1] == root;
+    return places ? producer : -1;
+  }
+
+  std::optional<std::string> AddExpert(ExpertUse use) {
+    Expert expert{.use = use};
+    FindWeighted(expert);
+    const OpSet routers = ProductsBefore(graph_.ops[use.choice].inputs[0]);
+    Layer* layer = expert.down < 0 ? nullptr : LayerAt(expert.down);
+    if (layer == nullptr || routers.size() != 1 ||
+        Contains(of_experts_, expert.down)) {
+      return fmt::format("what expert {} gives is not known", use.expert);
+    }
+    expert.use.layer = static_cast<int32_t>(layer - layers_.data());
+    expert.gate_up = ProductsBefore(graph_.ops[expert.down].inputs[0]);
+    const bool twice = std::ranges::any_of(
+        layer->experts,
+        [&](const Expert& e) { return e.use.expert == use.expert; });
+    if (twice || expert.gate_up.empty() || expert.gate_up.size() > 2 ||
+        (layer->router >= 0 && layer->router != *routers.begin())) {
+      return fmt::format("layer {} has {}", expert.use.layer,
+                         twice ? fmt::format("expert {} twice", use.expert)
+                               : "experts of another form");
+    }
+    if (expert.gate_up.size() == 2) {
+      OrderGateUp(expert.gate_up, expert.gate, expert.up);
+    }
+    layer->router = *routers.begin();
+    of_experts_.insert(expert.gate_up.begin(), expert.gate_up.end());
+    of_experts_.insert({expert.down, layer->router});
+    signature_.experts.push_back(expert.use);
+    layer->experts.push_back(std::move(expert));
+    return std::nullopt;
+  }
+
+  // The product that what follows from the comparison multiplies first.
+  void FindWeighted(Expert& expert) const {
+    std::set<int32_t> seen;
+    std::vector<int32_t> open = graph_.ops[expert.use.equal].outputs;
+    while (!open.empty()) {
+      const int32_t t = open.back();
+      open.pop_back();
+      CountVisits();
+      if (t < 0 || !seen.insert(t).second) continue;
+      for (const int32_t consumer : TensorAt(t).consumers) {
+        const tflite::Op& op = graph_.ops[consumer];
+        if (Contains(linear_, consumer)) continue;
+        if (op.code == tflite::kOpMul && op.inputs.size() == 2) {
+          const int32_t other = op.inputs[op.inputs[0] == t ? 1 : 0];
+          const int32_t product = ProducerBehindViews(other);
+          if (Contains(linear_, product)) {
+            expert.down = product;
+            expert.use.weight = t;
+            return;
+          }
+        }
+        open.insert(open.end(), op.outputs.begin(), op.outputs.end());
+      }
+    }
+  }
+
+  // Of experts that all rows take: one number for each row.
+  void FindSharedScales() {
+    for (Layer& layer : layers_) {
+      if (layer.router < 0) continue;
+      for (const int32_t op : linear_) {
+        if (!Contains(of_experts_, op) && OutputWidth(op) == 1 &&
+            InputRoot(op) == InputRoot(layer.router)) {
+          layer.shared_scale = op;
+        }
+      }
+    }
+  }
+
   // down is what no attention's output leads to other than through a product.
   void FindMlps() {
     for (const int32_t op : linear_) {
-      if (Contains(attention_, op) || Contains(outputs_, op)) continue;
+      if (Contains(attention_, op) || Contains(outputs_, op) ||
+          Contains(of_experts_, op)) {
+        continue;
+      }
       const OpSet before = ProductsBefore(graph_.ops[op].inputs[0]);
       const bool is_down =
           !before.empty() && before.size() <= 2 &&
@@ -595,19 +738,19 @@ class GraphRoles {
       layer->down = op;
       layer->gate_up = before;
       downs_.insert(op);
-      if (before.size() == 2) OrderGateUp(*layer);
+      if (before.size() == 2) OrderGateUp(before, layer->gate, layer->up);
     }
   }
 
   // The activation stands between gate and down only.
-  void OrderGateUp(Layer& layer) const {
-    const int32_t a = *layer.gate_up.begin(), b = *layer.gate_up.rbegin();
+  void OrderGateUp(const OpSet& gate_up, int32_t& gate, int32_t& up) const {
+    const int32_t a = *gate_up.begin(), b = *gate_up.rbegin();
     size_t behind_a = 0, behind_b = 0;
     ProductsBehindOp(a, &behind_a);
     ProductsBehindOp(b, &behind_b);
     if (behind_a == behind_b) return;
-    layer.gate = behind_a > behind_b ? a : b;
-    layer.up = behind_a > behind_b ? b : a;
+    gate = behind_a > behind_b ? a : b;
+    up = behind_a > behind_b ? b : a;
   }
 
   Layer* LayerAt(int32_t op) {
@@ -684,10 +827,11 @@ class GraphRoles {
 
   void NameProducts() {
     OpSet named;
-    const auto name = [&](int32_t op, Part part, int32_t layer) {
+    const auto name = [&](int32_t op, Part part, int32_t layer,
+                          int32_t expert = -1) {
       if (op < 0) return;
       named.insert(op);
-      AddProduct(op, {part, layer, false});
+      AddProduct(op, {part, layer, false, expert});
     };
     for (size_t i = 0; i < layers_.size(); ++i) {
       const Layer& l = layers_[i];
@@ -700,6 +844,10 @@ class GraphRoles {
         name(l.q, Part::kQ, number);
       }
       name(l.o, Part::kO, number);
+      if (l.router >= 0) {
+        NameExperts(l, number, name);
+        continue;
+      }
       name(l.down, Part::kDown, number);
       if (l.gate_up.size() == 1) {
         const int32_t op = *l.gate_up.begin();
@@ -727,12 +875,37 @@ class GraphRoles {
     }
   }
 
+  // Of a layer with experts, the shared one among them.
+  void NameExperts(const Layer& l, int32_t number, const auto& name) const {
+    name(l.router, Part::kRouter, number);
+    name(l.shared_scale, Part::kSharedScale, number);
+    name(l.down, Part::kSharedDown, number);
+    if (l.gate_up.size() == 1) {
+      name(*l.gate_up.begin(), Part::kSharedGateUp, number);
+    } else {
+      name(l.gate, Part::kSharedGate, number);
+      name(l.up, Part::kSharedUp, number);
+    }
+    for (const Expert& expert : l.experts) {
+      const int32_t e = expert.use.expert;
+      if (expert.gate_up.size() == 1) {
+        name(*expert.gate_up.begin(), Part::kExpertGateUp, number, e);
+      } else {
+        name(expert.gate, Part::kExpertGate, number, e);
+        name(expert.up, Part::kExpertUp, number, e);
+      }
+      name(expert.down, Part::kExpertDown, number, e);
+    }
+  }
+
   void AddProduct(int32_t index, WeightRole role) {
     const tflite::Op& op = graph_.ops[index];
     const Rotated before = BeforeRotation(op.inputs[0]);
     const Scaled scaled = BeforeScale(
         before.tensor,
-        !sub_norms_ && (role.part == Part::kO || role.part == Part::kDown));
+        !sub_norms_ &&
+            (role.part == Part::kO || role.part == Part::kDown ||
+             role.part == Part::kExpertDown || role.part == Part::kSharedDown));
     if (scaled.op >= 0) scale_ops_.insert(scaled.op);
     ProductUse product{
         .role = role,
@@ -878,6 +1051,12 @@ class GraphRoles {
     return false;
   }
 
+  // What is added to scores for the choice.
+  static std::optional<WeightRole> RouterBias(int32_t layer, bool added) {
+    if (!added) return std::nullopt;
+    return WeightRole{Part::kRouterBias, layer, false};
+  }
+
   std::optional<WeightRole> NormAt(int32_t before, int32_t after,
                                    bool bias) const {
     if (before < 0) return std::nullopt;
@@ -902,6 +1081,7 @@ class GraphRoles {
         }
         if (!l.fused && source == l.v)
           return WeightRole{Part::kVNorm, number, bias};
+        if (source == l.router) return RouterBias(number, bias);
         if (source == l.per_layer_projection)
           return WeightRole{Part::kPerLayerNorm, number, bias};
         // Heads of a fused product: those of k go into the cache.
@@ -930,13 +1110,14 @@ class GraphRoles {
         return WeightRole{Part::kMlpSubNorm, number, bias};
       }
       OpSet inputs = {l.k, l.v, l.q};
+      const OpSet of_mlp = l.MlpInputs();
       OpSet all = inputs;
-      all.insert(l.gate_up.begin(), l.gate_up.end());
+      all.insert(of_mlp.begin(), of_mlp.end());
       const int32_t any = l.k >= 0 ? l.k : l.q;
       if (Contains(targets, any) && IsSubset(targets, all)) {
         return WeightRole{Part::kInputNorm, number, bias};
       }
-      if (!l.gate_up.empty() && IsSubset(targets, l.gate_up)) {
+      if (!of_mlp.empty() && IsSubset(targets, of_mlp)) {
         return WeightRole{Part::kMlpNorm, number, bias};
       }
     }
@@ -969,6 +1150,7 @@ class GraphRoles {
   Roles& roles_;
   SignatureRoles signature_;
   OpSet linear_, embeddings_, attention_, outputs_, downs_;
+  OpSet of_experts_;        // and of routers
   OpSet scale_ops_;         // part of the product behind, not of a norm
   OpSet lookup_rotations_;  // part of a lookup, not of the product behind
   std::vector<Layer> layers_;

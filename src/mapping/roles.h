@@ -50,6 +50,16 @@ struct ProductUse {
   bool quantised_input = false;
 };
 
+// What an expert's output is multiplied with: a column of weights, 0 for rows
+// that do not take it, from what chooses the experts.
+struct ExpertUse {
+  int32_t layer = -1;
+  int32_t expert = -1;  // that the choice is compared with
+  int32_t weight = -1;  // tensor
+  int32_t choice = -1;  // TOPK_V2, operator
+  int32_t equal = -1;   // EQUAL, operator
+};
+
 // What a signature's graph computes with weights.
 struct SignatureRoles {
   std::string signature;
@@ -57,6 +67,7 @@ struct SignatureRoles {
   std::vector<ProductUse> products;  // in the order of execution
   // Output of the lookup, rotated back where it is rotated; -1: an input.
   int32_t embedding = -1;
+  std::vector<ExpertUse> experts;
   std::string not_understood;  // why there are no products; else empty
 };
 

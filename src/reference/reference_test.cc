@@ -188,6 +188,13 @@ INSTANTIATE_TEST_SUITE_P(
                     "ref_iquestcoder"),
     [](const auto& info) { return info.param; });
 
+INSTANTIATE_TEST_SUITE_P(
+    Experts, Recorded,
+    testing::Values("ref_qwen3_moe", "ref_mixtral", "ref_olmoe",
+                    "ref_qwen2_moe", "ref_granitemoe", "ref_granitemoeshared",
+                    "ref_ernie4_5_moe", "ref_glm4_moe"),
+    [](const auto& info) { return info.param; });
+
 TEST(Reference, GreedyTokensEqualGenerate) {
   const json expected =
       ReadJsonFile(ExpectedPath("reference/smollm2_greedy.json"));

@@ -31,6 +31,11 @@ struct XieluNumbers {
   float eps = 0;
 };
 
+// Of one expert.
+struct ExpertWeights {
+  Linear gate, up, down;
+};
+
 struct LayerWeights {
   NormWeights input_norm;  // none: attention takes the residual stream
   Linear q, k, v, o;   // no k and v with kv_source, no v with keys_are_values
@@ -46,6 +51,11 @@ struct LayerWeights {
   Linear per_layer_gate, per_layer_projection;  // with per_layer_size
   NormWeights per_layer_norm;
   const TensorView* scalar = nullptr;  // with layer_scalar
+  // With LayerConfig::experts; gate, up and down are the shared one's then.
+  Linear router;
+  std::vector<float> choice_bias;  // with ExpertsConfig::choice_bias
+  std::vector<ExpertWeights> experts;
+  Linear shared_scale;
 };
 
 struct Weights {
@@ -70,8 +80,9 @@ void Apply(const Alternative& alternative, ModelConfig& config,
            Weights& weights);
 
 // Returns the product that gives `stage`, or whose rotated input it is; null
-// for a stage that is neither, or of a layer that is not there.
-const Linear* LinearOf(const Weights& weights, Stage stage, int64_t layer);
+// for a stage that is neither, or of a layer or an expert that is not there.
+const Linear* LinearOf(const Weights& weights, Stage stage, int64_t layer,
+                       int64_t expert = -1);
 
 }  // namespace verify_tflite
 

@@ -318,7 +318,7 @@ TEST_P(OneWrongNumber, IsFoundInTheMiddleOfAPrefill) {
                          reference);
   };
   for (const auto& [stage, result] : compare()) {
-    EXPECT_TRUE(result.ok()) << NameOf(stage.key.first);
+    EXPECT_TRUE(result.ok()) << NameOf(stage.key.stage);
   }
   constexpr int64_t kRow = 30;
   for (const auto& [stage, part] : kProbed) {

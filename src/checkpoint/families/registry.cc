@@ -51,7 +51,15 @@ namespace verify_tflite {
   FAMILY(InternLm3)                    \
   FAMILY(IQuestCoder)                  \
   FAMILY(Gemma4Text)                   \
-  FAMILY(Gemma4)
+  FAMILY(Gemma4)                       \
+  FAMILY(Qwen2Moe)                     \
+  FAMILY(Qwen3Moe)                     \
+  FAMILY(Mixtral)                      \
+  FAMILY(Olmoe)                        \
+  FAMILY(GraniteMoe)                   \
+  FAMILY(GraniteMoeShared)             \
+  FAMILY(Ernie45Moe)                   \
+  FAMILY(Glm4Moe)
 
 #define DECLARE(name) Family name();
 VERIFY_TFLITE_FAMILIES(DECLARE)
