@@ -1070,10 +1070,10 @@ def _randomise_moe(model, logit_std: float) -> None:
     for name, parameter in model.named_parameters():
       if parameter.dim() == 3:
         parameter.normal_(0, 1.3 / parameter.shape[-1] ** 0.5)
-    for name, buffer in model.named_buffers():
+    for name, bias in (*model.named_parameters(), *model.named_buffers()):
       # Of the choice alone, not of the weight.
-      if name.endswith(("e_score_correction_bias", "e_score_correction.bias")):
-        buffer.normal_(0, 0.1)
+      if name.endswith("e_score_correction_bias"):
+        bias.normal_(0, 0.1)
 
 
 def moe(out: pathlib.Path, kind: str, changes: dict, seed: int) -> None:

@@ -220,6 +220,10 @@ Product MakeProduct(const ModelMap& map, const ProductUse& use,
   const InputScale* scale = map.ChangeOf(kModel, matrix).scale;
   if (scale != nullptr) product.vector = &scale->values;
   product.columns = Joined(way->places);
+  // Its rows were counted as those of a vector.
+  if (use.role.part == Part::kSharedScale) {
+    product.columns = {{Part::kSharedScale, 0, 1}};
+  }
   if (!way->original->factor_of_input) {
     product.factor = way->original->factor;
   }
@@ -414,11 +418,14 @@ FileWeights MakeWeights(Gathered gathered, Readers& readers,
   for (auto& [name, pieces] : gathered.pieces) {
     const TensorView& tensor = *gathered.tensors[name];
     const std::optional<InputChange> change = gathered.changes[name];
-    if (!SortPieces(pieces, MatrixRows(tensor)) || !change) continue;
+    // A matrix of one row is stored as a vector.
+    const bool is_row = MatrixRows(tensor) == 1;
+    const int64_t rows = is_row ? MatrixColumns(tensor) : MatrixRows(tensor);
+    const int64_t columns = is_row ? 1 : MatrixColumns(tensor);
+    if (!SortPieces(pieces, rows) || !change) continue;
     TensorView view;
     view.shape = tensor.shape;
-    view.read =
-        Reader(std::move(pieces), MatrixColumns(tensor), readers, result);
+    view.read = Reader(std::move(pieces), columns, readers, result);
     weights[name] = {
         view, gathered.quantised[name], change->rotation,
         change->scale == nullptr ? nullptr : &change->scale->values};

@@ -96,7 +96,9 @@ void Originals::AddPart(const WeightRole& role, const std::string& name,
                         const TensorView& tensor, const PartRows& part) {
   Rows rows{&tensor, name, part.first, part.count, 1, part.run, part.stride};
   rows.cols = MatrixColumns(tensor);
-  const bool is_row = role.part == Part::kRouterBias && rows.count == 1;
+  // A constant of one row counts as a vector.
+  const bool is_row = rows.count == 1 && (role.part == Part::kRouterBias ||
+                                          role.part == Part::kSharedScale);
   if (is_row) std::swap(rows.count, rows.cols);
   if (!parts_.try_emplace(role, rows).second) others_.push_back(name);
   if (role.part == Part::kHead && !role.bias) has_head_ = true;

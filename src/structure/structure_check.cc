@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "reference/reference.h"
+#include "structure/expert_choice.h"
 
 namespace verify_tflite {
 namespace {
@@ -26,16 +27,6 @@ std::string StageName(const StageOf& stage) {
 std::string FaultName(const StageOf& stage) {
   const int64_t expert = stage.key.expert;
   return StageName(stage) + (expert < 0 ? "" : fmt::format(" {}", expert));
-}
-
-// What tells the choice of experts: TOPK_V2, and EQUAL of its places with their
-// numbers. Whichever is taken, comparisons see the weights that follow.
-std::set<int32_t> OpsOfChoice(const SignatureGraph& graph) {
-  std::set<int32_t> ops;
-  for (const ExpertUse& use : graph.experts) {
-    ops.insert({use.choice, use.equal});
-  }
-  return ops;
 }
 
 // Tensors' names hold the path of the module.
@@ -229,11 +220,11 @@ std::vector<std::string> StructureCheck::NotesOnThresholds() const {
     const tflite::Graph& ops =
         file_.file->graphs[static_cast<size_t>(graph.graph)];
     const std::vector<int32_t> needed = FindCoverage(ops, {}, {}).needed;
-    const std::set<int32_t> of_choice = OpsOfChoice(graph);
+    const ExpertChoice choice(*file_.file, graph, checkpoint_.config().experts);
     for (const Threshold& threshold :
          FindThresholds(*file_.file, ops, needed)) {
       if (IsOfActivation(threshold, checkpoint_.config().activation) ||
-          of_choice.contains(threshold.op)) {
+          choice.IsPart(threshold)) {
         continue;
       }
       Kind& kind = threshold.is_half_range() ? half : other;
@@ -287,10 +278,10 @@ SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
   for (auto& [order, stage] : stages) description.stages.push_back(stage);
   Coverage coverage = FindCoverage(ops, agreeing, differing);
   std::map<int32_t, std::string> rest;  // by operator
-  const std::set<int32_t> of_choice = OpsOfChoice(graph);
+  const ExpertChoice choice(*file_.file, graph, checkpoint_.config().experts);
   for (const Threshold& threshold :
        FindThresholds(*file_.file, ops, coverage.needed)) {
-    if (threshold.is_half_range() || of_choice.contains(threshold.op) ||
+    if (threshold.is_half_range() || choice.IsPart(threshold) ||
         IsOfActivation(threshold, checkpoint_.config().activation)) {
       continue;
     }
