@@ -90,6 +90,12 @@ void WeighExperts(const ExpertsConfig& config,
   Weigh(config, Largest(choice, config.taken), row);
 }
 
+void WeighTaken(const ExpertsConfig& config, const std::vector<size_t>& taken,
+                std::span<float> row) {
+  MakeScores(config.scores, row);
+  Weigh(config, taken, row);
+}
+
 std::optional<std::vector<float>> WeightsOfTie(
     const ExpertsConfig& config, std::span<const float> choice_bias,
     std::span<const float> router, std::span<const float> weights) {

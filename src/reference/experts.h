@@ -17,6 +17,10 @@ namespace verify_tflite {
 void WeighExperts(const ExpertsConfig& config,
                   std::span<const float> choice_bias, std::span<float> row);
 
+// Makes the same numbers the weights of the experts `taken`.
+void WeighTaken(const ExpertsConfig& config, const std::vector<size_t>& taken,
+                std::span<float> row);
+
 // Returns the weights that follow from `router`, what a router gives for a row,
 // where the experts that `weights` takes are not those of WeighExperts, but ones
 // whose scores equal theirs but for rounding; else nothing.

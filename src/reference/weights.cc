@@ -335,6 +335,7 @@ void LeaveOut(const ModelConfig& config, LayerWeights& layer) {
     }
   }
   if (!config.o_bias) layer.o.bias = nullptr;
+  if (!config.experts.shared_scale) layer.shared_scale = {};
   if (!config.qk_norm) layer.q_norm = layer.k_norm = {};
 }
 

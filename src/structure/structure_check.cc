@@ -344,6 +344,12 @@ std::vector<TensorUse> StructureCheck::ranges() const {
   return uses;
 }
 
+std::optional<Routing> StructureCheck::MeasureExperts(
+    Reference& reference) const {
+  return MeasureRouting(recording_, anchors_, *file_.file, checkpoint_.config(),
+                        reference);
+}
+
 std::vector<ActivationError> StructureCheck::MeasureErrors(
     const std::set<int32_t>& constants) const {
   return MeasureActivationErrors(file_, recording_, constants, num_threads_);
