@@ -146,8 +146,8 @@ class Measurement {
 
   void Count() {
     routing_.positions = std::ssize(text_.tokens);
-    routing_.routers = std::ssize(layers_);
-    routing_.choices = routing_.positions * routing_.routers;
+    routing_.layers = std::ssize(layers_);
+    routing_.choices = routing_.positions * routing_.layers;
     for (size_t i = 0; i < rows(); ++i) {
       bool differs = false;
       for (const int64_t layer : layers_) {
@@ -205,11 +205,25 @@ bool IsInteger(ElementType type) {
          type == ElementType::kInt2;
 }
 
+void CountRouters(const tflite::File& file, const SignatureGraph& graph,
+                  Routing& routing) {
+  int64_t all = 0, quantised = 0;
+  for (const Product& product : graph.products) {
+    if (product.role.part != Part::kRouter || product.constant < 0) continue;
+    const auto constant = static_cast<size_t>(product.constant);
+    ++all;
+    quantised += IsInteger(file.constants[constant].type);
+  }
+  if (all <= routing.routers) return;
+  routing.routers = all;
+  routing.quantised_routers = quantised;
+}
+
 }  // namespace
 
 std::optional<Routing> MeasureRouting(const Recording& recording,
                                       const AnchorsBySignature& anchors,
-                                      const tflite::File& file,
+                                      const FileGraph& file,
                                       const ModelConfig& config,
                                       Reference& reference) {
   if (config.experts.count == 0) return std::nullopt;
@@ -219,10 +233,8 @@ std::optional<Routing> MeasureRouting(const Recording& recording,
   if (found == anchors.end()) return std::nullopt;
   auto routing = Measurement(*text, found->second, config, reference).Run();
   if (!routing) return std::nullopt;
-  for (const Product& product : text->graph->products) {
-    if (product.role.part != Part::kRouter || product.constant < 0) continue;
-    const auto constant = static_cast<size_t>(product.constant);
-    routing->quantised_routers += IsInteger(file.constants[constant].type);
+  for (const SignatureGraph& graph : file.signatures) {
+    CountRouters(*file.file, graph, *routing);
   }
   return routing;
 }
@@ -239,14 +251,14 @@ std::vector<std::string> Describe(const Routing& routing) {
         "PyTorch with these choices is {:.3g} nats (mean KL divergence) from "
         "PyTorch with its own.",
         routing.differing_positions, routing.positions, share,
-        routing.differing, routing.choices, routing.routers,
-        routing.routers == 1 ? "" : "s", routing.ties, kTieNoiseFactor,
+        routing.differing, routing.choices, routing.layers,
+        routing.layers == 1 ? "" : "s", routing.ties, kTieNoiseFactor,
         routing.kld));
   } else {
     notes.push_back(fmt::format(
         "Experts: the TFLite model takes the same as PyTorch at all {} "
         "positions, in {} layer{}.",
-        routing.positions, routing.routers, routing.routers == 1 ? "" : "s"));
+        routing.positions, routing.layers, routing.layers == 1 ? "" : "s"));
   }
   if (routing.quantised_routers > 0) {
     notes.push_back(fmt::format(

@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "checkpoint/checkpoint.h"
+#include "mapping/file_graph.h"
 #include "reference/reference.h"
 #include "structure/recording.h"
 
@@ -24,7 +26,9 @@ struct Routing {
   // Of PyTorch with the file's choices from PyTorch with its own, mean over the
   // positions, in nats.
   double kld = 0;
-  int64_t routers = 0;  // layers
+  int64_t layers = 0;  // those with experts that were compared
+  // Of the signature that has most.
+  int64_t routers = 0;
   int64_t quantised_routers = 0;
 };
 
@@ -34,7 +38,7 @@ struct Routing {
 // recorded. Throws Error as Reference does.
 std::optional<Routing> MeasureRouting(const Recording& recording,
                                       const AnchorsBySignature& anchors,
-                                      const tflite::File& file,
+                                      const FileGraph& file,
                                       const ModelConfig& config,
                                       Reference& reference);
 

@@ -346,7 +346,7 @@ std::vector<TensorUse> StructureCheck::ranges() const {
 
 std::optional<Routing> StructureCheck::MeasureExperts(
     Reference& reference) const {
-  return MeasureRouting(recording_, anchors_, *file_.file, checkpoint_.config(),
+  return MeasureRouting(recording_, anchors_, file_, checkpoint_.config(),
                         reference);
 }
 
