@@ -994,3 +994,95 @@ def gemma4(
   model = transformers.AutoModelForCausalLM.from_config(config)
   _randomise_gemma4(model, logit_std=2.5)
   model.eval().save_pretrained(out)
+
+
+_MOE_SIZES = dict(
+    vocab_size=1000,
+    hidden_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=2048,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=None,
+)
+
+# Mixtures of experts: names -> kinds and settings.
+MOE = {
+    # A layer without experts between two with them.
+    "ref_qwen3_moe": (
+        "Qwen3Moe",
+        dict(num_hidden_layers=3, head_dim=16, intermediate_size=96,
+             moe_intermediate_size=32, num_experts=6, num_experts_per_tok=2,
+             norm_topk_prob=True, mlp_only_layers=[1]),
+    ),
+    "ref_mixtral": (
+        "Mixtral",
+        dict(intermediate_size=48, num_local_experts=4, num_experts_per_tok=2),
+    ),
+    "ref_olmoe": (
+        "Olmoe",
+        dict(intermediate_size=32, num_experts=8, num_experts_per_tok=3),
+    ),
+    # A gate of the shared expert, and a dense layer below.
+    "ref_qwen2_moe": (
+        "Qwen2Moe",
+        dict(num_hidden_layers=3, intermediate_size=96,
+             moe_intermediate_size=32, shared_expert_intermediate_size=48,
+             num_experts=4, num_experts_per_tok=2, mlp_only_layers=[0]),
+    ),
+    "ref_granitemoe": (
+        "GraniteMoe",
+        dict(intermediate_size=48, num_local_experts=4, num_experts_per_tok=2,
+             embedding_multiplier=3.3, attention_multiplier=0.4,
+             residual_multiplier=0.7, logits_scaling=0.8),
+    ),
+    "ref_granitemoeshared": (
+        "GraniteMoeShared",
+        dict(intermediate_size=48, num_local_experts=4, num_experts_per_tok=2,
+             shared_intermediate_size=40, embedding_multiplier=3.3,
+             attention_multiplier=0.4, residual_multiplier=0.7,
+             logits_scaling=0.8),
+    ),
+    "ref_ernie4_5_moe": (
+        "Ernie4_5_Moe",
+        dict(num_hidden_layers=3, intermediate_size=96,
+             moe_intermediate_size=32, moe_num_experts=4, moe_k=2,
+             moe_num_shared_experts=2),
+    ),
+    "ref_glm4_moe": (
+        "Glm4Moe",
+        dict(num_hidden_layers=3, intermediate_size=96, head_dim=16,
+             moe_intermediate_size=32, n_routed_experts=8, n_group=4,
+             topk_group=2, num_experts_per_tok=2, routed_scaling_factor=1.7,
+             use_qk_norm=True),
+    ),
+}
+
+
+def _randomise_moe(model, logit_std: float) -> None:
+  """As _randomise_further; a router's scores differ, and so do experts."""
+  import torch
+
+  _randomise_further(model, logit_std)
+  with torch.no_grad():
+    for name, parameter in model.named_parameters():
+      if parameter.dim() == 3:
+        parameter.normal_(0, 1.3 / parameter.shape[-1] ** 0.5)
+    for name, bias in (*model.named_parameters(), *model.named_buffers()):
+      # Of the choice alone, not of the weight.
+      if name.endswith("e_score_correction_bias"):
+        bias.normal_(0, 0.1)
+
+
+def moe(out: pathlib.Path, kind: str, changes: dict, seed: int) -> None:
+  """One of the checkpoints of MOE."""
+  import torch
+  import transformers
+
+  config = getattr(transformers, f"{kind}Config")(**(_MOE_SIZES | changes))
+  torch.manual_seed(seed)
+  model = transformers.AutoModelForCausalLM.from_config(config)
+  _randomise_moe(model, logit_std=2.5)
+  model.eval().save_pretrained(out)

@@ -54,12 +54,18 @@ FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2",
             "seed_oss", "starcoder2", "glm", "glm4", "cohere", "cohere2",
             "ernie4_5", "helium", "olmo", "olmo3", "arcee", "apertus",
             "vaultgemma", "nanochat", "bitnet", "jais2", "hyperclovax",
-            "exaone", "internlm3", "iquestcoder", "gemma3n_text"]
+            "exaone", "internlm3", "iquestcoder", "gemma3n_text", "qwen2_moe",
+            "qwen3_moe", "mixtral", "olmoe", "granitemoe", "granitemoeshared",
+            "ernie4_5_moe", "glm4_moe"]
 SIZES = dict(
     vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
     num_attention_heads=4, num_key_value_heads=2, head_dim=8,
     max_position_embeddings=512, pad_token_id=0, bos_token_id=1,
     eos_token_id=2)
+# Of a mixture of experts, whatever a family calls them.
+EXPERTS = ("moe_intermediate_size", "shared_expert_intermediate_size",
+           "shared_intermediate_size", "num_experts", "num_local_experts",
+           "n_routed_experts", "moe_num_experts")
 TOLERANCE = 1e-4
 
 
@@ -69,6 +75,9 @@ def make(family: str, seed: int, **more: Any) -> Any:
     sizes["num_kv_shared_layers"] = 0
   if family == "falcon":
     sizes.pop("head_dim")
+  known = type(transformers.AutoConfig.for_model(family))().to_dict()
+  few = {key: 16 if key.endswith("size") else 6 for key in EXPERTS}
+  sizes.update({k: v for k, v in few.items() if k in known and k not in more})
   rope = {k[5:]: v for k, v in more.items() if k.startswith("rope.")}
   if rope:
     more = {"rope_parameters": {"rope_type": "default", **rope}}

@@ -522,6 +522,30 @@ def _add_multimodal(add: Add) -> None:
     )
 
 
+def _add_moe(add: Add) -> None:
+  """Mixtures of experts, each expert a branch of the graph."""
+  for seed, (name, (kind, changes)) in enumerate(checkpoints.MOE.items(), 450):
+    add(name, checkpoints.moe, {}, kind=kind, changes=changes, seed=seed)
+    # ai-edge-litert 2.3.0 does not run what becomes of a choice that is not
+    # sorted: STABLEHLO_SORT.
+    if name == "ref_glm4_moe":
+      continue
+    add(
+        f"{name}.tflite",
+        conversions.export_hf_with,
+        {"checkpoint": name.replace("ref_", "text_")},
+        prefill_lengths=[8, 64],
+        cache_length=256,
+        moe_exports_implementation="litert_moe_sequential",
+    )
+    add(
+        f"{name}_q8.tflite",
+        conversions.quantize_hf,
+        {"float_file": f"{name}.tflite"},
+        recipe="dynamic_wi8_afp32",
+    )
+
+
 def _add_gemma3n(add: Add) -> None:
   """Gemma 3n: as published ones are converted, and its text model by itself."""
   for seed, (name, (text, multimodal)) in enumerate(
@@ -763,6 +787,7 @@ def _models() -> dict[str, Model]:
   _add_gemma4(add)
   _add_multimodal(add)
   _add_gemma3n(add)
+  _add_moe(add)
   return models
 
 

@@ -815,7 +815,7 @@ def _recordings() -> dict[str, tuple]:
         [name],
         dict(name=name, lengths=[1, 60, 512]) | by_other_means.get(name, {}),
     )
-  for name in checkpoints.GEMMA4:
+  for name in (*checkpoints.GEMMA4, *checkpoints.MOE):
     found[f"reference/{name}"] = (
         further_reference,
         [name],

@@ -76,8 +76,9 @@ class Diagnosis {
     difference_.correlation = sums_.correlation();
     difference_.size = sums_.relative();
     if (NotFinite() || Zero() || NotRotated() || OtherTensor() || Heads() ||
-        Transposed() || Shifted() || NormOffset() || FewerBits() ||
-        Precision() || Collapsed() || Rounding() || Scaled() || Partly()) {
+        Transposed() || RouterRows() || Shifted() || NormOffset() ||
+        FewerBits() || Precision() || Collapsed() || Rounding() || Scaled() ||
+        Partly()) {
       return std::move(difference_);
     }
     Differs();
@@ -153,6 +154,19 @@ class Diagnosis {
     }
     for (const auto& [other, rows] : originals_.all()) {
       if (other != use_.role && IsRole(other)) return true;
+    }
+    return OtherExpert();
+  }
+
+  // Gate and up of another expert in one constant.
+  bool OtherExpert() {
+    const ModelConfig& config = originals_.checkpoint().config();
+    WeightRole role = use_.role;
+    if (role.part != Part::kExpertGateUp) return false;
+    for (role.layer = 0; role.layer < config.num_layers; ++role.layer) {
+      for (role.expert = 0; role.expert < config.experts.count; ++role.expert) {
+        if (role != use_.role && IsRole(role)) return true;
+      }
     }
     return false;
   }
@@ -305,6 +319,39 @@ class Diagnosis {
   bool Transposed() {
     if (pair_.cols() < 2 || !Equals(original_, !use_.transposed)) return false;
     return Is(Fault::kTransposed, "holds the transposed matrix");
+  }
+
+  // Of a router: rows that are those of other experts.
+  bool RouterRows() {
+    if (use_.role.part != Part::kRouter || use_.transposed) return false;
+    const int64_t n = pair_.rows();
+    std::vector<std::string> moved;
+    for (int64_t row = 0; row < n; ++row) {
+      if (HoldsRow(row, row)) continue;
+      int64_t from = 0;
+      while (from < n && !HoldsRow(row, from)) ++from;
+      if (from == n) return false;
+      moved.push_back(fmt::format("row {} is that of expert {}", row, from));
+    }
+    if (moved.empty()) return false;
+    constexpr size_t kMostRows = 8;
+    if (moved.size() > kMostRows) moved.resize(kMostRows);
+    return Is(Fault::kExpertRows, fmt::format("{}", fmt::join(moved, ", ")));
+  }
+
+  // Whether row `row` is the checkpoint's row `source`.
+  bool HoldsRow(int64_t row, int64_t source) {
+    std::vector<float> stored(pair_.cols()), expected(pair_.cols()),
+        steps(pair_.cols());
+    pair_.reader().Read(row, stored.data());
+    Originals::Read(original_, source, 0, pair_.cols(), expected.data());
+    pair_.reader().Steps(row, expected.data(), steps.data());
+    for (int64_t i = 0; i < pair_.cols(); ++i) {
+      if (!(std::fabs(stored[i] - expected[i]) <= kStepLimit * steps[i])) {
+        return false;
+      }
+    }
+    return true;
   }
 
   bool Shifted() {
@@ -684,6 +731,7 @@ std::optional<WeightRole> FindByContent(const tflite::Constant& constant,
     roles.push_back({Part::kQkv, layer, false});
     roles.push_back({Part::kQkv, layer, true});
     roles.push_back({Part::kGateUp, layer, false});
+    roles.push_back({Part::kSharedGateUp, layer, false});
   }
   for (const WeightRole& role : roles) {
     for (const Original& way : originals.Plain(role)) {

@@ -18,6 +18,7 @@ enum class Fault {
   kHeadsQk,      // heads of q stand where k's should, and so on
   kHeadsKv,      //
   kHeadOrder,    // heads in another order
+  kExpertRows,   // a router's rows in another order
   kInterleaved,  // rows of each head in the order of Meta's checkpoints
   kTransposed,   // of a square matrix
   kShifted,      // rows off by `shift`

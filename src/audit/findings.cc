@@ -63,6 +63,7 @@ class Judgement {
     FewerBits();
     Whole();
     LayerOrder();
+    ExpertOrder();
     OtherTensors();
     Heads();
     Zeros();
@@ -183,7 +184,18 @@ class Judgement {
         Take([](const WeightMatch& match) {
           const auto& other = match.difference->other;
           return other && other->part == match.role.part &&
-                 other->bias == match.role.bias;
+                 other->bias == match.role.bias &&
+                 other->expert == match.role.expert;
+        }));
+  }
+
+  void ExpertOrder() {
+    Add(FindingId::kExpertOrder, Outcome::kBroken,
+        Take([](const WeightMatch& match) {
+          const auto& other = match.difference->other;
+          return match.difference->fault == Fault::kExpertRows ||
+                 (other && other->part == match.role.part &&
+                  other->expert != match.role.expert);
         }));
   }
 

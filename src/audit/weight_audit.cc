@@ -81,6 +81,23 @@ bool IsUsed(const WeightRole& role, const ModelConfig& config) {
   }
 }
 
+// Of the products of a mixture of experts.
+bool ReadsMlpNorm(const WeightRole& product) {
+  switch (product.part) {
+    case Part::kRouter:
+    case Part::kExpertGate:
+    case Part::kExpertUp:
+    case Part::kExpertGateUp:
+    case Part::kSharedGate:
+    case Part::kSharedUp:
+    case Part::kSharedGateUp:
+    case Part::kSharedScale:
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool IsVector(const tflite::Constant& constant) { return constant.cols() == 1; }
 
 std::string LayoutOf(const Original& original, bool transposed) {
@@ -288,7 +305,7 @@ class Auditor {
   bool IsBehind(const WeightRole& norm, const WeightRole& product) const {
     if (product.layer != norm.layer || product.bias) return false;
     const bool mlp = product.part == Part::kGate || product.part == Part::kUp ||
-                     product.part == Part::kGateUp;
+                     product.part == Part::kGateUp || ReadsMlpNorm(product);
     switch (norm.part) {
       case Part::kInputNorm:
         return product.part == Part::kQ || product.part == Part::kK ||

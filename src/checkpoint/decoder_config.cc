@@ -128,7 +128,8 @@ std::vector<bool> ReadLayerTypes(const ConfigFields& fields, const json& types,
 int64_t ParseWindow(const ConfigFields& fields, const Family& family) {
   constexpr std::string_view kKey = "sliding_window";
   const bool switched = family.windows == Windows::kUpper ||
-                        family.windows == Windows::kWithoutRope;
+                        family.windows == Windows::kWithoutRope ||
+                        family.window_switch;
   if (family.windows == Windows::kNone || fields.IsNull(kKey)) return 0;
   if (switched && !fields.Flag("use_sliding_window", false)) return 0;
   return fields.Size(kKey, family.sliding_window, kMaxPositions);

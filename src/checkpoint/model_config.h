@@ -57,12 +57,38 @@ struct QueryScaling {
   int64_t original_max_position_embeddings = 0;
 };
 
+// How a router's products become scores.
+enum class RouterScores { kSoftmax, kSigmoid };
+
+// A mixture of experts in place of an MLP: each row takes some of them, which a
+// router chooses by their scores, and their outputs are added, weighted.
+struct ExpertsConfig {
+  int64_t count = 0;  // 0: none
+  int64_t taken = 0;
+  int64_t intermediate_size = 0;  // of each
+  RouterScores scores = RouterScores::kSoftmax;
+  // Weights, the scores of the taken ones, are divided by their sum, plus
+  // sum_offset and at least least_sum.
+  bool normalised = false;
+  double sum_offset = 0;
+  double least_sum = 0;
+  double scale = 1;          // of the weights then
+  bool choice_bias = false;  // a bias of the scores by which they are chosen
+  // Experts are in so many groups of one size. Those with the largest sum of
+  // their best two alone are chosen from.
+  int64_t groups = 1;
+  int64_t groups_taken = 1;
+  int64_t shared_size = 0;    // of an MLP that all rows take, too; 0: none
+  bool shared_scale = false;  // a product's sigmoid scales its output
+};
+
 // What layers of one decoder may differ in.
 struct LayerConfig {
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;  // GQA: divides num_heads; == num_heads is MHA
   int64_t head_dim = 0;
   int64_t intermediate_size = 0;
+  bool experts = false;  // ModelConfig::experts in place of the MLP
   // Tokens a query sees, itself included; 0: all before it.
   int64_t window = 0;
   bool rope = true;
@@ -162,6 +188,7 @@ struct ModelConfig {
   int64_t active_stream = 0;   // the one that layers compute
   bool stream_scale = false;   // what the per-layer gate reads is scaled
   int64_t laurel_rank = 0;     // of a product beside attention; 0: none
+  ExpertsConfig experts;      // of layers with LayerConfig::experts
   // Settings of config.json that transformers ignores for this family, as this
   // reference does: one sentence each.
   std::vector<std::string> notes;

@@ -1019,6 +1019,127 @@ TEST(ModelConfig, RefusesOpenElmsOf) {
   }
 }
 
+// Four experts, of which two are taken.
+std::string WithExperts(const std::string& changes = "{}") {
+  json config = json::parse(R"({
+    "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 48
+  })");
+  config.update(json::parse(changes));
+  return config.dump();
+}
+
+std::vector<bool> LayersWithExperts(const ModelConfig& config) {
+  std::vector<bool> experts;
+  for (const LayerConfig& layer : config.layers) {
+    experts.push_back(layer.experts);
+  }
+  return experts;
+}
+
+TEST(ModelConfig, ExpertsOfQwen3Moe) {
+  const ModelConfig config = ParseFamily("qwen3_moe", WithExperts().c_str());
+  EXPECT_EQ(config.experts.count, 4);
+  EXPECT_EQ(config.experts.taken, 2);
+  EXPECT_EQ(config.experts.intermediate_size, 32);
+  EXPECT_FALSE(config.experts.normalised);
+  EXPECT_EQ(config.experts.shared_size, 0);
+  EXPECT_THAT(LayersWithExperts(config), ElementsAre(true, true, true));
+  EXPECT_THAT(config.notes, IsEmpty());
+  // As transformers 5 writes it.
+  const ModelConfig other = ParseFamily(
+      "qwen3_moe", WithExperts(R"({"num_experts": null, "num_local_experts": 4,
+                                   "norm_topk_prob": true})"));
+  EXPECT_EQ(other.experts.count, 4);
+  EXPECT_TRUE(other.experts.normalised);
+}
+
+TEST(ModelConfig, LayersOfQwenMoeWithoutExperts) {
+  const auto layers = [](const std::string& changes) {
+    return LayersWithExperts(ParseFamily("qwen2_moe", WithExperts(changes)));
+  };
+  EXPECT_THAT(layers(R"({"decoder_sparse_step": 2})"),
+              ElementsAre(false, true, false));
+  EXPECT_THAT(layers(R"({"mlp_only_layers": [0, 2]})"),
+              ElementsAre(false, true, false));
+  EXPECT_THAT(layers(R"({"mlp_only_layers": null})"),
+              ElementsAre(true, true, true));
+}
+
+TEST(ModelConfig, Qwen2MoeHasAnExpertForAllRows) {
+  const ModelConfig config = ParseFamily("qwen2_moe", WithExperts());
+  EXPECT_EQ(config.experts.shared_size, 48);
+  EXPECT_TRUE(config.experts.shared_scale);
+  EXPECT_TRUE(config.qkv_bias);
+  EXPECT_FALSE(
+      ParseFamily("qwen2_moe", WithExperts(R"({"qkv_bias": false})")).qkv_bias);
+}
+
+// The usual window of Qwen 3 is of layers from one on; here it is of all.
+TEST(ModelConfig, WindowsOfQwen3MoeAreOfEveryLayer) {
+  const auto window = [](const std::string& changes) {
+    const ModelConfig config = ParseFamily("qwen3_moe", WithExperts(changes));
+    return std::pair(config.layers[0].window, config.layers[2].window);
+  };
+  EXPECT_EQ(window("{}"), std::pair(int64_t{0}, int64_t{0}));
+  EXPECT_EQ(window(R"({"sliding_window": 7})"),
+            std::pair(int64_t{0}, int64_t{0}));
+  EXPECT_EQ(window(R"({"sliding_window": 7, "use_sliding_window": true})"),
+            std::pair(int64_t{7}, int64_t{7}));
+}
+
+TEST(ModelConfig, ExpertsOfOtherFamilies) {
+  const ModelConfig mixtral =
+      ParseFamily("mixtral", R"({"num_local_experts": 6})");
+  EXPECT_EQ(mixtral.experts.count, 6);
+  EXPECT_EQ(mixtral.experts.taken, 2);
+  EXPECT_EQ(mixtral.experts.intermediate_size, 160);
+  EXPECT_TRUE(mixtral.experts.normalised);
+  const ModelConfig ernie =
+      ParseFamily("ernie4_5_moe", R"({"moe_num_experts": 8,
+          "moe_intermediate_size": 32, "moe_layer_end_index": 1})");
+  EXPECT_EQ(ernie.experts.taken, 6);
+  EXPECT_EQ(ernie.experts.shared_size, 64);
+  EXPECT_TRUE(ernie.experts.choice_bias);
+  EXPECT_THAT(LayersWithExperts(ernie), ElementsAre(false, true, false));
+  const ModelConfig glm =
+      ParseFamily("glm4_moe", R"({"n_routed_experts": 8, "n_group": 4,
+          "topk_group": 4, "moe_intermediate_size": 32})");
+  EXPECT_EQ(glm.experts.scores, RouterScores::kSigmoid);
+  EXPECT_TRUE(glm.experts.normalised);
+  EXPECT_EQ(glm.experts.shared_size, 32);
+  EXPECT_THAT(LayersWithExperts(glm), ElementsAre(false, true, true));
+  const ModelConfig granite = ParseFamily(
+      "granitemoeshared",
+      R"({"num_local_experts": 4, "shared_intermediate_size": 24})");
+  EXPECT_EQ(granite.experts.shared_size, 24);
+  EXPECT_TRUE(granite.experts.normalised);
+}
+
+TEST(ModelConfig, RefusesExpertsOf) {
+  const std::pair<const char*, std::pair<const char*, const char*>> cases[] = {
+      {"qwen3_moe", {R"({"num_experts_per_tok": 5})", "there are 4 experts"}},
+      {"qwen3_moe", {R"({"num_local_experts": 5})", "differ"}},
+      {"qwen3_moe", {R"({"mlp_only_layers": 1})", "an array"}},
+      {"qwen3_moe", {R"({"mlp_only_layers": ["a"]})", "numbers of layers"}},
+      {"qwen3_moe", {R"({"decoder_sparse_step": 0})", "decoder_sparse_step"}},
+      {"qwen3_moe",
+       {R"({"moe_intermediate_size": null})", "moe_intermediate_size"}},
+      {"qwen2_moe", {R"({"use_sliding_window": true})", "layer_types"}},
+      {"olmoe", {R"({"clip_qkv": 8})", "clip_qkv"}},
+      {"glm4_moe", {R"({"n_routed_experts": 4, "n_group": 4})", "groups"}},
+      {"glm4_moe",
+       {R"({"n_routed_experts": 4, "n_group": 2,
+                        "num_experts_per_tok": 3})",
+        "groups"}},
+  };
+  for (const auto& [family, bad] : cases) {
+    EXPECT_THAT([&] { ParseFamily(family, WithExperts(bad.first)); },
+                ThrowsMessage<Error>(HasSubstr(bad.second)))
+        << family << " " << bad.first;
+  }
+}
+
 TEST(ModelConfig, RefusesPerFamily) {
   struct Case {
     const char* family;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 namespace verify_tflite {
 
 size_t SizeOf(DType dtype) {
@@ -30,6 +32,19 @@ std::string_view NameOf(DType dtype) {
       return "F64";
   }
   return "?";
+}
+
+int64_t MatrixRows(const TensorView& tensor) {
+  int64_t rows = 1;
+  const size_t dims = std::max<size_t>(tensor.shape.size(), 2) - 1;
+  for (size_t i = 0; i < std::min(dims, tensor.shape.size()); ++i) {
+    rows *= tensor.shape[i];
+  }
+  return rows;
+}
+
+int64_t MatrixColumns(const TensorView& tensor) {
+  return tensor.shape.size() < 2 ? 1 : tensor.shape.back();
 }
 
 std::string ShapeToString(std::span<const int64_t> shape) {

@@ -38,6 +38,11 @@ struct TensorView {
   int64_t read_first = 0;
 };
 
+// Rows and columns of a tensor: its last dimension, and the others together. A
+// vector has one column.
+int64_t MatrixRows(const TensorView& tensor);
+int64_t MatrixColumns(const TensorView& tensor);
+
 // "[2048, 64]"
 std::string ShapeToString(std::span<const int64_t> shape);
 

@@ -14,7 +14,8 @@
 
 namespace verify_tflite {
 
-// The module of a part, seen from the decoder's; "{}" is the number of a layer.
+// The module of a part, seen from the decoder's; "{}" is the number of a layer,
+// a second one that of an expert.
 // What no file calls its own has no row: q, k and v of a fused product.
 struct PartName {
   Part part;
@@ -35,6 +36,7 @@ struct PartRows {
   // Not 0: they lie in runs of so many rows, `stride` rows apart.
   int64_t run = 0;
   int64_t stride = 0;
+  int32_t expert = -1;  // as WeightRole has it
 };
 
 // The names of one family, in both directions.
@@ -56,7 +58,8 @@ class WeightNames {
   std::optional<WeightRole> RoleOf(std::string_view name) const;
 
   // Returns the parts that the `rows` rows of the tensor of `role` are, in the
-  // file's order: one, but of a fused product.
+  // file's order: one, but of a fused product and of all experts. Of a tensor of
+  // three dimensions, rows are those of its matrices.
   std::vector<PartRows> RowsOf(const WeightRole& role,
                                const ModelConfig& config, int64_t rows) const;
 

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -44,8 +45,26 @@ ModelConfig SmallConfig(std::string_view model_type,
   config["model_type"] = model_type;
   if (model_type == "gemma3n_text") config["num_kv_shared_layers"] = 0U;
   if (model_type == "openelm") config["num_kv_heads"] = {2U, 2U, 2U};
+  if (model_type.find("moe") != std::string_view::npos ||
+      model_type == "mixtral") {
+    config.update(json::parse(R"({
+      "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4,
+      "moe_num_experts": 4, "num_experts_per_tok": 2, "moe_k": 2,
+      "moe_intermediate_size": 32, "shared_expert_intermediate_size": 48,
+      "shared_intermediate_size": 40
+    })"));
+  }
   config.update(json::parse(changes));
   return ParseModelConfig(config, "config.json");
+}
+
+// The numbers of experts in a name: some, or none.
+std::vector<int32_t> ExpertsOf(const PartName& part) {
+  const size_t first = part.name.find("{}");
+  const bool of_expert =
+      first != std::string_view::npos &&
+      part.name.find("{}", first + 1) != std::string_view::npos;
+  return of_expert ? std::vector<int32_t>{0, 3, 127} : std::vector<int32_t>{-1};
 }
 
 // Every role that a tensor of these names can have.
@@ -56,7 +75,9 @@ std::vector<WeightRole> RolesOf(const WeightNames& names) {
     for (int32_t i = 0; i < (in_layer ? kLayers : 1); ++i) {
       for (const bool bias : {false, true}) {
         if (bias && IsBare(part.part)) continue;
-        roles.push_back({part.part, in_layer ? i : -1, bias});
+        for (const int32_t expert : ExpertsOf(part)) {
+          roles.push_back({part.part, in_layer ? i : -1, bias, expert});
+        }
       }
     }
   }
@@ -84,8 +105,22 @@ TEST_P(Names, LeadBackToWhatTheyAreFor) {
 TEST_P(Names, ThereAreThoseOfEveryPart) {
   const ModelConfig config = SmallConfig(GetParam());
   for (const WeightNames& names : WeightNamesOf(config)) {
-    std::vector<Part> parts = {Part::kEmbedding, Part::kHead, Part::kO,
-                               Part::kDown};
+    std::vector<Part> parts = {Part::kEmbedding, Part::kHead, Part::kO};
+    const bool experts =
+        std::ranges::any_of(config.layers, &LayerConfig::experts);
+    const bool dense =
+        !std::ranges::all_of(config.layers, &LayerConfig::experts);
+    if (experts) {
+      parts.insert(parts.end(), {Part::kRouter, Part::kExpertDown});
+      const bool shared = config.experts.shared_size > 0;
+      if (shared) parts.push_back(Part::kSharedDown);
+      if (config.experts.shared_scale) parts.push_back(Part::kSharedScale);
+      if (config.experts.choice_bias) parts.push_back(Part::kRouterBias);
+      if (!names.Has(Part::kExpertGateUp)) {
+        parts.insert(parts.end(), {Part::kExpertGate, Part::kExpertUp});
+      }
+    }
+    if (dense) parts.push_back(Part::kDown);
     std::vector<Part> norms = {Part::kFinalNorm};
     if (config.input_norm) norms.push_back(Part::kInputNorm);
     if (config.mlp_norm) norms.push_back(Part::kMlpNorm);
@@ -106,8 +141,8 @@ TEST_P(Names, ThereAreThoseOfEveryPart) {
     if (!names.Has(Part::kQkv)) {
       parts.insert(parts.end(), {Part::kQ, Part::kK, Part::kV});
     }
-    if (!names.Has(Part::kGateUp)) parts.push_back(Part::kUp);
-    if (!names.Has(Part::kGateUp) && config.gated_mlp) {
+    if (dense && !names.Has(Part::kGateUp)) parts.push_back(Part::kUp);
+    if (dense && !names.Has(Part::kGateUp) && config.gated_mlp) {
       parts.push_back(Part::kGate);
     }
     if (config.layer_scalar) parts.push_back(Part::kLayerScalar);
@@ -177,6 +212,14 @@ TEST(WeightNames, AreThoseOfTheFamily) {
             "model.altup_projections.2.weight");
   EXPECT_EQ(name("gemma3n", {Part::kStreamScale, 1}),
             "model.language_model.layers.1.altup.correct_output_scale");
+  EXPECT_EQ(name("qwen3_moe", {Part::kExpertUp, 1, false, 12}),
+            "model.layers.1.mlp.experts.12.up_proj.weight");
+  EXPECT_EQ(name("mixtral", {Part::kExpertDown, 2, false, 7}),
+            "model.layers.2.block_sparse_moe.experts.7.w2.weight");
+  EXPECT_EQ(name("granitemoe", {Part::kExpertGateUp, 0}),
+            "model.layers.0.block_sparse_moe.input_linear.weight");
+  EXPECT_EQ(name("glm4_moe", {Part::kRouterBias, 1}),
+            "model.layers.1.mlp.gate.e_score_correction_bias");
 }
 
 TEST(WeightNames, OfFalconDependOnItsNorms) {
@@ -243,28 +286,43 @@ TEST(WeightNames, RowsOfFusedProducts) {
     return WeightNamesOf(config)[0].RowsOf({part, 1}, config, count);
   };
   EXPECT_THAT(rows("llama", Part::kQ, 64),
-              ElementsAre(FieldsAre(Part::kQ, 0, 64, 0, 0)));
+              ElementsAre(FieldsAre(Part::kQ, 0, 64, 0, 0, -1)));
   EXPECT_THAT(rows("phi3", Part::kQkv, 128),
-              ElementsAre(FieldsAre(Part::kQ, 0, 64, 0, 0),
-                          FieldsAre(Part::kK, 64, 32, 0, 0),
-                          FieldsAre(Part::kV, 96, 32, 0, 0)));
+              ElementsAre(FieldsAre(Part::kQ, 0, 64, 0, 0, -1),
+                          FieldsAre(Part::kK, 64, 32, 0, 0, -1),
+                          FieldsAre(Part::kV, 96, 32, 0, 0, -1)));
   EXPECT_THAT(rows("phi3", Part::kGateUp, 192),
-              ElementsAre(FieldsAre(Part::kGate, 0, 96, 0, 0),
-                          FieldsAre(Part::kUp, 96, 96, 0, 0)));
+              ElementsAre(FieldsAre(Part::kGate, 0, 96, 0, 0, -1),
+                          FieldsAre(Part::kUp, 96, 96, 0, 0, -1)));
   EXPECT_THAT(rows("falcon", Part::kQkv, 128,
                    R"({"new_decoder_architecture": true, "num_kv_heads": 2})"),
-              ElementsAre(FieldsAre(Part::kQ, 0, 64, 32, 64),
-                          FieldsAre(Part::kK, 32, 32, 16, 64),
-                          FieldsAre(Part::kV, 48, 32, 16, 64)));
+              ElementsAre(FieldsAre(Part::kQ, 0, 64, 32, 64, -1),
+                          FieldsAre(Part::kK, 32, 32, 16, 64, -1),
+                          FieldsAre(Part::kV, 48, 32, 16, 64, -1)));
   EXPECT_THAT(rows("falcon", Part::kQkv, 96),
-              ElementsAre(FieldsAre(Part::kQ, 0, 64, 0, 0),
-                          FieldsAre(Part::kK, 64, 16, 0, 0),
-                          FieldsAre(Part::kV, 80, 16, 0, 0)));
+              ElementsAre(FieldsAre(Part::kQ, 0, 64, 0, 0, -1),
+                          FieldsAre(Part::kK, 64, 16, 0, 0, -1),
+                          FieldsAre(Part::kV, 80, 16, 0, 0, -1)));
+  // Of all experts, four here.
+  EXPECT_THAT(rows("granitemoe", Part::kExpertDown, 256),
+              ElementsAre(FieldsAre(Part::kExpertDown, 0, 64, 0, 0, 0),
+                          FieldsAre(Part::kExpertDown, 64, 64, 0, 0, 1),
+                          FieldsAre(Part::kExpertDown, 128, 64, 0, 0, 2),
+                          FieldsAre(Part::kExpertDown, 192, 64, 0, 0, 3)));
+  EXPECT_THAT(rows("granitemoe", Part::kExpertGateUp, 64),
+              ElementsAre(FieldsAre(Part::kExpertGate, 0, 8, 0, 0, 0),
+                          FieldsAre(Part::kExpertUp, 8, 8, 0, 0, 0),
+                          FieldsAre(Part::kExpertGate, 16, 8, 0, 0, 1),
+                          FieldsAre(Part::kExpertUp, 24, 8, 0, 0, 1),
+                          FieldsAre(Part::kExpertGate, 32, 8, 0, 0, 2),
+                          FieldsAre(Part::kExpertUp, 40, 8, 0, 0, 2),
+                          FieldsAre(Part::kExpertGate, 48, 8, 0, 0, 3),
+                          FieldsAre(Part::kExpertUp, 56, 8, 0, 0, 3)));
   // Of another size than the config's: whole.
   EXPECT_THAT(rows("phi3", Part::kQkv, 130),
-              ElementsAre(FieldsAre(Part::kQkv, 0, 130, 0, 0)));
+              ElementsAre(FieldsAre(Part::kQkv, 0, 130, 0, 0, -1)));
   EXPECT_THAT(rows("phi3", Part::kGateUp, 193),
-              ElementsAre(FieldsAre(Part::kGateUp, 0, 193, 0, 0)));
+              ElementsAre(FieldsAre(Part::kGateUp, 0, 193, 0, 0, -1)));
 }
 
 }  // namespace

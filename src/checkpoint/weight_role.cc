@@ -91,6 +91,28 @@ std::string_view NameOf(Part part) {
       return "Laurel's right matrix";
     case Part::kLaurelNorm:
       return "norm behind Laurel";
+    case Part::kRouter:
+      return "router";
+    case Part::kRouterBias:
+      return "bias of the router's choice";
+    case Part::kExpertGate:
+      return "gate";
+    case Part::kExpertUp:
+      return "up";
+    case Part::kExpertGateUp:
+      return "gate and up";
+    case Part::kExpertDown:
+      return "down";
+    case Part::kSharedGate:
+      return "gate of the shared expert";
+    case Part::kSharedUp:
+      return "up of the shared expert";
+    case Part::kSharedGateUp:
+      return "gate and up of the shared expert";
+    case Part::kSharedDown:
+      return "down of the shared expert";
+    case Part::kSharedScale:
+      return "scale of the shared expert";
   }
   return "";
 }
@@ -141,12 +163,15 @@ bool IsParameter(Part part) {
   }
 }
 
-bool IsBare(Part part) { return IsScale(part) || IsParameter(part); }
+bool IsBare(Part part) {
+  return IsScale(part) || part == Part::kRouterBias || IsParameter(part);
+}
 
 std::string Describe(const WeightRole& role) {
   std::string text;
   if (role.bias) text += "bias of ";
   text += NameOf(role.part);
+  if (role.expert >= 0) text += fmt::format(" of expert {}", role.expert);
   if (role.layer < 0) return text;
   text += IsOfStream(role.part) ? fmt::format(" for stream {}", role.layer + 1)
                                 : fmt::format(" of layer {}", role.layer);

@@ -56,6 +56,17 @@ enum class Part {
   kLaurelLeft,
   kLaurelRight,
   kLaurelNorm,
+  kRouter,        // of a mixture of experts: a score of each
+  kRouterBias,    // added to scores for the choice alone
+  kExpertGate,    // of one expert, as the others with WeightRole::expert
+  kExpertUp,
+  kExpertGateUp,  // of expert -1: of all experts, one after the other
+  kExpertDown,    // the same
+  kSharedGate,    // of the expert that every row takes
+  kSharedUp,
+  kSharedGateUp,
+  kSharedDown,
+  kSharedScale,   // what its output is scaled by, before the sigmoid
 };
 bool IsNorm(Part part);
 // Whether its number is that of a stream, not of a layer.
@@ -74,6 +85,7 @@ struct WeightRole {
   Part part = Part::kEmbedding;
   int32_t layer = -1;  // -1: of no layer
   bool bias = false;
+  int32_t expert = -1;  // -1: of none
   auto operator<=>(const WeightRole&) const = default;
 };
 std::string Describe(const WeightRole& role);  // "layer 2 gate", "LM head"

@@ -168,7 +168,8 @@ void AddBias(const ModelMap& map, const ProductUse& use, const Way& matrix,
   const tflite::Constant& constant = map.ConstantOf(kModel, BiasOf(use));
   int64_t stored = 0;
   for (const Place& place : matrix.places) {
-    const Rows* whole = map.Find({place.part, use.role.layer, true});
+    const Rows* whole =
+        map.Find({place.part, use.role.layer, true, use.role.expert});
     if (whole != nullptr && place.first + place.rows.count <= whole->count) {
       int64_t at = stored;
       const Rows slice = whole->Slice(place.first, place.rows.count);
@@ -255,6 +256,10 @@ Product MakeProduct(const ModelMap& map, const ProductUse& use,
   const InputScale* scale = map.ChangeOf(kModel, matrix).scale;
   if (scale != nullptr) product.vector = &scale->values;
   product.columns = Joined(way->places);
+  // Its rows were counted as those of a vector.
+  if (use.role.part == Part::kSharedScale) {
+    product.columns = {{Part::kSharedScale, 0, 1}};
+  }
   product.factor = way->original->factor /
                    MissingFactor(map, use, *way->original, signature);
   if (way->original->factor_of_input) {
@@ -452,12 +457,14 @@ FileWeights MakeWeights(Gathered gathered, Readers& readers,
   for (auto& [name, pieces] : gathered.pieces) {
     const TensorView& tensor = *gathered.tensors[name];
     const std::optional<InputChange> change = gathered.changes[name];
-    if (!SortPieces(pieces, tensor.shape[0]) || !change) continue;
+    // A matrix of one row is stored as a vector.
+    const bool is_row = MatrixRows(tensor) == 1;
+    const int64_t rows = is_row ? MatrixColumns(tensor) : MatrixRows(tensor);
+    const int64_t columns = is_row ? 1 : MatrixColumns(tensor);
+    if (!SortPieces(pieces, rows) || !change) continue;
     TensorView view;
     view.shape = tensor.shape;
-    view.read =
-        Reader(std::move(pieces),
-               tensor.shape.size() == 2 ? tensor.shape[1] : 1, readers, result);
+    view.read = Reader(std::move(pieces), columns, readers, result);
     weights[name] = {
         view, gathered.quantised[name], change->rotation,
         change->scale == nullptr ? nullptr : &change->scale->values};
@@ -471,6 +478,7 @@ SignatureGraph MakeSignature(const ModelMap& map, const SignatureRoles& roles,
   signature.signature = roles.signature;
   signature.graph = roles.graph;
   signature.embedding = roles.embedding;
+  signature.experts = roles.experts;
   signature.not_understood = roles.not_understood;
   if (!roles.not_understood.empty()) return signature;
   Gathered gathered;

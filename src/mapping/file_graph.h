@@ -63,6 +63,7 @@ struct SignatureGraph {
   int32_t embedding = -1;
   // Folded into the table, the embedder's too: lookup = factor * embedding.
   double embedding_factor = 1;
+  std::vector<ExpertUse> experts;  // as SignatureRoles has them
   // What products give are integers of ranges measured once.
   bool integer_activations = false;
   // As this signature reads them. Those of the checkpoint's tensors that are

@@ -14,6 +14,8 @@ namespace {
 std::vector<Part> PartsOf(Part part) {
   if (part == Part::kQkv) return {Part::kQ, Part::kK, Part::kV};
   if (part == Part::kGateUp) return {Part::kGate, Part::kUp};
+  if (part == Part::kExpertGateUp) return {Part::kExpertGate, Part::kExpertUp};
+  if (part == Part::kSharedGateUp) return {Part::kSharedGate, Part::kSharedUp};
   return {part};
 }
 
@@ -112,7 +114,7 @@ std::vector<ModelMap::Place> ModelMap::PlacesOf(const Original& original,
     for (const Rows& run : rows.Runs()) {
       bool found = false;
       for (const Part part : PartsOf(role.part)) {
-        const Rows* whole = Find({part, role.layer, role.bias});
+        const Rows* whole = Find({part, role.layer, role.bias, role.expert});
         if (whole == nullptr && part == Part::kHead) {
           whole = Find({Part::kEmbedding, -1, false});
         }

@@ -11,10 +11,19 @@
 namespace verify_tflite {
 namespace {
 
-// Whether the model has that layer or stream.
+// Whether the model has that layer or stream, and such an expert.
 bool Exists(const WeightRole& role, const ModelConfig& config) {
-  return role.layer <
-         (IsOfStream(role.part) ? config.num_streams - 1 : config.num_layers);
+  const int64_t count =
+      IsOfStream(role.part) ? config.num_streams - 1 : config.num_layers;
+  return role.layer < count &&
+         (role.expert < 0 || role.expert < config.experts.count);
+}
+
+// Matrices of all experts lie in one tensor, a bias of the choice in a row.
+size_t MostDimensions(const WeightRole& role) {
+  const bool all =
+      role.part == Part::kExpertGateUp || role.part == Part::kExpertDown;
+  return all && role.expert < 0 ? 3 : 2;
 }
 
 }  // namespace
@@ -75,20 +84,25 @@ void Originals::Add(const std::string& name, const TensorView& tensor) {
   const WeightNames& names = checkpoint_.names();
   const auto role = names.RoleOf(name);
   if (!role || !Exists(*role, checkpoint_.config()) || tensor.shape.empty() ||
-      tensor.shape.size() > 2) {
+      tensor.shape.size() > MostDimensions(*role)) {
     others_.push_back(name);
     return;
   }
   for (const PartRows& rows :
-       names.RowsOf(*role, checkpoint_.config(), tensor.shape[0])) {
-    AddPart({rows.part, role->layer, role->bias}, name, tensor, rows);
+       names.RowsOf(*role, checkpoint_.config(), MatrixRows(tensor))) {
+    AddPart({rows.part, role->layer, role->bias, rows.expert}, name, tensor,
+            rows);
   }
 }
 
 void Originals::AddPart(const WeightRole& role, const std::string& name,
                         const TensorView& tensor, const PartRows& part) {
   Rows rows{&tensor, name, part.first, part.count, 1, part.run, part.stride};
-  if (tensor.shape.size() == 2) rows.cols = tensor.shape[1];
+  rows.cols = MatrixColumns(tensor);
+  // A constant of one row counts as a vector.
+  const bool is_row = rows.count == 1 && (role.part == Part::kRouterBias ||
+                                          role.part == Part::kSharedScale);
+  if (is_row) std::swap(rows.count, rows.cols);
   if (!parts_.try_emplace(role, rows).second) others_.push_back(name);
   if (role.part == Part::kHead && !role.bias) has_head_ = true;
 }
@@ -123,7 +137,8 @@ void Originals::AddScaled(const WeightRole& role,
   if (scale > 0 && (role.part == Part::kQ || role.part == Part::kK)) {
     add(std::sqrt(scale), "the root of attention's scale");
   }
-  if (role.part == Part::kO || role.part == Part::kDown) {
+  if (role.part == Part::kO || role.part == Part::kDown ||
+      role.part == Part::kExpertDown || role.part == Part::kSharedDown) {
     add(config.residual_scale, "the scale of the residual");
   }
   if (role.part == Part::kHead) add(1 / config.logit_divisor, "of the logits");
@@ -146,7 +161,8 @@ void Originals::AddScaled(const WeightRole& role,
     add(std::nextafter(1.0, 2.0),
         "of the per-layer inputs and the embedding's scale");
   }
-  if (role.part == Part::kStreamRouter || role.part == Part::kStreamRouterNorm) {
+  if (role.part == Part::kStreamRouter ||
+      role.part == Part::kStreamRouterNorm) {
     const size_t first = ways.size();
     add(1 / static_cast<double>(config.hidden_size), "of the router's input");
     for (size_t i = first; i < ways.size(); ++i) {
@@ -172,6 +188,14 @@ void Originals::AddNormFolded(const WeightRole& role,
     case Part::kGate:
     case Part::kUp:
     case Part::kGateUp:
+    case Part::kRouter:
+    case Part::kExpertGate:
+    case Part::kExpertUp:
+    case Part::kExpertGateUp:
+    case Part::kSharedGate:
+    case Part::kSharedUp:
+    case Part::kSharedGateUp:
+    case Part::kSharedScale:
       if (config.mlp_norm) norm.part = Part::kMlpNorm;
       break;
     case Part::kHead:
@@ -198,7 +222,8 @@ void Originals::AddNormFolded(const WeightRole& role,
   }
   // W (n + shift) + b = W n + (W shift + b)
   if (shift == nullptr) return;
-  const std::vector<Original> matrices = Plain({role.part, role.layer, false});
+  const std::vector<Original> matrices =
+      Plain({role.part, role.layer, false, role.expert});
   std::vector<float> shifts(shift->count), row(shift->count);
   ToFloats(*shift->tensor, shift->first, shift->count, shifts.data());
   for (size_t i = 0; i < matrices.size(); ++i) {
@@ -228,7 +253,7 @@ void Originals::AddNormFolded(const WeightRole& role,
 std::vector<Original> Originals::Plain(const WeightRole& role) const {
   const ModelConfig& config = checkpoint_.config();
   const auto part = [&](Part p) -> const Rows* {
-    const auto found = parts_.find({p, role.layer, role.bias});
+    const auto found = parts_.find({p, role.layer, role.bias, role.expert});
     return found == parts_.end() ? nullptr : &found->second;
   };
   std::vector<Original> ways;
@@ -254,6 +279,16 @@ std::vector<Original> Originals::Plain(const WeightRole& role) const {
   }
   if (role.part == Part::kGateUp) {
     const Rows *gate = part(Part::kGate), *up = part(Part::kUp);
+    if (!gate || !up) return {};
+    return {{"gate, up", {*gate, *up}}};
+  }
+  if (role.part == Part::kExpertGateUp) {
+    const Rows *gate = part(Part::kExpertGate), *up = part(Part::kExpertUp);
+    if (!gate || !up) return {};
+    return {{"gate, up", {*gate, *up}}};
+  }
+  if (role.part == Part::kSharedGateUp) {
+    const Rows *gate = part(Part::kSharedGate), *up = part(Part::kSharedUp);
     if (!gate || !up) return {};
     return {{"gate, up", {*gate, *up}}};
   }

@@ -131,22 +131,13 @@ void FindOutputs(const GraphWalk& walk, const Lookups& lookups,
   }
 }
 
-// The activation stands between gate and down only.
-void OrderGateUp(const GraphWalk& walk, Layer& layer) {
-  const int32_t a = *layer.gate_up.begin(), b = *layer.gate_up.rbegin();
-  size_t behind_a = 0, behind_b = 0;
-  walk.ProductsBehindOp(a, &behind_a);
-  walk.ProductsBehindOp(b, &behind_b);
-  if (behind_a == behind_b) return;
-  layer.gate = behind_a > behind_b ? a : b;
-  layer.up = behind_a > behind_b ? b : a;
-}
-
 // down is what no attention's output leads to other than through a product.
 void FindMlps(const GraphWalk& walk, Products& products) {
   for (const int32_t op : walk.products()) {
-    if (Contains(products.attention, op) || Contains(products.outputs, op))
+    if (Contains(products.attention, op) || Contains(products.outputs, op) ||
+        Contains(products.of_experts, op)) {
       continue;
+    }
     const OpSet before = walk.ProductsBefore(walk.graph().ops[op].inputs[0]);
     const bool is_down =
         !before.empty() && before.size() <= 2 &&
@@ -159,7 +150,9 @@ void FindMlps(const GraphWalk& walk, Products& products) {
     layer->down = op;
     layer->gate_up = before;
     products.downs.insert(op);
-    if (before.size() == 2) OrderGateUp(walk, *layer);
+    if (before.size() == 2) {
+      OrderGateUp(walk, before, layer->gate, layer->up);
+    }
   }
 }
 
@@ -222,6 +215,27 @@ Lookups FindLookups(const GraphWalk& walk) {
   return lookups;
 }
 
+OpSet Layer::MlpInputs() const {
+  OpSet inputs = gate_up;
+  for (const Expert& expert : experts) {
+    inputs.insert(expert.gate_up.begin(), expert.gate_up.end());
+  }
+  if (router >= 0) inputs.insert(router);
+  if (shared_scale >= 0) inputs.insert(shared_scale);
+  return inputs;
+}
+
+void OrderGateUp(const GraphWalk& walk, const OpSet& gate_up, int32_t& gate,
+                 int32_t& up) {
+  const int32_t a = *gate_up.begin(), b = *gate_up.rbegin();
+  size_t behind_a = 0, behind_b = 0;
+  walk.ProductsBehindOp(a, &behind_a);
+  walk.ProductsBehindOp(b, &behind_b);
+  if (behind_a == behind_b) return;
+  gate = behind_a > behind_b ? a : b;
+  up = behind_a > behind_b ? b : a;
+}
+
 int32_t InputRoot(const GraphWalk& walk, const Lookups& lookups, int32_t op) {
   const int32_t input =
       walk.BeforeRotation(walk.graph().ops[op].inputs[0], lookups.rotations)
@@ -229,7 +243,8 @@ int32_t InputRoot(const GraphWalk& walk, const Lookups& lookups, int32_t op) {
   return walk.Root(walk.BeforeScale(input, false).tensor);
 }
 
-std::optional<std::string> FindProducts(const GraphWalk& walk,
+std::optional<std::string> FindProducts(const tflite::File& file,
+                                        const GraphWalk& walk,
                                         const Lookups& lookups,
                                         const ModelForm& form,
                                         Products& products) {
@@ -237,7 +252,9 @@ std::optional<std::string> FindProducts(const GraphWalk& walk,
     return reason;
   }
   FindOutputs(walk, lookups, products);
+  if (const auto reason = FindExperts(file, walk, products)) return reason;
   FindMlps(walk, products);
+  FindSharedScales(walk, lookups, products);
   FindPerLayer(walk, products);
   FindHead(walk, products);
   if (form.num_streams > 0) {

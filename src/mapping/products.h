@@ -29,6 +29,24 @@ struct Lookups {
 
 Lookups FindLookups(const GraphWalk& walk);
 
+// What an expert's output is multiplied with: a column of weights, 0 for rows
+// that do not take it, from what chooses the experts.
+struct ExpertUse {
+  int32_t layer = -1;
+  int32_t expert = -1;  // that the choice is compared with
+  int32_t weight = -1;  // tensor
+  int32_t choice = -1;  // TOPK_V2, operator
+  int32_t equal = -1;   // EQUAL, operator
+};
+
+// Products of one expert: one of gate and up, or two.
+struct Expert {
+  ExpertUse use;
+  OpSet gate_up;
+  int32_t gate = -1, up = -1;
+  int32_t down = -1;
+};
+
 // One layer's products.
 struct Layer {
   int32_t k = -1, v = -1, q = -1, o = -1, down = -1;
@@ -41,6 +59,11 @@ struct Layer {
   int32_t prediction_router = -1, prediction = -1;
   int32_t correction_router = -1, correction = -1;
   int32_t laurel_left = -1, laurel_right = -1;
+  // With experts; down, gate and up are the shared one's then.
+  int32_t router = -1, shared_scale = -1;
+  std::vector<Expert> experts;
+  // Returns what reads the norm before the MLP.
+  OpSet MlpInputs() const;
   // Its first product. One that takes another layer's keys has no k.
   int32_t First() const {
     if (k < 0) return q;
@@ -52,6 +75,8 @@ struct Layer {
 struct Products {
   std::vector<Layer> layers;  // in the order of execution
   OpSet attention, outputs, downs;
+  OpSet of_experts;                // and of routers
+  std::vector<ExpertUse> experts;  // in the order of the comparisons
   int32_t per_layer_model = -1;
   int32_t head = -1;
   // Of all residual streams but the first.
@@ -76,18 +101,35 @@ auto* LayerAt(Layers& layers, int32_t op) {
   return found;
 }
 
+// Which of two products is the gate: the activation stands between it and down
+// alone. Leaves both as they are where that does not tell.
+void OrderGateUp(const GraphWalk& walk, const OpSet& gate_up, int32_t& gate,
+                 int32_t& up);
+
 // The tensor that a product reads, before what rotates, scales or reshapes it.
 int32_t InputRoot(const GraphWalk& walk, const Lookups& lookups, int32_t op);
 
 // Fills `products`. Returns why not, where the graph is not of the form known.
-std::optional<std::string> FindProducts(const GraphWalk& walk,
+std::optional<std::string> FindProducts(const tflite::File& file,
+                                        const GraphWalk& walk,
                                         const Lookups& lookups,
                                         const ModelForm& form,
                                         Products& products);
 
 // The steps of FindProducts that only some models need, each from what those
-// before it found. What makes several residual streams of one, mixes them and
-// makes them one again; two products of low rank beside attention.
+// before it found.
+//
+// Experts: what is multiplied with a weight that follows from a comparison of
+// their number with the choice. Returns why they are not told, where they are
+// not.
+std::optional<std::string> FindExperts(const tflite::File& file,
+                                       const GraphWalk& walk,
+                                       Products& products);
+// Of experts that all rows take: one number for each row.
+void FindSharedScales(const GraphWalk& walk, const Lookups& lookups,
+                      Products& products);
+// What makes several residual streams of one, mixes them and makes them one
+// again; two products of low rank beside attention.
 void FindStreams(const GraphWalk& walk, const Lookups& lookups,
                  int64_t num_streams, Products& products);
 

@@ -96,9 +96,11 @@ NamedProduct ProductAt(const Found& found, int32_t index,
   const tflite::Op& op = found.walk.graph().ops[index];
   const auto before =
       found.walk.BeforeRotation(op.inputs[0], found.lookups.rotations);
-  const auto scaled = found.walk.BeforeScale(
-      before.tensor, !found.form.sub_norms &&
-                         (role.part == Part::kO || role.part == Part::kDown));
+  const bool can_have_no_norm =
+      !found.form.sub_norms &&
+      (role.part == Part::kO || role.part == Part::kDown ||
+       role.part == Part::kExpertDown || role.part == Part::kSharedDown);
+  const auto scaled = found.walk.BeforeScale(before.tensor, can_have_no_norm);
   const ProductUse use{
       .role = role,
       .constant = found.walk.WeightOf(index),
@@ -140,12 +142,36 @@ void AddProduct(const Found& found, WeightRole role, ProductUse product,
   }
 }
 
+// Of a layer with experts, the shared one among them.
+void NameExperts(const Layer& l, int32_t number, const auto& name) {
+  name(l.router, Part::kRouter, number);
+  name(l.shared_scale, Part::kSharedScale, number);
+  name(l.down, Part::kSharedDown, number);
+  if (l.gate_up.size() == 1) {
+    name(*l.gate_up.begin(), Part::kSharedGateUp, number);
+  } else {
+    name(l.gate, Part::kSharedGate, number);
+    name(l.up, Part::kSharedUp, number);
+  }
+  for (const Expert& expert : l.experts) {
+    const int32_t e = expert.use.expert;
+    if (expert.gate_up.size() == 1) {
+      name(*expert.gate_up.begin(), Part::kExpertGateUp, number, e);
+    } else {
+      name(expert.gate, Part::kExpertGate, number, e);
+      name(expert.up, Part::kExpertUp, number, e);
+    }
+    name(expert.down, Part::kExpertDown, number, e);
+  }
+}
+
 // Each product that has a role, layer by layer.
 std::vector<std::pair<int32_t, WeightRole>> RolesOfProducts(
     const Found& found) {
   std::vector<std::pair<int32_t, WeightRole>> roles;
-  const auto name = [&](int32_t op, Part part, int32_t layer) {
-    if (op >= 0) roles.emplace_back(op, WeightRole{part, layer, false});
+  const auto name = [&](int32_t op, Part part, int32_t layer,
+                        int32_t expert = -1) {
+    if (op >= 0) roles.emplace_back(op, WeightRole{part, layer, false, expert});
   };
   const std::vector<Layer>& layers = found.products.layers;
   for (size_t i = 0; i < layers.size(); ++i) {
@@ -159,6 +185,10 @@ std::vector<std::pair<int32_t, WeightRole>> RolesOfProducts(
       name(l.q, Part::kQ, number);
     }
     name(l.o, Part::kO, number);
+    if (l.router >= 0) {
+      NameExperts(l, number, name);
+      continue;
+    }
     name(l.down, Part::kDown, number);
     if (l.gate_up.size() == 1) {
       const int32_t op = *l.gate_up.begin();
@@ -271,14 +301,13 @@ std::optional<Part> NormBefore(const Found& found, const Layer& layer,
     return Part::kMlpSubNorm;
   }
   OpSet all = {layer.k, layer.v, layer.q};
-  all.insert(layer.gate_up.begin(), layer.gate_up.end());
+  const OpSet of_mlp = layer.MlpInputs();
+  all.insert(of_mlp.begin(), of_mlp.end());
   if (Contains(targets, layer.k >= 0 ? layer.k : layer.q) &&
       IsSubset(targets, all)) {
     return Part::kInputNorm;
   }
-  if (!layer.gate_up.empty() && IsSubset(targets, layer.gate_up)) {
-    return Part::kMlpNorm;
-  }
+  if (!of_mlp.empty() && IsSubset(targets, of_mlp)) return Part::kMlpNorm;
   return std::nullopt;
 }
 
@@ -307,6 +336,12 @@ std::optional<WeightRole> NormOfStreams(const Found& found, int32_t after,
   return std::nullopt;
 }
 
+// What is added to scores for the choice.
+std::optional<WeightRole> RouterBias(int32_t layer, bool added) {
+  if (!added) return std::nullopt;
+  return WeightRole{Part::kRouterBias, layer, false};
+}
+
 // Of the norm that reads `before` and gives `after`.
 std::optional<WeightRole> NormAt(const Found& found, int32_t before,
                                  int32_t after, bool bias) {
@@ -325,8 +360,10 @@ std::optional<WeightRole> NormAt(const Found& found, int32_t before,
       return WeightRole{Part::kPerLayerModelNorm, -1, bias};
     }
     for (size_t i = 0; i < layers.size(); ++i) {
+      const auto number = static_cast<int32_t>(i);
+      if (source == layers[i].router) return RouterBias(number, bias);
       const auto part = NormOf(found, layers[i], source, after);
-      if (part) return WeightRole{*part, static_cast<int32_t>(i), bias};
+      if (part) return WeightRole{*part, number, bias};
     }
   }
   const OpSet targets = found.walk.ProductsBehind(after);
@@ -439,7 +476,7 @@ Roles FindRoles(const tflite::File& file, int64_t num_layers, int64_t head_dim,
     if (!HasCaches(graph)) {
       signature.not_understood = "it has no KV caches";
     } else if (const auto reason =
-                   FindProducts(walk, lookups, form, products)) {
+                   FindProducts(file, walk, lookups, form, products)) {
       signature.not_understood = *reason;
       roles.not_understood.push_back(graph.signature + ": " + *reason);
     }
@@ -448,6 +485,7 @@ Roles FindRoles(const tflite::File& file, int64_t num_layers, int64_t head_dim,
     NameLookups(walk, lookups, roles, signature);
     if (understood) {
       const Found found = {file, walk, lookups, products, form};
+      signature.experts = products.experts;
       const OpSet scale_ops = NameProducts(found, roles, signature);
       NameNorms(found, scale_ops, roles);
       if (num_streams == 0) NameScalars(found, roles);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "checkpoint/weight_role.h"
+#include "mapping/products.h"
 #include "mapping/rotations.h"
 #include "tflite/file.h"
 
@@ -55,6 +56,7 @@ struct SignatureRoles {
   std::vector<ProductUse> products;  // in the order of execution
   // Output of the lookup, rotated back where it is rotated; -1: an input.
   int32_t embedding = -1;
+  std::vector<ExpertUse> experts;
   std::string not_understood;  // why there are no products; else empty
 };
 
@@ -80,11 +82,11 @@ struct Roles {
 // or of the lookup before it, whose weights are stored rotated; so is one with
 // a vector that belongs to no norm. No name of a tensor is read; of the
 // signature, which outputs are caches and logits. A graph that is not of this
-// form gives no roles and a reason, never a guess. `num_layers`: those that have
-// KV caches; those behind them that take another one's are found. `sub_norms`:
-// what o and down read is the output of a norm, as ModelConfig::sub_norms has
-// it. `num_streams`: as ModelConfig::num_streams. Throws Error for a graph too
-// large to follow.
+// form gives no roles and a reason, never a guess. `num_layers`: those that
+// have KV caches; those behind them that take another one's are found.
+// `sub_norms`: what o and down read is the output of a norm, as
+// ModelConfig::sub_norms has it. `num_streams`: as ModelConfig::num_streams.
+// Throws Error for a graph too large to follow.
 Roles FindRoles(const tflite::File& file, int64_t num_layers, int64_t head_dim,
                 bool sub_norms = false, int64_t num_streams = 0);
 

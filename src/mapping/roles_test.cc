@@ -253,8 +253,8 @@ TEST(Roles, OfSeveralStreams) {
   for (const RoleUse& use : roles.uses) {
     if (IsNorm(use.role.part)) norms.push_back(use.role.part);
   }
-  EXPECT_THAT(norms, ElementsAre(kStreamRouterNorm, kInputNorm, kLaurelNorm, kMlpNorm,
-                                 kStreamRouterNorm, kFinalNorm));
+  EXPECT_THAT(norms, ElementsAre(kStreamRouterNorm, kInputNorm, kLaurelNorm,
+                                 kMlpNorm, kStreamRouterNorm, kFinalNorm));
   // Of a model of one stream this is no graph.
   EXPECT_FALSE(TwoStreams().FindWith(0).unknown.empty());
 }

@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "reference/attention.h"
+#include "reference/experts.h"
 #include "reference/kernels.h"
 #include "reference/norms.h"
 
@@ -60,6 +61,11 @@ void RunRows(const WeightReader& reader, const at::Tensor& x,
                 width);
     }
   }
+}
+
+// Of one row and one expert.
+float WeightOf(const at::Tensor& weights, int64_t row, int64_t expert) {
+  return weights.const_data_ptr<float>()[row * weights.size(1) + expert];
 }
 
 // XIELUActivation of transformers, in place.
@@ -361,7 +367,7 @@ void Pass::Run(const Reference::LogitsFn& on_logits) {
 // else's sums decide about a rounding now and then, of a step of int8 each, and
 // the products would agree to 1e-3 at best. That needs one rotation for all.
 void Pass::Multiply(Stage stage, int64_t layer, const at::Tensor& input,
-                    std::initializer_list<LinearTask> tasks) const {
+                    std::initializer_list<LinearTask> tasks, bool some) const {
   const Timer timer(decoder_.Time(&Reference::Times::linear));
   std::vector<LinearTask> left(tasks);
   // Products that a signature does not compute have weights that are not
@@ -388,13 +394,13 @@ void Pass::Multiply(Stage stage, int64_t layer, const at::Tensor& input,
     if (scale != nullptr) ScaleRows(*scale, values);
     if (rotation != nullptr) {
       RotateRows(*rotation, values);
-      if (rotations.size() == 1 && RotatedOf(stage))
+      if (!some && rotations.size() == 1 && RotatedOf(stage))
         Capture(*RotatedOf(stage), layer, x);
     }
     const std::span<const LinearTask> together(left.begin(), end);
     const int64_t max_dot_rows = decoder_.options.max_dot_rows.value_or(
         AvailableKernels()[0].max_dot_rows);
-    if (WithoutProbed(stage, layer)) {
+    if (!some && WithoutProbed(stage, layer)) {
       RunRows(decoder_.reader, x, computed_, together, max_dot_rows);
     } else {
       RunLinear(decoder_.reader, {x.const_data_ptr<float>(), x.size(0)},
@@ -447,13 +453,14 @@ void Pass::Prefetch(size_t index) const {
   const LayerWeights& l = weights_.layers[index];
   for (const Linear& linear :
        {l.qkv, l.q, l.k, l.v, l.o, l.gate, l.up, l.down, l.per_layer_gate,
-        l.per_layer_projection, l.laurel_left, l.laurel_right}) {
+        l.per_layer_projection, l.laurel_left, l.laurel_right,
+         l.router, l.shared_scale}) {
     if (linear.weight != nullptr) decoder_.reader.WillNeed(*linear.weight);
   }
 }
 
 void Pass::Capture(Stage stage, int64_t layer, const at::Tensor& values,
-                   bool without_probed) const {
+                   bool without_probed, int64_t expert) const {
   if (capture_ == nullptr) return;
   const at::Tensor rows = values.contiguous();
   (*capture_)({stage,
@@ -462,14 +469,15 @@ void Pass::Capture(Stage stage, int64_t layer, const at::Tensor& values,
                rows.size(1),
                {static_cast<float*>(rows.mutable_data_ptr()),
                 static_cast<size_t>(rows.numel())},
-               without_probed});
+               without_probed,
+               expert});
   if (!rows.is_same(values)) values.copy_(rows);
 }
 
 void Pass::CaptureProduct(Stage stage, Stage input, size_t index,
-                          const at::Tensor& values) const {
+                          const at::Tensor& values, int64_t expert) const {
   const auto layer = static_cast<int64_t>(index);
-  Capture(stage, layer, values, WithoutProbed(input, layer));
+  Capture(stage, layer, values, WithoutProbed(input, layer), expert);
 }
 
 // What the caches have of this pass, [rows, kv_heads * head_dim]; and back.
@@ -524,7 +532,6 @@ void Pass::RunLayer(size_t index) {
     const at::Tensor mlp_input = shared ? input : Entering(layer.mlp_norm);
     if (!shared) capture(Stage::kMlpNorm, mlp_input);
     const at::Tensor output = Mlp(mlp_input, index);
-    CaptureProduct(Stage::kMlpOutput, Stage::kMlpInner, index, output);
     AddToStream(attention);
     AddToStream(output);
     capture(Stage::kAfterMlp, hidden_);
@@ -539,8 +546,9 @@ void Pass::RunLayer(size_t index) {
   capture(Stage::kAfterAttention, hidden_);
   const at::Tensor mlp_input = Entering(layer.mlp_norm);
   capture(Stage::kMlpNorm, mlp_input);
-  const at::Tensor output = Mlp(mlp_input, index);
-  CaptureProduct(Stage::kMlpOutput, Stage::kMlpInner, index, output);
+  const at::Tensor output = config_.layers[index].experts
+                                ? Experts(mlp_input, index)
+                                : Mlp(mlp_input, index);
   const at::Tensor last = norm(output, layer.output_norm);
   if (config_.sandwich_norms) capture(Stage::kOutputNorm, last);
   AddToStream(last);
@@ -707,8 +715,7 @@ at::Tensor Pass::Mlp(const at::Tensor& hidden, size_t index) const {
     Capture(stage, number, rows);
   };
   const LayerWeights& layer = weights_.layers[index];
-  at::Tensor up =
-      Floats(hidden.size(0), config_.layers[index].intermediate_size);
+  at::Tensor up = Floats(hidden.size(0), layer.up.weight->shape[0]);
   at::Tensor inner = up;  // what the activation applies to
   if (layer.gate.weight == nullptr) {
     Multiply(Stage::kMlpNorm, number, hidden,
@@ -731,7 +738,103 @@ at::Tensor Pass::Mlp(const at::Tensor& hidden, size_t index) const {
   at::Tensor output = Floats(hidden.size(0), config_.hidden_size);
   Multiply(Stage::kMlpInner, number, inner,
            {{layer.down, output.mutable_data_ptr<float>()}});
+  CaptureProduct(Stage::kMlpOutput, Stage::kMlpInner, index, output);
   return output;
+}
+
+at::Tensor Pass::ExpertWeightsOf(const at::Tensor& hidden, size_t index) const {
+  const auto layer = static_cast<int64_t>(index);
+  const int64_t count = config_.experts.count;
+  at::Tensor rows = Floats(hidden.size(0), count);
+  float* const values = rows.mutable_data_ptr<float>();
+  Multiply(Stage::kMlpNorm, layer, hidden,
+           {{weights_.layers[index].router, values}});
+  CaptureProduct(Stage::kRouter, Stage::kMlpNorm, index, rows);
+  for (int64_t row = 0; row < rows.size(0); ++row) {
+    WeighExperts(config_.experts, weights_.layers[index].choice_bias,
+                 {values + row * count, static_cast<size_t>(count)});
+  }
+  Capture(Stage::kExpertWeights, layer, rows);
+  return rows;
+}
+
+at::Tensor Pass::Experts(const at::Tensor& hidden, size_t index) const {
+  const auto number = static_cast<int64_t>(index);
+  const LayerWeights& layer = weights_.layers[index];
+  const at::Tensor weights = ExpertWeightsOf(hidden, index);
+  at::Tensor output = Floats(hidden.size(0), config_.hidden_size).zero_();
+  const auto add =
+      decoder_.options.all_experts ? &Pass::AddToAllRows : &Pass::AddToSomeRows;
+  for (int64_t i = 0; i < config_.experts.count; ++i) {
+    (this->*add)(hidden, index, i, weights, output);
+  }
+  if (layer.down.weight == nullptr) return output;
+  const at::Tensor shared = Mlp(hidden, index);
+  if (layer.shared_scale.weight != nullptr) {
+    at::Tensor scale = Floats(hidden.size(0), 1);
+    Multiply(Stage::kMlpNorm, number, hidden,
+             {{layer.shared_scale, scale.mutable_data_ptr<float>()}});
+    CaptureProduct(Stage::kSharedScale, Stage::kMlpNorm, index, scale);
+    shared.mul_(at::sigmoid(scale));
+  }
+  return output.add_(shared);
+}
+
+// Weights of others than the taken ones are 0, and so is what they add.
+void Pass::AddToAllRows(const at::Tensor& hidden, size_t index, int64_t expert,
+                        const at::Tensor& weights, at::Tensor& output) const {
+  const auto layer = static_cast<int64_t>(index);
+  const auto& [gate, up, down] =
+      weights_.layers[index].experts[static_cast<size_t>(expert)];
+  at::Tensor inner = Floats(hidden.size(0), gate.weight->shape[0]);
+  at::Tensor factor = at::empty_like(inner);
+  Multiply(Stage::kMlpNorm, layer, hidden,
+           {{gate, inner.mutable_data_ptr<float>()},
+            {up, factor.mutable_data_ptr<float>()}});
+  CaptureProduct(Stage::kExpertGate, Stage::kMlpNorm, index, inner, expert);
+  CaptureProduct(Stage::kExpertUp, Stage::kMlpNorm, index, factor, expert);
+  Activate(weights_.layers[index], inner);
+  inner.mul_(factor);
+  Capture(Stage::kExpertInner, layer, inner, false, expert);
+  at::Tensor made = Floats(hidden.size(0), config_.hidden_size);
+  Multiply(Stage::kExpertInner, layer, inner,
+           {{down, made.mutable_data_ptr<float>()}});
+  CaptureProduct(Stage::kExpertOutput, Stage::kExpertInner, index, made,
+                 expert);
+  output.add_(made.mul_(weights.narrow(1, expert, 1)));
+}
+
+// An expert that no row takes is not read.
+void Pass::AddToSomeRows(const at::Tensor& hidden, size_t index, int64_t expert,
+                         const at::Tensor& weights, at::Tensor& output) const {
+  const auto layer = static_cast<int64_t>(index);
+  std::vector<int64_t> rows;
+  for (int64_t row = 0; row < hidden.size(0); ++row) {
+    if (WeightOf(weights, row, expert) != 0) rows.push_back(row);
+  }
+  if (rows.empty()) return;
+  const auto& [gate, up, down] =
+      weights_.layers[index].experts[static_cast<size_t>(expert)];
+  const auto count = std::ssize(rows);
+  at::Tensor some = Floats(count, hidden.size(1));
+  for (int64_t i = 0; i < count; ++i) {
+    some[i].copy_(hidden[rows[static_cast<size_t>(i)]]);
+  }
+  at::Tensor inner = Floats(count, gate.weight->shape[0]);
+  at::Tensor factor = at::empty_like(inner);
+  Multiply(Stage::kMlpNorm, layer, some,
+           {{gate, inner.mutable_data_ptr<float>()},
+            {up, factor.mutable_data_ptr<float>()}},
+           /*some=*/true);
+  Activate(weights_.layers[index], inner);
+  inner.mul_(factor);
+  at::Tensor made = Floats(count, config_.hidden_size);
+  Multiply(Stage::kExpertInner, layer, inner,
+           {{down, made.mutable_data_ptr<float>()}}, /*some=*/true);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t row = rows[static_cast<size_t>(i)];
+    output[row].add_(made[i], WeightOf(weights, row, expert));
+  }
 }
 
 void Pass::Activate(const LayerWeights& layer, at::Tensor& values) const {

@@ -52,6 +52,15 @@ class Pass {
   at::Tensor HeadNorm(const at::Tensor& rows, int64_t size,
                       const NormWeights& norm) const;
   at::Tensor Mlp(const at::Tensor& hidden, size_t index) const;
+  // The same of layers with experts: what all of them give, weighted.
+  at::Tensor Experts(const at::Tensor& hidden, size_t index) const;
+  // A weight of each for each row, 0 where the row does not take it.
+  at::Tensor ExpertWeightsOf(const at::Tensor& hidden, size_t index) const;
+  // Add what one expert gives, weighted, to `output`.
+  void AddToAllRows(const at::Tensor& hidden, size_t index, int64_t expert,
+                    const at::Tensor& weights, at::Tensor& output) const;
+  void AddToSomeRows(const at::Tensor& hidden, size_t index, int64_t expert,
+                     const at::Tensor& weights, at::Tensor& output) const;
   void Activate(const LayerWeights& layer, at::Tensor& values) const;
   // What the layer makes of its per-layer inputs; `input`, which the gate
   // reads, is that of `stage`.
@@ -76,17 +85,19 @@ class Pass {
   void Sparsify(double share, at::Tensor& values) const;
   void Head(const Reference::LogitsFn& on_logits) const;
 
+  // `some`: `input` has other rows than the pass, which nobody looks at.
   void Multiply(Stage stage, int64_t layer, const at::Tensor& input,
-                std::initializer_list<LinearTask> tasks) const;
+                std::initializer_list<LinearTask> tasks,
+                bool some = false) const;
   // Of the products that read `input`.
   bool WithoutProbed(Stage input, int64_t layer) const;
   void Prefetch(size_t index) const;
 
   void Capture(Stage stage, int64_t layer, const at::Tensor& values,
-               bool without_probed = false) const;
+               bool without_probed = false, int64_t expert = -1) const;
   // Of a product's output; `input` is the stage that it reads.
   void CaptureProduct(Stage stage, Stage input, size_t index,
-                      const at::Tensor& values) const;
+                      const at::Tensor& values, int64_t expert = -1) const;
   void CaptureCached(Stage stage, size_t index,
                      at::Tensor LayerCache::*part) const;
   // The layer in whose caches the keys are that this one attends to.

@@ -129,8 +129,9 @@ const ProbeVectors& ProbeOf(const Linear& linear, Decoder& decoder) {
 
 Reference::PreciseRow Reference::Multiply(Stage stage, int64_t layer,
                                           std::span<const float> x,
-                                          bool is_rotated) const {
-  const Linear* linear = LinearOf(decoder_->weights, stage, layer);
+                                          bool is_rotated,
+                                          int64_t expert) const {
+  const Linear* linear = LinearOf(decoder_->weights, stage, layer, expert);
   if (linear == nullptr || linear->weight == nullptr) {
     throw Error("layer {} has no {} of its own", layer, NameOf(stage));
   }
@@ -178,8 +179,9 @@ Reference::PreciseRow Reference::Multiply(Stage stage, int64_t layer,
 }
 
 double Reference::Probe(Stage stage, int64_t layer, std::span<const float> x,
-                        bool is_rotated, std::span<const float> found) const {
-  const Linear* linear = LinearOf(decoder_->weights, stage, layer);
+                        bool is_rotated, std::span<const float> found,
+                        int64_t expert) const {
+  const Linear* linear = LinearOf(decoder_->weights, stage, layer, expert);
   if (linear == nullptr || linear->weight == nullptr || UnrotatedOf(stage)) {
     throw Error("layer {} has no {} of its own", layer, NameOf(stage));
   }

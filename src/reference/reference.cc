@@ -73,6 +73,10 @@ Reference Reference::Open(const Checkpoint& checkpoint, Options options) {
   return Reference(std::make_unique<Decoder>(checkpoint, std::move(options)));
 }
 
+std::span<const float> Reference::ChoiceBias(int64_t layer) const {
+  return decoder_->weights.layers.at(static_cast<size_t>(layer)).choice_bias;
+}
+
 std::vector<double> Reference::RopeFrequencies(bool local) const {
   return Doubles(local ? decoder_->frequencies.local
                        : decoder_->frequencies.usual);

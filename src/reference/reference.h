@@ -87,6 +87,8 @@ class Reference {
     const FileWeights* weights = nullptr;
     bool quantise_inputs = true;  // where FileWeight::quantised_input says so
     uint64_t probe_seed = 0;      // of Probe
+    // Experts compute all rows, also those that do not take them.
+    bool all_experts = false;
   };
 
   // Checks that every weight the config implies is there with the right shape;
@@ -108,6 +110,9 @@ class Reference {
   // The same of other settings; nothing is read.
   static std::vector<double> RopeFrequenciesOf(const ModelConfig& config,
                                                bool local);
+
+  // The bias of the choice among a layer's experts; empty where there is none.
+  std::span<const float> ChoiceBias(int64_t layer) const;
 
   // What one sequence contributes to a pass.
   struct Item {
@@ -133,7 +138,7 @@ class Reference {
     std::vector<double> magnitudes;  // [outputs]
   };
   PreciseRow Multiply(Stage stage, int64_t layer, std::span<const float> x,
-                      bool is_rotated = false) const;
+                      bool is_rotated = false, int64_t expert = -1) const;
 
   // How far `found`, [outputs], is from that product, relative to `found` and
   // in L2, at a cost of inputs + outputs instead of inputs * outputs (R.
@@ -148,7 +153,8 @@ class Reference {
   // as Multiply's.
   static constexpr int kProbes = 4;
   double Probe(Stage stage, int64_t layer, std::span<const float> x,
-               bool is_rotated, std::span<const float> found) const;
+               bool is_rotated, std::span<const float> found,
+               int64_t expert = -1) const;
 
   // Receives logits row by row: `item` is an index into the items of the pass,
   // `row` an index into its tokens, `logits` is [vocab_size], valid only during

@@ -198,6 +198,14 @@ INSTANTIATE_TEST_SUITE_P(
                     "ref_fast_vlm"),
     [](const auto& info) { return info.param; });
 
+INSTANTIATE_TEST_SUITE_P(Experts, Recorded,
+                         testing::Values("ref_qwen3_moe", "ref_mixtral",
+                                         "ref_olmoe", "ref_qwen2_moe",
+                                         "ref_granitemoe",
+                                         "ref_granitemoeshared",
+                                         "ref_ernie4_5_moe", "ref_glm4_moe"),
+                         [](const auto& info) { return info.param; });
+
 TEST(Reference, GreedyTokensEqualGenerate) {
   const json expected =
       ReadJsonFile(ExpectedPath("reference/smollm2_greedy.json"));
@@ -531,6 +539,20 @@ INSTANTIATE_TEST_SUITE_P(
                 "600"},
         Setting{"ref_gemma3n_text", "/altup_active_idx", "0"},
         Setting{"ref_gemma3n_text", "/activation_sparsity_pattern/2", "0.95"},
+        Setting{"ref_qwen3_moe", "/norm_topk_prob", "false"},
+        Setting{"ref_qwen3_moe", "/num_experts_per_tok", "3"},
+        Setting{"ref_mixtral", "/num_experts_per_tok", "1"},
+        Setting{"ref_olmoe", "/norm_topk_prob", "true"},
+        Setting{"ref_olmoe", "/num_experts_per_tok", "2"},
+        Setting{"ref_qwen2_moe", "/norm_topk_prob", "true"},
+        Setting{"ref_granitemoe", "/residual_multiplier", "0.69"},
+        Setting{"ref_granitemoeshared", "/num_experts_per_tok", "3"},
+        Setting{"ref_ernie4_5_moe", "/moe_k", "1"},
+        Setting{"ref_ernie4_5_moe", "/moe_norm_min", "0.95"},
+        Setting{"ref_glm4_moe", "/routed_scaling_factor", "1.6"},
+        Setting{"ref_glm4_moe", "/norm_topk_prob", "false"},
+        Setting{"ref_glm4_moe", "/topk_group", "3"},
+        Setting{"ref_glm4_moe", "/n_group", "2"},
         Setting{"ref_smollm3", "/no_rope_layers/1", "1"},
         Setting{"ref_smollm3", "/no_rope_layers/2", "0"},
         Setting{"ref_smollm3_window", "/sliding_window", "22"},
@@ -564,6 +586,53 @@ TEST(Reference, OtherNamesOfATextModelInsideAMultimodalOne) {
   Opened other(dir.path());
   EXPECT_EQ(ScoreNew(other.reference, tokens),
             ScoreNew(original.reference, tokens));
+}
+
+// Those of layer 1 that the token does not take hold no numbers at all.
+TEST(Reference, ReadsTheExpertsThatAreTakenAndNoOthers) {
+  const std::string path = ModelPath("ref_mixtral");
+  const Tokens tokens = {7};
+  std::vector<float> weights;
+  Opened original(path);
+  Sequence sequence = original.reference.NewSequence();
+  const Reference::Item item = {&sequence, tokens, 1};
+  Rows expected;
+  original.reference.Score(
+      std::span(&item, 1),
+      [&](size_t, int64_t, std::span<const float> logits) {
+        expected.emplace_back(logits.begin(), logits.end());
+      },
+      [&](const Captured& captured) {
+        if (captured.stage != Stage::kExpertWeights || captured.layer != 1) {
+          return;
+        }
+        weights.assign(captured.values.begin(), captured.values.end());
+      });
+  ASSERT_EQ(weights.size(), 4u);
+  std::string file = ReadFile(path + "/model.safetensors");
+  uint64_t length = 0;
+  std::memcpy(&length, file.data(), sizeof(length));
+  const json header = json::parse(file.substr(sizeof(length), length));
+  int others = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i] != 0) continue;
+    for (const char* part : {"w1", "w2", "w3"}) {
+      const json& offsets =
+          header.at("model.layers.1.block_sparse_moe.experts." +
+                    std::to_string(i) + "." + part + ".weight")["data_offsets"];
+      const auto begin = sizeof(length) + length + offsets[0].get<size_t>();
+      std::fill_n(file.begin() + static_cast<int64_t>(begin),
+                  offsets[1].get<int64_t>() - offsets[0].get<int64_t>(),
+                  '\xff');
+      ++others;
+    }
+  }
+  ASSERT_EQ(others, 2 * 3);
+  const TempDir dir;
+  dir.Write("config.json", ReadFile(path + "/config.json"));
+  dir.Write("model.safetensors", file);
+  Opened other(dir.path());
+  EXPECT_EQ(ScoreNew(other.reference, tokens), expected);
 }
 
 TEST(Reference, TruncateRewindsToAnyPosition) {

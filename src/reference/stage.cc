@@ -83,6 +83,20 @@ std::string_view NameOf(Stage stage) {
       return "after_attention";
     case Stage::kMlpNorm:
       return "mlp_norm";
+    case Stage::kRouter:
+      return "router";
+    case Stage::kExpertWeights:
+      return "expert_weights";
+    case Stage::kExpertGate:
+      return "expert_gate";
+    case Stage::kExpertUp:
+      return "expert_up";
+    case Stage::kExpertInner:
+      return "expert_inner";
+    case Stage::kExpertOutput:
+      return "expert_output";
+    case Stage::kSharedScale:
+      return "shared_scale";
     case Stage::kGateProjection:
       return "gate_projection";
     case Stage::kUpProjection:
@@ -142,6 +156,11 @@ bool IsLinear(Stage stage) {
     case Stage::kCorrectionRouter:
     case Stage::kCorrectionCoefficients:
     case Stage::kStreamOutput:
+    case Stage::kRouter:
+    case Stage::kExpertGate:
+    case Stage::kExpertUp:
+    case Stage::kExpertOutput:
+    case Stage::kSharedScale:
     case Stage::kPerLayerModelProjection:
     case Stage::kPerLayerGate:
     case Stage::kPerLayerOutput:

@@ -43,11 +43,19 @@ enum class Stage {
   kAfterAttention,   // residual stream; not with phi_block
   kMlpNorm,          // enters the MLP; not with phi_block
   kRotatedMlpNorm,
-  kGateProjection,  // with gated_mlp; before the activation
+  kRouter,         // of experts: a product for each
+  kExpertWeights,  // one for each expert, 0 for those that a row does not take
+  kExpertGate,     // of one expert, as the next three: all rows, whichever take
+  kExpertUp,       // it. With Reference::Options::all_experts alone.
+  kExpertInner,
+  kExpertOutput,
+  kGateProjection,  // with gated_mlp; before the activation. Of experts, of the
+                    // shared one, as those up to kMlpOutput.
   kUpProjection,    // without gate, what the activation applies to
   kMlpInner,        // enters down_proj
   kRotatedMlpInner,
   kMlpOutput,       // of down_proj
+  kSharedScale,     // with ExpertsConfig::shared_scale, before the sigmoid
   kOutputNorm,      // of kMlpOutput, with sandwich_norms
   kAfterMlp,        // residual stream behind the MLP
   // With num_streams.
@@ -93,6 +101,7 @@ struct Captured {
   std::span<float> values;
   // The rows that Reference::Item has as probed were not computed.
   bool without_probed = false;
+  int64_t expert = -1;  // of the stages of one expert
 };
 
 using CaptureFn = std::function<void(const Captured&)>;

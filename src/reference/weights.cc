@@ -102,15 +102,16 @@ class WeightFinder {
             number(Part::kXieluEps, true)};
   }
 
-  // Outputs [begin, begin + count) of a projection without bias.
+  // Outputs [begin, begin + count) of a projection without bias, which may be
+  // those of all experts.
   Linear Slice(const Linear& fused, int64_t begin, int64_t count) {
     const TensorView& whole = *fused.weight;
-    const size_t row =
-        static_cast<size_t>(whole.shape[1]) * SizeOf(whole.dtype);
+    const int64_t inputs = MatrixColumns(whole);
+    const size_t row = static_cast<size_t>(inputs) * SizeOf(whole.dtype);
     TensorView& part = weights_.parts.emplace_back(whole);
-    part.shape[0] = count;
+    part.shape = {count, inputs};
     if (whole.read != nullptr) {
-      part.read_first += begin * whole.shape[1];
+      part.read_first += begin * inputs;
     } else {
       part.data = whole.data.subspan(static_cast<size_t>(begin) * row,
                                      static_cast<size_t>(count) * row);
@@ -123,7 +124,7 @@ class WeightFinder {
   std::vector<Linear> Split(const WeightRole& role, const Linear& fused) {
     std::vector<Linear> parts;
     for (const PartRows& rows :
-         names_.RowsOf(role, config_, fused.weight->shape[0])) {
+         names_.RowsOf(role, config_, MatrixRows(*fused.weight))) {
       parts.push_back(Slice(fused, rows.first, rows.count));
     }
     return parts;
@@ -183,6 +184,82 @@ class WeightFinder {
     }
     layer->down =
         FindLinear({Part::kDown, index}, c.hidden_size, size, c.mlp_bias);
+  }
+
+  void FindExperts(int32_t index, LayerWeights* layer) {
+    const ExpertsConfig& c = config_.experts;
+    const int64_t hidden = config_.hidden_size, size = c.intermediate_size;
+    const auto find = [&](Part part, int64_t outputs, int64_t inputs,
+                          int32_t expert = -1) {
+      return FindLinear({part, index, false, expert}, outputs, inputs, false);
+    };
+    layer->router = find(Part::kRouter, c.count, hidden);
+    if (c.choice_bias) layer->choice_bias = FindChoiceBias(index);
+    layer->experts.resize(static_cast<size_t>(c.count));
+    if (c.shared_size > 0) FindSharedExpert(index, layer);
+    if (names_.Has(Part::kExpertGateUp)) return FindFusedExperts(index, layer);
+    for (int32_t i = 0; i < static_cast<int32_t>(c.count); ++i) {
+      layer->experts[static_cast<size_t>(i)] = {
+          find(Part::kExpertGate, size, hidden, i),
+          find(Part::kExpertUp, size, hidden, i),
+          find(Part::kExpertDown, hidden, size, i)};
+    }
+  }
+
+  // One tensor for all experts.
+  void FindFusedExperts(int32_t index, LayerWeights* layer) {
+    const ExpertsConfig& c = config_.experts;
+    const int64_t hidden = config_.hidden_size, size = c.intermediate_size;
+    const auto split = [&](Part part, int64_t outputs, int64_t inputs) {
+      const WeightRole role{part, index};
+      const FileWeight* other = Other(names_.Of(role));
+      const Linear fused = {
+          &Get(role, {c.count, outputs, inputs}), nullptr,
+          other != nullptr && other->quantised_input && quantise_inputs_,
+          other == nullptr ? nullptr : other->rotation,
+          other == nullptr ? nullptr : other->input_scale};
+      return Split(role, fused);
+    };
+    const auto gate_up = split(Part::kExpertGateUp, 2 * size, hidden);
+    const auto down = split(Part::kExpertDown, hidden, size);
+    for (size_t i = 0; i < layer->experts.size(); ++i) {
+      layer->experts[i] = {gate_up[2 * i], gate_up[2 * i + 1], down[i]};
+    }
+  }
+
+  void FindSharedExpert(int32_t index, LayerWeights* layer) {
+    const int64_t hidden = config_.hidden_size;
+    const int64_t size = config_.experts.shared_size;
+    const auto find = [&](Part part, int64_t outputs, int64_t inputs) {
+      return FindLinear({part, index}, outputs, inputs, false);
+    };
+    if (names_.Has(Part::kSharedGateUp)) {
+      const auto parts = Split({Part::kSharedGateUp, index},
+                               find(Part::kSharedGateUp, 2 * size, hidden));
+      layer->gate = parts[0];
+      layer->up = parts[1];
+    } else {
+      layer->gate = find(Part::kSharedGate, size, hidden);
+      layer->up = find(Part::kSharedUp, size, hidden);
+    }
+    layer->down = find(Part::kSharedDown, hidden, size);
+    if (config_.experts.shared_scale) {
+      layer->shared_scale = find(Part::kSharedScale, 1, hidden);
+    }
+  }
+
+  // Always the checkpoint's; some have it as a matrix of one row.
+  std::vector<float> FindChoiceBias(int32_t index) const {
+    const int64_t count = config_.experts.count;
+    const std::string name = names_.Of({Part::kRouterBias, index});
+    const auto found = checkpoint_.tensors().find(name);
+    const bool one_row = found != checkpoint_.tensors().end() &&
+                         found->second.shape.size() == 2;
+    const TensorView& tensor = one_row ? checkpoint_.Get(name, {1, count})
+                                       : checkpoint_.Get(name, {count});
+    std::vector<float> bias(static_cast<size_t>(count));
+    Widen(tensor.dtype, tensor.data.data(), count, bias.data());
+    return bias;
   }
 
   void FindSubNorms(int32_t index, LayerWeights* layer) {
@@ -270,7 +347,11 @@ class WeightFinder {
       layer.output_norm = norm(Part::kOutputNorm);
     }
     FindAttention(index, &layer);
-    FindMlp(index, &layer);
+    if (config_.layers[static_cast<size_t>(index)].experts) {
+      FindExperts(index, &layer);
+    } else {
+      FindMlp(index, &layer);
+    }
     if (config_.sub_norms) FindSubNorms(index, &layer);
     if (config_.activation == Activation::kXielu) {
       layer.xielu = FindXielu(index);
@@ -300,6 +381,7 @@ void LeaveOut(const ModelConfig& config, LayerWeights& layer) {
     }
   }
   if (!config.o_bias) layer.o.bias = nullptr;
+  if (!config.experts.shared_scale) layer.shared_scale = {};
   if (!config.qk_norm) layer.q_norm = layer.k_norm = {};
 }
 
@@ -329,7 +411,8 @@ void Apply(const Alternative& alternative, ModelConfig& config,
   if (alternative.tied_head) weights.head = Linear{weights.embedding};
 }
 
-const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index) {
+const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index,
+                       int64_t expert) {
   if (stage == Stage::kHead || stage == Stage::kRotatedFinalNorm) {
     return &weights.head;
   }
@@ -346,7 +429,20 @@ const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index) {
   }
   if (index < 0 || index >= std::ssize(weights.layers)) return nullptr;
   const LayerWeights& layer = weights.layers[static_cast<size_t>(index)];
+  const bool of_expert = expert >= 0 && expert < std::ssize(layer.experts);
+  const ExpertWeights* one =
+      of_expert ? &layer.experts[static_cast<size_t>(expert)] : nullptr;
   switch (stage) {
+    case Stage::kExpertGate:
+      return one == nullptr ? nullptr : &one->gate;
+    case Stage::kExpertUp:
+      return one == nullptr ? nullptr : &one->up;
+    case Stage::kExpertOutput:
+      return one == nullptr ? nullptr : &one->down;
+    case Stage::kRouter:
+      return &layer.router;
+    case Stage::kSharedScale:
+      return &layer.shared_scale;
     case Stage::kRotatedInputNorm:
       return layer.qkv.weight == nullptr ? &layer.q : &layer.qkv;
     case Stage::kQueryProjection:
@@ -361,6 +457,7 @@ const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index) {
     case Stage::kGateProjection:
       return &layer.gate;
     case Stage::kRotatedMlpNorm:
+      return layer.experts.empty() ? &layer.up : &layer.router;
     case Stage::kUpProjection:
       return &layer.up;
     case Stage::kRotatedMlpInner:

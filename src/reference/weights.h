@@ -31,6 +31,11 @@ struct XieluNumbers {
   float eps = 0;
 };
 
+// Of one expert.
+struct ExpertWeights {
+  Linear gate, up, down;
+};
+
 struct LayerWeights {
   NormWeights input_norm;  // none: attention takes the residual stream
   Linear q, k, v, o;   // no k and v with kv_source, no v with keys_are_values
@@ -51,6 +56,11 @@ struct LayerWeights {
   const TensorView* stream_scale = nullptr;  // with stream_scale
   Linear laurel_left, laurel_right;          // with laurel_rank
   NormWeights laurel_norm;
+  // With LayerConfig::experts; gate, up and down are the shared one's then.
+  Linear router;
+  std::vector<float> choice_bias;  // with ExpertsConfig::choice_bias
+  std::vector<ExpertWeights> experts;
+  Linear shared_scale;
 };
 
 struct Weights {
@@ -77,8 +87,9 @@ void Apply(const Alternative& alternative, ModelConfig& config,
            Weights& weights);
 
 // Returns the product that gives `stage`, or whose rotated input it is; null
-// for a stage that is neither, or of a layer that is not there.
-const Linear* LinearOf(const Weights& weights, Stage stage, int64_t layer);
+// for a stage that is neither, or of a layer or an expert that is not there.
+const Linear* LinearOf(const Weights& weights, Stage stage, int64_t layer,
+                       int64_t expert = -1);
 
 }  // namespace verify_tflite
 

@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <tuple>
 
 #include "tflite/interface.h"
 
@@ -21,7 +22,8 @@ class AnchorFinder {
 
   Anchors Find() {
     for (const Product& product : signature_.products) {
-      const std::pair place(product.role.layer, product.role.part);
+      const Key place = {product.role.layer, product.role.part,
+                         product.role.expert};
       // A layer's router is read twice: what predicts comes first.
       const bool corrects =
           product.role.part == Part::kStreamRouter && products_.contains(place);
@@ -39,17 +41,17 @@ class AnchorFinder {
  private:
   // The product of a layer (-1: of none) that is the first of `parts` to be
   // there; null if none is.
-  const Product* ProductOf(int64_t layer,
-                           std::initializer_list<Part> parts) const {
+  const Product* ProductOf(int64_t layer, std::initializer_list<Part> parts,
+                           int64_t expert = -1) const {
     for (const Part part : parts) {
-      const auto found = products_.find({layer, part});
+      const auto found = products_.find({layer, part, expert});
       if (found != products_.end()) return found->second;
     }
     return nullptr;
   }
 
-  void Add(Stage stage, int64_t layer, Anchor anchor) {
-    anchors_[{stage, layer}] = std::move(anchor);
+  void Add(Stage stage, int64_t layer, Anchor anchor, int64_t expert = -1) {
+    anchors_[{stage, layer, expert}] = std::move(anchor);
   }
   void AddInput(Stage stage, int64_t layer, const Product* product) {
     if (product == nullptr) return;
@@ -58,11 +60,11 @@ class AnchorFinder {
     Add(*RotatedOf(stage), layer,
         {Anchor::Kind::kTensor, {product->rotated}, nullptr});
   }
-  void AddOutput(Stage stage, int64_t layer, const Product* product,
-                 Part part) {
+  void AddOutput(Stage stage, int64_t layer, const Product* product, Part part,
+                 int64_t expert = -1) {
     if (product == nullptr) return;
-    Add(stage, layer,
-        {Anchor::Kind::kOutput, {product->output}, product, part});
+    Add(stage, layer, {Anchor::Kind::kOutput, {product->output}, product, part},
+        expert);
   }
 
   // The first operator of several products of a layer; -1 without.
@@ -80,7 +82,9 @@ class AnchorFinder {
     return FirstOp(layer, {Part::kQkv, Part::kQ, Part::kK, Part::kV});
   }
   int32_t MlpOp(int64_t layer) const {
-    return FirstOp(layer, {Part::kGateUp, Part::kGate, Part::kUp});
+    return FirstOp(layer, {Part::kGateUp, Part::kGate, Part::kUp, Part::kRouter,
+                           Part::kSharedGateUp, Part::kSharedGate,
+                           Part::kSharedUp, Part::kSharedScale});
   }
 
   // Tensors of operators in (begin, end) that have a row of hidden_size for
@@ -140,11 +144,12 @@ class AnchorFinder {
     AddInput(Stage::kAttention, layer, ProductOf(layer, {Part::kO}));
     add_output(Stage::kAttentionOutput, Part::kO, Part::kO);
     AddInput(Stage::kMlpNorm, layer,
-             ProductOf(layer, {Part::kGateUp, Part::kUp}));
+             ProductOf(layer, {Part::kGateUp, Part::kUp, Part::kRouter}));
     add_output(Stage::kGateProjection, Part::kGate, Part::kGateUp);
     add_output(Stage::kUpProjection, Part::kUp, Part::kGateUp);
     AddInput(Stage::kMlpInner, layer, ProductOf(layer, {Part::kDown}));
     add_output(Stage::kMlpOutput, Part::kDown, Part::kDown);
+    if (config_.layers[static_cast<size_t>(layer)].experts) AddExperts(layer);
     add_output(Stage::kPerLayerGate, Part::kPerLayerGate, Part::kPerLayerGate);
     AddInput(Stage::kPerLayerInner, layer,
              ProductOf(layer, {Part::kPerLayerProjection}));
@@ -165,7 +170,8 @@ class AnchorFinder {
     add(ProductOf(layer, {Part::kStreamRouter}), Part::kPrediction,
         Stage::kPredictionInput, Stage::kPredictionRouter,
         Stage::kPredictionModalities, Stage::kPredictionCoefficients);
-    const auto found = correction_routers_.find({layer, Part::kStreamRouter});
+    const auto found =
+        correction_routers_.find({layer, Part::kStreamRouter, -1});
     add(found == correction_routers_.end() ? nullptr : found->second,
         Part::kCorrection, Stage::kCorrectionInput, Stage::kCorrectionRouter,
         Stage::kCorrectionModalities, Stage::kCorrectionCoefficients);
@@ -204,6 +210,57 @@ class AnchorFinder {
                   : FirstOp(layer + 1, {Part::kStreamRouter});
     }
     return last ? FirstOp(-1, {Part::kHead}) : AttentionOp(layer + 1);
+  }
+
+  void AddExperts(int64_t layer) {
+    const auto add_output = [&](Stage stage, Part part, Part fused,
+                                int64_t expert = -1) {
+      AddOutput(stage, layer, ProductOf(layer, {fused, part}, expert), part,
+                expert);
+    };
+    add_output(Stage::kRouter, Part::kRouter, Part::kRouter);
+    AddExpertWeights(layer);
+    for (int64_t i = 0; i < config_.experts.count; ++i) {
+      add_output(Stage::kExpertGate, Part::kExpertGate, Part::kExpertGateUp, i);
+      add_output(Stage::kExpertUp, Part::kExpertUp, Part::kExpertGateUp, i);
+      add_output(Stage::kExpertOutput, Part::kExpertDown, Part::kExpertDown, i);
+      const Product* down = ProductOf(layer, {Part::kExpertDown}, i);
+      if (down == nullptr) continue;
+      Add(Stage::kExpertInner, layer,
+          {Anchor::Kind::kInput, {down->input}, down}, i);
+    }
+    add_output(Stage::kGateProjection, Part::kSharedGate, Part::kSharedGateUp);
+    add_output(Stage::kUpProjection, Part::kSharedUp, Part::kSharedGateUp);
+    AddInput(Stage::kMlpInner, layer, ProductOf(layer, {Part::kSharedDown}));
+    add_output(Stage::kMlpOutput, Part::kSharedDown, Part::kSharedDown);
+    add_output(Stage::kSharedScale, Part::kSharedScale, Part::kSharedScale);
+  }
+
+  // Where the graph has all experts.
+  void AddExpertWeights(int64_t layer) {
+    Anchor anchor = {Anchor::Kind::kColumns, {}, nullptr};
+    anchor.tensors.resize(static_cast<size_t>(config_.experts.count), -1);
+    for (const ExpertUse& use : signature_.experts) {
+      if (use.layer != layer) continue;
+      if (use.expert >= config_.experts.count) return;
+      anchor.tensors[static_cast<size_t>(use.expert)] = use.weight;
+    }
+    if (std::ranges::count(anchor.tensors, -1) > 0) return;
+    Add(Stage::kExpertWeights, layer, std::move(anchor));
+  }
+
+  // The last operator of the MLP's products, all experts' among them.
+  int32_t LastDown(int64_t layer) const {
+    int32_t last = -1;
+    for (const Product& product : signature_.products) {
+      const Part part = product.role.part;
+      if (product.role.layer == layer &&
+          (part == Part::kDown || part == Part::kExpertDown ||
+           part == Part::kSharedDown)) {
+        last = std::max(last, product.op);
+      }
+    }
+    return last;
   }
 
   // What an embedder of its own makes.
@@ -286,7 +343,7 @@ class AnchorFinder {
   void AddResiduals(int64_t layer) {
     const int32_t next = Behind(layer);
     const int32_t o = FirstOp(layer, {Part::kO});
-    const int32_t down = FirstOp(layer, {Part::kDown});
+    const int32_t down = LastDown(layer);
     const int32_t mlp = MlpOp(layer);
     const int32_t gate = FirstOp(layer, {Part::kPerLayerGate});
     const int32_t projection = FirstOp(layer, {Part::kPerLayerProjection});
@@ -340,8 +397,9 @@ class AnchorFinder {
   const SignatureGraph& signature_;
   const ModelConfig& config_;
   int64_t rows_;
-  std::map<std::pair<int64_t, Part>, const Product*> products_;
-  std::map<std::pair<int64_t, Part>, const Product*> correction_routers_;
+  using Key = std::tuple<int64_t, Part, int64_t>;  // layer, part, expert
+  std::map<Key, const Product*> products_;
+  std::map<Key, const Product*> correction_routers_;
   Anchors anchors_;
 };
 

@@ -25,6 +25,7 @@ struct Anchor {
     kInput,    // of `product`: with its input_scale and input_offset
     kOutput,   // of `product`: by its columns and factor
     kKvCache,  // rows of a KV cache; `tensors` are its output
+    kColumns,  // `tensors` are one column of the stage each
   };
   Kind kind = Kind::kTensor;
   std::vector<int32_t> tensors;
@@ -32,7 +33,12 @@ struct Anchor {
   Part part = Part::kQ;  // of kOutput: whose columns
 };
 
-using StageKey = std::pair<Stage, int64_t>;  // layer; -1: of no layer
+struct StageKey {
+  Stage stage = Stage::kEmbedding;
+  int64_t layer = -1;   // -1: of no layer
+  int64_t expert = -1;  // -1: of no expert
+  auto operator<=>(const StageKey&) const = default;
+};
 using Anchors = std::map<StageKey, Anchor>;
 
 // `rows` is how many tokens the signature takes at once, for each of `batch`

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "reference/experts.h"
 #include "structure/position_check.h"
 
 namespace verify_tflite {
@@ -64,7 +65,13 @@ std::optional<Stage> InputOf(Stage stage) {
       return Stage::kAttention;
     case Stage::kGateProjection:
     case Stage::kUpProjection:
+    case Stage::kRouter:
+    case Stage::kExpertGate:
+    case Stage::kExpertUp:
+    case Stage::kSharedScale:
       return Stage::kMlpNorm;
+    case Stage::kExpertOutput:
+      return Stage::kExpertInner;
     case Stage::kMlpOutput:
       return Stage::kMlpInner;
     case Stage::kPerLayerModelProjection:
@@ -237,6 +244,9 @@ class StageComparer {
         captured.stage == Stage::kKeyNorm) {
       keys_.assign(captured.values.begin(), captured.values.end());
     }
+    if (captured.stage == Stage::kRouter) {
+      router_.assign(captured.values.begin(), captured.values.end());
+    }
     // Which another product reads.
     const bool is_read = captured.stage == Stage::kLaurelLeft;
     if (IsLinear(captured.stage) && !is_read) return;
@@ -263,9 +273,13 @@ class StageComparer {
     const SignatureGraph* graph = row.snapshot->graph;
     const auto anchors = input_.anchors.find(graph->signature);
     if (anchors == input_.anchors.end()) return compute();
-    const auto found = anchors->second.find({captured.stage, captured.layer});
+    const StageKey key = {captured.stage, captured.layer, captured.expert};
+    const auto found = anchors->second.find(key);
     if (found == anchors->second.end()) return compute();
     const Anchor& anchor = found->second;
+    if (anchor.kind == Anchor::Kind::kColumns) {
+      return ExchangeColumns(anchor, captured, row, pass_row, values);
+    }
     if (IsOfIntegers(*graph, anchor)) {
       return ExchangeIntegers(anchor, captured, row, pass_row, values);
     }
@@ -298,13 +312,43 @@ class StageComparer {
     if (error > limit && captured.stage == Stage::kKey) {
       KeepKeys(captured.layer, row, pass_row, nearest);
     }
-    Record({graph, {captured.stage, captured.layer}}, row, tensor,
-           {error, limit});
+    Record({graph, key}, row, tensor, {error, limit});
     // What is written to a cache of fewer bits is used before it is rounded.
     if (anchor.kind == Anchor::Kind::kKvCache && input_.kv_type != "FLOAT32") {
       return;
     }
     std::copy(nearest.begin(), nearest.end(), values.begin());
+  }
+
+  // Weights of experts, each a tensor of its own. Where the candidate takes
+  // others whose scores are equal but for rounding, its choice is as good.
+  void ExchangeColumns(const Anchor& anchor, const Captured& captured,
+                       const Row& row, size_t pass_row,
+                       std::span<float> values) {
+    std::vector<float> taken(values.size());
+    for (size_t i = 0; i < taken.size(); ++i) {
+      const auto found = row.snapshot->tensors.find(anchor.tensors[i]);
+      if (found == row.snapshot->tensors.end() ||
+          found->second.size() != row.snapshot->tokens.size()) {
+        return;
+      }
+      taken[i] = found->second[static_cast<size_t>(row.index)];
+    }
+    double error = RowError(values, taken);
+    if (error > kOtherLimit &&
+        router_.size() >= (pass_row + 1) * taken.size()) {
+      const auto tied = WeightsOfTie(
+          input_.config.experts, reference_.ChoiceBias(captured.layer),
+          std::span(router_).subspan(pass_row * taken.size(), taken.size()),
+          taken);
+      if (tied) error = RowError(*tied, taken);
+    }
+    const StageOf stage = {row.snapshot->graph,
+                           {captured.stage, captured.layer}};
+    Record(stage, row, anchor.tensors.front(), {error, kOtherLimit});
+    results_[stage].tensors.insert(anchor.tensors.begin(),
+                                   anchor.tensors.end());
+    std::ranges::copy(taken, values.begin());
   }
 
   // Whether the file's product holds what the first half of the activation,
@@ -359,7 +403,7 @@ class StageComparer {
     }
     if (tensor < 0) return;
     const StageOf stage = {row.snapshot->graph,
-                           {captured.stage, captured.layer}};
+                           {captured.stage, captured.layer, captured.expert}};
     if (best) {
       Record(stage, row, tensor, *best);
       if (captured.stage == Stage::kKey && !best->ok()) {
@@ -574,7 +618,7 @@ class StageComparer {
                                            const Row& row,
                                            std::span<const float> expected,
                                            std::span<const float> found) {
-    const auto at = std::pair(captured.stage, captured.layer);
+    const StageKey at = {captured.stage, captured.layer, captured.expert};
     if (std::exchange(formulas_at_, at) != at) formulas_.clear();
     const auto formula = FormulaRowOf(anchor, tensor, row, found.size());
     if (!formula) return std::nullopt;
@@ -687,15 +731,16 @@ class StageComparer {
     const auto input = ProductInputOf(captured, pass_row);
     if (!input) return std::numeric_limits<double>::infinity();
     return reference_.Probe(captured.stage, captured.layer, input->x,
-                            input->is_rotated, found);
+                            input->is_rotated, found, captured.expert);
   }
 
   void Compute(const Captured& captured, size_t pass_row,
                std::span<float> values) const {
     const auto input = ProductInputOf(captured, pass_row);
     if (!input) throw Error("{} has no input", NameOf(captured.stage));
-    const Reference::PreciseRow precise = reference_.Multiply(
-        captured.stage, captured.layer, input->x, input->is_rotated);
+    const Reference::PreciseRow precise =
+        reference_.Multiply(captured.stage, captured.layer, input->x,
+                            input->is_rotated, captured.expert);
     std::transform(precise.values.begin(), precise.values.end(), values.begin(),
                    [](double value) { return static_cast<float>(value); });
   }
@@ -707,8 +752,9 @@ class StageComparer {
                  double& limit) const {
     const auto input = ProductInputOf(captured, pass_row);
     if (!input) return;
-    Reference::PreciseRow precise = reference_.Multiply(
-        captured.stage, captured.layer, input->x, input->is_rotated);
+    Reference::PreciseRow precise =
+        reference_.Multiply(captured.stage, captured.layer, input->x,
+                            input->is_rotated, captured.expert);
     if (rectified) Rectify(std::span(precise.values));
     double difference = 0;
     double size = 0;
@@ -800,6 +846,7 @@ class StageComparer {
   // The tensor of a snapshot's positions, and these.
   std::map<const Snapshot*, std::pair<int32_t, std::vector<float>>> positions_;
   std::vector<float> keys_;     // of the current layer, before RoPE
+  std::vector<float> router_;   // of the current layer
   std::vector<Row> rows_;       // of the pass
   std::vector<Row> last_rows_;  // those with logits
   std::map<Stage, size_t> next_;

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "reference/reference.h"
+#include "structure/expert_choice.h"
 
 namespace verify_tflite {
 namespace {
@@ -19,7 +20,13 @@ constexpr std::string_view kLogits = "logits";
 constexpr size_t kMostNotVerified = 20;
 
 std::string StageName(const StageOf& stage) {
-  return std::string(stage.logits ? kLogits : NameOf(stage.key.first));
+  return std::string(stage.logits ? kLogits : NameOf(stage.key.stage));
+}
+
+// With the number of the expert, where it is of one.
+std::string FaultName(const StageOf& stage) {
+  const int64_t expert = stage.key.expert;
+  return StageName(stage) + (expert < 0 ? "" : fmt::format(" {}", expert));
 }
 
 // Tensors' names hold the path of the module.
@@ -30,13 +37,13 @@ std::string Shortened(const std::string& name) {
 }
 
 // In the order of computation: layer by layer, stage by stage.
-std::tuple<int64_t, int64_t, bool> OrderOf(const StageOf& stage) {
-  const auto& [kind, number] = stage.key;
+std::tuple<int64_t, int64_t, int64_t, bool> OrderOf(const StageOf& stage) {
+  const auto& [kind, number, expert] = stage.key;
   const int64_t layer = IsOfStream(kind) ? -1 : number;
   const bool first =
       kind == Stage::kEmbedding || kind == Stage::kStreamProjection;
   return {layer < 0 && !first ? std::numeric_limits<int64_t>::max() : layer,
-          static_cast<int64_t>(kind), stage.logits};
+          static_cast<int64_t>(kind), expert, stage.logits};
 }
 
 // What all layers have of a stage, as one.
@@ -46,12 +53,12 @@ void Merge(const StageOf& stage, const StageResult& result,
   if (merged.rows == 0 ||
       result.error / result.limit > merged.worst / merged.limit) {
     merged = {.stage = StageName(stage),
-              .linear = !stage.logits && (IsLinear(stage.key.first) ||
-                                          UnrotatedOf(stage.key.first)),
+              .linear = !stage.logits && (IsLinear(stage.key.stage) ||
+                                          UnrotatedOf(stage.key.stage)),
               .worst = result.error,
               .limit = result.limit,
               .steps = result.steps,
-              .layer = stage.key.second,
+              .layer = stage.key.layer,
               .position = result.position};
   }
   merged.rows = rows;
@@ -131,7 +138,8 @@ StageResults StructureCheck::CompareAll(
                                       .progress = progress_,
                                       .alternative = alternative,
                                       .weights = &graph.weights,
-                                      .probe_seed = SeedOf(*file_.file)});
+                                      .probe_seed = SeedOf(*file_.file),
+                                      .all_experts = true});
     all.merge(CompareStages({.file = *file_.file,
                              .recording = recording_,
                              .snapshots = std::move(snapshots),
@@ -170,8 +178,8 @@ std::vector<StructureFault> StructureCheck::FaultsOf(
     const auto& [stage, result] = *entry;
     StructureFault& fault = faults.emplace_back();
     fault = {.signature = stage.graph->signature,
-             .stage = StageName(stage),
-             .layer = stage.key.second,
+             .stage = FaultName(stage),
+             .layer = stage.key.layer,
              .position = result.position,
              .op = {},
              .tensor = {},
@@ -214,9 +222,13 @@ std::vector<std::string> StructureCheck::NotesOnThresholds() const {
     const tflite::Graph& ops =
         file_.file->graphs[static_cast<size_t>(graph.graph)];
     const std::vector<int32_t> needed = FindCoverage(ops, {}, {}).needed;
+    const ExpertChoice choice(*file_.file, graph, checkpoint_.config().experts);
     for (const Threshold& threshold :
          FindThresholds(*file_.file, ops, needed)) {
-      if (IsOfModel(threshold, checkpoint_.config())) continue;
+      if (IsOfModel(threshold, checkpoint_.config()) ||
+          choice.IsPart(threshold)) {
+        continue;
+      }
       Kind& kind = threshold.is_half_range() ? half : other;
       if (kind.count++ > 0) continue;
       kind.first =
@@ -263,14 +275,15 @@ SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
       }
     }
     Merge(stage, result,
-          stages[2 * static_cast<int64_t>(stage.key.first) + stage.logits]);
+          stages[2 * static_cast<int64_t>(stage.key.stage) + stage.logits]);
   }
   for (auto& [order, stage] : stages) description.stages.push_back(stage);
   Coverage coverage = FindCoverage(ops, agreeing, differing);
   std::map<int32_t, std::string> rest;  // by operator
+  const ExpertChoice choice(*file_.file, graph, checkpoint_.config().experts);
   for (const Threshold& threshold :
        FindThresholds(*file_.file, ops, coverage.needed)) {
-    if (threshold.is_half_range() ||
+    if (threshold.is_half_range() || choice.IsPart(threshold) ||
         IsOfModel(threshold, checkpoint_.config())) {
       continue;
     }
@@ -331,6 +344,12 @@ std::vector<TensorUse> StructureCheck::ranges() const {
                     .use = use});
   }
   return uses;
+}
+
+std::optional<Routing> StructureCheck::MeasureExperts(
+    Reference& reference) const {
+  return MeasureRouting(recording_, anchors_, file_, checkpoint_.config(),
+                        reference);
 }
 
 std::vector<ActivationError> StructureCheck::MeasureErrors(

@@ -26,6 +26,7 @@
 #include "result/verification.h"
 #include "structure/calibrated.h"
 #include "structure/recording.h"
+#include "structure/routing.h"
 #include "structure/stage_comparison.h"
 #include "structure/thresholds.h"
 
@@ -67,6 +68,9 @@ class StructureCheck {
   std::vector<std::string> NotesOnThresholds() const;
   // What Compare found integer tensors to be given and to hold.
   std::vector<TensorUse> ranges() const;
+
+  // As MeasureRouting, on what was recorded.
+  std::optional<Routing> MeasureExperts(Reference& reference) const;
 
   // As MeasureActivationErrors, on what was recorded.
   std::vector<ActivationError> MeasureErrors(

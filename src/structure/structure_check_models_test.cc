@@ -168,6 +168,16 @@ INSTANTIATE_TEST_SUITE_P(
         Faulty{"mut_f32_prefill_row.tflite", "tiny", "mlp_inner", 1, kInner},
         Faulty{"mut_q8_prefill_row.tflite", "tiny", "mlp_inner", 1, kInner},
         Faulty{"mut_hf_q8_prefill_row.tflite", "tiny", "mlp_inner", 1, kInner},
+        Faulty{"mut_moe_not_normalised.tflite",
+               "text_qwen3_moe",
+               "expert_weights",
+               0,
+               {"expert_weights"}},
+        Faulty{"mut_moe_q8_taken.tflite",
+               "text_qwen3_moe",
+               "expert_weights",
+               0,
+               {"expert_weights"}},
         Faulty{"mut_static_a8_eps.tflite", "tiny", "input_norm", 0, kNorms},
         Faulty{"mut_static_a16_eps.tflite", "tiny", "input_norm", 0, kNorms},
         Faulty{"mut_static_a16_rope_base.tflite",
@@ -318,7 +328,7 @@ TEST_P(OneWrongNumber, IsFoundInTheMiddleOfAPrefill) {
                          reference);
   };
   for (const auto& [stage, result] : compare()) {
-    EXPECT_TRUE(result.ok()) << NameOf(stage.key.first);
+    EXPECT_TRUE(result.ok()) << NameOf(stage.key.stage);
   }
   constexpr int64_t kRow = 30;
   for (const auto& [stage, part] : kProbed) {

@@ -206,6 +206,18 @@ void LocateFault(const VerifyInput& input, const Probes& probes,
   v.hypotheses = std::move(diagnosis.hypotheses);
 }
 
+// Which experts the rows take says nothing about whether the file is right, but
+// much about what it costs.
+void NoteExperts(const StructureCheck& structure, Reference& reference,
+                 Verification& v) {
+  const Stopwatch watch(v.timing.structure);
+  const auto routing = structure.MeasureExperts(reference);
+  if (!routing) return;
+  for (std::string& note : Describe(*routing)) {
+    v.notes.push_back(std::move(note));
+  }
+}
+
 // What else is found explains more than a range does.
 void AddRanges(const StructureCheck& structure, Verification& v) {
   const auto finding = FindRanges(
@@ -283,7 +295,10 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
   if (settings.structure) {
     structure = ProveStructure(input, *graph, texts.probed, std::move(session),
                                LengthsOf(input.model.info(), needs), v);
-    if (structure) ProveCalibrated(*structure, audit, v);
+    if (structure) {
+      ProveCalibrated(*structure, audit, v);
+      NoteExperts(*structure, *reference, v);
+    }
   }
 
   JudgeFigures(v);

@@ -274,6 +274,13 @@ INSTANTIATE_TEST_SUITE_P(
                       "ref_iquestcoder", "ref_gemma3n_text"),
     [](const auto& info) { return std::string(info.param); });
 
+INSTANTIATE_TEST_SUITE_P(
+    ConvertedExperts, Family,
+    ::testing::Values("ref_qwen3_moe", "ref_mixtral", "ref_olmoe",
+                      "ref_qwen2_moe", "ref_granitemoe",
+                      "ref_granitemoeshared", "ref_ernie4_5_moe"),
+    [](const auto& info) { return std::string(info.param); });
+
 // However often the drafts differ, the text is PyTorch's own.
 TEST(Verifier, SpeculationYieldsPyTorchsGreedyText) {
   for (const char* file :

@@ -71,6 +71,21 @@ std::vector<PartName> SandwichNames(const ModelConfig& config);
 // OLMo 2 calls them.
 void SetPostNorms(ModelConfig* config);
 std::vector<PartName> PostNormNames(const ModelConfig& config);
+// What config.json calls the sizes of a mixture of experts.
+struct ExpertKeys {
+  std::string_view count = "num_experts";
+  std::string_view count_alias = "";  // transformers reads it as `count`
+  std::string_view taken = "num_experts_per_tok";
+  std::string_view size = "moe_intermediate_size";
+  int64_t usually_taken = 0;  // where config.json does not say
+};
+// Reads them.
+void SetExperts(const ConfigFields& fields, const ExpertKeys& keys,
+                ModelConfig* config);
+// Makes all layers from `first` on ones with experts.
+void SetExpertLayers(int64_t first, ModelConfig* config);
+// Returns LlamaNames and those of "mlp.gate", the router, and of "mlp.experts".
+std::vector<PartName> ExpertNames(const ModelConfig& config);
 // Returns `names` without those of `parts`.
 std::vector<PartName> Without(std::vector<PartName> names,
                               const std::vector<Part>& parts);
@@ -110,6 +125,7 @@ struct Family {
   int64_t sliding_window = 0;  // 0: none
   int64_t window_pattern = 0;
   int64_t max_window_layers = 28;
+  bool window_switch = false;  // kAll: if use_sliding_window
   // Where layers have windows, those without have no RoPE.
   bool rope_with_window_alone = false;
   std::string_view activation_key = "hidden_act";

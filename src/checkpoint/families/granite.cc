@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Granite 3: a Llama with four factors of its own. HyperCLOVA X: the same with
-// norms of what attention and MLP give.
+// norms of what attention and MLP give. Granite MoE: with experts, and with one
+// that all rows take.
 #include <cmath>
 
 #include "checkpoint/families/family.h"
@@ -35,6 +36,34 @@ std::vector<PartName> HyperClovaXNames(const ModelConfig& config) {
   return names;
 }
 
+// Of the taken experts' products alone there is a softmax: what softmax makes
+// of all, divided by the sum of theirs.
+void SetGraniteMoeBlock(const ConfigFields& fields, ModelConfig* config) {
+  SetGraniteBlock(fields, config);
+  SetExperts(fields,
+             {.count = "num_local_experts",
+              .size = "intermediate_size",
+              .usually_taken = 2},
+             config);
+  config->experts.normalised = true;
+}
+
+void SetGraniteMoeSharedBlock(const ConfigFields& fields, ModelConfig* config) {
+  SetGraniteMoeBlock(fields, config);
+  config->experts.shared_size =
+      fields.Size("shared_intermediate_size", 0, kMaxSize, /*min=*/0);
+}
+
+std::vector<PartName> GraniteMoeNames(const ModelConfig& config) {
+  return Renamed(
+      Without(LlamaNames(config), {Part::kGate, Part::kUp, Part::kDown}),
+      {{Part::kRouter, "layers.{}.block_sparse_moe.router.layer"},
+       {Part::kExpertGateUp, "layers.{}.block_sparse_moe.input_linear"},
+       {Part::kExpertDown, "layers.{}.block_sparse_moe.output_linear"},
+       {Part::kSharedGateUp, "layers.{}.shared_mlp.input_linear"},
+       {Part::kSharedDown, "layers.{}.shared_mlp.output_linear"}});
+}
+
 }  // namespace
 
 Family Granite() {
@@ -45,6 +74,27 @@ Family Granite() {
                       "attention_multiplier", "residual_multiplier",
                       "logits_scaling"},
           .set_block = SetGraniteBlock};
+}
+
+Family GraniteMoe() {
+  Family family = Granite();
+  family.model_type = "granitemoe";
+  family.handles = {"attention_bias",       "embedding_multiplier",
+                    "attention_multiplier", "residual_multiplier",
+                    "logits_scaling",       "num_local_experts"};
+  family.set_block = SetGraniteMoeBlock;
+  family.set_layers = [](const ConfigFields&, ModelConfig* config) {
+    SetExpertLayers(0, config);
+  };
+  family.names = GraniteMoeNames;
+  return family;
+}
+
+Family GraniteMoeShared() {
+  Family family = GraniteMoe();
+  family.model_type = "granitemoeshared";
+  family.set_block = SetGraniteMoeSharedBlock;
+  return family;
 }
 
 Family HyperClovaX() {

@@ -69,7 +69,15 @@ namespace verify_tflite {
   FAMILY(Cohere2Vision)                \
   FAMILY(LightOnOcr)                   \
   FAMILY(Gemma3nText)                  \
-  FAMILY(Gemma3n)
+  FAMILY(Gemma3n)                      \
+  FAMILY(Qwen2Moe)                     \
+  FAMILY(Qwen3Moe)                     \
+  FAMILY(Mixtral)                      \
+  FAMILY(Olmoe)                        \
+  FAMILY(GraniteMoe)                   \
+  FAMILY(GraniteMoeShared)             \
+  FAMILY(Ernie45Moe)                   \
+  FAMILY(Glm4Moe)
 
 #define DECLARE(name) Family name();
 VERIFY_TFLITE_FAMILIES(DECLARE)

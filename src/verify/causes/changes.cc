@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -34,6 +35,34 @@ struct Setting {
 std::string LogitsText(double divisor, double expected) {
   return fmt::format("logits multiplied by {:.4g} instead of {:.4g}",
                      1 / divisor, 1 / expected);
+}
+
+// Of a mixture of experts.
+void AddExperts(const Evidence& evidence, std::vector<Change>& changes) {
+  const ExpertsConfig& c = evidence.config.experts;
+  if (c.count == 0) return;
+  const auto add = [&](std::string text, auto&& set) {
+    changes.push_back(With(evidence, FindingId::kExpertWeights, std::move(text),
+                           [&](ModelConfig& m) { set(m.experts); }));
+  };
+  add(c.normalised ? "weights of experts not divided by their sum"
+                   : "weights of experts divided by their sum",
+      [&](ExpertsConfig& e) { e.normalised = !c.normalised; });
+  for (const int64_t taken : std::set<int64_t>{
+           1, c.taken / 2, c.taken - 1, c.taken + 1, 2 * c.taken, c.count}) {
+    if (taken < 1 || taken > c.count || taken == c.taken) continue;
+    add(fmt::format("{} expert{} taken instead of {}", taken,
+                    taken == 1 ? "" : "s", c.taken),
+        [&](ExpertsConfig& e) { e.taken = taken; });
+  }
+  if (c.scale != 1) {
+    add(fmt::format("weights of experts not multiplied by {:.4g}", c.scale),
+        [](ExpertsConfig& e) { e.scale = 1; });
+  }
+  if (c.shared_scale) {
+    add("the shared expert not scaled",
+        [](ExpertsConfig& e) { e.shared_scale = false; });
+  }
 }
 
 void AddSettings(const Evidence& evidence, std::vector<Change>& changes) {
@@ -97,6 +126,7 @@ void AddSettings(const Evidence& evidence, std::vector<Change>& changes) {
                            "norms scale by w, not by 1 + w",
                            [](ModelConfig& m) { m.norm_adds_one = false; }));
   }
+  AddExperts(evidence, changes);
   const double root = std::sqrt(static_cast<double>(c.hidden_size));
   for (const double scale : {1.0, root}) {
     if (std::abs(scale / c.embedding_scale - 1) < 1e-3) continue;
