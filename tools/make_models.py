@@ -548,7 +548,7 @@ def _add_moe(add: Add) -> None:
 
 def _add_gemma3n(add: Add) -> None:
   """Gemma 3n: as published ones are converted, and its text model by itself."""
-  for seed, (name, (text, multimodal)) in enumerate(
+  for seed, (name, (text, inside)) in enumerate(
       gemma3n.CHECKPOINTS.items(), 430
   ):
     add(
@@ -556,7 +556,7 @@ def _add_gemma3n(add: Add) -> None:
         gemma3n.checkpoint,
         {},
         text=text,
-        multimodal=multimodal,
+        multimodal=inside,
         seed=seed,
     )
   for name, checkpoint, options in (

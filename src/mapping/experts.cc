@@ -64,7 +64,8 @@ void FindWeighted(const GraphWalk& walk, Expert& expert) {
 
 std::optional<std::string> AddExpert(const GraphWalk& walk,
                                      const ExpertUse& use, Products& products) {
-  Expert expert{.use = use};
+  Expert expert;
+  expert.use = use;
   FindWeighted(walk, expert);
   const std::vector<tflite::Op>& ops = walk.graph().ops;
   const OpSet routers = walk.ProductsBefore(ops[use.choice].inputs[0]);
