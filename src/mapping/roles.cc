@@ -629,11 +629,13 @@ class GraphRoles {
   // in each layer, and so does a gate of that layer's own.
   void FindPerLayer() {
     for (const int32_t op : linear_) {
-      const OpSet behind = ProductsBehindOp(op);
-      if (Contains(attention_, op) || behind.empty() ||
+      if (Contains(attention_, op) ||
           !ProductsBefore(graph_.ops[op].inputs[0]).empty()) {
         continue;
       }
+      // One for each layer; what makes another residual stream leads to more.
+      const OpSet behind = ProductsBehindOp(op);
+      if (behind.empty() || behind.size() > layers_.size()) continue;
       for (const int32_t projection : behind) {
         OpSet before = ProductsBefore(graph_.ops[projection].inputs[0]);
         before.erase(op);
