@@ -160,11 +160,13 @@ void FindMlps(const GraphWalk& walk, Products& products) {
 // in each layer, and so does a gate of that layer's own.
 void FindPerLayer(const GraphWalk& walk, Products& products) {
   for (const int32_t op : walk.products()) {
-    const OpSet behind = walk.ProductsBehindOp(op);
-    if (Contains(products.attention, op) || behind.empty() ||
+    if (Contains(products.attention, op) ||
         !walk.ProductsBefore(walk.graph().ops[op].inputs[0]).empty()) {
       continue;
     }
+    // One for each layer; what makes another residual stream leads to more.
+    const OpSet behind = walk.ProductsBehindOp(op);
+    if (behind.empty() || behind.size() > products.layers.size()) continue;
     for (const int32_t projection : behind) {
       OpSet before =
           walk.ProductsBefore(walk.graph().ops[projection].inputs[0]);

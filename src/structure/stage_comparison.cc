@@ -247,8 +247,9 @@ class StageComparer {
     if (captured.stage == Stage::kRouter) {
       router_.assign(captured.values.begin(), captured.values.end());
     }
-    // Which another product reads.
-    const bool is_read = captured.stage == Stage::kLaurelLeft;
+    // Which another product reads, or a limit follows from.
+    const bool is_read =
+        captured.stage == Stage::kLaurelLeft || IsCutOff(captured);
     if (IsLinear(captured.stage) && !is_read) return;
     kept_[captured.stage].assign(captured.values.begin(),
                                  captured.values.end());
@@ -308,6 +309,9 @@ class StageComparer {
     }
     if (error > limit && captured.stage == Stage::kAttention) {
       limit = std::max(limit, ScoreLimit(captured, row, pass_row));
+    }
+    if (error > limit && captured.stage == Stage::kMlpInner) {
+      limit = std::max(limit, CutoffLimit(captured, pass_row, nearest));
     }
     if (error > limit && captured.stage == Stage::kKey) {
       KeepKeys(captured.layer, row, pass_row, nearest);
@@ -797,6 +801,46 @@ class StageComparer {
         longest(std::span(kept->second).subspan(pass_row * width, width));
     return kScoreLimit * input_.config.attention_scale * query *
            longest(cached.keys);
+  }
+
+  // Whether it is of a sparse layer's gate or up.
+  bool IsCutOff(const Captured& captured) const {
+    const bool of_mlp = captured.stage == Stage::kGateProjection ||
+                        captured.stage == Stage::kUpProjection;
+    return of_mlp &&
+           input_.config.layers[static_cast<size_t>(captured.layer)].sparsity >
+               0;
+  }
+
+  // How far rounding of the cutoff may take what is left above it: mean and
+  // deviation are sums over the row, and what is left may be much smaller.
+  double CutoffLimit(const Captured& captured, size_t pass_row,
+                     std::span<const float> found) const {
+    if (input_.config.layers[static_cast<size_t>(captured.layer)].sparsity ==
+        0) {
+      return 0;
+    }
+    const size_t width = found.size();
+    const auto row_of = [&](Stage stage) {
+      const auto kept = kept_.find(stage);
+      return kept == kept_.end()
+                 ? std::span<const float>()
+                 : std::span(kept->second).subspan(pass_row * width, width);
+    };
+    const std::span<const float> gate = row_of(Stage::kGateProjection);
+    const std::span<const float> up = row_of(Stage::kUpProjection);
+    if (gate.empty() || up.empty()) return 0;
+    double largest = 0;
+    double squares = 0;
+    for (size_t i = 0; i < width; ++i) {
+      largest = std::max(largest, std::fabs(double{gate[i]}));
+      if (found[i] != 0) squares += double{up[i]} * up[i];
+    }
+    const double size = Norm(found);
+    if (!(size > 0)) return 0;
+    // Of a number and of the cutoff.
+    return 2 * kSumLimit * std::sqrt(static_cast<double>(width)) * largest *
+           std::sqrt(squares) / size;
   }
 
   void CompareLogits(const Row& row, std::span<const float> logits) {
