@@ -265,7 +265,6 @@ std::vector<Finding> ProveTables(const VerifyInput& input,
                                  const WeightAudit& audit,
                                  const Reference& reference, Verification& v) {
   const Stopwatch watch(v.timing.weights);
-  const ModelInfo& model = input.model.info();
   Check check;
   check.name = "tables";
   check.limit = 1;
