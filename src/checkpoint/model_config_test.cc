@@ -945,6 +945,17 @@ TEST(ModelConfig, ExpertsOfOtherFamilies) {
   EXPECT_TRUE(granite.experts.normalised);
 }
 
+TEST(ModelConfig, SaysOfWhichExpertsThereAreNoConversions) {
+  for (const char* family : {"gpt_oss", "deepseek_v2", "deepseek_v3"}) {
+    EXPECT_THAT([&] { ParseFamily(family); },
+                ThrowsMessage<Error>(
+                    HasSubstr("nor does litert-torch 0.10.0 convert it")))
+        << family;
+  }
+  EXPECT_THAT([] { ParseFamily("lfm2_moe"); },
+              ThrowsMessage<Error>(HasSubstr("is not supported; supported")));
+}
+
 TEST(ModelConfig, RefusesExpertsOf) {
   const std::pair<const char*, std::pair<const char*, const char*>> cases[] = {
       {"qwen3_moe", {R"({"num_experts_per_tok": 5})", "there are 4 experts"}},
