@@ -63,9 +63,10 @@ SIZES = dict(
     max_position_embeddings=512, pad_token_id=0, bos_token_id=1,
     eos_token_id=2)
 # Of a mixture of experts, whatever a family calls them.
-EXPERTS = ("moe_intermediate_size", "shared_expert_intermediate_size",
-           "shared_intermediate_size", "num_experts", "num_local_experts",
-           "n_routed_experts", "moe_num_experts")
+EXPERTS = dict(
+    moe_intermediate_size=16, shared_expert_intermediate_size=16,
+    shared_intermediate_size=16, num_experts=6, num_local_experts=6,
+    n_routed_experts=6, moe_num_experts=6, num_experts_per_tok=2, moe_k=2)
 TOLERANCE = 1e-4
 
 
@@ -76,8 +77,7 @@ def make(family: str, seed: int, **more: Any) -> Any:
   if family == "falcon":
     sizes.pop("head_dim")
   known = type(transformers.AutoConfig.for_model(family))().to_dict()
-  few = {key: 16 if key.endswith("size") else 6 for key in EXPERTS}
-  sizes.update({k: v for k, v in few.items() if k in known and k not in more})
+  sizes.update({k: v for k, v in EXPERTS.items() if k in known})
   rope = {k[5:]: v for k, v in more.items() if k.startswith("rope.")}
   if rope:
     more = {"rope_parameters": {"rope_type": "default", **rope}}

@@ -94,7 +94,9 @@ def taken(out: pathlib.Path, base: pathlib.Path, count: int) -> None:
   """Each row takes another number of experts."""
   conversion = _Conversion(base)
   for graph, choice in list(_choices(conversion)):
-    old = int(conversion.constant(graph, int(choice.inputs[1])))
+    number = conversion.constant(graph, int(choice.inputs[1]))
+    assert number is not None
+    old = int(number)
     conversion.set_input(
         choice,
         1,

@@ -483,6 +483,21 @@ TEST(WeightFaults, AnotherCheckpoint) {
   EXPECT_THAT(Ids(AuditFile("tiny_wrong_rope.tflite", "tiny")), IsEmpty());
 }
 
+TEST(WeightFaults, ExpertsInAnotherOrder) {
+  for (const char* file :
+       {"mut_moe_swapped.tflite", "mut_moe_q8_swapped.tflite",
+        "mut_moe_router_rows.tflite"}) {
+    EXPECT_THAT(Ids(AuditFile(file, "text_qwen3_moe")),
+                ElementsAre("expert-order"))
+        << file;
+  }
+  // How they are chosen is none of the weights' faults.
+  EXPECT_THAT(Ids(AuditFile("mut_moe_not_normalised.tflite", "text_qwen3_moe")),
+              IsEmpty());
+  EXPECT_THAT(Ids(AuditFile("mut_moe_shared_scale.tflite", "text_qwen2_moe")),
+              ElementsAre("weight-differs"));
+}
+
 // An adapter on q and v of every layer, as a difference of rank 3; and another
 // model's difference, of full rank.
 TEST(WeightFaults, AdapterAndFineTune) {

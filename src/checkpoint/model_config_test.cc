@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -1116,6 +1117,17 @@ TEST(ModelConfig, ExpertsOfOtherFamilies) {
   EXPECT_TRUE(granite.experts.normalised);
 }
 
+TEST(ModelConfig, SaysOfWhichExpertsThereAreNoConversions) {
+  for (const char* family : {"gpt_oss", "deepseek_v2", "deepseek_v3"}) {
+    EXPECT_THAT([&] { ParseFamily(family); },
+                ThrowsMessage<Error>(
+                    HasSubstr("nor does litert-torch 0.10.0 convert it")))
+        << family;
+  }
+  EXPECT_THAT([] { ParseFamily("lfm2_moe"); },
+              ThrowsMessage<Error>(HasSubstr("is not supported; supported")));
+}
+
 TEST(ModelConfig, RefusesExpertsOf) {
   const std::pair<const char*, std::pair<const char*, const char*>> cases[] = {
       {"qwen3_moe", {R"({"num_experts_per_tok": 5})", "there are 4 experts"}},
@@ -1243,6 +1255,26 @@ TEST(ModelConfig, RefusesPerFamily) {
   }
 }
 
+// What a mixture of experts must say, as its family calls it.
+json SizesOfExperts(const std::string& family) {
+  const std::map<std::string, std::string> counts = {
+      {"qwen2_moe", "num_experts"},
+      {"qwen3_moe", "num_experts"},
+      {"olmoe", "num_experts"},
+      {"mixtral", "num_local_experts"},
+      {"granitemoe", "num_local_experts"},
+      {"ernie4_5_moe", "moe_num_experts"},
+      {"granitemoeshared", "num_local_experts"},
+      {"glm4_moe", "n_routed_experts"}};
+  const auto count = counts.find(family);
+  if (count == counts.end()) return json::object();
+  return {{count->second, 4U},
+          {"num_experts_per_tok", 2U},
+          {"moe_k", 2U},
+          {"moe_intermediate_size", 32U},
+          {"shared_expert_intermediate_size", 48U}};
+}
+
 // What tools/ignored_keys.py saw transformers do with random models.
 TEST(ModelConfig, RefusesWhatTransformersReadsAndNotesWhatItIgnores) {
   const json recorded = ReadJsonFile(TestDataPath("ignored_keys.json"));
@@ -1326,7 +1358,35 @@ TEST(ModelConfig, RefusesWhatTransformersReadsAndNotesWhatItIgnores) {
       {"gemma3n_text", "attention_bias"},
       {"gemma3n_text", "sliding_window"},
       {"gemma3n_text", "rope_local_base_freq"},
-      {"gemma3n_text", "final_logit_softcapping"}};
+      {"gemma3n_text", "final_logit_softcapping"},
+      {"qwen2_moe", "num_experts"},
+      {"qwen3_moe", "attention_bias"},
+      {"qwen3_moe", "num_experts"},
+      {"qwen3_moe", "num_local_experts"},
+      {"mixtral", "sliding_window"},
+      {"mixtral", "num_experts"},
+      {"mixtral", "num_local_experts"},
+      {"olmoe", "attention_bias"},
+      {"olmoe", "num_experts"},
+      {"olmoe", "num_local_experts"},
+      {"granitemoe", "attention_bias"},
+      {"granitemoe", "embedding_multiplier"},
+      {"granitemoe", "residual_multiplier"},
+      {"granitemoe", "attention_multiplier"},
+      {"granitemoe", "logits_scaling"},
+      {"granitemoe", "num_local_experts"},
+      {"granitemoeshared", "attention_bias"},
+      {"granitemoeshared", "embedding_multiplier"},
+      {"granitemoeshared", "residual_multiplier"},
+      {"granitemoeshared", "attention_multiplier"},
+      {"granitemoeshared", "logits_scaling"},
+      {"granitemoeshared", "num_local_experts"},
+      {"ernie4_5_moe", "num_experts"},
+      {"glm4_moe", "attention_bias"},
+      {"glm4_moe", "partial_rotary_factor"},
+      {"glm4_moe", "rope.partial_rotary_factor"},
+      {"glm4_moe", "use_qk_norm"},
+      {"glm4_moe", "num_local_experts"}};
   for (const auto& [family, keys] : recorded["families"].items()) {
     for (const auto& [key, seen] : keys.items()) {
       SCOPED_TRACE(family + " " + key);
@@ -1344,6 +1404,7 @@ TEST(ModelConfig, RefusesWhatTransformersReadsAndNotesWhatItIgnores) {
       }
       if (family == "hunyuan_v1_dense") changes["head_dim"] = 16U;
       if (family == "gemma3n_text") changes["num_kv_shared_layers"] = 0U;
+      changes.update(SizesOfExperts(family));
       // transformers cannot run such a model.
       if (seen.contains("error")) {
         EXPECT_THROW(ParseFamily(family, changes.dump()), Error);
@@ -1370,8 +1431,9 @@ TEST(ModelConfig, RefusesWhatTransformersReadsAndNotesWhatItIgnores) {
                            key == "mlp_bias") &&
                           config.notes.empty();
       if (unused) {
-        EXPECT_THAT(family, AnyOf("qwen2", "qwen3", "smollm3", "seed_oss",
-                                  "glm", "glm4", "jais2"));
+        EXPECT_THAT(family,
+                    AnyOf("qwen2", "qwen3", "smollm3", "seed_oss", "glm",
+                          "glm4", "jais2", "qwen2_moe", "qwen3_moe"));
         continue;
       }
       EXPECT_THAT(config.notes,

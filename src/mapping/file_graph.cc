@@ -341,13 +341,14 @@ std::vector<const Rows*> TakeFolded(const ModelMap& map,
   return norms;
 }
 
-// Norms' weights and biases, and scalars of layers: where several constants may
-// be one, the first that is as expected.
+// Norms' weights and biases, scalars of layers and biases of a choice: where
+// several constants may be one, the first that is as expected.
 void GatherNorms(const ModelMap& map, const std::string& signature,
                  Gathered& gathered) {
   std::map<WeightRole, std::pair<Way, const RoleUse*>> best;
   for (const RoleUse& use : map.files()[kModel].roles.uses) {
-    const bool is_vector = IsNorm(use.role.part) || IsScale(use.role.part);
+    const bool is_vector = IsNorm(use.role.part) || IsScale(use.role.part) ||
+                           use.role.part == Part::kRouterBias;
     if (use.signature != signature || !is_vector) continue;
     const std::optional<Way> way = WayOf(map, kModel, use);
     if (!way) continue;

@@ -150,13 +150,15 @@ TEST_P(SoundFile, HasTheProductsOfEachLayer) {
         signature.products.begin(), signature.products.end(),
         [](const Product& a, const Product& b) { return a.op < b.op; }));
     // Outputs of each part of each layer, each once.
-    std::map<std::pair<int32_t, Part>, std::vector<bool>> seen;
+    using Of = std::tuple<int32_t, Part, int32_t>;  // layer, part, expert
+    std::map<Of, std::vector<bool>> seen;
     for (const Product& product : signature.products) {
       SCOPED_TRACE(Describe(product.role));
       EXPECT_FALSE(product.role.bias);
       int64_t width = 0;
       for (const Product::Columns& columns : product.columns) {
-        auto& outputs = seen[{product.role.layer, columns.part}];
+        auto& outputs =
+            seen[{product.role.layer, columns.part, product.role.expert}];
         const auto end = static_cast<size_t>(columns.first + columns.count);
         if (outputs.size() < end) outputs.resize(end);
         for (auto i = static_cast<size_t>(columns.first); i < end; ++i) {
@@ -174,7 +176,7 @@ TEST_P(SoundFile, HasTheProductsOfEachLayer) {
     const ModelConfig& c = checkpoint_.config();
     // Without logits, nothing needs more of the last layer with KV caches of
     // its own than these.
-    const bool no_logits = seen[{-1, Part::kHead}].empty();
+    const bool no_logits = seen[{-1, Part::kHead, -1}].empty();
     const auto last = static_cast<size_t>(NumKvLayers(c)) - 1;
     for (size_t i = 0; i < c.layers.size(); ++i) {
       SCOPED_TRACE(i);
@@ -188,6 +190,22 @@ TEST_P(SoundFile, HasTheProductsOfEachLayer) {
                                         {Part::kUp, layer.intermediate_size},
                                         {Part::kDown, c.hidden_size}};
       if (c.gated_mlp) widths[Part::kGate] = layer.intermediate_size;
+      const bool experts = layer.experts && !(no_logits && i >= last);
+      if (layer.experts) {
+        for (const Part part : {Part::kGate, Part::kUp, Part::kDown}) {
+          widths.erase(part);
+        }
+        widths[Part::kRouter] = c.experts.count;
+      }
+      for (int32_t e = 0; experts && e < c.experts.count; ++e) {
+        SCOPED_TRACE(e);
+        const auto width = [&](Part part) {
+          return std::ssize(seen[{static_cast<int32_t>(i), part, e}]);
+        };
+        EXPECT_EQ(width(Part::kExpertGate), c.experts.intermediate_size);
+        EXPECT_EQ(width(Part::kExpertUp), c.experts.intermediate_size);
+        EXPECT_EQ(width(Part::kExpertDown), c.hidden_size);
+      }
       if (no_logits && i == last) widths = {{Part::kK, kv}, {Part::kV, kv}};
       if (no_logits && i > last) widths.clear();
       if (layer.keys_are_values) widths.erase(Part::kV);
@@ -196,13 +214,13 @@ TEST_P(SoundFile, HasTheProductsOfEachLayer) {
         widths.erase(Part::kV);
       }
       for (const auto& [part, width] : widths) {
-        const auto& outputs = seen[{static_cast<int32_t>(i), part}];
+        const auto& outputs = seen[{static_cast<int32_t>(i), part, -1}];
         EXPECT_EQ(std::count(outputs.begin(), outputs.end(), true), width)
             << NameOf(part);
         EXPECT_EQ(static_cast<int64_t>(outputs.size()), width);
       }
     }
-    const auto& head = seen[{-1, Part::kHead}];
+    const auto& head = seen[{-1, Part::kHead, -1}];
     if (!head.empty()) {
       EXPECT_EQ(static_cast<int64_t>(head.size()), c.vocab_size);
       ++heads;

@@ -90,6 +90,16 @@ void WeighExperts(const ExpertsConfig& config,
   Weigh(config, Largest(choice, config.taken), row);
 }
 
+std::vector<float> ChoiceNumbers(const ExpertsConfig& config,
+                                 std::span<const float> choice_bias,
+                                 std::span<const float> router) {
+  std::vector<float> numbers(router.begin(), router.end());
+  if (choice_bias.empty()) return numbers;
+  MakeScores(config.scores, numbers);
+  for (size_t i = 0; i < numbers.size(); ++i) numbers[i] += choice_bias[i];
+  return numbers;
+}
+
 void WeighTaken(const ExpertsConfig& config, const std::vector<size_t>& taken,
                 std::span<float> row) {
   MakeScores(config.scores, row);

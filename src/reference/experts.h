@@ -17,6 +17,12 @@ namespace verify_tflite {
 void WeighExperts(const ExpertsConfig& config,
                   std::span<const float> choice_bias, std::span<float> row);
 
+// Returns what experts are chosen by: `router`, or, with a bias, their scores
+// and the bias. Groups are left aside.
+std::vector<float> ChoiceNumbers(const ExpertsConfig& config,
+                                 std::span<const float> choice_bias,
+                                 std::span<const float> router);
+
 // Makes the same numbers the weights of the experts `taken`.
 void WeighTaken(const ExpertsConfig& config, const std::vector<size_t>& taken,
                 std::span<float> row);

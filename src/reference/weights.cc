@@ -248,17 +248,22 @@ class WeightFinder {
     }
   }
 
-  // Always the checkpoint's; some have it as a matrix of one row.
+  // Some have it as a matrix of one row.
   std::vector<float> FindChoiceBias(int32_t index) const {
     const int64_t count = config_.experts.count;
-    const std::string name = names_.Of({Part::kRouterBias, index});
+    const WeightRole role{Part::kRouterBias, index};
+    const std::string name = names_.Of(role);
     const auto found = checkpoint_.tensors().find(name);
-    const bool one_row = found != checkpoint_.tensors().end() &&
-                         found->second.shape.size() == 2;
-    const TensorView& tensor = one_row ? checkpoint_.Get(name, {1, count})
-                                       : checkpoint_.Get(name, {count});
+    const bool one_row =
+        found != checkpoint_.tensors().end() && found->second.shape.size() == 2;
+    const TensorView& tensor =
+        one_row ? Get(role, {1, count}) : Get(role, {count});
     std::vector<float> bias(static_cast<size_t>(count));
-    Widen(tensor.dtype, tensor.data.data(), count, bias.data());
+    if (tensor.read != nullptr) {
+      (*tensor.read)(tensor.read_first, count, bias.data());
+    } else {
+      Widen(tensor.dtype, tensor.data.data(), count, bias.data());
+    }
     return bias;
   }
 

@@ -162,16 +162,18 @@ class Measurement {
     }
   }
 
-  std::span<const float> RouterRow(const Choices& of, int64_t layer,
-                                   size_t row) const {
-    return std::span(of.routers.at(layer)).subspan(row * count_, count_);
+  std::vector<float> ChosenBy(const Choices& of, int64_t layer,
+                              size_t row) const {
+    return ChoiceNumbers(
+        config_, reference_.ChoiceBias(layer),
+        std::span(of.routers.at(layer)).subspan(row * count_, count_));
   }
 
-  // As IsTie has it of tokens, with the router's numbers for logits.
+  // As IsTie has it of tokens, with what chooses for logits.
   bool IsTieOf(int64_t layer, size_t row, const std::vector<size_t>& own,
                const std::vector<size_t>& file) const {
-    const auto mine = RouterRow(own_, layer, row);
-    const auto other = RouterRow(file_, layer, row);
+    const std::vector<float> mine = ChosenBy(own_, layer, row);
+    const std::vector<float> other = ChosenBy(file_, layer, row);
     double offset = 0, squares = 0;
     for (size_t e = 0; e < count_; ++e) offset += other[e] - mine[e];
     offset /= static_cast<double>(count_);

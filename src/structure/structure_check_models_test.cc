@@ -105,6 +105,51 @@ TEST(StructureCheck, DoesNotAskWhoseWeightsTheseAre) {
   ExpectVerified("tiny_wrong_weights.tflite", "tiny");
 }
 
+// Of the small models' routers: in float32 they choose as PyTorch's do; in
+// int8, where they are rounded, too, now and then otherwise.
+TEST(Experts, ThatAreNotPyTorchsAreCounted) {
+  Pair exact("ref_qwen2_moe.tflite", "text_qwen2_moe");
+  Reference reference = Reference::Open(exact.checkpoint(), {});
+  const auto same = exact.check().MeasureExperts(reference);
+  ASSERT_TRUE(same.has_value());
+  EXPECT_EQ(same->positions, 64);
+  // Layer 0 has none, and prefill needs none of layer 2.
+  EXPECT_EQ(same->layers, 1);
+  EXPECT_EQ(same->choices, 64);
+  EXPECT_EQ(same->differing, 0);
+  EXPECT_EQ(same->kld, 0);
+  EXPECT_EQ(same->routers, 2);
+  EXPECT_EQ(same->quantised_routers, 0);
+  EXPECT_EQ(Describe(*same).size(), 1u);
+  Pair rounded("ref_qwen2_moe_q8.tflite", "text_qwen2_moe");
+  const auto other = rounded.check().MeasureExperts(reference);
+  ASSERT_TRUE(other.has_value());
+  EXPECT_GT(other->differing, 0);
+  EXPECT_LE(other->differing, 8);
+  EXPECT_EQ(other->differing_positions, other->differing);
+  EXPECT_EQ(other->ties, other->differing);
+  EXPECT_GT(other->kld, 0);
+  EXPECT_LT(other->kld, 0.1);
+  EXPECT_EQ(other->quantised_routers, 2);
+  EXPECT_EQ(Describe(*other).size(), 2u);
+}
+
+// Whose choice is another one altogether.
+TEST(Experts, OfAWrongRouterCost) {
+  Pair pair("mut_moe_router_rows.tflite", "text_qwen3_moe");
+  Reference reference = Reference::Open(pair.checkpoint(), {});
+  const auto routing = pair.check().MeasureExperts(reference);
+  ASSERT_TRUE(routing.has_value());
+  EXPECT_GT(4 * routing->differing, routing->choices);
+  EXPECT_GT(routing->kld, 0.05);
+}
+
+TEST(Experts, OfAModelWithoutSomeAreNone) {
+  Pair pair("tiny_f32.tflite", "tiny");
+  Reference reference = Reference::Open(pair.checkpoint(), {});
+  EXPECT_FALSE(pair.check().MeasureExperts(reference).has_value());
+}
+
 struct Faulty {
   const char* model;
   const char* checkpoint;

@@ -124,13 +124,26 @@ std::vector<WeightNames> WeightNamesOf(const ModelConfig& config) {
   return names;
 }
 
+namespace {
+
+// Mixtures of experts that litert-torch 0.10.0 does not convert, by the
+// beginning of their model_type.
+constexpr std::string_view kNotConverted[] = {"gpt_oss", "deepseek_v"};
+
+}  // namespace
+
 Error NotSupported(const ConfigFields& fields, const std::string& model_type) {
   std::vector<std::string_view> supported;
   for (const Family& family : AllFamilies()) {
     supported.push_back(family.model_type);
   }
-  return Error("{}: model_type {} is not supported; supported: {}",
+  const bool not_converted =
+      std::ranges::any_of(kNotConverted, [&](std::string_view type) {
+        return model_type.starts_with(type);
+      });
+  return Error("{}: model_type {} is not supported{}; supported: {}",
                fields.origin(), Dump(nlohmann::json(model_type)),
+               not_converted ? ", nor does litert-torch 0.10.0 convert it" : "",
                fmt::join(supported, ", "));
 }
 
