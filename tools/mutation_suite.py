@@ -63,7 +63,9 @@ def correct(row: mutation_table.Mutation, run: mutation_run.Run) -> bool:
 def _outcomes(sound: mutation_table.Sound) -> tuple[str, ...]:
   if sound.findings:
     return ("broken",)
-  return ("pass", "degraded", "broken") if sound.lossy else ("pass",)
+  if sound.lossy:
+    return ("pass", "inconclusive", "degraded", "broken")
+  return ("pass",)
 
 
 def _rows() -> list[mutation_table.Mutation]:

@@ -35,7 +35,8 @@ class Sound:
   # Whether the weights are rotated.
   rotated: bool
   # Whether so few bits are kept, for so small a model, that the outcome may be
-  # any. All else must be as of the others.
+  # any, or that few tokens take other experts and so far away that a short run
+  # decides nothing. All else must be as of the others.
   lossy: bool
   # What the bundle around it has wrong; none: nothing.
   findings: tuple[str, ...]

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 #include <string>
 #include <utility>
@@ -149,6 +150,34 @@ bool IsMaskOfStreams(const tflite::File& file, int32_t index,
   return true;
 }
 
+// Whether it counts a signature's rows, from 0 on or, as indices from the end
+// are turned, from their number on: by these, each row gathers what is its own.
+bool CountsRows(const tflite::File& file, int32_t index) {
+  const tflite::Constant& constant = file.constants[static_cast<size_t>(index)];
+  std::vector<int32_t> numbers(constant.data.size() / sizeof(int32_t));
+  const auto rows = static_cast<int32_t>(numbers.size());
+  if (rows == 0) return false;
+  std::memcpy(numbers.data(), constant.data.data(),
+              numbers.size() * sizeof(int32_t));
+  if (numbers[0] != 0 && numbers[0] != rows) return false;
+  for (int32_t i = 0; i < rows; ++i) {
+    if (numbers[static_cast<size_t>(i)] != numbers[0] + i) return false;
+  }
+  for (const tflite::Graph& graph : file.graphs) {
+    for (const tflite::Tensor& tensor : graph.tensors) {
+      if (tensor.constant != index) continue;
+      if (tensor.type != ElementType::kInt32) return false;
+      for (const int32_t op : tensor.consumers) {
+        const int32_t code = graph.ops[static_cast<size_t>(op)].code;
+        if (code != tflite::kOpSelectV2 && code != tflite::kOpSelect) {
+          return false;
+        }
+      }
+    }
+  }
+  return true;
+}
+
 struct Accounted {
   int64_t bytes = 0;
   int64_t of = 0;
@@ -170,7 +199,9 @@ Accounted AccountFor(const WeightAudit& audit, const FileGraph& file,
         IsReadByNoOperator(parts[constant.input]->file(), constant.constant);
     const bool of_streams = IsMaskOfStreams(parts[constant.input]->file(),
                                             constant.constant, num_streams);
-    if (small || table || unread || of_streams) {
+    const bool counts =
+        CountsRows(parts[constant.input]->file(), constant.constant);
+    if (small || table || unread || of_streams || counts) {
       result.bytes += constant.bytes;
     } else {
       result.left.push_back(
