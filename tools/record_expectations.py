@@ -7,10 +7,12 @@ float32 files; the .json beside them says what they are.
 """
 
 import argparse
+from collections.abc import Callable
 import json
 import pathlib
 import re
 import sys
+from typing import Any
 
 import checkpoints
 import gemma3n
@@ -80,6 +82,40 @@ def _passage(models: pathlib.Path, length: int) -> list[int]:
   return ids[:length]
 
 
+def _write_cases(
+    out: pathlib.Path,
+    name: str,
+    logits_of: Callable[[Any], Any],
+    ids: list[int],
+    lengths: list[int],
+    attention: str,
+    vocab: int,
+) -> None:
+  """Logits of each length of a text."""
+  import torch
+
+  cases = []
+  for length in lengths:
+    with torch.no_grad():
+      logits = logits_of(torch.tensor([ids[:length]]))
+    file = f"{name}_{length}.f32"
+    _write_floats(out / file, logits.numpy())
+    cases.append({
+        "length": length,
+        "token_ids": ids[:length],
+        "logits_file": file,
+    })
+  _write_json(
+      out / f"{name}.json",
+      {
+          "checkpoint": name,
+          "attention": attention,
+          "vocab_size": vocab,
+          "cases": cases,
+      },
+  )
+
+
 def reference(
     out: pathlib.Path, models: pathlib.Path, name: str, lengths: list[int]
 ) -> None:
@@ -93,25 +129,8 @@ def reference(
     ids = torch.randint(3, vocab, (max(lengths),)).tolist()
   else:
     ids = _passage(models, max(lengths))
-  cases = []
-  for length in lengths:
-    with torch.no_grad():
-      logits = model(torch.tensor([ids[:length]])).logits[0]
-    file = f"{name}_{length}.f32"
-    _write_floats(out / file, logits.numpy())
-    cases.append({
-        "length": length,
-        "token_ids": ids[:length],
-        "logits_file": file,
-    })
-  _write_json(
-      out / f"{name}.json",
-      {
-          "checkpoint": name,
-          "attention": ATTENTION,
-          "vocab_size": vocab,
-          "cases": cases,
-      },
+  _write_cases(
+      out, name, lambda t: model(t).logits[0], ids, lengths, ATTENTION, vocab
   )
 
 
@@ -280,26 +299,7 @@ def further_reference(
     logits_of, vocab = _transformers_logits(models / name, attention)
   torch.manual_seed(7)
   ids = torch.randint(3, vocab, (max(lengths),)).tolist()
-  cases = []
-  for length in lengths:
-    with torch.no_grad():
-      logits = logits_of(torch.tensor([ids[:length]]))
-    file = f"{name}_{length}.f32"
-    _write_floats(out / file, logits.numpy())
-    cases.append({
-        "length": length,
-        "token_ids": ids[:length],
-        "logits_file": file,
-    })
-  _write_json(
-      out / f"{name}.json",
-      {
-          "checkpoint": name,
-          "attention": attention,
-          "vocab_size": vocab,
-          "cases": cases,
-      },
-  )
+  _write_cases(out, name, logits_of, ids, lengths, attention, vocab)
 
 
 def multimodal_reference(
@@ -310,31 +310,20 @@ def multimodal_reference(
   import transformers
 
   model = transformers.AutoModelForImageTextToText.from_pretrained(
-      models / name, dtype=torch.float32, attn_implementation="eager"
+      models / name, dtype=torch.float32, attn_implementation=ATTENTION
   ).eval()
   torch.manual_seed(7)
   ids = torch.randint(
       3, min(multimodal.IMAGE_TOKENS), (max(lengths),)
   ).tolist()
-  cases = []
-  for length in lengths:
-    with torch.no_grad():
-      logits = model(input_ids=torch.tensor([ids[:length]])).logits[0]
-    file = f"{name}_{length}.f32"
-    _write_floats(out / file, logits.numpy())
-    cases.append({
-        "length": length,
-        "token_ids": ids[:length],
-        "logits_file": file,
-    })
-  _write_json(
-      out / f"{name}.json",
-      {
-          "checkpoint": name,
-          "attention": "eager",
-          "vocab_size": model.config.text_config.vocab_size,
-          "cases": cases,
-      },
+  _write_cases(
+      out,
+      name,
+      lambda t: model(input_ids=t).logits[0],
+      ids,
+      lengths,
+      ATTENTION,
+      model.config.text_config.vocab_size,
   )
 
 
