@@ -42,7 +42,7 @@ function(vtf_test name)
     set(elsewhere ON)
   endif()
   add_executable(${name} ${ARG_SOURCES})
-  set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ${elsewhere})
+  set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ${elsewhere} UNITY_BUILD OFF)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock
                                         GTest::gtest_main)
   target_compile_options(${name} PRIVATE -O0)

@@ -29,11 +29,6 @@ constexpr double kLeastFactor = 0.002;
 // int8 with fewer values than that has less than int4.
 constexpr size_t kFewValues = 16;
 
-bool IsAttention(Part part) {
-  return part == Part::kQ || part == Part::kK || part == Part::kV ||
-         part == Part::kQkv;
-}
-
 // Sums over the loaded rows.
 struct Sums {
   double stored2 = 0, original2 = 0, product = 0, difference2 = 0, step2 = 0;
@@ -268,7 +263,7 @@ class Diagnosis {
   }
 
   bool Heads() {
-    if (!IsAttention(use_.role.part) || use_.role.bias || use_.transposed) {
+    if (!IsAttentionInput(use_.role.part) || use_.role.bias || use_.transposed) {
       return false;
     }
     const std::vector<Head> heads = AllHeads();

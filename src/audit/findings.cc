@@ -22,11 +22,6 @@ constexpr size_t kMostLines = 12;
 
 using Matches = std::vector<const WeightMatch*>;
 
-bool IsAttention(Part part) {
-  return part == Part::kQ || part == Part::kK || part == Part::kV ||
-         part == Part::kQkv;
-}
-
 bool IsMatrix(const WeightMatch& match) {
   return !match.role.bias && !IsNorm(match.role.part);
 }
@@ -268,7 +263,7 @@ class Judgement {
                          o.count(role.layer) > 0 && down.count(role.layer) > 0;
       if (skips) {
         skipped.push_back(match);
-      } else if (role.bias && IsAttention(role.part)) {
+      } else if (role.bias && IsAttentionInput(role.part)) {
         bias.push_back(match);
       } else if (role.part == Part::kHead && !role.bias) {
         head.push_back(match);

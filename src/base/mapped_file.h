@@ -31,6 +31,9 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+// Returns false also where that cannot be looked up.
+bool FileExists(const std::string& path);
+
 }  // namespace verify_tflite
 
 #endif  // VERIFY_TFLITE_BASE_MAPPED_FILE_H_

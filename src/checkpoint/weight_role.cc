@@ -139,6 +139,11 @@ bool IsNorm(Part part) {
   }
 }
 
+bool IsAttentionInput(Part part) {
+  return part == Part::kQ || part == Part::kK || part == Part::kV ||
+         part == Part::kQkv;
+}
+
 bool IsOfStream(Part part) {
   return part == Part::kStreamProjection || part == Part::kStreamOutput;
 }

@@ -69,6 +69,8 @@ enum class Part {
   kSharedScale,   // what its output is scaled by, before the sigmoid
 };
 bool IsNorm(Part part);
+// Whether it makes queries, keys or values.
+bool IsAttentionInput(Part part);
 // Whether its number is that of a stream, not of a layer.
 bool IsOfStream(Part part);
 // Whether it is a vector that values are multiplied with, but no norm's.

@@ -20,13 +20,6 @@ constexpr size_t kMaxDifferences = 5;
 
 constexpr std::string_view kMarker = "[≠]";
 
-template <typename... Args>
-void Line(std::string& out, fmt::format_string<Args...> format,
-          Args&&... args) {
-  fmt::format_to(std::back_inserter(out), format, std::forward<Args>(args)...);
-  out += '\n';
-}
-
 // "✓", "✗ broken", "not checked".
 std::string Mark(Outcome outcome) {
   if (outcome == Outcome::kNotChecked) return std::string(WordOf(outcome));

@@ -3,8 +3,11 @@
 #ifndef VERIFY_TFLITE_REPORT_FORMAT_H_
 #define VERIFY_TFLITE_REPORT_FORMAT_H_
 
+#include <fmt/format.h>
+
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,6 +16,14 @@
 #include "result/verification.h"
 
 namespace verify_tflite {
+
+// Appends a line of text.
+template <typename... Args>
+void Line(std::string& out, fmt::format_string<Args...> format,
+          Args&&... args) {
+  fmt::format_to(std::back_inserter(out), format, std::forward<Args>(args)...);
+  out += '\n';
+}
 
 // Returns `text` with what XML 1.0 cannot hold made visible: ill-formed UTF-8,
 // C1 controls, U+FFFE and U+FFFF become U+FFFD, other controls \u001B; line

@@ -21,7 +21,7 @@ namespace {
 // What one page can hold of texts that others wrote.
 constexpr size_t kMaxPrompts = 50;
 constexpr size_t kMaxText = 4000;       // bytes of a text
-constexpr size_t kMaxDifferences = 40;  // rows for a prompt
+constexpr size_t kMaxDifferingRows = 40;  // rows for a prompt
 constexpr size_t kMaxRows = 100;
 constexpr size_t kMaxFaults = 30;
 constexpr size_t kMaxSignatures = 30;
@@ -477,7 +477,7 @@ size_t EndOfWord(std::string_view text) {
 
 // The text with the word at `part_at` marked, and faintly what follows; line
 // breaks stay.
-std::string Marked(std::string_view text, size_t part_at) {
+std::string MarkedMarkup(std::string_view text, size_t part_at) {
   const std::string cut = Shorten(text, kMaxText);
   if (part_at == text.size()) {
     return fmt::format("<bdi>{}<mark>(ends here)</mark></bdi>",
@@ -506,7 +506,7 @@ void AddDifferences(const PromptResult& r, std::string& out) {
       "<details><summary>Differing choices, both models given PyTorch's text "
       "before: {} of {}</summary>",
       differing.size(), r.positions.size());
-  const size_t shown = std::min(differing.size(), kMaxDifferences);
+  const size_t shown = std::min(differing.size(), kMaxDifferingRows);
   const auto choice = [](const std::string& text, int32_t token) {
     return fmt::format("<code>{}</code> <span class=\"soft\">{}</span>",
                        Foreign(Quote(text)), token);
@@ -539,7 +539,7 @@ void AddPrompt(const PromptResult& r, size_t index, std::string& out) {
       "<div class=\"side\"><h4>TFLite</h4><div class=\"text\">{}</div></div>"
       "</div>\n",
       index + 1, Foreign(r.prompt.text), Pill(r.outcome),
-      Marked(r.reference_text, part_at), Marked(r.candidate_text, part_at));
+      MarkedMarkup(r.reference_text, part_at), MarkedMarkup(r.candidate_text, part_at));
   if (part_at == std::string::npos) {
     out += "<p class=\"soft\">The two texts are equal.</p>\n";
   }
@@ -558,7 +558,7 @@ void AddPrompt(const PromptResult& r, size_t index, std::string& out) {
     Add(out,
         "<details><summary>With the chat template</summary><pre>{}</pre>"
         "</details>\n",
-        Marked(r.prompt.rendered, std::string::npos));
+        MarkedMarkup(r.prompt.rendered, std::string::npos));
   }
   out += "</article>\n";
 }

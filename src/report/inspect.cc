@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/utf8.h"
+#include "report/format.h"
 
 namespace verify_tflite {
 namespace {
@@ -16,13 +17,6 @@ namespace {
 constexpr size_t kColumns = 100;
 // The longest text shown of a template, a metadata value and so on.
 constexpr size_t kMaxShown = 70;
-
-template <typename... Args>
-void Line(std::string& out, fmt::format_string<Args...> format,
-          Args&&... args) {
-  fmt::format_to(std::back_inserter(out), format, std::forward<Args>(args)...);
-  out += '\n';
-}
 
 // Quoted, and cut where long.
 std::string Show(std::string_view text) {

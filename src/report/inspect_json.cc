@@ -6,81 +6,80 @@
 
 #include "base/utf8.h"
 #include "report/inspect.h"
+#include "report/json_value.h"
 
 namespace verify_tflite {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-// Names in a damaged file may be no UTF-8, on which nlohmann/json throws.
-std::string Text(std::string_view text) { return ReplaceInvalidUtf8(text); }
+// Names in a damaged file may be no UTF-8, on which nlohmann/json throws:
+// ReplaceInvalidUtf8 mends them.
 
 // As a list of pairs: keys may be given twice.
-Json ToJson(const std::vector<KeyValue>& items) {
-  Json json = Json::array();
+OrderedJson InspectToJson(const std::vector<KeyValue>& items) {
+  OrderedJson json = OrderedJson::array();
   for (const auto& [key, value] : items) {
-    json.push_back({{"key", Text(key)}, {"value", Text(value)}});
+    json.push_back({{"key", ReplaceInvalidUtf8(key)}, {"value", ReplaceInvalidUtf8(value)}});
   }
   return json;
 }
 
-Json Counts(const std::map<std::string, int64_t>& counts) {
-  Json json = Json::object();
-  for (const auto& [name, count] : counts) json[Text(name)] = count;
+OrderedJson Counts(const std::map<std::string, int64_t>& counts) {
+  OrderedJson json = OrderedJson::object();
+  for (const auto& [name, count] : counts) json[ReplaceInvalidUtf8(name)] = count;
   return json;
 }
 
-Json ToJson(const BundleToken& token) {
-  if (token.ids.empty()) return {{"text", Text(token.text)}};
+OrderedJson InspectToJson(const BundleToken& token) {
+  if (token.ids.empty()) return {{"text", ReplaceInvalidUtf8(token.text)}};
   return {{"ids", token.ids}};
 }
 
-Json ToJson(const std::optional<PromptAffixes>& affixes) {
+OrderedJson InspectToJson(const std::optional<PromptAffixes>& affixes) {
   if (!affixes) return nullptr;
-  return {{"prefix", Text(affixes->prefix)}, {"suffix", Text(affixes->suffix)}};
+  return {{"prefix", ReplaceInvalidUtf8(affixes->prefix)}, {"suffix", ReplaceInvalidUtf8(affixes->suffix)}};
 }
 
-Json ToJson(const LlmMetadata& m) {
-  Json json = {{"model_type", m.model_type},
+OrderedJson InspectToJson(const LlmMetadata& m) {
+  OrderedJson json = {{"model_type", m.model_type},
                {"max_num_tokens", m.max_num_tokens},
                {"start_token", nullptr},
-               {"stop_tokens", Json::array()},
+               {"stop_tokens", OrderedJson::array()},
                {"jinja_template", nullptr},
-               {"user", ToJson(m.user)},
-               {"model", ToJson(m.model)},
-               {"system", ToJson(m.system)},
-               {"single_turn", ToJson(m.single_turn)},
-               {"session_prefix", Text(m.session_prefix)},
+               {"user", InspectToJson(m.user)},
+               {"model", InspectToJson(m.model)},
+               {"system", InspectToJson(m.system)},
+               {"single_turn", InspectToJson(m.single_turn)},
+               {"session_prefix", ReplaceInvalidUtf8(m.session_prefix)},
                {"bytes_to_unicode", m.bytes_to_unicode}};
-  if (m.start_token) json["start_token"] = ToJson(*m.start_token);
+  if (m.start_token) json["start_token"] = InspectToJson(*m.start_token);
   for (const BundleToken& token : m.stop_tokens) {
-    json["stop_tokens"].push_back(ToJson(token));
+    json["stop_tokens"].push_back(InspectToJson(token));
   }
-  if (m.jinja_template) json["jinja_template"] = Text(*m.jinja_template);
+  if (m.jinja_template) json["jinja_template"] = ReplaceInvalidUtf8(*m.jinja_template);
   return json;
 }
 
-Json ToJson(const ExecutorMetadata& m) {
-  Json json = {{"max_history_size", m.max_history_size},
+OrderedJson InspectToJson(const ExecutorMetadata& m) {
+  OrderedJson json = {{"max_history_size", m.max_history_size},
                {"mask", m.mask},
                {"local_mask", m.local_mask},
                {"sliding_window_size", m.sliding_window_size},
-               {"state_buffers", Json::array()}};
+               {"state_buffers", OrderedJson::array()}};
   for (const StateBuffer& buffer : m.state_buffers) {
     json["state_buffers"].push_back(
         {{"type", buffer.type},
-         {"prefill_input", Text(buffer.prefill_input)},
-         {"prefill_output", Text(buffer.prefill_output)},
-         {"decode_input", Text(buffer.decode_input)},
-         {"decode_output", Text(buffer.decode_output)}});
+         {"prefill_input", ReplaceInvalidUtf8(buffer.prefill_input)},
+         {"prefill_output", ReplaceInvalidUtf8(buffer.prefill_output)},
+         {"decode_input", ReplaceInvalidUtf8(buffer.decode_input)},
+         {"decode_output", ReplaceInvalidUtf8(buffer.decode_output)}});
   }
   return json;
 }
 
-Json ToJson(const InspectedBundle& bundle) {
-  Json json = {{"version", bundle.version},
-               {"system_metadata", ToJson(bundle.system_metadata)},
-               {"sections", Json::array()},
+OrderedJson InspectToJson(const InspectedBundle& bundle) {
+  OrderedJson json = {{"version", bundle.version},
+               {"system_metadata", InspectToJson(bundle.system_metadata)},
+               {"sections", OrderedJson::array()},
                {"llm_metadata", nullptr},
                {"executor_metadata", nullptr},
                {"tokenizer", bundle.tokenizer}};
@@ -88,19 +87,19 @@ Json ToJson(const InspectedBundle& bundle) {
     json["sections"].push_back({{"type", s.type},
                                 {"begin", s.begin},
                                 {"end", s.end},
-                                {"items", ToJson(s.items)}});
+                                {"items", InspectToJson(s.items)}});
   }
-  if (bundle.llm_metadata) json["llm_metadata"] = ToJson(*bundle.llm_metadata);
+  if (bundle.llm_metadata) json["llm_metadata"] = InspectToJson(*bundle.llm_metadata);
   if (bundle.executor_metadata) {
-    json["executor_metadata"] = ToJson(*bundle.executor_metadata);
+    json["executor_metadata"] = InspectToJson(*bundle.executor_metadata);
   }
   return json;
 }
 
-Json ToJson(const std::vector<TensorSpec>& tensors) {
-  Json json = Json::array();
+OrderedJson InspectToJson(const std::vector<TensorSpec>& tensors) {
+  OrderedJson json = OrderedJson::array();
   for (const TensorSpec& t : tensors) {
-    json.push_back({{"name", Text(t.name)},
+    json.push_back({{"name", ReplaceInvalidUtf8(t.name)},
                     {"type", NameOf(t.type)},
                     {"shape", t.dims},
                     {"scale", nullptr},
@@ -113,20 +112,20 @@ Json ToJson(const std::vector<TensorSpec>& tensors) {
   return json;
 }
 
-Json ToJson(const tflite::Summary& file) {
-  Json json = {{"description", Text(file.description)},
+OrderedJson InspectToJson(const tflite::Summary& file) {
+  OrderedJson json = {{"description", ReplaceInvalidUtf8(file.description)},
                {"version", file.version},
                {"subgraphs", file.subgraphs},
-               {"signatures", Json::array()},
-               {"weights", Json::array()},
+               {"signatures", OrderedJson::array()},
+               {"weights", OrderedJson::array()},
                {"weight_bytes", Counts(file.weight_bytes)},
                {"operators", Counts(file.ops)},
                {"composites", Counts(file.composites)},
-               {"metadata", Json::array()}};
+               {"metadata", OrderedJson::array()}};
   for (const SignatureSpec& s : file.signatures) {
-    json["signatures"].push_back({{"name", Text(s.name)},
-                                  {"inputs", ToJson(s.inputs)},
-                                  {"outputs", ToJson(s.outputs)}});
+    json["signatures"].push_back({{"name", ReplaceInvalidUtf8(s.name)},
+                                  {"inputs", InspectToJson(s.inputs)},
+                                  {"outputs", InspectToJson(s.outputs)}});
   }
   for (const auto& [how, w] : file.weights) {
     json["weights"].push_back({{"stored", how},
@@ -135,75 +134,75 @@ Json ToJson(const tflite::Summary& file) {
                                {"elements", w.elements}});
   }
   for (const auto& [name, bytes] : file.metadata) {
-    json["metadata"].push_back({{"name", Text(name)}, {"bytes", bytes}});
+    json["metadata"].push_back({{"name", ReplaceInvalidUtf8(name)}, {"bytes", bytes}});
   }
   return json;
 }
 
-Json ToJson(const ModelInfo& m) {
-  Json prefills = Json::array();
+OrderedJson InspectToJson(const ModelInfo& m) {
+  OrderedJson prefills = OrderedJson::array();
   for (const PrefillInfo& p : m.prefills) {
-    prefills.push_back({{"signature", Text(p.name)},
+    prefills.push_back({{"signature", ReplaceInvalidUtf8(p.name)},
                         {"length", p.length},
                         {"logit_rows", p.logit_rows}});
   }
-  Json ignored = Json::array();
+  OrderedJson ignored = OrderedJson::array();
   for (const std::string& name : m.ignored_signatures) {
-    ignored.push_back(Text(name));
+    ignored.push_back(ReplaceInvalidUtf8(name));
   }
   return {{"recipe", NameOf(m.recipe)},
           {"num_layers", m.num_layers},
           {"vocab_size", m.vocab_size},
           {"kv_length", m.kv_length},
           {"kv_bytes", m.kv_bytes},
-          {"kv_type", Text(m.kv_type)},
+          {"kv_type", ReplaceInvalidUtf8(m.kv_type)},
           {"mask_input", m.mask_input},
           {"prefills", prefills},
           {"ignored_signatures", ignored},
           {"recipe_detail", m.recipe_detail},
           {"ring_length", m.ring_length},
           {"decode_batch", m.decode_batch},
-          {"embedder", Text(m.embedder_path)},
-          {"per_layer_embedder", Text(m.per_layer_embedder_path)},
+          {"embedder", ReplaceInvalidUtf8(m.embedder_path)},
+          {"per_layer_embedder", ReplaceInvalidUtf8(m.per_layer_embedder_path)},
           {"notes", m.notes}};
 }
 
-Json ToJson(const std::vector<InspectedEmbedding>& embeddings) {
-  Json json = Json::array();
+OrderedJson InspectToJson(const std::vector<InspectedEmbedding>& embeddings) {
+  OrderedJson json = OrderedJson::array();
   for (const InspectedEmbedding& e : embeddings) {
-    json.push_back({{"signature", Text(e.signature)},
+    json.push_back({{"signature", ReplaceInvalidUtf8(e.signature)},
                     {"tokens", e.tokens},
                     {"shape", e.shape}});
   }
   return json;
 }
 
-Json ToJson(const InspectedModel& model) {
-  return {{"model_type", Text(model.model_type)},
-          {"file", model.file ? ToJson(*model.file) : Json(nullptr)},
-          {"damage", Text(model.damage)},
-          {"llm", model.llm ? ToJson(*model.llm) : Json(nullptr)},
+OrderedJson InspectToJson(const InspectedModel& model) {
+  return {{"model_type", ReplaceInvalidUtf8(model.model_type)},
+          {"file", model.file ? InspectToJson(*model.file) : OrderedJson(nullptr)},
+          {"damage", ReplaceInvalidUtf8(model.damage)},
+          {"llm", model.llm ? InspectToJson(*model.llm) : OrderedJson(nullptr)},
           {"layers", model.layers},
-          {"unsupported", Text(model.unsupported)},
-          {"embeddings", ToJson(model.embeddings)}};
+          {"unsupported", ReplaceInvalidUtf8(model.unsupported)},
+          {"embeddings", InspectToJson(model.embeddings)}};
 }
 
-Json ToJson(const InspectedCheckpoint& c) {
-  Json unsupported = Json::array();
+OrderedJson InspectToJson(const InspectedCheckpoint& c) {
+  OrderedJson unsupported = OrderedJson::array();
   for (const std::string& reason : c.unsupported) {
-    unsupported.push_back(Text(reason));
+    unsupported.push_back(ReplaceInvalidUtf8(reason));
   }
-  Json notes = Json::array();
-  for (const std::string& note : c.notes) notes.push_back(Text(note));
-  Json config = Json::object();
-  for (const auto& [key, value] : c.config) config[key] = Json::parse(value);
-  return {{"model_type", Text(c.model_type)},
+  OrderedJson notes = OrderedJson::array();
+  for (const std::string& note : c.notes) notes.push_back(ReplaceInvalidUtf8(note));
+  OrderedJson config = OrderedJson::object();
+  for (const auto& [key, value] : c.config) config[key] = OrderedJson::parse(value);
+  return {{"model_type", ReplaceInvalidUtf8(c.model_type)},
           {"config", config},
           {"parameters", c.parameters},
           {"tensors", c.tensors},
           {"tensor_bytes", Counts(c.tensor_bytes)},
-          {"tokenizer", Text(c.tokenizer)},
-          {"chat_template", Text(c.chat_template)},
+          {"tokenizer", ReplaceInvalidUtf8(c.tokenizer)},
+          {"chat_template", ReplaceInvalidUtf8(c.chat_template)},
           {"eos_ids", c.eos_ids},
           {"unsupported", unsupported},
           {"notes", notes}};
@@ -212,19 +211,19 @@ Json ToJson(const InspectedCheckpoint& c) {
 }  // namespace
 
 std::string InspectionJson(const Inspection& inspection) {
-  Json json = {{"schema_version", kInspectSchemaVersion},
-               {"path", Text(inspection.path)},
+  OrderedJson json = {{"schema_version", kInspectSchemaVersion},
+               {"path", ReplaceInvalidUtf8(inspection.path)},
                {"kind", inspection.kind},
                {"bytes", inspection.bytes},
                {"bundle", nullptr},
-               {"models", Json::array()},
+               {"models", OrderedJson::array()},
                {"checkpoint", nullptr}};
-  if (inspection.bundle) json["bundle"] = ToJson(*inspection.bundle);
+  if (inspection.bundle) json["bundle"] = InspectToJson(*inspection.bundle);
   for (const InspectedModel& model : inspection.models) {
-    json["models"].push_back(ToJson(model));
+    json["models"].push_back(InspectToJson(model));
   }
   if (inspection.checkpoint) {
-    json["checkpoint"] = ToJson(*inspection.checkpoint);
+    json["checkpoint"] = InspectToJson(*inspection.checkpoint);
   }
   return json.dump(2) + "\n";
 }

@@ -22,7 +22,7 @@ using Json = nlohmann::json;
 
 // Parsed JSON takes about ten times the file's size in memory; a result of
 // 100,000 positions is 50 MB.
-constexpr size_t kMaxBytes = size_t{512} << 20;
+constexpr size_t kMaxResultBytes = size_t{512} << 20;
 
 // A value with its place, for messages.
 class Node {
@@ -257,9 +257,9 @@ void CheckVersion(const Json& json, const std::string& origin) {
 }  // namespace
 
 Verification ReadJsonReport(std::string_view text, const std::string& origin) {
-  if (text.size() > kMaxBytes) {
+  if (text.size() > kMaxResultBytes) {
     throw Error("{}: {} bytes; results are read up to {}", origin, text.size(),
-                kMaxBytes);
+                kMaxResultBytes);
   }
   const Json json = ParseJsonObject(text, origin);
   CheckVersion(json, origin);

@@ -7,12 +7,11 @@
 #include <utility>
 #include <vector>
 
+#include "report/json_value.h"
 #include "result/fields.h"
 
 namespace verify_tflite {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 // The name of a struct among the schema's definitions.
 template <typename T>
@@ -74,10 +73,10 @@ constexpr const char* kName<Environment> = "environment";
 template <>
 constexpr const char* kName<Verification> = "result";
 
-Json ListOf(Json items) { return {{"type", "array"}, {"items", items}}; }
+OrderedJson ListOf(OrderedJson items) { return {{"type", "array"}, {"items", items}}; }
 
-Json TwoOf(Json items) {
-  Json list = ListOf(std::move(items));
+OrderedJson TwoOf(OrderedJson items) {
+  OrderedJson list = ListOf(std::move(items));
   list["minItems"] = list["maxItems"] = 2;
   return list;
 }
@@ -85,7 +84,7 @@ Json TwoOf(Json items) {
 // A visitor of result/fields.h. All describe into the same `definitions`.
 class Describer {
  public:
-  explicit Describer(Json& definitions) : definitions_(definitions) {}
+  explicit Describer(OrderedJson& definitions) : definitions_(definitions) {}
 
   template <typename T>
   void operator()(const Field& field, const T& value) {
@@ -102,7 +101,7 @@ class Describer {
   void Pairs(const Field& field, const Map&, const char* key,
              const char* value) {
     typename Map::value_type::second_type second = {};
-    Json item = {
+    OrderedJson item = {
         {"type", "object"},
         {"properties",
          {{key, Type(field, std::string())}, {value, Type(field, second)}}},
@@ -115,14 +114,14 @@ class Describer {
   }
   void Require(std::string_view, bool, std::string_view) {}
 
-  Json Object() const {
+  OrderedJson Object() const {
     return {{"type", "object"},
             {"properties", properties_},
             {"required", required_}};
   }
 
  private:
-  void Add(const Field& field, Json type, bool may_lack) {
+  void Add(const Field& field, OrderedJson type, bool may_lack) {
     const std::string key(field.key());
     if (!field.meaning().empty()) {
       type["description"] = std::string(field.meaning());
@@ -131,51 +130,51 @@ class Describer {
     if (!may_lack && !optional_) required_.push_back(key);
   }
 
-  static Json Whole(int64_t low) {
+  static OrderedJson Whole(int64_t low) {
     return {{"type", "integer"}, {"minimum", low}};
   }
-  Json Type(const Field&, bool) { return {{"type", "boolean"}}; }
-  Json Type(const Field& field, int64_t) { return Whole(field.low()); }
-  Json Type(const Field& field, size_t) { return Whole(field.low()); }
-  Json Type(const Field& field, int32_t) {
-    return field.any() ? Json{{"type", "integer"}} : Whole(field.low());
+  OrderedJson Type(const Field&, bool) { return {{"type", "boolean"}}; }
+  OrderedJson Type(const Field& field, int64_t) { return Whole(field.low()); }
+  OrderedJson Type(const Field& field, size_t) { return Whole(field.low()); }
+  OrderedJson Type(const Field& field, int32_t) {
+    return field.any() ? OrderedJson{{"type", "integer"}} : Whole(field.low());
   }
-  Json Type(const Field& field, double) {
+  OrderedJson Type(const Field& field, double) {
     if (field.real()) return {{"type", "number"}};
     return {{"type", {"number", "null"}}};
   }
-  Json Type(const Field&, const std::string&) { return {{"type", "string"}}; }
+  OrderedJson Type(const Field&, const std::string&) { return {{"type", "string"}}; }
   // Later versions may have more.
-  Json Type(const Field&, FindingId) { return {{"type", "string"}}; }
-  Json Type(const Field&, Recipe) {
-    Json names = Json::array();
+  OrderedJson Type(const Field&, FindingId) { return {{"type", "string"}}; }
+  OrderedJson Type(const Field&, Recipe) {
+    OrderedJson names = OrderedJson::array();
     for (const Recipe recipe : kAllRecipes) {
       names.push_back(std::string(NameOf(recipe)));
     }
     return {{"enum", names}};
   }
-  Json Type(const Field&, Outcome) {
-    Json names = Json::array();
+  OrderedJson Type(const Field&, Outcome) {
+    OrderedJson names = OrderedJson::array();
     for (const Outcome outcome : kAllOutcomes) {
       names.push_back(std::string(NameOf(outcome)));
     }
     definitions_["outcome"] = {{"enum", names}};
     return Reference("outcome");
   }
-  Json Type(const Field&, const Interval&) {
+  OrderedJson Type(const Field&, const Interval&) {
     definitions_["interval"] = TwoOf({{"type", {"number", "null"}}});
     return Reference("interval");
   }
-  Json Type(const Field& field, const std::pair<int64_t, int64_t>&) {
+  OrderedJson Type(const Field& field, const std::pair<int64_t, int64_t>&) {
     return TwoOf(Whole(field.low()));
   }
   template <typename T>
-  Json Type(const Field& field, const std::vector<T>&) {
+  OrderedJson Type(const Field& field, const std::vector<T>&) {
     return ListOf(Type(field, T()));
   }
   template <typename T>
-  Json Type(const Field& field, const std::optional<T>&) {
-    Json type = Type(field, T());
+  OrderedJson Type(const Field& field, const std::optional<T>&) {
+    OrderedJson type = Type(field, T());
     if (field.left_out()) return type;
     if (type.contains("$ref")) {
       return {{"anyOf", {type, {{"type", "null"}}}}};
@@ -184,17 +183,17 @@ class Describer {
     return type;
   }
   template <typename T>
-  Json Type(const Field&, const T&) {
+  OrderedJson Type(const Field&, const T&) {
     Describe<T>(definitions_);
     return Reference(kName<T>);
   }
 
-  static Json Reference(const std::string& name) {
+  static OrderedJson Reference(const std::string& name) {
     return {{"$ref", "#/$defs/" + name}};
   }
 
   template <typename T>
-  static void Describe(Json& definitions) {
+  static void Describe(OrderedJson& definitions) {
     if (definitions.contains(kName<T>)) return;
     Describer describer(definitions);
     const T value = {};
@@ -202,29 +201,29 @@ class Describer {
     definitions[kName<T>] = describer.Object();
   }
 
-  Json& definitions_;
-  Json properties_ = Json::object();
-  Json required_ = Json::array();
+  OrderedJson& definitions_;
+  OrderedJson properties_ = OrderedJson::object();
+  OrderedJson required_ = OrderedJson::array();
   bool optional_ = false;
 };
 
 }  // namespace
 
 std::string JsonSchema() {
-  Json definitions = Json::object();
+  OrderedJson definitions = OrderedJson::object();
   Describer describer(definitions);
   const Verification result;
   VisitFields(describer, result);
-  Json root = describer.Object();
-  Json properties = {
+  OrderedJson root = describer.Object();
+  OrderedJson properties = {
       {"schema_version",
        {{"const", kJsonSchemaVersion},
         {"description", "rises when a field changes its meaning or goes"}}}};
   properties.update(root["properties"]);
-  Json required = {"schema_version"};
+  OrderedJson required = {"schema_version"};
   required.insert(required.end(), root["required"].begin(),
                   root["required"].end());
-  const Json schema = {
+  const OrderedJson schema = {
       {"$schema", "https://json-schema.org/draft/2020-12/schema"},
       {"title", "The result file of verify_tflite (--json)"},
       {"description", "More in words: json_format.md"},

@@ -16,7 +16,7 @@ constexpr size_t kMaxText = 160;      // bytes of a text
 constexpr size_t kMaxEvidence = 600;  // bytes
 constexpr size_t kMaxItems = 20;      // rows of a list
 // Of the whole; a comment on GitHub takes 65,536 characters.
-constexpr size_t kMaxBytes = 60'000;
+constexpr size_t kMaxSummaryBytes = 60'000;
 
 // Sentences of this program's own making, which may quote others' text.
 std::string Sentence(std::string_view text) {
@@ -259,7 +259,7 @@ std::string MarkdownReport(const Verification& v) {
         AppendReproduction, AppendEvaluation, AppendPrompts}) {
     std::string section;
     append(v, section);
-    if (out.size() + section.size() > kMaxBytes) {
+    if (out.size() + section.size() > kMaxSummaryBytes) {
       out += "\nToo long for here: `--json` and `--html` hold more.\n";
     } else {
       out += section;

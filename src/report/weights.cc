@@ -15,7 +15,6 @@
 namespace verify_tflite {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using Status = WeightMatch::Status;
 
 constexpr size_t kMostListed = 12;
@@ -208,8 +207,8 @@ std::string Verdict(const WeightReport& report) {
   }
 }
 
-Json ToJson(const WeightMatch& match) {
-  Json json = {{"status", NameOf(match.status)},
+OrderedJson ToJson(const WeightMatch& match) {
+  OrderedJson json = {{"status", NameOf(match.status)},
                {"part", PartName(match)},
                {"layer", nullptr},
                {"name", ReplaceInvalidUtf8(match.name)},
@@ -217,8 +216,8 @@ Json ToJson(const WeightMatch& match) {
                {"shape", match.shape},
                {"bytes", match.bytes},
                {"layout", match.layout},
-               {"tensors", Json::array()},
-               {"signatures", Json::array()},
+               {"tensors", OrderedJson::array()},
+               {"signatures", OrderedJson::array()},
                {"worst_steps", nullptr},
                {"bad_elements", match.bad},
                {"cut_off_elements", match.cut_off},
@@ -294,7 +293,7 @@ std::string WeightsText(const WeightReport& report) {
 
 std::string WeightsJson(const WeightReport& report) {
   const WeightAudit& audit = report.audit;
-  Json json = {{"schema_version", kWeightsSchemaVersion},
+  OrderedJson json = {{"schema_version", kWeightsSchemaVersion},
                {"tflite_path", ReplaceInvalidUtf8(report.tflite_path)},
                {"checkpoint_path", ReplaceInvalidUtf8(report.checkpoint_path)},
                {"outcome", NameOf(OutcomeOf(report))},
@@ -306,11 +305,11 @@ std::string WeightsJson(const WeightReport& report) {
                {"worst_steps", audit.worst},
                {"other_constants", audit.other_constants},
                {"other_bytes", audit.other_bytes},
-               {"not_understood", Json::array()},
+               {"not_understood", OrderedJson::array()},
                {"findings", ToJson(report.findings)},
-               {"notes", Json::array()},
-               {"matches", Json::array()},
-               {"missing", Json::array()},
+               {"notes", OrderedJson::array()},
+               {"matches", OrderedJson::array()},
+               {"missing", OrderedJson::array()},
                {"seconds", report.seconds},
                {"peak_memory_bytes", report.peak_memory_bytes}};
   for (const std::string& reason : audit.not_understood) {

@@ -17,11 +17,11 @@ namespace verify_tflite {
 namespace {
 
 // By layer: [rows, experts].
-using Rows = std::map<int64_t, std::vector<float>>;
+using RouterRows = std::map<int64_t, std::vector<float>>;
 
 // What chooses the experts, and their weights.
 struct Choices {
-  Rows routers, weights;
+  RouterRows routers, weights;
 };
 
 const Snapshot* FirstText(const Recording& recording) {
@@ -134,7 +134,7 @@ class Measurement {
     }
   }
 
-  std::vector<size_t> TakenBy(const Rows& weights, int64_t layer,
+  std::vector<size_t> TakenBy(const RouterRows& weights, int64_t layer,
                               size_t row) const {
     std::vector<size_t> taken;
     const std::vector<float>& all = weights.at(layer);

@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "text/tokenizer_impl.h"
 
 namespace verify_tflite {
 namespace {
@@ -78,10 +79,6 @@ const Library& Get() {
 }
 
 // The library takes no null pointer, not even with size 0.
-const char* Data(std::string_view text) {
-  return text.empty() ? "" : text.data();
-}
-
 }  // namespace
 
 void SentencePieceModel::Close::operator()(void* handle) const {
@@ -91,7 +88,7 @@ void SentencePieceModel::Close::operator()(void* handle) const {
 SentencePieceModel::SentencePieceModel(std::string_view proto,
                                        const std::string& path) {
   char error[512];
-  handle_.reset(Get().open(Data(proto), proto.size(), error, sizeof(error)));
+  handle_.reset(Get().open(NotNull(proto), proto.size(), error, sizeof(error)));
   if (!handle_) throw Error("{}: not a SentencePiece model: {}", path, error);
   if (size() <= 0) throw Error("{}: the model has no pieces", path);
 }
@@ -109,7 +106,7 @@ std::string_view SentencePieceModel::Piece(int32_t id) const {
 }
 
 int32_t SentencePieceModel::PieceToId(std::string_view piece) const {
-  return Get().piece_to_id(handle_.get(), Data(piece), piece.size());
+  return Get().piece_to_id(handle_.get(), NotNull(piece), piece.size());
 }
 
 std::vector<int32_t> SentencePieceModel::Encode(std::string_view text) const {
@@ -117,7 +114,7 @@ std::vector<int32_t> SentencePieceModel::Encode(std::string_view text) const {
   const auto take = [](void* context, const int* ids, size_t count) {
     static_cast<std::vector<int32_t>*>(context)->assign(ids, ids + count);
   };
-  if (!Get().encode(handle_.get(), Data(text), text.size(), take, &result)) {
+  if (!Get().encode(handle_.get(), NotNull(text), text.size(), take, &result)) {
     throw Error("SentencePiece cannot encode a text of {} bytes", text.size());
   }
   return result;

@@ -10,6 +10,9 @@
 
 namespace verify_tflite {
 
+// What stands for a space inside a piece: U+2581.
+inline constexpr std::string_view kSentencePieceSpace = "\xE2\x96\x81";
+
 class SentencePieceModel {
  public:
   // `proto` is the content of a tokenizer.model, `path` names it in messages.

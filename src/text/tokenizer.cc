@@ -34,8 +34,8 @@ using TokenToId = void(void* handle, const char* token, size_t size,
 using GetVocabSize = void(void* handle, size_t* size);
 using Free = void(void* handle);
 
-struct Library {
-  explicit Library(const SharedLibrary& so)
+struct TokenizersLibrary {
+  explicit TokenizersLibrary(const SharedLibrary& so)
       : new_from_str(so.Symbol<NewFromStr>("tokenizers_new_from_str")),
         encode(so.Symbol<Encode>("tokenizers_encode")),
         free_encode_results(
@@ -60,13 +60,13 @@ constexpr const char* kRequirement = "litert-lm-api==0.18.1";
 
 // These functions are no public interface of the package, so one version is
 // asked for, and a library without them is refused.
-const Library& LoadLibrary() {
-  static const Library library = [] {
+const TokenizersLibrary& LoadLibrary() {
+  static const TokenizersLibrary library = [] {
     const SharedLibrary so(
         FindPythonLibrary({"litert_lm", "liblitert-lm.so",
                            "VERIFY_TFLITE_LITERT_LM", kRequirement}));
     try {
-      return Library(so);
+      return TokenizersLibrary(so);
     } catch (const Error& e) {
       throw Error("{}\nInstall the one it needs with\n  pip install '{}'",
                   e.what(), kRequirement);
@@ -83,17 +83,13 @@ void RequireUtf8(std::string_view text) {
 }
 
 // The library takes no null pointer, not even with size 0.
-const char* Data(std::string_view text) {
-  return text.empty() ? "" : text.data();
-}
-
 }  // namespace
 
 namespace {
 
 class HuggingFaceTokenizer final : public Tokenizer::Impl {
  public:
-  HuggingFaceTokenizer(const Library& library, std::string_view json)
+  HuggingFaceTokenizer(const TokenizersLibrary& library, std::string_view json)
       : library_(library),
         handle_(library.new_from_str(json.data(), json.size())) {
     library_.get_vocab_size(handle_, &count_);
@@ -109,7 +105,7 @@ class HuggingFaceTokenizer final : public Tokenizer::Impl {
   std::vector<int32_t> Encode(std::string_view text,
                               bool add_special_tokens) const override {
     EncodeResult result = {nullptr, 0};
-    library_.encode(handle_, Data(text), text.size(), add_special_tokens,
+    library_.encode(handle_, NotNull(text), text.size(), add_special_tokens,
                     &result);
     std::vector<int32_t> ids(result.ids, result.ids + result.size);
     library_.free_encode_results(&result, 1);
@@ -129,14 +125,14 @@ class HuggingFaceTokenizer final : public Tokenizer::Impl {
 
   std::optional<int32_t> TokenToId(std::string_view token) const override {
     int32_t id = -1;
-    library_.token_to_id(handle_, Data(token), token.size(), &id);
+    library_.token_to_id(handle_, NotNull(token), token.size(), &id);
     return id < 0 ? std::nullopt : std::optional(id);
   }
 
   int64_t vocab_size() const override { return vocab_size_; }
 
  private:
-  const Library& library_;
+  const TokenizersLibrary& library_;
   void* handle_;
   size_t count_ = 0;
   int64_t vocab_size_ = 0;
@@ -147,7 +143,7 @@ class HuggingFaceTokenizer final : public Tokenizer::Impl {
 std::unique_ptr<Tokenizer::Impl> Tokenizer::Impl::OpenHuggingFace(
     std::string_view text, const std::string& origin) {
   const TokenizerJson facts = CheckTokenizerJson(text, origin);
-  const Library& library = LoadLibrary();
+  const TokenizersLibrary& library = LoadLibrary();
   auto impl = facts.truncates || facts.pads
                   ? std::make_unique<HuggingFaceTokenizer>(
                         library, WithoutTruncationAndPadding(text))

@@ -10,6 +10,12 @@
 
 namespace verify_tflite {
 
+// Returns where the text begins; C libraries refuse a null pointer, which an
+// empty view may hold.
+inline const char* NotNull(std::string_view text) {
+  return text.empty() ? "" : text.data();
+}
+
 // The functions are those of Tokenizer; `text` is well-formed UTF-8.
 struct Tokenizer::Impl {
   virtual ~Impl() = default;

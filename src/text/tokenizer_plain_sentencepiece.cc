@@ -11,7 +11,6 @@
 namespace verify_tflite {
 namespace {
 
-constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, a space inside
 
 std::string Utf8(uint32_t code) {
   if (code < 0x80) return std::string(1, static_cast<char>(code));
@@ -73,9 +72,9 @@ class PlainSentencePiece final : public Tokenizer::Impl {
     if (model_.IsByte(id)) return ByteOf(piece);
     std::string text;
     for (size_t at = 0; at < piece.size();) {
-      const bool space = piece.substr(at).starts_with(kSpace);
+      const bool space = piece.substr(at).starts_with(kSentencePieceSpace);
       text += space ? ' ' : piece[at];
-      at += space ? kSpace.size() : 1;
+      at += space ? kSentencePieceSpace.size() : 1;
     }
     return text;
   }

@@ -2,7 +2,6 @@
 // tokenization_gemma.py (release 4, the tokenizers written in Python) run it.
 #include <algorithm>
 #include <charconv>
-#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -20,17 +19,16 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, a space inside
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 
 // What distinguishes the two classes of transformers.
-struct Family {
+struct TokenizerClass {
   std::string_view name;  // of tokenizer_class, without "Fast"
   const char* bos;
   const char* eos;
   bool has_legacy;  // knows `legacy` and `add_prefix_space`
 };
-constexpr Family kFamilies[] = {{"LlamaTokenizer", "<s>", "</s>", true},
+constexpr TokenizerClass kTokenizerClasses[] = {{"LlamaTokenizer", "<s>", "</s>", true},
                                 {"GemmaTokenizer", "<bos>", "<eos>", false}};
 
 // Fields of a ModelProto read one after the other add to each other: the
@@ -42,11 +40,6 @@ std::string ReadAll(const std::string& path) {
   RefuseNoFile(file.bytes(), path);
   return {reinterpret_cast<const char*>(file.bytes().data()),
           file.bytes().size()};
-}
-
-bool Exists(const std::string& path) {
-  std::error_code ignored;
-  return std::filesystem::exists(path, ignored);
 }
 
 std::string ReplaceAll(std::string_view text, std::string_view from,
@@ -66,7 +59,7 @@ class Config {
  public:
   explicit Config(const std::string& directory)
       : path_(directory + "/tokenizer_config.json") {
-    if (!Exists(path_)) {
+    if (!FileExists(path_)) {
       throw Error(
           "{}: missing: tokenizer.model alone does not say how it is used; "
           "expected tokenizer.json or this file",
@@ -105,10 +98,10 @@ class Config {
     return value->get<std::string>();
   }
 
-  const Family& GetFamily() const {
+  const TokenizerClass& GetFamily() const {
     std::string name = Token(Find("tokenizer_class"), "tokenizer_class");
     if (name.ends_with("Fast")) name.resize(name.size() - 4);
-    for (const Family& family : kFamilies) {
+    for (const TokenizerClass& family : kTokenizerClasses) {
       if (family.name == name) return family;
     }
     throw Error(
@@ -135,7 +128,7 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
   explicit SentencePieceTokenizer(const std::string& directory) {
     const std::string path = directory + "/tokenizer.model";
     const Config config(directory);
-    const Family& family = config.GetFamily();
+    const TokenizerClass& family = config.GetFamily();
     legacy_ = !family.has_legacy || config.Flag("legacy", true);
     add_prefix_space_ = config.Flag("add_prefix_space", true);
     std::string proto = ReadAll(path);
@@ -154,8 +147,8 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
     const size_t first = ids.size();
     std::string prefixed;
     if (!legacy_ && !text.empty()) {
-      prefixed = (add_prefix_space_ ? std::string(kSpace) : std::string()) +
-                 ReplaceAll(text, kSpace, " ");
+      prefixed = (add_prefix_space_ ? std::string(kSentencePieceSpace) : std::string()) +
+                 ReplaceAll(text, kSentencePieceSpace, " ");
       text = prefixed;
     }
     for (const Part& part : Split(text)) {
@@ -167,7 +160,7 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
       }
     }
     // The prefix is for text, not for a special token that begins it.
-    if (!legacy_ && ids.size() > first + 1 && ids[first] == PieceToId(kSpace) &&
+    if (!legacy_ && ids.size() > first + 1 && ids[first] == PieceToId(kSentencePieceSpace) &&
         special_.contains(ids[first + 1])) {
       ids.erase(ids.begin() + static_cast<ptrdiff_t>(first));
     }
@@ -235,7 +228,7 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
     const auto added = added_text_.find(id);
     if (added != added_text_.end()) return added->second;
     if (id < 0 || id >= model_->size()) return {};
-    return ReplaceAll(model_->Piece(id), kSpace, " ");
+    return ReplaceAll(model_->Piece(id), kSentencePieceSpace, " ");
   }
 
   void Add(const std::string& token, int64_t id, bool special,
@@ -279,7 +272,7 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
       }
     }
     const std::string path = directory + "/added_tokens.json";
-    if (!Exists(path)) return;
+    if (!FileExists(path)) return;
     const json tokens = ReadJsonFile(path);
     for (const auto& [token, id] : tokens.items()) {
       if (!id.is_number_integer()) {
@@ -308,7 +301,7 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
     return id;
   }
 
-  void ReadSpecialTokens(const Config& config, const Family& family) {
+  void ReadSpecialTokens(const Config& config, const TokenizerClass& family) {
     add_bos_ = config.Flag("add_bos_token", true);
     add_eos_ = config.Flag("add_eos_token", false);
     const auto bos =
@@ -359,7 +352,7 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
   // Behind the unknown token a leading space is kept; then that token's own
   // pieces are taken away (LlamaTokenizer._tokenize).
   std::vector<int32_t> EncodePart(std::string_view text) const {
-    if (legacy_ || !(text.starts_with(kSpace) || text.starts_with(' '))) {
+    if (legacy_ || !(text.starts_with(kSentencePieceSpace) || text.starts_with(' '))) {
       return model_->Encode(text);
     }
     std::vector<int32_t> ids = model_->Encode(unk_ + std::string(text));

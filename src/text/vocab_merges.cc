@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -46,13 +45,8 @@ constexpr const char* kQwen2Split =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|)"
     R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-bool Exists(const std::string& path) {
-  std::error_code ignored;
-  return std::filesystem::exists(path, ignored);
-}
-
 json ReadIfThere(const std::string& path) {
-  return Exists(path) ? ReadJsonFile(path) : json::object();
+  return FileExists(path) ? ReadJsonFile(path) : json::object();
 }
 
 json ByteLevel(bool add_prefix_space, bool use_regex) {
@@ -69,7 +63,7 @@ class Maker {
         config_path_(directory + "/tokenizer_config.json") {
     for (const char* name :
          {"/vocab.json", "/merges.txt", "/tokenizer_config.json"}) {
-      if (Exists(directory + name)) continue;
+      if (FileExists(directory + name)) continue;
       throw Error(
           "{}{}: missing: without tokenizer.json the tokenizer is read from "
           "vocab.json, merges.txt and tokenizer_config.json. {}",
@@ -386,7 +380,7 @@ class Maker {
 }  // namespace
 
 bool HasVocabOrMerges(const std::string& directory) {
-  return Exists(directory + "/vocab.json") || Exists(directory + "/merges.txt");
+  return FileExists(directory + "/vocab.json") || FileExists(directory + "/merges.txt");
 }
 
 std::string TokenizerJsonOfVocabAndMerges(const std::string& directory) {

@@ -42,9 +42,9 @@ std::string Bits(const std::vector<float>& values) {
           values.size() * sizeof(float)};
 }
 
-class Reader {
+class ConstantReader {
  public:
-  explicit Reader(File& file)
+  explicit ConstantReader(File& file)
       : file_(file), entries_left_(file.bytes.size() / sizeof(int32_t)) {}
 
   void Read() {
@@ -215,7 +215,7 @@ int64_t Constant::rows() const {
   return width == 0 ? 0 : elements() / width;
 }
 
-void AddConstants(File& file) { Reader(file).Read(); }
+void AddConstants(File& file) { ConstantReader(file).Read(); }
 
 ZeroScales FindZeroScales(const File& file) {
   ZeroScales result;

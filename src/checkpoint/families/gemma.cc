@@ -22,9 +22,9 @@ void SetSandwichBlock(const ConfigFields& fields, ModelConfig* config) {
   config->sandwich_norms = true;
 }
 
-constexpr std::string_view kText = "gemma3_text";
+constexpr std::string_view kGemma3Text = "gemma3_text";
 
-ModelConfig ParseMultimodal(const ConfigFields& fields, const Family& outer) {
+ModelConfig ParseGemma3Multimodal(const ConfigFields& fields, const Family& outer) {
   ModelConfig result = ParseTextModel(fields, outer);
   // Gemma3ForConditionalGeneration has no such cap.
   constexpr std::string_view kCap = "final_logit_softcapping";
@@ -88,7 +88,7 @@ Family VaultGemma() {
 }
 
 Family Gemma3Text() {
-  return {.model_type = kText,
+  return {.model_type = kGemma3Text,
           .rope_theta = 1e6,
           .local_rope_theta = 1e4,
           .max_position_embeddings = 131072,
@@ -120,8 +120,8 @@ Family Gemma3Text() {
 Family Gemma3() {
   return {.model_type = "gemma3",
           .tie_word_embeddings = true,
-          .parse = ParseMultimodal,
-          .text = kText,
+          .parse = ParseGemma3Multimodal,
+          .text = kGemma3Text,
           .text_is_fixed = true,
           .prefixes = {{"model.language_model.", ""},
                        {"language_model.model.", "language_model."}}};

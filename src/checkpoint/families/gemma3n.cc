@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::string_view kText = "gemma3n_text";
+constexpr std::string_view kGemma3nText = "gemma3n_text";
 constexpr std::string_view kMlpSize = "intermediate_size";
 constexpr std::string_view kSparsity = "activation_sparsity_pattern";
 constexpr std::string_view kVocab = "vocab_size_per_layer_input";
@@ -128,7 +128,7 @@ void NoteTokens(const ConfigFields& fields, ModelConfig* config) {
       fields.origin(), first));
 }
 
-ModelConfig ParseMultimodal(const ConfigFields& fields, const Family& outer) {
+ModelConfig ParseGemma3nMultimodal(const ConfigFields& fields, const Family& outer) {
   ModelConfig config = ParseTextModel(fields, outer);
   NoteTokens(fields, &config);
   return config;
@@ -156,7 +156,7 @@ std::vector<PartName> Names(const ModelConfig& config) {
 }  // namespace
 
 Family Gemma3nText() {
-  return {.model_type = kText,
+  return {.model_type = kGemma3nText,
           .rope_theta = 1e6,
           .local_rope_theta = 1e4,
           .max_position_embeddings = 32768,
@@ -183,8 +183,8 @@ Family Gemma3nText() {
 Family Gemma3n() {
   return {.model_type = "gemma3n",
           .tie_word_embeddings = true,
-          .parse = ParseMultimodal,
-          .text = kText,
+          .parse = ParseGemma3nMultimodal,
+          .text = kGemma3nText,
           .text_is_fixed = true,
           .prefixes = {{"model.language_model.", ""},
                        {"language_model.model.", "language_model."}}};

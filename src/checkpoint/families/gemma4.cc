@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::string_view kText = "gemma4_text";
+constexpr std::string_view kGemma4Text = "gemma4_text";
 constexpr std::string_view kSliding = "sliding_attention";
 constexpr std::string_view kFull = "full_attention";
 
@@ -237,7 +237,7 @@ std::vector<PartName> Names(const ModelConfig& config) {
 }  // namespace
 
 Family Gemma4Text() {
-  return {.model_type = kText,
+  return {.model_type = kGemma4Text,
           .local_rope_theta = 1e4,
           .max_position_embeddings = 131072,
           .vocab_size = 262144,
@@ -264,7 +264,7 @@ Family Gemma4() {
   return {.model_type = "gemma4",
           .tie_word_embeddings = true,
           .parse = ParseTextModel,
-          .text = kText,
+          .text = kGemma4Text,
           .text_is_fixed = true,
           .prefixes = {{"model.language_model.", ""},
                        {"language_model.model.", "language_model."}}};
