@@ -101,10 +101,10 @@ FURTHER_CONVERTED = (
 )
 
 
-# The graph of a further family is converted once for prefill, not once for each
-# of two lengths: a third of the time. Prompts are both cut and padded to it. What
-# depends on having several, the models of one family show.
-FURTHER_PREFILL = (16,)
+# The graph of a family is converted once for prefill, not once for each of two
+# lengths: a third of the time. Prompts are both cut and padded to it, and windows
+# reach over it. What depends on having several, the models of Llama show.
+FAMILY_PREFILL = (16,)
 
 
 def _add_float_and_int8(add: Add, name: str) -> None:
@@ -113,7 +113,7 @@ def _add_float_and_int8(add: Add, name: str) -> None:
       f"{name}.tflite",
       conversions.export_family,
       {"checkpoint": name, "tokenizer": "smollm2"},
-      prefill=list(FURTHER_PREFILL),
+      prefill=list(FAMILY_PREFILL),
       cache=256,
   )
   add(
@@ -130,7 +130,7 @@ def _add_further_families(add: Add) -> None:
     options = dict(kind=kind, changes=changes, seed=seed)
     add(name, checkpoints.further_family, {}, **options)
   add("ref_openelm", checkpoints.openelm, {}, seed=250)
-  sizes = dict(prefill=list(FURTHER_PREFILL), cache=256)
+  sizes = dict(prefill=list(FAMILY_PREFILL), cache=256)
   # litert-torch 0.10.0 converts no Phi-3 with a sliding window or longrope by
   # export_hf.
   for name in ("ref_phi3_plain", "ref_phi3_partial"):
@@ -451,7 +451,7 @@ def _add_gemma4(add: Add) -> None:
         name,
         conversions.export_hf_with,
         {"checkpoint": checkpoint},
-        prefill_lengths=list(FURTHER_PREFILL),
+        prefill_lengths=list(FAMILY_PREFILL),
         cache_length=256,
         **options,
     )
@@ -472,7 +472,7 @@ def _add_gemma4(add: Add) -> None:
       "gemma4_e2b_hf.litertlm",
       containers.export_hf_bundle,
       {"checkpoint": "text_gemma4_e2b"},
-      prefill_lengths=list(FURTHER_PREFILL),
+      prefill_lengths=list(FAMILY_PREFILL),
       cache_length=256,
       externalize_embedder=True,
   )
@@ -505,7 +505,7 @@ def _add_multimodal(add: Add) -> None:
       "ref_starcoder2_neutral.tflite",
       conversions.export_hf_with,
       {"checkpoint": "text_starcoder2_neutral"},
-      prefill_lengths=list(FURTHER_PREFILL),
+      prefill_lengths=list(FAMILY_PREFILL),
       cache_length=256,
   )
   for name in multimodal.CONVERTED:
@@ -517,7 +517,7 @@ def _add_multimodal(add: Add) -> None:
         task="image_text_to_text",
         export_vision_encoder=False,
         externalize_embedder=True,
-        prefill_lengths=list(FURTHER_PREFILL),
+        prefill_lengths=list(FAMILY_PREFILL),
         cache_length=256,
     )
     add(
@@ -540,7 +540,7 @@ def _add_moe(add: Add) -> None:
         f"{name}.tflite",
         conversions.export_hf_with,
         {"checkpoint": name.replace("ref_", "text_")},
-        prefill_lengths=list(FURTHER_PREFILL),
+        prefill_lengths=list(FAMILY_PREFILL),
         cache_length=256,
         moe_exports_implementation="litert_moe_sequential",
     )
@@ -573,7 +573,7 @@ def _add_gemma3n(add: Add) -> None:
         name,
         gemma3n.export,
         {"checkpoint": checkpoint},
-        prefill_lengths=list(FURTHER_PREFILL),
+        prefill_lengths=list(FAMILY_PREFILL),
         cache_length=256,
         **options,
     )
@@ -766,7 +766,7 @@ def _models() -> dict[str, Model]:
         f"{name}.tflite",
         conversions.export_family,
         {"checkpoint": name, "tokenizer": "smollm2"},
-        prefill=[8, 64],
+        prefill=list(FAMILY_PREFILL),
         cache=256,
     )
   _add_further_families(add)

@@ -6,7 +6,8 @@ Runs the program on every row of mutations.toml and on every sound conversion of
 testdata/models.json, and prints the Markdown table of
 docs/measured/mutations.md: fault, strength, verdict, finding, correct? Broken
 files are evaluated on a short text and not compared with themselves, as neither
-decides; with --whole they are, as sound ones always are. With --proofs (and
+decides, and sound float ones on a quarter of the text; with --whole all run with
+the defaults, as sound quantised ones always do. With --proofs (and
 thus --whole) also, where a checkpoint can have the same fault, how near the
 file comes to one that has (mutation_proof.py).
 
@@ -29,9 +30,23 @@ import work
 
 _SOUND = "none"  # the fault of a sound file
 _SHORT = ("--eval_tokens=64", "--self_check=off", "--weights_cost=off")
+# Of a float file no share and no tail of a distribution is judged, which is what
+# 512 positions are for.
+_FLOAT = ("--eval_tokens=128",)
 # What rounding alone makes of float files.
 _FLOAT_KLD = 1e-8
 _FLOAT_LOGITS = 1e-3
+
+
+def _is_float(sound: mutation_table.Sound) -> bool:
+  return sound.weights == "float32" and sound.kv == "float32"
+
+
+def _shorter(sound: mutation_table.Sound | None) -> tuple[str, ...]:
+  """Flags that leave out what does not decide."""
+  if sound is None:
+    return _SHORT
+  return _FLOAT if _is_float(sound) else ()
 
 
 def _is_right_of_sound(
@@ -40,7 +55,7 @@ def _is_right_of_sound(
   """All operators, weights and tables are verified; floats agree as they can."""
   if not (run.proven and run.whole_weights and run.whole_tables):
     return False
-  if sound.weights != "float32" or sound.kv != "float32":
+  if not _is_float(sound):
     return True
   return run.kld <= _FLOAT_KLD and run.logits <= _FLOAT_LOGITS
 
@@ -140,7 +155,7 @@ def _arguments() -> argparse.Namespace:
   parser.add_argument(
       "--whole",
       action="store_true",
-      help="run broken files with the program's default flags, too",
+      help="run every file with the program's default flags",
   )
   parser.add_argument(
       "--proofs",
@@ -183,11 +198,10 @@ class _Suite:
 
   def _run(self, row: mutation_table.Mutation) -> mutation_run.Run:
     args = self._args
-    short = row.sound is None and not args.whole
     key = (
         args.models / row.file,
         args.models / row.checkpoint,
-        row.flags + (_SHORT if short else ()),
+        row.flags + (() if args.whole else _shorter(row.sound)),
     )
     if self._memory is None:
       return mutation_run.verify(args.build / "verify_tflite", *key)
