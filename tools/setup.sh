@@ -127,7 +127,9 @@ flock -n 9 || {
 }
 mapfile -t missing < <(missing_packages)
 install_packages "${missing[@]}"
-[[ ${1:-} != --browser ]] || install_browser
+# Debian's and Python's downloads side by side.
+[[ ${1:-} != --browser ]] || install_browser &
 make_venv
 get_llama_cpp
+wait
 say "all is set up in $cache"
