@@ -173,6 +173,10 @@ ModelInfo InfoOf(const LlmSignatures& signatures,
   }
   info.ignored_signatures = signatures.ignored;
   info.num_layers = signatures.num_layers;
+  info.num_states = std::ssize(signatures.states);
+  const SignatureSpec& longest = signatures.prefills.front().spec;
+  info.pad_token = longest.pad_token;
+  info.repeated_positions_are_pads = longest.repeated_positions_are_pads;
   info.kv_length = signatures.kv_length;
   info.vocab_size = signatures.vocab_size;
   info.mask_input = signatures.mask_input;
@@ -197,6 +201,8 @@ ModelInfo InfoOf(const LlmSignatures& signatures,
       kv_bits = BitsOf(cache.type);
       info.kv_type = NameOf(cache.type);
     }
+    // States have no entry for each position.
+    if (ParseKvName(cache.name)->part == KvPart::kConvState) continue;
     values += ByteSize(cache) * 8 / BitsOf(cache.type);
   }
   if (signatures.ring_length == 0 && info.kv_length * info.num_layers > 0) {

@@ -34,6 +34,9 @@ class KvCache {
   // Goes back to `length` tokens: the entries behind are masked until they are
   // overwritten. length <= length(). Where they have overwritten entries of a
   // ring that count again, the next call on the Session feeds all tokens anew.
+  // State beside keys and values (ModelInfo::num_states) cannot be cut back: it
+  // is what it was after the last call that ended there or before, and the next
+  // call on the Session feeds the tokens behind that anew.
   void Truncate(int64_t length);
 
  private:
@@ -74,11 +77,13 @@ class Session {
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
 
-  int64_t num_layers() const;  // ModelInfo::num_layers
+  // The numbers of the layers that ReadKv reads, ascending.
+  const std::vector<int64_t>& kv_layers() const;
   KvCache NewKvCache() const;
 
   // Feeds `tokens` behind what `kv` holds, in chunks by PlanPrefill; pads are
-  // token 0 at continuing positions. Models with rings (ModelInfo::ring_length)
+  // token 0 at continuing positions, or what the graph takes for pads
+  // (SignatureSpec::pad_token). Models with rings (ModelInfo::ring_length)
   // get pads only where they do no harm: the chunks are those of the compiled
   // signatures that fit. docs/signatures.md says what each kind is fed. Throws
   // Error when they do not fit the KV cache, for a token outside the

@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "reference/attention.h"
+#include "reference/convolution.h"
 #include "reference/experts.h"
 #include "reference/kernels.h"
 #include "reference/norms.h"
@@ -454,7 +455,7 @@ void Pass::Prefetch(size_t index) const {
   for (const Linear& linear :
        {l.qkv, l.q, l.k, l.v, l.o, l.gate, l.up, l.down, l.per_layer_gate,
         l.per_layer_projection, l.laurel_left, l.laurel_right,
-         l.router, l.shared_scale}) {
+         l.router, l.shared_scale, l.conv_input, l.conv_output}) {
     if (linear.weight != nullptr) decoder_.reader.WillNeed(*linear.weight);
   }
 }
@@ -525,8 +526,12 @@ void Pass::RunLayer(size_t index) {
   capture(Stage::kInputNorm, input);
   at::Tensor laurel;
   if (config_.laurel_rank > 0) laurel = Laurel(input, index);
-  const at::Tensor attention = Attention(input, index);
-  CaptureProduct(Stage::kAttentionOutput, Stage::kAttention, index, attention);
+  const bool conv = config_.layers[index].conv;
+  const at::Tensor attention =
+      conv ? Convolution(input, index) : Attention(input, index);
+  CaptureProduct(Stage::kAttentionOutput,
+                 conv ? Stage::kConvGated : Stage::kAttention, index,
+                 attention);
   if (config_.parallel_block) {
     const bool shared = !layer.mlp_norm.exists();
     const at::Tensor mlp_input = shared ? input : Entering(layer.mlp_norm);
@@ -706,6 +711,38 @@ at::Tensor Pass::Attention(const at::Tensor& normed, size_t index) const {
   at::Tensor output = Floats(rows_, config_.hidden_size);
   Multiply(Stage::kAttention, static_cast<int64_t>(index), mixed,
            {{layer.o, output.mutable_data_ptr<float>()}});
+  return output;
+}
+
+// Lfm2ShortConv. What is convolved is kept of all positions, as keys are: a
+// sequence that is cut back then goes on from the right ones.
+at::Tensor Pass::Convolution(const at::Tensor& normed, size_t index) const {
+  const auto number = static_cast<int64_t>(index);
+  const LayerWeights& layer = weights_.layers[index];
+  const int64_t size = config_.hidden_size;
+  at::Tensor projected = Floats(rows_, 3 * size);
+  Multiply(Stage::kInputNorm, number, normed,
+           {{layer.conv_input, projected.mutable_data_ptr<float>()}});
+  CaptureProduct(Stage::kConvProjection, Stage::kInputNorm, index, projected);
+  const at::Tensor input =
+      projected.narrow(1, 0, size) * projected.narrow(1, 2 * size, size);
+  for (const Span& span : spans_) {
+    span.sequence->layers[index]
+        .keys[0]
+        .narrow(0, span.sequence->length, span.count)
+        .copy_(input.narrow(0, span.row, span.count));
+  }
+  CaptureCached(Stage::kConvInput, index, &LayerCache::keys);
+  const ConvNumbers numbers = ReadConvolution(decoder_.reader, config_, layer);
+  at::Tensor gated = projected.narrow(1, size, size).contiguous();
+  for (const Span& span : spans_) {
+    gated.narrow(0, span.row, span.count)
+        .mul_(Convolve(numbers, span, span.sequence->layers[index]));
+  }
+  Capture(Stage::kConvGated, number, gated);
+  at::Tensor output = Floats(rows_, size);
+  Multiply(Stage::kConvGated, number, gated,
+           {{layer.conv_output, output.mutable_data_ptr<float>()}});
   return output;
 }
 

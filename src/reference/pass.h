@@ -46,6 +46,8 @@ class Pass {
   at::Tensor Entering(const NormWeights& norm) const;
   void AddToStream(const at::Tensor& values);
   at::Tensor Attention(const at::Tensor& normed, size_t index) const;
+  // In place of attention, with LayerConfig::conv.
+  at::Tensor Convolution(const at::Tensor& normed, size_t index) const;
   Projections Project(const at::Tensor& normed, size_t index) const;
   void Turn(size_t index, const at::Tensor& queries,
             const at::Tensor& keys) const;

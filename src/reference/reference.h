@@ -100,8 +100,8 @@ class Reference {
 
   Sequence NewSequence() const;
 
-  // Those with keys and values of their own, the first ones.
-  int64_t num_kv_layers() const;
+  // Whether the layer has keys and values of its own.
+  bool HasKeys(int64_t layer) const;
 
   // What positions are multiplied with, [rotary_dim / 2]; of layers with
   // LayerConfig::local_rope, or of the others. With ModelConfig::long_rope,

@@ -69,15 +69,16 @@ void SequenceState::SetLayer(int64_t layer, int64_t length,
   const int64_t heads = cache.keys.size(0);
   const int64_t size = cache.keys.size(2);
   if (length < 0 || std::ssize(keys) != length * heads * size ||
-      keys.size() != values.size()) {
+      std::ssize(values) != length * heads * cache.values.size(2)) {
     throw Error(
         "layer {}: {} keys and {} values for {} positions of {} heads of {}",
         layer, keys.size(), values.size(), length, heads, size);
   }
   const auto set = [&](at::Tensor& part, std::span<const float> from) {
-    part = at::empty({heads, length, size}, at::kFloat);
+    const int64_t width = part.size(2);
+    part = at::empty({heads, length, width}, at::kFloat);
     part.copy_(at::from_blob(const_cast<float*>(from.data()),
-                             {length, heads, size}, at::kFloat)
+                             {length, heads, width}, at::kFloat)
                    .transpose(0, 1));
   };
   set(cache.keys, keys);

@@ -13,7 +13,8 @@
 
 namespace verify_tflite {
 
-// Keys (rotated) and values of one layer, [kv_heads, capacity, head_dim].
+// Keys (rotated) and values of one layer, [kv_heads, capacity, head_dim]. With
+// LayerConfig::conv, keys are what is convolved, and values have no elements.
 struct LayerCache {
   at::Tensor keys;
   at::Tensor values;

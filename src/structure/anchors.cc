@@ -388,6 +388,7 @@ class AnchorFinder {
     for (const auto& [name, tensor] : graph_.outputs) {
       const auto cache = ParseKvName(name);
       if (!cache || cache->layer >= std::ssize(config_.layers)) continue;
+      if (cache->part == KvPart::kConvState) continue;
       Add(cache->part == KvPart::kKeys ? Stage::kKey : Stage::kValue,
           cache->layer, {Anchor::Kind::kKvCache, {tensor}});
     }

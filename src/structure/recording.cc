@@ -204,7 +204,7 @@ class Recorder {
 
   std::vector<KvRows> ReadCaches() {
     std::vector<KvRows> layers;
-    for (int64_t i = 0; i < session_->num_layers(); ++i) {
+    for (const int64_t i : session_->kv_layers()) {
       layers.push_back(session_->ReadKv(*kv_, i));
     }
     return layers;

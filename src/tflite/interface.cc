@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 #include <utility>
 
 #include "base/error.h"
@@ -50,6 +51,7 @@ class SignatureReader {
       output.sequence_axis =
           SequenceAxis(graph, static_cast<int32_t>(output.index), kMaxDepth);
     }
+    FindPads(graph, spec);
     return spec;
   }
 
@@ -140,6 +142,80 @@ class SignatureReader {
     return axis;
   }
 
+  // Whether a state beside keys and values depends on `tensor`.
+  static bool ReachesState(const Graph& graph, const SignatureSpec& spec,
+                           int32_t tensor) {
+    std::vector<bool> reached(graph.tensors.size());
+    reached[static_cast<size_t>(tensor)] = true;
+    const auto is_reached = [&](int32_t t) {
+      return t >= 0 && reached[static_cast<size_t>(t)];
+    };
+    for (const Op& op : graph.ops) {  // in the order of execution
+      if (!std::ranges::any_of(op.inputs, is_reached)) continue;
+      for (const int32_t output : op.outputs) {
+        if (output >= 0) reached[static_cast<size_t>(output)] = true;
+      }
+    }
+    return std::ranges::any_of(spec.outputs, [&](const TensorSpec& output) {
+      const auto name = ParseKvName(output.name);
+      return name && name->part == KvPart::kConvState && reached[output.index];
+    });
+  }
+
+  // The token that `op` compares `tokens` with.
+  static std::optional<int32_t> ComparedToken(const Graph& graph, const Op& op,
+                                              int32_t tokens) {
+    if (op.inputs.size() != 2) return std::nullopt;
+    for (const size_t i : {size_t{0}, size_t{1}}) {
+      if (op.inputs[i] != tokens || op.inputs[1 - i] < 0) continue;
+      const Tensor& other =
+          graph.tensors[static_cast<size_t>(op.inputs[1 - i])];
+      int32_t token = 0;
+      if (other.type != ElementType::kInt32 ||
+          other.data.size() != sizeof(token)) {
+        continue;
+      }
+      std::memcpy(&token, other.data.data(), sizeof(token));
+      return token;
+    }
+    return std::nullopt;
+  }
+
+  static bool IsSliceOf(const Graph& graph, int32_t tensor, int32_t whole) {
+    if (tensor < 0) return false;
+    const int32_t producer = graph.tensors[static_cast<size_t>(tensor)].producer;
+    if (producer < 0) return false;
+    const Op& op = graph.ops[static_cast<size_t>(producer)];
+    return (op.code == tflite::kOpSlice || op.code == tflite::kOpStridedSlice) &&
+           !op.inputs.empty() && op.inputs[0] == whole;
+  }
+
+  static bool ComparesPositions(const Graph& graph, const Op& op,
+                                int32_t positions) {
+    return op.inputs.size() == 2 && IsSliceOf(graph, op.inputs[0], positions) &&
+           IsSliceOf(graph, op.inputs[1], positions);
+  }
+
+  // As exportable_module.py of export_hf marks them (valid_mask).
+  static void FindPads(const Graph& graph, SignatureSpec& spec) {
+    for (const Op& op : graph.ops) {
+      if ((op.code != tflite::kOpNotEqual && op.code != tflite::kOpGreater) ||
+          op.outputs.size() != 1 || op.outputs[0] < 0 ||
+          !ReachesState(graph, spec, op.outputs[0])) {
+        continue;
+      }
+      for (const TensorSpec& input : spec.inputs) {
+        const auto tensor = static_cast<int32_t>(input.index);
+        if (op.code == tflite::kOpGreater) {
+          spec.repeated_positions_are_pads |=
+              ComparesPositions(graph, op, tensor);
+        } else if (const auto token = ComparedToken(graph, op, tensor)) {
+          spec.pad_token = token;
+        }
+      }
+    }
+  }
+
   static std::vector<std::string> CustomOps(const Graph& graph) {
     std::vector<std::string> names;
     for (const Op& op : graph.ops) {
@@ -214,6 +290,7 @@ std::optional<KvName> ParseKvName(std::string_view name) {
       {"k_cache_", KvPart::kKeys},
       {"kv_cache_v_", KvPart::kValues},
       {"v_cache_", KvPart::kValues},
+      {"kv_cache_c_", KvPart::kConvState},
   };
   for (const auto& [root, part] : kRoots) {
     if (!name.starts_with(root)) continue;

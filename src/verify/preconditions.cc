@@ -31,10 +31,13 @@ void CheckSameShape(const Model& model, const ModelConfig& config,
   };
   const int64_t layers = NumKvLayers(config);
   check("layers with KV caches", info.num_layers, layers);
+  check("layers with short convolutions", info.num_states,
+        std::ranges::count(config.layers, true, &LayerConfig::conv));
   check("vocabulary entries", info.vocab_size, config.vocab_size);
   if (info.kv_values == 0) return;
   int64_t values = 0;
   for (const LayerConfig& layer : config.layers) {
+    if (layer.conv) continue;
     if (layer.kv_source < 0) values += 2 * layer.num_kv_heads * layer.head_dim;
   }
   // The mean, where layers differ.
