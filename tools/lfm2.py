@@ -17,6 +17,8 @@ from typing import Any
 import checkpoints
 import conversions
 import mutated_checkpoints
+import mutations
+import numpy as np
 import work
 
 _CONV = "conv"
@@ -150,6 +152,125 @@ def export(
       return
     for model in made.rglob("*.tflite"):
       model.rename(out / model.name)
+
+
+def _states(conversion: mutations.Conversion, graph: Any) -> list[Any]:
+  """What joins each state and what is convolved."""
+  item = next(
+      item
+      for item in conversion.model.signatureDefs
+      if conversion.model.subgraphs[item.subgraphIndex] is graph
+  )
+  inputs = {
+      int(end.tensorIndex)
+      for end in item.inputs
+      if end.name.startswith(b"kv_cache_c_")
+  }
+  return [
+      op
+      for op in conversion.operators(graph, "CONCATENATION")
+      if int(op.inputs[0]) in inputs
+  ]
+
+
+def state_lost(out: pathlib.Path, base: pathlib.Path) -> None:
+  """Each run convolves as if nothing was before it."""
+  conversion = mutations.Conversion(base)
+  for graph in conversion.signatures():
+    for op in _states(conversion, graph):
+      state = int(op.inputs[0])
+      shape = [int(n) for n in graph.tensors[state].shape]
+      zeros = conversion.new_constant(graph, np.zeros(shape, np.float32), state)
+      conversion.set_input(op, 0, zeros)
+  conversion.save(out)
+
+
+def mask_lost(out: pathlib.Path, base: pathlib.Path) -> None:
+  """No token is a pad."""
+  conversion = mutations.Conversion(base)
+  for graph in conversion.prefills():
+    for op in conversion.operators(graph, "NOT_EQUAL"):
+      old = int(op.inputs[1])
+      never = conversion.new_constant(graph, np.array(-1, np.int32), old)
+      conversion.set_input(op, 1, never)
+  conversion.save(out)
+
+
+def gates_swapped(out: pathlib.Path, base: pathlib.Path) -> None:
+  """B and C in each other's place."""
+  conversion = mutations.Conversion(base)
+  for graph in conversion.signatures():
+    slices: dict[int, list[Any]] = {}
+    for op in conversion.operators(graph, "SLICE"):
+      slices.setdefault(int(op.inputs[0]), []).append(op)
+    for parts in slices.values():
+      if len(parts) != 3:
+        continue
+      first, second = parts[:2]
+      begins = int(first.inputs[1]), int(second.inputs[1])
+      conversion.set_input(first, 1, begins[1])
+      conversion.set_input(second, 1, begins[0])
+  conversion.save(out)
+
+
+def taps_reversed(out: pathlib.Path, base: pathlib.Path) -> None:
+  """Convolutions with their taps in the other order."""
+  conversion = mutations.Conversion(base)
+  for graph in conversion.prefills():
+    for op in conversion.operators(graph, "DEPTHWISE_CONV_2D"):
+      old = int(op.inputs[1])
+      taps = conversion.constant(graph, old)
+      assert taps is not None
+      made = np.ascontiguousarray(taps[:, :, ::-1])
+      conversion.set_input(op, 1, conversion.new_constant(graph, made, old))
+  graph = conversion.decode
+  joined = {int(op.outputs[0]) for op in _states(conversion, graph)}
+  for op in conversion.operators(graph, "MUL"):
+    if int(op.inputs[0]) not in joined:
+      continue
+    old = int(op.inputs[1])
+    taps = conversion.constant(graph, old)
+    assert taps is not None
+    made = np.ascontiguousarray(taps[..., ::-1])
+    conversion.set_input(op, 1, conversion.new_constant(graph, made, old))
+  conversion.save(out)
+
+
+def bundle(
+    out: pathlib.Path,
+    checkpoint: pathlib.Path,
+    tflite: pathlib.Path,
+    pad_token: str | None,
+) -> None:
+  """A bundle that is right but for what it says of pads."""
+  import litert_lm_builder
+  from litert_lm_builder.runtime.proto import llm_metadata_pb2
+
+  metadata = llm_metadata_pb2.LlmMetadata(max_num_tokens=256)
+  metadata.stop_tokens.add().token_ids.ids.append(2)
+  template = checkpoint / "chat_template.jinja"
+  metadata.jinja_prompt_template = template.read_text()
+  metadata.llm_model_type.lfm2.SetInParent()
+  if pad_token is not None:
+    metadata.pad_token.token_str = pad_token
+  proto = out.with_name(out.name + ".pb")
+  proto.write_bytes(metadata.SerializeToString())
+  builder = litert_lm_builder.LitertLmFileBuilder()
+  builder.add_system_metadata(
+      litert_lm_builder.Metadata(
+          key="Authors",
+          value="verify_tflite",
+          dtype=litert_lm_builder.DType.STRING,
+      )
+  )
+  builder.add_llm_metadata(str(proto))
+  builder.add_hf_tokenizer(str(checkpoint / "tokenizer.json"))
+  builder.add_tflite_model(
+      str(tflite), litert_lm_builder.TfLiteModelType.PREFILL_DECODE
+  )
+  with open(out, "wb") as stream:
+    builder.build(stream)
+  proto.unlink()
 
 
 def _export_here(checkpoint: str, to: str, options: dict[str, Any]) -> None:

@@ -48,6 +48,30 @@ bool AllowsCpu(std::string list) {
   return ("," + list + ",").find(",cpu,") != std::string::npos;
 }
 
+// What a prompt that does not fill its prefill is filled up with.
+std::string NoteOnPads(const LlmSignatures& signatures) {
+  const SignatureSpec& prefill = signatures.prefills.front().spec;
+  const std::string states =
+      fmt::format("{} states of short convolutions beside the KV caches",
+                  signatures.states.size());
+  if (prefill.pad_token) {
+    return fmt::format(
+        "has {}, which token {} alone leaves as they are: prompts are filled "
+        "up with it, and as part of a prompt it is taken for a pad",
+        states, *prefill.pad_token);
+  }
+  if (prefill.repeated_positions_are_pads) {
+    return fmt::format(
+        "has {}, which tokens at positions that do not grow leave as they are: "
+        "prompts are filled up with tokens at the last one's position",
+        states);
+  }
+  return fmt::format(
+      "has {}, and nothing shows what its graph takes for a pad: prompts are "
+      "filled up with token 0 at continuing positions",
+      states);
+}
+
 // What production does is not what running it alone would do.
 std::vector<std::string> NotesOn(const LlmSignatures& signatures) {
   std::vector<std::string> notes;
@@ -60,6 +84,7 @@ std::vector<std::string> NotesOn(const LlmSignatures& signatures) {
   const bool may_pad =
       std::all_of(signatures.prefills.begin(), signatures.prefills.end(),
                   [&](const LlmSignature& s) { return MayPad(signatures, s); });
+  if (!signatures.states.empty()) notes.push_back(NoteOnPads(signatures));
   if (!may_pad) {
     notes.push_back(fmt::format(
         "pads would enter the sliding-window KV caches (rings of {} slots): "

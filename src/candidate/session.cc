@@ -731,6 +731,21 @@ std::vector<float> Session::Impl::ReadCache(const KvCache::Impl& kv,
                        shape.first, kv.length);
 }
 
+std::map<int64_t, StateRows> Session::ReadStates(KvCache& kv) {
+  impl_->Replay(*kv.impl_);
+  const KvCache::Impl& cache = *kv.impl_;
+  const KvCache::Impl::Set& set =
+      cache.batch_is_current ? cache.batch : cache.one;
+  const LlmSignatures& signatures = impl_->model->signatures;
+  std::map<int64_t, StateRows> states;
+  for (const size_t i : signatures.states) {
+    const TensorSpec& spec = signatures.kv_caches[i];
+    states[ParseKvName(spec.name)->layer] = ReadState(
+        impl_->model->path(), spec, set.buffers[i].As<std::byte>());
+  }
+  return states;
+}
+
 KvRows Session::ReadKv(KvCache& kv, int64_t layer) {
   impl_->Replay(*kv.impl_);
   KvRows keys;

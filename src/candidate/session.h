@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -117,6 +118,10 @@ class Session {
   // layer or stores its caches in a way this project does not know. After a
   // KvCache::Truncate that needs tokens fed anew, feeds them first.
   KvRows ReadKv(KvCache& kv, int64_t layer);
+
+  // What `kv` holds of each state beside keys and values, by layer. Errors as
+  // ReadKv's.
+  std::map<int64_t, StateRows> ReadStates(KvCache& kv);
 
   // What Model::OpenOptions::taps has chosen, as the last run of a signature
   // left it: of a Prefill in several chunks, the last chunk's. Valid until the

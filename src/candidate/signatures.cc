@@ -597,6 +597,16 @@ void CheckSameInputs(const LlmSignatures& model, const LlmSignature& prefill) {
 
 }  // namespace
 
+namespace {
+
+// No pad is a token that cannot be fed.
+void DropPad(const LlmSignatures& model, LlmSignature& prefill) {
+  std::optional<int32_t>& pad = prefill.spec.pad_token;
+  if (pad && (*pad < 0 || *pad >= model.vocab_size)) pad.reset();
+}
+
+}  // namespace
+
 LlmSignatures Interpret(const std::string& path,
                         const std::vector<SignatureSpec>& signatures) {
   CheckNamesUnique(path, signatures);
@@ -622,6 +632,7 @@ LlmSignatures Interpret(const std::string& path,
                    });
   model.ring_length = ReadRingLength(model);
   model.kv_length = ReadKvLength(model);
+  for (LlmSignature& prefill : model.prefills) DropPad(model, prefill);
   model.mask_input = Has(model.decode, Role::kMask);
   model.local_mask_input = Has(model.decode, Role::kLocalMask);
   model.embeddings_input = Has(model.decode, Role::kEmbeddings);

@@ -384,7 +384,7 @@ TEST(ModelConfig, TextModelOfAnotherFamily) {
   EXPECT_TRUE(Parse(config).tie_word_embeddings);
   config["text_config"].erase("model_type");  // qwen2
   EXPECT_TRUE(Parse(config).qkv_bias);
-  for (const char* other : {"lfm2", "gemma3", "internvl"}) {
+  for (const char* other : {"mamba", "gemma3", "internvl"}) {
     config["text_config"]["model_type"] = other;
     EXPECT_THAT([&] { Parse(config); },
                 ThrowsMessage<Error>(HasSubstr("is not supported")))

@@ -447,6 +447,7 @@ void NameConvolution(const Found& found, size_t index, int32_t number,
     if (!use) return;
     use->transposed = transposed;
     use->operand = !bias;
+    use->integers = !bias && IsInteger(found.walk.TensorAt(tensor).type);
     roles.uses.push_back(*use);
   };
   if (op.code == tflite::kOpDepthwiseConv2d && op.inputs.size() > 1) {

@@ -502,6 +502,17 @@ void Pass::CaptureCached(Stage stage, size_t index,
   each([](at::Tensor cached, at::Tensor rows) { cached.copy_(rows); });
 }
 
+void Pass::CaptureStates(size_t index) const {
+  if (capture_ == nullptr) return;
+  const int64_t before = config_.conv_taps - 1;
+  const at::Tensor all = Floats(rows_, before * config_.hidden_size);
+  for (const Span& span : spans_) {
+    all.narrow(0, span.row, span.count)
+        .copy_(ConvStates(before, span, span.sequence->layers[index]));
+  }
+  Capture(Stage::kConvState, static_cast<int64_t>(index), all);
+}
+
 // What a block reads: without a norm a copy, which may be written to alone.
 at::Tensor Pass::Entering(const NormWeights& norm) const {
   if (!norm.exists() && capture_ != nullptr) return hidden_.clone();
@@ -733,6 +744,7 @@ at::Tensor Pass::Convolution(const at::Tensor& normed, size_t index) const {
         .copy_(input.narrow(0, span.row, span.count));
   }
   CaptureCached(Stage::kConvInput, index, &LayerCache::keys);
+  CaptureStates(index);
   const ConvNumbers numbers = ReadConvolution(decoder_.reader, config_, layer);
   at::Tensor gated = projected.narrow(1, size, size).contiguous();
   for (const Span& span : spans_) {

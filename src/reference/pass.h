@@ -102,6 +102,7 @@ class Pass {
                       const at::Tensor& values, int64_t expert = -1) const;
   void CaptureCached(Stage stage, size_t index,
                      at::Tensor LayerCache::*part) const;
+  void CaptureStates(size_t index) const;
   // The layer in whose caches the keys are that this one attends to.
   size_t CacheOf(size_t index) const;
   // Whether no layer behind it attends to its keys.

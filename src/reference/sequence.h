@@ -31,6 +31,8 @@ struct SequenceState {
   void Reserve(int64_t needed);
   void SetLayer(int64_t layer, int64_t length, std::span<const float> keys,
                 std::span<const float> values);
+  static void SetConvolved(LayerCache& cache, int64_t length,
+                           std::span<const float> last);
   // Makes room for `count` tokens behind what it reads.
   void ReadLayer(int64_t layer, int64_t count);
   void ForgetLayer(int64_t layer);

@@ -79,6 +79,8 @@ std::string_view NameOf(Stage stage) {
       return "conv_projection";
     case Stage::kConvInput:
       return "conv_input";
+    case Stage::kConvState:
+      return "conv_state";
     case Stage::kConvGated:
       return "conv_gated";
     case Stage::kAttentionOutput:

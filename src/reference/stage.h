@@ -41,6 +41,8 @@ enum class Stage {
   // In place of those from kQueryProjection on, with LayerConfig::conv.
   kConvProjection,   // both gates and what is convolved, [3 * hidden_size]
   kConvInput,        // what is convolved times the first gate
+  kConvState,        // kConvInput of a row's position and of those before it
+                     // that the next row's convolution sees
   kConvGated,        // the convolution times the second gate; enters its output
   kAttentionOutput,  // of o_proj, or of the convolution's output
   kAttentionNorm,    // of kAttentionOutput, with sandwich_norms

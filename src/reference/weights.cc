@@ -174,6 +174,9 @@ class WeightFinder {
         FindLinear({Part::kConvOutput, index}, size, size, bias);
     layer->conv_taps =
         &Get({Part::kConvTaps, index}, {size, 1, config_.conv_taps});
+    const FileWeight* other = Other(names_.Of({Part::kConvTaps, index}));
+    layer->conv_quantised_input =
+        other != nullptr && other->quantised_input && quantise_inputs_;
     if (bias) {
       layer->conv_bias = &Get({Part::kConvTaps, index, true}, {size});
     }

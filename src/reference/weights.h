@@ -65,6 +65,7 @@ struct LayerWeights {
   Linear conv_input, conv_output;
   const TensorView* conv_taps = nullptr;  // [hidden_size, 1, conv_taps]
   const TensorView* conv_bias = nullptr;
+  bool conv_quantised_input = false;
 };
 
 struct Weights {

@@ -153,6 +153,9 @@ Json ToJson(const ModelInfo& m) {
   }
   return {{"recipe", NameOf(m.recipe)},
           {"num_layers", m.num_layers},
+          {"num_states", m.num_states},
+          {"pad_token", m.pad_token ? Json(*m.pad_token) : Json(nullptr)},
+          {"repeated_positions_are_pads", m.repeated_positions_are_pads},
           {"vocab_size", m.vocab_size},
           {"kv_length", m.kv_length},
           {"kv_bytes", m.kv_bytes},

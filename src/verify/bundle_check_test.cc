@@ -28,6 +28,7 @@ Verification Compare(const std::string& name, const std::string& directory) {
   const auto eos_ids = ReadEosIds(directory, tokenizer).ids;
   const auto chat_template = ChatTemplate::FromCheckpoint(directory);
   Verification v;
+  v.model = model.info();
   CheckBundle({*model.bundle(), directory, tokenizer, eos_ids,
                chat_template ? &*chat_template : nullptr},
               v);
