@@ -373,6 +373,9 @@ void AppendLlmMetadata(const LlmMetadata& m, std::string& out) {
   }
   if (stops.empty()) stops.push_back("none");
   Wrapped(out, "    stop tokens   ", stops);
+  if (m.pad_token) {
+    Line(out, "    pad token      {}", TokenText(*m.pad_token));
+  }
   if (m.max_num_tokens > 0) {
     Line(out, "    max tokens     {}", m.max_num_tokens);
   }

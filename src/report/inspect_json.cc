@@ -44,6 +44,7 @@ Json ToJson(const LlmMetadata& m) {
   Json json = {{"model_type", m.model_type},
                {"max_num_tokens", m.max_num_tokens},
                {"start_token", nullptr},
+               {"pad_token", nullptr},
                {"stop_tokens", Json::array()},
                {"jinja_template", nullptr},
                {"user", ToJson(m.user)},
@@ -53,6 +54,7 @@ Json ToJson(const LlmMetadata& m) {
                {"session_prefix", Text(m.session_prefix)},
                {"bytes_to_unicode", m.bytes_to_unicode}};
   if (m.start_token) json["start_token"] = ToJson(*m.start_token);
+  if (m.pad_token) json["pad_token"] = ToJson(*m.pad_token);
   for (const BundleToken& token : m.stop_tokens) {
     json["stop_tokens"].push_back(ToJson(token));
   }
