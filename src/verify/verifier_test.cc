@@ -210,7 +210,9 @@ void ExpectPass(const std::string& name, const std::string& file) {
   for (const int32_t size : {5, 40, 100}) {
     Prompt prompt{"ids", "ids", {}};
     for (int32_t i = 0; i < size; ++i) {
-      prompt.ids.push_back(3 + (i * 7919 + size) % 990);
+      const int32_t id = 3 + (i * 7919 + size) % 990;
+      // A pad is no text.
+      prompt.ids.push_back(id == model.info().pad_token ? id + 1 : id);
     }
     prompts.push_back(prompt);
   }
@@ -281,14 +283,30 @@ INSTANTIATE_TEST_SUITE_P(
                       "ref_granitemoeshared", "ref_ernie4_5_moe"),
     [](const auto& info) { return std::string(info.param); });
 
+// States beside KV caches; the second has embeddings, and positions mark pads.
+INSTANTIATE_TEST_SUITE_P(
+    ConvertedHybrids, Family,
+    ::testing::Values("ref_lfm2", "ref_lfm2_bias"),
+    [](const auto& info) { return std::string(info.param); });
+
+TEST(Verifier, AHybridWithEmbeddingsPasses) {
+  ExpectPass("ref_lfm2", "lfm2_hf/model.tflite");
+}
+
 // However often the drafts differ, the text is PyTorch's own.
 TEST(Verifier, SpeculationYieldsPyTorchsGreedyText) {
-  for (const char* file :
-       {"tiny_f32.tflite", "tiny_q8.tflite", "tiny_wrong_rope.tflite",
-        "tiny_wrong_weights.tflite"}) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"tiny_f32.tflite", "tiny"},
+      {"tiny_q8.tflite", "tiny"},
+      {"tiny_wrong_rope.tflite", "tiny"},
+      {"tiny_wrong_weights.tflite", "tiny"},
+      // A state is not cut back as KV caches are.
+      {"ref_lfm2_q8.tflite", "text_lfm2"},
+      {"mut_lfm2_taps_reversed.tflite", "text_lfm2"}};
+  for (const auto& [file, checkpoint] : cases) {
     SCOPED_TRACE(file);
-    const Side& side = GetSide("tiny");
-    const auto results = RunAll(file, "tiny");
+    const Side& side = GetSide(checkpoint);
+    const auto results = RunAll(file, checkpoint);
     for (size_t i = 0; i < results.size(); ++i) {
       EXPECT_EQ(results[i].reference_ids,
                 GreedyByReference(side, side.prompts[i], 20));
