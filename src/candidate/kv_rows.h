@@ -25,16 +25,16 @@ struct KvRows {
   std::vector<float> values = {};
 };
 
-// What a state beside keys and values holds, a row for each position, the oldest
-// first: of a short convolution.
+// What a state beside keys and values holds, a row for each position, the
+// oldest first: of a short convolution.
 struct StateRows {
   int64_t rows = 0;
   int64_t width = 0;
   std::vector<float> values = {};  // [rows, width]
 };
 
-// Of [1, width, rows], as converters make it. Throws Error for another shape, or
-// another type than FLOAT32. `bytes` are as many as ByteSize(state) says.
+// Of [1, width, rows], as converters make it. Throws Error for another shape,
+// or another type than FLOAT32. `bytes` are as many as ByteSize(state) says.
 StateRows ReadState(const std::string& path, const TensorSpec& state,
                     std::span<const std::byte> bytes);
 

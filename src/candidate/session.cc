@@ -325,8 +325,7 @@ struct Session::Impl {
   std::span<const float> Feed(KvCache::Impl& kv,
                               std::span<const int32_t> tokens,
                               const PrefillPlan& plan,
-                              const ProgressFn& progress,
-                              const RowFn& on_row);
+                              const ProgressFn& progress, const RowFn& on_row);
   void Replay(KvCache::Impl& kv);
   // [length, heads, head_dim]; fills in what `shape` says of it.
   std::vector<float> ReadCache(const KvCache::Impl& kv, KvPart part,
@@ -740,8 +739,8 @@ std::map<int64_t, StateRows> Session::ReadStates(KvCache& kv) {
   std::map<int64_t, StateRows> states;
   for (const size_t i : signatures.states) {
     const TensorSpec& spec = signatures.kv_caches[i];
-    states[ParseKvName(spec.name)->layer] = ReadState(
-        impl_->model->path(), spec, set.buffers[i].As<std::byte>());
+    states[ParseKvName(spec.name)->layer] =
+        ReadState(impl_->model->path(), spec, set.buffers[i].As<std::byte>());
   }
   return states;
 }

@@ -603,7 +603,8 @@ INSTANTIATE_TEST_SUITE_P(Models, StateTest,
                          testing::Values("ref_lfm2.tflite",
                                          "lfm2_hf/model.tflite"));
 
-// Read from the graph: by the token, or where there are embeddings by positions.
+// Read from the graph: by the token, or where there are embeddings by
+// positions.
 TEST(PadsTest, AreWhatTheGraphTakesForPads) {
   const Model tokens = Model::Open(ModelPath("ref_lfm2.tflite"));
   EXPECT_EQ(tokens.info().pad_token, 7);

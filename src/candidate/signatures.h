@@ -56,8 +56,8 @@ struct LlmSignatures {
   // Their numbers, ascending. Of a hybrid, whose other layers have a state of
   // another kind, these are not the first ones.
   std::vector<int64_t> kv_layers;
-  // Of kv_caches, those that are a state beside keys and values: it replaces the
-  // one before and has no entries that could be masked.
+  // Of kv_caches, those that are a state beside keys and values: it replaces
+  // the one before and has no entries that could be masked.
   std::vector<size_t> states;
   int64_t kv_length = 0;
   // Slots of the KV caches that are rings (position p lies in slot p modulo

@@ -160,8 +160,8 @@ TEST_P(Names, ThereAreThoseOfEveryPart) {
                     Part::kLaurelNorm});
     }
     if (config.conv_taps > 0) {
-      parts.insert(parts.end(), {Part::kConvInput, Part::kConvTaps,
-                                 Part::kConvOutput});
+      parts.insert(parts.end(),
+                   {Part::kConvInput, Part::kConvTaps, Part::kConvOutput});
     }
     for (const Part part : parts) {
       EXPECT_TRUE(names.Has(part)) << NameOf(part);

@@ -19,8 +19,8 @@ bool Exists(const WeightRole& role, const ModelConfig& config) {
          (role.expert < 0 || role.expert < config.experts.count);
 }
 
-// Matrices of all experts lie in one tensor, a bias of the choice in a row. Taps
-// are [channels, 1, taps].
+// Matrices of all experts lie in one tensor, a bias of the choice in a row.
+// Taps are [channels, 1, taps].
 size_t MostDimensions(const WeightRole& role) {
   if (role.part == Part::kConvTaps && !role.bias) return 3;
   const bool all =

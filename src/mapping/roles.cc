@@ -436,14 +436,13 @@ void NameScalars(const Found& found, Roles& roles) {
 }
 
 // Of the convolution of layer `number`, which operator `index` is a part of:
-// taps, [1, 1, taps, channels] of DEPTHWISE_CONV_2D, or [1, channels, taps] that
-// one position and those before it are multiplied with; and its bias.
+// taps, [1, 1, taps, channels] of DEPTHWISE_CONV_2D, or [1, channels, taps]
+// that one position and those before it are multiplied with; and its bias.
 void NameConvolution(const Found& found, size_t index, int32_t number,
                      Roles& roles) {
   const tflite::Op& op = found.walk.graph().ops[index];
   const auto add = [&](int32_t tensor, bool bias, bool transposed) {
-    auto use =
-        VectorUse(found.walk, tensor, {Part::kConvTaps, number, bias});
+    auto use = VectorUse(found.walk, tensor, {Part::kConvTaps, number, bias});
     if (!use) return;
     use->transposed = transposed;
     use->operand = !bias;
@@ -473,22 +472,21 @@ void NameConvolutions(const Found& found, Roles& roles) {
   const std::vector<Layer>& layers = found.products.layers;
   for (size_t i = 0; i < ops.size(); ++i) {
     const tflite::Op& op = ops[i];
-    const bool fits = op.code == tflite::kOpDepthwiseConv2d ||
-                      ((op.code == tflite::kOpMul ||
-                        op.code == tflite::kOpAdd) &&
-                       op.inputs.size() == 2);
+    const bool fits =
+        op.code == tflite::kOpDepthwiseConv2d ||
+        ((op.code == tflite::kOpMul || op.code == tflite::kOpAdd) &&
+         op.inputs.size() == 2);
     const Layer* layer = LayerAt(layers, static_cast<int32_t>(i));
     if (!fits || layer == nullptr || !layer->conv || op.inputs.size() < 2) {
       continue;
     }
-    const int32_t values = found.walk.ConstantOf(op.inputs[0]) < 0
-                               ? op.inputs[0]
-                               : op.inputs[1];
+    const int32_t values =
+        found.walk.ConstantOf(op.inputs[0]) < 0 ? op.inputs[0] : op.inputs[1];
     if (values < 0 || found.walk.ProductsBefore(values) != OpSet{layer->k}) {
       continue;
     }
-    NameConvolution(found, i,
-                    static_cast<int32_t>(layer - layers.data()), roles);
+    NameConvolution(found, i, static_cast<int32_t>(layer - layers.data()),
+                    roles);
   }
 }
 

@@ -52,18 +52,17 @@ void QuantiseTogether(const at::Tensor& values) {
   const double scale = (high - low) / (kMost - kLeast);
   const double from_low = kLeast - low / scale;
   const double from_high = kMost - high / scale;
-  const bool low_is_nearer =
-      std::abs(kLeast) + std::abs(low / scale) <
-      std::abs(kMost) + std::abs(high / scale);
-  const double zero =
-      std::clamp(std::round(low_is_nearer ? from_low : from_high), kLeast, kMost);
+  const bool low_is_nearer = std::abs(kLeast) + std::abs(low / scale) <
+                             std::abs(kMost) + std::abs(high / scale);
+  const double zero = std::clamp(
+      std::round(low_is_nearer ? from_low : from_high), kLeast, kMost);
   const auto rounded = static_cast<float>(scale);
   const float inverse = 1.0f / rounded;
   const auto offset = static_cast<float>(zero);
   for (int64_t i = 0; i < count; ++i) {
-    const float code = std::clamp(std::round(offset + data[i] * inverse),
-                                  static_cast<float>(kLeast),
-                                  static_cast<float>(kMost));
+    const float code =
+        std::clamp(std::round(offset + data[i] * inverse),
+                   static_cast<float>(kLeast), static_cast<float>(kMost));
     data[i] = (code - offset) * rounded;
   }
 }

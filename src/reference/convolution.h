@@ -24,9 +24,9 @@ ConvNumbers ReadConvolution(const WeightReader& reader,
                             const ModelConfig& config,
                             const LayerWeights& layer);
 
-// Returns the state behind each row of `span`, [rows, before * hidden_size]: what
-// `cache` has of its position and of those before it, the oldest first. Before
-// the first position are zeros.
+// Returns the state behind each row of `span`, [rows, before * hidden_size]:
+// what `cache` has of its position and of those before it, the oldest first.
+// Before the first position are zeros.
 at::Tensor ConvStates(int64_t before, const Span& span,
                       const LayerCache& cache);
 

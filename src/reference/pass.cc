@@ -454,8 +454,8 @@ void Pass::Prefetch(size_t index) const {
   const LayerWeights& l = weights_.layers[index];
   for (const Linear& linear :
        {l.qkv, l.q, l.k, l.v, l.o, l.gate, l.up, l.down, l.per_layer_gate,
-        l.per_layer_projection, l.laurel_left, l.laurel_right,
-         l.router, l.shared_scale, l.conv_input, l.conv_output}) {
+        l.per_layer_projection, l.laurel_left, l.laurel_right, l.router,
+        l.shared_scale, l.conv_input, l.conv_output}) {
     if (linear.weight != nullptr) decoder_.reader.WillNeed(*linear.weight);
   }
 }

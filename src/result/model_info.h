@@ -91,9 +91,9 @@ struct EndScale {
 struct ModelInfo {
   std::vector<PrefillInfo> prefills;  // by descending length, at least one
   std::vector<std::string> ignored_signatures;  // neither prefill nor decode
-  int64_t num_layers = 0;  // with KV caches
-  // States beside keys and values, of the other layers of a hybrid; and what its
-  // graph takes for pads, which change none of them (SignatureSpec).
+  int64_t num_layers = 0;                       // with KV caches
+  // States beside keys and values, of the other layers of a hybrid; and what
+  // its graph takes for pads, which change none of them (SignatureSpec).
   int64_t num_states = 0;
   std::optional<int32_t> pad_token = std::nullopt;
   bool repeated_positions_are_pads = false;

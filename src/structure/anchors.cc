@@ -79,8 +79,8 @@ class AnchorFinder {
     return first;
   }
   int32_t AttentionOp(int64_t layer) const {
-    return FirstOp(layer, {Part::kQkv, Part::kQ, Part::kK, Part::kV,
-                           Part::kConvInput});
+    return FirstOp(
+        layer, {Part::kQkv, Part::kQ, Part::kK, Part::kV, Part::kConvInput});
   }
   int32_t MlpOp(int64_t layer) const {
     return FirstOp(layer, {Part::kGateUp, Part::kGate, Part::kUp, Part::kRouter,

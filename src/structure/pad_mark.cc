@@ -12,7 +12,8 @@ bool IsInput(const tflite::Graph& graph, int32_t tensor) {
 }
 
 bool IsConstant(const tflite::Graph& graph, int32_t tensor) {
-  return tensor < 0 || graph.tensors[static_cast<size_t>(tensor)].constant >= 0 ||
+  return tensor < 0 ||
+         graph.tensors[static_cast<size_t>(tensor)].constant >= 0 ||
          !graph.tensors[static_cast<size_t>(tensor)].data.empty();
 }
 
@@ -38,7 +39,7 @@ bool ComparesTokens(const tflite::Graph& graph, const tflite::Op& op,
 
 PadMark::PadMark(const tflite::Graph& graph, std::optional<int32_t> pad_token) {
   if (!pad_token) return;
-  std::set<int32_t> marks;  // tensors
+  std::set<int32_t> marks;                         // tensors
   for (size_t i = 0; i < graph.ops.size(); ++i) {  // in the order of execution
     const tflite::Op& op = graph.ops[i];
     const bool compares = ComparesTokens(graph, op, *pad_token);

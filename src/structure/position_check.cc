@@ -646,16 +646,16 @@ class Checker {
   // state is then the last of all rows and of the state before them.
   void AddPads(const Layout& layout, int64_t rows, Hypotheses& all) const {
     if (!model_.info().repeated_positions_are_pads) return;
-    all.push_back(std::make_unique<Fixed>("the mark of pads",
-                                          std::vector<double>{1}));
+    all.push_back(
+        std::make_unique<Fixed>("the mark of pads", std::vector<double>{1}));
     const int64_t before = config_.conv_taps - 1;
     if (layout.rows != 1 || layout.width != before) return;
     std::vector<double> places;
     for (int64_t i = 0; i < before; ++i) {
       places.push_back(static_cast<double>(rows + i));
     }
-    all.push_back(std::make_unique<Fixed>("the place of a state",
-                                          std::move(places)));
+    all.push_back(
+        std::make_unique<Fixed>("the place of a state", std::move(places)));
   }
 
   Hypotheses HypothesesFor(const TensorSpec& tensor, const Layout& layout,

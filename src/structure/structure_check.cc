@@ -287,8 +287,7 @@ SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
   for (const Threshold& threshold :
        FindThresholds(*file_.file, ops, coverage.needed)) {
     if (threshold.is_half_range() || choice.IsPart(threshold) ||
-        pads.IsPart(threshold) ||
-        IsOfModel(threshold, checkpoint_.config())) {
+        pads.IsPart(threshold) || IsOfModel(threshold, checkpoint_.config())) {
       continue;
     }
     std::erase(coverage.verified, threshold.op);

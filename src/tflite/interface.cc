@@ -183,10 +183,12 @@ class SignatureReader {
 
   static bool IsSliceOf(const Graph& graph, int32_t tensor, int32_t whole) {
     if (tensor < 0) return false;
-    const int32_t producer = graph.tensors[static_cast<size_t>(tensor)].producer;
+    const int32_t producer =
+        graph.tensors[static_cast<size_t>(tensor)].producer;
     if (producer < 0) return false;
     const Op& op = graph.ops[static_cast<size_t>(producer)];
-    return (op.code == tflite::kOpSlice || op.code == tflite::kOpStridedSlice) &&
+    return (op.code == tflite::kOpSlice ||
+            op.code == tflite::kOpStridedSlice) &&
            !op.inputs.empty() && op.inputs[0] == whole;
   }
 
@@ -286,10 +288,8 @@ std::vector<SignatureSpec> ReadSignatures(const std::string& path,
 
 std::optional<KvName> ParseKvName(std::string_view name) {
   constexpr std::pair<std::string_view, KvPart> kRoots[] = {
-      {"kv_cache_k_", KvPart::kKeys},
-      {"k_cache_", KvPart::kKeys},
-      {"kv_cache_v_", KvPart::kValues},
-      {"v_cache_", KvPart::kValues},
+      {"kv_cache_k_", KvPart::kKeys},      {"k_cache_", KvPart::kKeys},
+      {"kv_cache_v_", KvPart::kValues},    {"v_cache_", KvPart::kValues},
       {"kv_cache_c_", KvPart::kConvState},
   };
   for (const auto& [root, part] : kRoots) {

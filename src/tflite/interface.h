@@ -47,8 +47,8 @@ struct SignatureSpec {
   std::vector<std::string> custom_ops = {};
   // What its graph takes for pads, which change no state beside keys and
   // values: this token (a NOT_EQUAL of the tokens), or positions that are not
-  // larger than those before them (a GREATER of the positions). Neither where no
-  // such state depends on it.
+  // larger than those before them (a GREATER of the positions). Neither where
+  // no such state depends on it.
   std::optional<int32_t> pad_token = std::nullopt;
   bool repeated_positions_are_pads = false;
 };

@@ -191,7 +191,8 @@ bool IsZeroBias(const tflite::File& file, int32_t index) {
       for (const int32_t i : tensor.consumers) {
         const tflite::Op& op = graph.ops[static_cast<size_t>(i)];
         if (op.code != tflite::kOpDepthwiseConv2d || op.inputs.size() != 3 ||
-            graph.tensors[static_cast<size_t>(op.inputs[2])].constant != index) {
+            graph.tensors[static_cast<size_t>(op.inputs[2])].constant !=
+                index) {
           return false;
         }
       }

@@ -265,6 +265,7 @@ Patch WithPrefillMask(int first_row, int last_row, int first_column,
 TEST(SelfCheckTest, PadsThatChangeAState) {
   const SelfCheckResult result = SelfCheck("mut_lfm2_mask_lost.tflite");
   EXPECT_THAT(Ids(result), ElementsAre("prefill-differs"));
+  EXPECT_THAT(result.findings[0].cause, HasSubstr("marks pads"));
   EXPECT_THAT(Ids(SelfCheck("ref_lfm2.tflite")), IsEmpty());
 }
 

@@ -284,10 +284,11 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& info) { return std::string(info.param); });
 
 // States beside KV caches; the second has embeddings, and positions mark pads.
-INSTANTIATE_TEST_SUITE_P(
-    ConvertedHybrids, Family,
-    ::testing::Values("ref_lfm2", "ref_lfm2_bias"),
-    [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(ConvertedHybrids, Family,
+                         ::testing::Values("ref_lfm2", "ref_lfm2_bias"),
+                         [](const auto& info) {
+                           return std::string(info.param);
+                         });
 
 TEST(Verifier, AHybridWithEmbeddingsPasses) {
   ExpectPass("ref_lfm2", "lfm2_hf/model.tflite");
