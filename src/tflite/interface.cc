@@ -142,24 +142,24 @@ class SignatureReader {
     return axis;
   }
 
-  // Whether a state beside keys and values depends on `tensor`.
-  static bool ReachesState(const Graph& graph, const SignatureSpec& spec,
-                           int32_t tensor) {
-    std::vector<bool> reached(graph.tensors.size());
-    reached[static_cast<size_t>(tensor)] = true;
-    const auto is_reached = [&](int32_t t) {
-      return t >= 0 && reached[static_cast<size_t>(t)];
+  // Of each tensor, whether a state beside keys and values depends on it.
+  static std::vector<bool> LeadToStates(const Graph& graph,
+                                        const SignatureSpec& spec) {
+    std::vector<bool> leads(graph.tensors.size());
+    for (const TensorSpec& output : spec.outputs) {
+      const auto name = ParseKvName(output.name);
+      leads[output.index] = name && name->part == KvPart::kConvState;
+    }
+    const auto does = [&](int32_t t) {
+      return t >= 0 && leads[static_cast<size_t>(t)];
     };
-    for (const Op& op : graph.ops) {  // in the order of execution
-      if (!std::ranges::any_of(op.inputs, is_reached)) continue;
-      for (const int32_t output : op.outputs) {
-        if (output >= 0) reached[static_cast<size_t>(output)] = true;
+    for (size_t i = graph.ops.size(); i-- > 0;) {  // against the execution
+      if (!std::ranges::any_of(graph.ops[i].outputs, does)) continue;
+      for (const int32_t input : graph.ops[i].inputs) {
+        if (input >= 0) leads[static_cast<size_t>(input)] = true;
       }
     }
-    return std::ranges::any_of(spec.outputs, [&](const TensorSpec& output) {
-      const auto name = ParseKvName(output.name);
-      return name && name->part == KvPart::kConvState && reached[output.index];
-    });
+    return leads;
   }
 
   // The token that `op` compares `tokens` with.
@@ -200,10 +200,11 @@ class SignatureReader {
 
   // As exportable_module.py of export_hf marks them (valid_mask).
   static void FindPads(const Graph& graph, SignatureSpec& spec) {
+    const std::vector<bool> leads = LeadToStates(graph, spec);
     for (const Op& op : graph.ops) {
       if ((op.code != tflite::kOpNotEqual && op.code != tflite::kOpGreater) ||
           op.outputs.size() != 1 || op.outputs[0] < 0 ||
-          !ReachesState(graph, spec, op.outputs[0])) {
+          !leads[static_cast<size_t>(op.outputs[0])]) {
         continue;
       }
       for (const TensorSpec& input : spec.inputs) {

@@ -294,6 +294,22 @@ TEST(Verifier, AHybridWithEmbeddingsPasses) {
   ExpectPass("ref_lfm2", "lfm2_hf/model.tflite");
 }
 
+// In prefill the graph takes its pad token for one in a prompt, too.
+TEST(Verifier, APadInAPromptIsSaid) {
+  const Side& side = GetSide("text_lfm2");
+  const Model model = Model::Open(ModelPath("ref_lfm2.tflite"));
+  const Settings settings = TestSettings();
+  const std::vector<Prompt> prompts = {{"no pad", "no pad", {5, 100, 200}},
+                                       {"a pad", "a pad", {5, 7, 200}}};
+  const Verification v =
+      Verify({model, side.checkpoint, side.tokenizer, {}, settings, nullptr},
+             prompts);
+  EXPECT_EQ(v.prompts[0].outcome, Outcome::kPass);
+  EXPECT_NE(v.prompts[1].outcome, Outcome::kPass);
+  EXPECT_THAT(v.notes, ::testing::Contains(::testing::HasSubstr(
+                           "\"a pad\" has token 7")));
+}
+
 // However often the drafts differ, the text is PyTorch's own.
 TEST(Verifier, SpeculationYieldsPyTorchsGreedyText) {
   const std::pair<const char*, const char*> cases[] = {
