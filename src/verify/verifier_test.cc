@@ -317,9 +317,7 @@ TEST(Verifier, SpeculationYieldsPyTorchsGreedyText) {
       {"tiny_q8.tflite", "tiny"},
       {"tiny_wrong_rope.tflite", "tiny"},
       {"tiny_wrong_weights.tflite", "tiny"},
-      // A state is not cut back as KV caches are.
-      {"ref_lfm2_q8.tflite", "text_lfm2"},
-      {"mut_lfm2_taps_reversed.tflite", "text_lfm2"}};
+      {"ref_lfm2_q8.tflite", "text_lfm2"}};
   for (const auto& [file, checkpoint] : cases) {
     SCOPED_TRACE(file);
     const Side& side = GetSide(checkpoint);
@@ -349,10 +347,11 @@ TEST(Verifier, PositionsFollowPyTorchsText) {
 
 // The slow obvious oracle for the candidate: fed PyTorch's text token by token,
 // without drafts or rewinding, it makes the same choices.
-TEST(Verifier, PositionsAreThoseOfTeacherForcedDecoding) {
-  const Model model = Model::Open(ModelPath("tiny_q8.tflite"));
+void ExpectTeacherForced(const std::string& file,
+                         const std::string& checkpoint) {
+  const Model model = Model::Open(ModelPath(file));
   int differing = 0;
-  for (const PromptResult& result : RunAll("tiny_q8.tflite", "tiny")) {
+  for (const PromptResult& result : RunAll(file, checkpoint)) {
     const std::vector<int32_t>& prompt = result.prompt.ids;
     const std::vector<PrefillPlan> plans = {
         PlanPrefill(std::vector<int64_t>{64, 8}, model.info().kv_length, 0,
@@ -369,6 +368,15 @@ TEST(Verifier, PositionsAreThoseOfTeacherForcedDecoding) {
     }
   }
   EXPECT_GT(differing, 0) << "nothing was drafted again";
+}
+
+TEST(Verifier, PositionsAreThoseOfTeacherForcedDecoding) {
+  ExpectTeacherForced("tiny_q8.tflite", "tiny");
+}
+
+// A state is not cut back as KV caches are.
+TEST(Verifier, PositionsOfHybridsAreThoseOfTeacherForcedDecoding) {
+  ExpectTeacherForced("ref_lfm2_q8.tflite", "text_lfm2");
 }
 
 TEST(Verifier, StopsAtEos) {
