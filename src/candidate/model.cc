@@ -199,9 +199,11 @@ ModelInfo InfoOf(const LlmSignatures& signatures,
   info.ignored_signatures = signatures.ignored;
   info.num_layers = signatures.num_layers;
   info.num_states = std::ssize(signatures.states);
-  const SignatureSpec& longest = signatures.prefills.front().spec;
-  info.pad_token = longest.pad_token;
-  info.repeated_positions_are_pads = longest.repeated_positions_are_pads;
+  if (!signatures.prefills.empty()) {  // none of a file with faults
+    const SignatureSpec& longest = signatures.prefills.front().spec;
+    info.pad_token = longest.pad_token;
+    info.repeated_positions_are_pads = longest.repeated_positions_are_pads;
+  }
   info.kv_length = signatures.kv_length;
   info.vocab_size = signatures.vocab_size;
   info.mask_input = signatures.mask_input;

@@ -449,6 +449,15 @@ void NameConvolution(const Found& found, size_t index, int32_t number,
     use->integers = !bias && IsInteger(found.walk.TensorAt(tensor).type);
     roles.uses.push_back(*use);
   };
+  if (op.code == tflite::kOpStablehloComposite) {
+    // odml.short_conv_step has taps as the checkpoint has them.
+    for (const int32_t input : op.inputs) {
+      if (found.walk.ConstantOf(input) < 0) continue;
+      const auto& shape = found.walk.TensorAt(found.walk.Root(input)).shape;
+      add(input, shape.size() == 1, false);
+    }
+    return;
+  }
   if (op.code == tflite::kOpDepthwiseConv2d && op.inputs.size() > 1) {
     add(op.inputs[1], false, true);
     if (op.inputs.size() > 2) add(op.inputs[2], true, false);
@@ -474,6 +483,7 @@ void NameConvolutions(const Found& found, Roles& roles) {
     const tflite::Op& op = ops[i];
     const bool fits =
         op.code == tflite::kOpDepthwiseConv2d ||
+        op.composite.find("short_conv") != std::string::npos ||
         ((op.code == tflite::kOpMul || op.code == tflite::kOpAdd) &&
          op.inputs.size() == 2);
     const Layer* layer = LayerAt(layers, static_cast<int32_t>(i));
