@@ -620,6 +620,12 @@ def _add_lfm2(add: Add) -> None:
   for name, options in (
       ("lfm2_hf", dict(externalize_embedder=True)),
       ("lfm2_hf.litertlm", dict(bundle_litert_lm=True)),
+      (
+          "lfm2_hf_composites.tflite",
+          dict(
+              use_short_conv_composite=True, fuse_qkv=True, fuse_gate_up=True
+          ),
+      ),
   ):
     add(
         name,
