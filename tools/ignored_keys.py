@@ -56,7 +56,7 @@ FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2",
             "vaultgemma", "nanochat", "bitnet", "jais2", "hyperclovax",
             "exaone", "internlm3", "iquestcoder", "gemma3n_text", "qwen2_moe",
             "qwen3_moe", "mixtral", "olmoe", "granitemoe", "granitemoeshared",
-            "ernie4_5_moe", "glm4_moe"]
+            "ernie4_5_moe", "glm4_moe", "lfm2"]
 SIZES = dict(
     vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
     num_attention_heads=4, num_key_value_heads=2, head_dim=8,
@@ -76,6 +76,8 @@ def make(family: str, seed: int, **more: Any) -> Any:
     sizes["num_kv_shared_layers"] = 0
   if family == "falcon":
     sizes.pop("head_dim")
+  if family == "lfm2":
+    sizes["full_attn_idxs"] = [1]
   known = type(transformers.AutoConfig.for_model(family))().to_dict()
   sizes.update({k: v for k, v in EXPERTS.items() if k in known})
   rope = {k[5:]: v for k, v in more.items() if k.startswith("rope.")}

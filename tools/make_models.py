@@ -20,6 +20,7 @@ import containers
 import conversions
 import gemma3n
 import gemma4
+import lfm2
 import multimodal
 import mutated_checkpoints
 import mutation_table
@@ -597,6 +598,52 @@ def _add_gemma3n(add: Add) -> None:
   )
 
 
+def _add_lfm2(add: Add) -> None:
+  """LFM2, whose convolutions keep a state beside keys and values."""
+  for seed, (name, settings) in enumerate(lfm2.CHECKPOINTS.items(), 480):
+    add(name, lfm2.checkpoint, {}, settings=settings, seed=seed)
+    text = name.replace("ref_", "text_")
+    add(
+        text,
+        lfm2.with_tokenizer,
+        {"checkpoint": name, "tokenizer": "smollm2"},
+        pad_token="<gh_stars>",
+    )
+    add(
+        f"{name}.tflite",
+        lfm2.export,
+        {"checkpoint": text},
+        packages=lfm2.PACKAGES,
+        prefill_lengths=[8, 64],
+        cache_length=256,
+    )
+    add(
+        f"{name}_q8.tflite",
+        conversions.quantize_hf,
+        {"float_file": f"{name}.tflite"},
+        recipe="dynamic_wi8_afp32",
+    )
+  for name, options in (
+      ("lfm2_hf", dict(externalize_embedder=True)),
+      ("lfm2_hf.litertlm", dict(bundle_litert_lm=True)),
+      (
+          "lfm2_hf_composites.tflite",
+          dict(
+              use_short_conv_composite=True, fuse_qkv=True, fuse_gate_up=True
+          ),
+      ),
+  ):
+    add(
+        name,
+        lfm2.export,
+        {"checkpoint": "text_lfm2"},
+        packages=lfm2.PACKAGES,
+        prefill_lengths=[8, 64],
+        cache_length=256,
+        **options,
+    )
+
+
 def _models() -> dict[str, Model]:
   models = {"smollm2": Model(checkpoints.smollm2)}
 
@@ -794,6 +841,7 @@ def _models() -> dict[str, Model]:
   _add_multimodal(add)
   _add_gemma3n(add)
   _add_moe(add)
+  _add_lfm2(add)
   return models
 
 

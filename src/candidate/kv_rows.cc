@@ -115,4 +115,22 @@ void RepeatPositions(const TensorSpec& cache, size_t sequence_axis,
   }
 }
 
+StateRows ReadState(const std::string& path, const TensorSpec& state,
+                    std::span<const std::byte> bytes) {
+  if (state.type != ElementType::kFloat32 || state.dims.size() != 3) {
+    throw Error("{}: {}: expected a state of FLOAT32 [1, channels, positions]",
+                path, Describe(state));
+  }
+  StateRows result{.rows = state.dims[2], .width = state.dims[1]};
+  const auto* from = reinterpret_cast<const float*>(bytes.data());
+  result.values.resize(static_cast<size_t>(result.rows * result.width));
+  for (int64_t row = 0; row < result.rows; ++row) {
+    for (int64_t i = 0; i < result.width; ++i) {
+      result.values[static_cast<size_t>(row * result.width + i)] =
+          from[i * result.rows + row];
+    }
+  }
+  return result;
+}
+
 }  // namespace verify_tflite

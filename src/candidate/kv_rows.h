@@ -25,6 +25,19 @@ struct KvRows {
   std::vector<float> values = {};
 };
 
+// What a state beside keys and values holds, a row for each position, the
+// oldest first: of a short convolution.
+struct StateRows {
+  int64_t rows = 0;
+  int64_t width = 0;
+  std::vector<float> values = {};  // [rows, width]
+};
+
+// Of [1, width, rows], as converters make it. Throws Error for another shape,
+// or another type than FLOAT32. `bytes` are as many as ByteSize(state) says.
+StateRows ReadState(const std::string& path, const TensorSpec& state,
+                    std::span<const std::byte> bytes);
+
 // Distances are in elements.
 struct KvLayout {
   int64_t slots = 0;  // positions it holds; position p lies in slot p % slots

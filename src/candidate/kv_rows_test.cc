@@ -157,5 +157,20 @@ TEST(RepeatPositions, InEveryLayout) {
   }
 }
 
+TEST(ReadStateTest, OldestPositionFirst) {
+  TensorSpec state{"kv_cache_c_0", ElementType::kFloat32, {1, 3, 2}};
+  const std::vector<float> stored = {1, 10, 2, 20, 3, 30};
+  const auto bytes = std::as_bytes(std::span(stored));
+  const StateRows rows = ReadState("m.tflite", state, bytes);
+  EXPECT_EQ(rows.rows, 2);
+  EXPECT_EQ(rows.width, 3);
+  EXPECT_THAT(rows.values, ElementsAre(1, 2, 3, 10, 20, 30));
+  state.type = ElementType::kFloat16;
+  EXPECT_THAT([&] { ReadState("m.tflite", state, bytes); },
+              ThrowsMessage<Error>(HasSubstr("expected a state of FLOAT32")));
+  state = {"kv_cache_c_0", ElementType::kFloat32, {3, 2}};
+  EXPECT_THROW(ReadState("m.tflite", state, bytes), Error);
+}
+
 }  // namespace
 }  // namespace verify_tflite

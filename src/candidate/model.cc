@@ -48,6 +48,30 @@ bool AllowsCpu(std::string list) {
   return ("," + list + ",").find(",cpu,") != std::string::npos;
 }
 
+// What a prompt that does not fill its prefill is filled up with.
+std::string NoteOnPads(const LlmSignatures& signatures) {
+  const SignatureSpec& prefill = signatures.prefills.front().spec;
+  const std::string states =
+      fmt::format("{} states of short convolutions beside the KV caches",
+                  signatures.states.size());
+  if (prefill.pad_token) {
+    return fmt::format(
+        "has {}, which token {} alone leaves as they are: prompts are filled "
+        "up with it, and as part of a prompt it is taken for a pad",
+        states, *prefill.pad_token);
+  }
+  if (prefill.repeated_positions_are_pads) {
+    return fmt::format(
+        "has {}, which tokens at positions that do not grow leave as they are: "
+        "prompts are filled up with tokens at the last one's position",
+        states);
+  }
+  return fmt::format(
+      "has {}, and nothing shows what its graph takes for a pad: prompts are "
+      "filled up with token 0 at continuing positions",
+      states);
+}
+
 // What production does is not what running it alone would do.
 std::vector<std::string> NotesOn(const LlmSignatures& signatures) {
   std::vector<std::string> notes;
@@ -60,6 +84,7 @@ std::vector<std::string> NotesOn(const LlmSignatures& signatures) {
   const bool may_pad =
       std::all_of(signatures.prefills.begin(), signatures.prefills.end(),
                   [&](const LlmSignature& s) { return MayPad(signatures, s); });
+  if (!signatures.states.empty()) notes.push_back(NoteOnPads(signatures));
   if (!may_pad) {
     notes.push_back(fmt::format(
         "pads would enter the sliding-window KV caches (rings of {} slots): "
@@ -173,6 +198,12 @@ ModelInfo InfoOf(const LlmSignatures& signatures,
   }
   info.ignored_signatures = signatures.ignored;
   info.num_layers = signatures.num_layers;
+  info.num_states = std::ssize(signatures.states);
+  if (!signatures.prefills.empty()) {  // none of a file with faults
+    const SignatureSpec& longest = signatures.prefills.front().spec;
+    info.pad_token = longest.pad_token;
+    info.repeated_positions_are_pads = longest.repeated_positions_are_pads;
+  }
   info.kv_length = signatures.kv_length;
   info.vocab_size = signatures.vocab_size;
   info.mask_input = signatures.mask_input;
@@ -197,6 +228,8 @@ ModelInfo InfoOf(const LlmSignatures& signatures,
       kv_bits = BitsOf(cache.type);
       info.kv_type = NameOf(cache.type);
     }
+    // States have no entry for each position.
+    if (ParseKvName(cache.name)->part == KvPart::kConvState) continue;
     values += ByteSize(cache) * 8 / BitsOf(cache.type);
   }
   if (signatures.ring_length == 0 && info.kv_length * info.num_layers > 0) {

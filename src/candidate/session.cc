@@ -207,6 +207,20 @@ struct KvCache::Impl {
   int64_t ring_length = 0;
   std::vector<int32_t> fed;
   bool must_replay = false;
+  // With states beside keys and values, which a truncation cannot cut back:
+  // copies of them, in the order of LlmSignatures::states, by the tokens fed so
+  // far; and the tokens, which are fed again behind the last copy.
+  struct Snapshot {
+    int64_t length = 0;
+    std::vector<std::vector<std::byte>> states;
+  };
+  std::vector<size_t> states;  // as LlmSignatures::states
+  std::vector<Snapshot> snapshots;
+
+  void Remember();
+  // Returns how many tokens the states are of now.
+  int64_t Recall();
+  bool keeps_tokens() const { return ring_length > 0 || !states.empty(); }
 
   // The caches that a signature of one sequence, or of a batch of them, takes,
   // holding what was fed so far.
@@ -230,6 +244,35 @@ KvCache::Impl::Set& KvCache::Impl::For(bool wants_batch) {
   }
   batch_is_current = wants_batch;
   return wants_batch ? batch : one;
+}
+
+// Copies of states take no more than this; the oldest go first.
+constexpr size_t kMaxSnapshotBytes = size_t{128} << 20;
+
+void KvCache::Impl::Remember() {
+  // Those of a batch are not kept: all tokens are then fed again.
+  if (states.empty() || !batch.buffers.empty()) return;
+  Snapshot snapshot{length, {}};
+  size_t bytes = 0;
+  for (const size_t state : states) {
+    const std::span<const std::byte> all = one.buffers[state].As<std::byte>();
+    snapshot.states.emplace_back(all.begin(), all.end());
+    bytes += all.size();
+  }
+  snapshots.push_back(std::move(snapshot));
+  if (snapshots.size() * bytes > kMaxSnapshotBytes) {
+    snapshots.erase(snapshots.begin());
+  }
+}
+
+int64_t KvCache::Impl::Recall() {
+  if (snapshots.empty()) return 0;
+  const Snapshot& last = snapshots.back();
+  for (size_t i = 0; i < states.size(); ++i) {
+    std::ranges::copy(last.states[i],
+                      one.buffers[states[i]].As<std::byte>().begin());
+  }
+  return last.length;
 }
 
 namespace {
@@ -279,6 +322,10 @@ struct Session::Impl {
                               std::span<const int32_t> tokens,
                               const ProgressFn& progress,
                               const RowFn& on_row = nullptr);
+  std::span<const float> Feed(KvCache::Impl& kv,
+                              std::span<const int32_t> tokens,
+                              const PrefillPlan& plan,
+                              const ProgressFn& progress, const RowFn& on_row);
   void Replay(KvCache::Impl& kv);
   // [length, heads, head_dim]; fills in what `shape` says of it.
   std::vector<float> ReadCache(const KvCache::Impl& kv, KvPart part,
@@ -302,9 +349,13 @@ void KvCache::Truncate(int64_t length) {
   // again.
   const bool overwritten =
       kv.ring_length > 0 && kv.length > kv.ring_length && length < kv.length;
+  const bool states = !kv.states.empty() && length < kv.length;
+  std::erase_if(kv.snapshots, [&](const Impl::Snapshot& snapshot) {
+    return snapshot.length > length;
+  });
   kv.length = length;
-  if (kv.ring_length > 0) kv.fed.resize(static_cast<size_t>(length));
-  kv.must_replay = kv.must_replay || overwritten;
+  if (kv.keeps_tokens()) kv.fed.resize(static_cast<size_t>(length));
+  kv.must_replay = kv.must_replay || overwritten || states;
 }
 
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -362,8 +413,8 @@ Session Session::Create(const Model& model, std::span<const PrefillPlan> plans,
   return Session(std::move(impl));
 }
 
-int64_t Session::num_layers() const {
-  return impl_->model->signatures.num_layers;
+const std::vector<int64_t>& Session::kv_layers() const {
+  return impl_->model->signatures.kv_layers;
 }
 
 KvCache Session::NewKvCache() const {
@@ -386,6 +437,7 @@ KvCache Session::NewKvCache() const {
     fill(kv->batch, signatures.decode_kv_caches);
   }
   kv->ring_length = signatures.ring_length;
+  kv->states = signatures.states;
   return KvCache(std::move(kv));
 }
 
@@ -475,7 +527,7 @@ void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
   if (signature.batch > 1) {
     FillBatch(bound.tokens, tokens.front());
   } else if (!bound.tokens.empty()) {
-    FillTokens(bound.tokens, tokens);
+    FillTokens(bound.tokens, tokens, signature.spec.pad_token.value_or(0));
   }
   if (embedding) {
     embedding->Embed(tokens, signature.length, bound.embeddings);
@@ -484,7 +536,11 @@ void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
     per_layer_embedding->Embed(tokens, signature.length,
                                bound.per_layer_embeddings);
   }
-  FillPositions(bound.positions, kv.length);
+  if (signature.spec.repeated_positions_are_pads) {
+    FillRepeatedPositions(bound.positions, kv.length, count);
+  } else {
+    FillPositions(bound.positions, kv.length);
+  }
   FillParams(bound.params, kv.length, count);
   FillMasks(bound, kv.length);
   KvCache::Impl::Set& caches = kv.For(signature.batch > 1);
@@ -501,9 +557,10 @@ void Session::Impl::Run(BoundSignature& bound, KvCache::Impl& kv,
   last_begin = kv.length;
   last_count = count;
   kv.length += count;
-  if (kv.ring_length > 0) {
+  if (kv.keeps_tokens()) {
     kv.fed.insert(kv.fed.end(), tokens.begin(), tokens.end());
   }
+  kv.Remember();
 }
 
 // Logits after the first `count` tokens of a run, empty where it has none.
@@ -521,6 +578,14 @@ std::span<const float> Session::Impl::Feed(KvCache::Impl& kv,
                                            const RowFn& on_row) {
   const PrefillPlan plan =
       PlanCompiled(kv.length, static_cast<int64_t>(tokens.size()));
+  return Feed(kv, tokens, plan, progress, on_row);
+}
+
+std::span<const float> Session::Impl::Feed(KvCache::Impl& kv,
+                                           std::span<const int32_t> tokens,
+                                           const PrefillPlan& plan,
+                                           const ProgressFn& progress,
+                                           const RowFn& on_row) {
   const auto steps =
       static_cast<int64_t>(plan.chunks.size()) + plan.decode_tail;
   int64_t done = 0;
@@ -552,18 +617,29 @@ std::span<const float> Session::Impl::Feed(KvCache::Impl& kv,
   return logits;
 }
 
-// After a truncation of rings: feeds all tokens again, over zeroed caches.
+// After a truncation of rings: feeds all tokens again, over zeroed caches. Of
+// states: those behind the last copy of them, over what the caches hold.
 void Session::Impl::Replay(KvCache::Impl& kv) {
   if (!kv.must_replay) return;
   kv.must_replay = false;
-  kv.length = 0;
-  for (size_t i = 0; i < kv.one.buffers.size(); ++i) {
+  kv.length = kv.ring_length > 0 ? 0 : kv.Recall();
+  for (size_t i = 0; kv.length == 0 && i < kv.one.buffers.size(); ++i) {
     const HostBuffer& cache = kv.one.buffers[i];
     std::ranges::fill(cache.As<std::byte>(), std::byte{0});
     Empty(model->signatures.kv_caches[i], cache);
   }
-  const std::vector<int32_t> tokens = std::exchange(kv.fed, {});
-  Feed(kv, tokens, nullptr);
+  for (size_t i = 0; kv.length == 0 && i < kv.batch.buffers.size(); ++i) {
+    const HostBuffer& cache = kv.batch.buffers[i];
+    std::ranges::fill(cache.As<std::byte>(), std::byte{0});
+    Empty(model->signatures.decode_kv_caches[i], cache);
+  }
+  const auto kept = static_cast<size_t>(kv.length);
+  const std::vector<int32_t> tokens(
+      kv.fed.begin() + static_cast<ptrdiff_t>(kept), kv.fed.end());
+  kv.fed.resize(kept);
+  const auto count = static_cast<int64_t>(tokens.size());
+  // Of what was compiled, whatever was planned.
+  Feed(kv, tokens, PlanForRings(kv.length, count), nullptr, nullptr);
 }
 
 std::span<const float> Session::Decode(KvCache& kv, int32_t token) {
@@ -599,7 +675,11 @@ void Session::FillTo(KvCache& kv, int64_t length) {
                 path, impl.length, signatures.kv_length, length);
   }
   const KvCache::Impl::Set& caches = impl.For(false);
+  // States stay as they are, and there is no going back to before.
+  impl.snapshots.clear();
+  impl.fed.resize(impl.keeps_tokens() ? static_cast<size_t>(length) : 0);
   for (size_t i = 0; i < caches.buffers.size(); ++i) {
+    if (std::ranges::count(impl.states, i) > 0) continue;
     RepeatPositions(signatures.kv_caches[i],
                     SequenceAxisOf(path, signatures, i),
                     caches.buffers[i].As<std::byte>(), impl.length, length);
@@ -648,6 +728,21 @@ std::vector<float> Session::Impl::ReadCache(const KvCache::Impl& kv,
   const KvCache::Impl::Set& set = kv.batch_is_current ? kv.batch : kv.one;
   return ReadPositions(path, cache, layout, set.buffers[*index].As<std::byte>(),
                        shape.first, kv.length);
+}
+
+std::map<int64_t, StateRows> Session::ReadStates(KvCache& kv) {
+  impl_->Replay(*kv.impl_);
+  const KvCache::Impl& cache = *kv.impl_;
+  const KvCache::Impl::Set& set =
+      cache.batch_is_current ? cache.batch : cache.one;
+  const LlmSignatures& signatures = impl_->model->signatures;
+  std::map<int64_t, StateRows> states;
+  for (const size_t i : signatures.states) {
+    const TensorSpec& spec = signatures.kv_caches[i];
+    states[ParseKvName(spec.name)->layer] =
+        ReadState(impl_->model->path(), spec, set.buffers[i].As<std::byte>());
+  }
+  return states;
 }
 
 KvRows Session::ReadKv(KvCache& kv, int64_t layer) {

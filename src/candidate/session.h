@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -34,6 +35,9 @@ class KvCache {
   // Goes back to `length` tokens: the entries behind are masked until they are
   // overwritten. length <= length(). Where they have overwritten entries of a
   // ring that count again, the next call on the Session feeds all tokens anew.
+  // State beside keys and values (ModelInfo::num_states) cannot be cut back: it
+  // is what it was after the last call that ended there or before, and the next
+  // call on the Session feeds the tokens behind that anew.
   void Truncate(int64_t length);
 
  private:
@@ -74,11 +78,13 @@ class Session {
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
 
-  int64_t num_layers() const;  // ModelInfo::num_layers
+  // The numbers of the layers that ReadKv reads, ascending.
+  const std::vector<int64_t>& kv_layers() const;
   KvCache NewKvCache() const;
 
   // Feeds `tokens` behind what `kv` holds, in chunks by PlanPrefill; pads are
-  // token 0 at continuing positions. Models with rings (ModelInfo::ring_length)
+  // token 0 at continuing positions, or what the graph takes for pads
+  // (SignatureSpec::pad_token). Models with rings (ModelInfo::ring_length)
   // get pads only where they do no harm: the chunks are those of the compiled
   // signatures that fit. docs/signatures.md says what each kind is fed. Throws
   // Error when they do not fit the KV cache, for a token outside the
@@ -112,6 +118,10 @@ class Session {
   // layer or stores its caches in a way this project does not know. After a
   // KvCache::Truncate that needs tokens fed anew, feeds them first.
   KvRows ReadKv(KvCache& kv, int64_t layer);
+
+  // What `kv` holds of each state beside keys and values, by layer. Errors as
+  // ReadKv's.
+  std::map<int64_t, StateRows> ReadStates(KvCache& kv);
 
   // What Model::OpenOptions::taps has chosen, as the last run of a signature
   // left it: of a Prefill in several chunks, the last chunk's. Valid until the

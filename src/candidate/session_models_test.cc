@@ -543,5 +543,83 @@ TEST(VariantsTest, AgreeWithThePlainConversion) {
   EXPECT_GT(MaxDifference(run("tiny_wrong_rope.tflite"), plain), 0.1f);
 }
 
+// What a convolution keeps of the tokens before has no entry for each.
+class StateTest : public testing::TestWithParam<const char*> {
+ protected:
+  static Tokens Text(size_t count) {
+    Tokens tokens(count);
+    for (size_t i = 0; i < count; ++i) {
+      tokens[i] = 100 + static_cast<int32_t>(i * 7919 % 800);
+    }
+    return tokens;
+  }
+
+  Model model_ = Model::Open(ModelPath(GetParam()));
+  Session session_ = WholeSession(model_);
+};
+
+TEST_P(StateTest, PadsChangeNothing) {
+  EXPECT_EQ(model_.info().num_states, 3);
+  const Tokens text = Text(80);
+  for (const size_t count : {1, 5, 8, 9, 63, 64, 70}) {
+    KvCache padded = session_.NewKvCache();
+    session_.Prefill(padded, std::span(text).first(count));
+    KvCache decoded = session_.NewKvCache();
+    for (size_t i = 0; i < count; ++i) session_.Decode(decoded, text[i]);
+    const auto states = session_.ReadStates(padded);
+    ASSERT_EQ(states.size(), 3u);
+    for (const auto& [layer, state] : session_.ReadStates(decoded)) {
+      EXPECT_LT(MaxDifference(state.values, states.at(layer).values), 1e-4f)
+          << count << " tokens, layer " << layer;
+    }
+    const auto expected = Copy(session_.Decode(decoded, 50));
+    EXPECT_LT(MaxDifference(session_.Decode(padded, 50), expected), 1e-3f)
+        << count;
+  }
+}
+
+TEST_P(StateTest, IsThatOfThePositionCutBackTo) {
+  const Tokens text = Text(70);
+  const auto expected = [&](size_t count) {
+    KvCache kv = session_.NewKvCache();
+    session_.Prefill(kv, std::span(text).first(count));
+    return Copy(session_.Decode(kv, 50));
+  };
+  KvCache kv = session_.NewKvCache();
+  session_.Prefill(kv, std::span(text).first(20));
+  for (size_t i = 20; i < 70; ++i) session_.Decode(kv, text[i]);
+  // A step, the end of the prefill, inside of it, nothing.
+  for (const size_t length : {60, 20, 13, 0}) {
+    kv.Truncate(static_cast<int64_t>(length));
+    EXPECT_LT(MaxDifference(session_.Decode(kv, 50), expected(length)), 1e-3f)
+        << length;
+    kv.Truncate(static_cast<int64_t>(length));
+  }
+  EXPECT_EQ(kv.length(), 0);
+  EXPECT_TRUE(SameBits(session_.Decode(kv, 50), expected(0)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, StateTest,
+                         testing::Values("ref_lfm2.tflite",
+                                         "lfm2_hf/model.tflite"));
+
+// Read from the graph: by the token, or where there are embeddings by
+// positions.
+TEST(PadsTest, AreWhatTheGraphTakesForPads) {
+  const Model tokens = Model::Open(ModelPath("ref_lfm2.tflite"));
+  EXPECT_EQ(tokens.info().pad_token, 7);
+  EXPECT_FALSE(tokens.info().repeated_positions_are_pads);
+  EXPECT_THAT(tokens.info().notes.at(0), HasSubstr("token 7 alone"));
+  const Model embeddings = Model::Open(ModelPath("lfm2_hf/model.tflite"));
+  EXPECT_EQ(embeddings.info().pad_token, std::nullopt);
+  EXPECT_TRUE(embeddings.info().repeated_positions_are_pads);
+  const Model none = Model::Open(ModelPath("mut_lfm2_mask_lost.tflite"));
+  EXPECT_EQ(none.info().pad_token, std::nullopt);
+  EXPECT_FALSE(none.info().repeated_positions_are_pads);
+  const Model llama = Model::Open(ModelPath("tiny_f32.tflite"));
+  EXPECT_EQ(llama.info().num_states, 0);
+  EXPECT_EQ(llama.info().pad_token, std::nullopt);
+}
+
 }  // namespace
 }  // namespace verify_tflite

@@ -59,9 +59,10 @@ void FillEach(MaskInput mask, int64_t width, Attended is_attended) {
 
 }  // namespace
 
-void FillTokens(std::span<int32_t> input, std::span<const int32_t> tokens) {
+void FillTokens(std::span<int32_t> input, std::span<const int32_t> tokens,
+                int32_t pad) {
   std::fill(std::copy(tokens.begin(), tokens.end(), input.begin()), input.end(),
-            0);
+            pad);
 }
 
 void FillBatch(std::span<int32_t> input, int32_t token) {
@@ -70,6 +71,13 @@ void FillBatch(std::span<int32_t> input, int32_t token) {
 
 void FillPositions(std::span<int32_t> input, int64_t begin) {
   std::iota(input.begin(), input.end(), static_cast<int32_t>(begin));
+}
+
+void FillRepeatedPositions(std::span<int32_t> input, int64_t begin,
+                           int64_t count) {
+  FillPositions(input, begin);
+  std::ranges::fill(input.subspan(static_cast<size_t>(count)),
+                    static_cast<int32_t>(begin + count - 1));
 }
 
 void FillParams(std::span<int32_t> input, int64_t begin, int64_t count) {

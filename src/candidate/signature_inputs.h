@@ -13,8 +13,9 @@
 
 namespace verify_tflite {
 
-// `tokens` (not more than fit), then pads: token 0.
-void FillTokens(std::span<int32_t> input, std::span<const int32_t> tokens);
+// `tokens` (not more than fit), then pads.
+void FillTokens(std::span<int32_t> input, std::span<const int32_t> tokens,
+                int32_t pad = 0);
 
 // The same token in every row of a decode batch.
 void FillBatch(std::span<int32_t> input, int32_t token);
@@ -22,6 +23,9 @@ void FillBatch(std::span<int32_t> input, int32_t token);
 // begin, begin + 1, …, for pads too: converters that write the KV cache by
 // position would let a pad at position 0 overwrite the first token.
 void FillPositions(std::span<int32_t> input, int64_t begin);
+// The same, but pads, behind the first `count`, repeat the last position.
+void FillRepeatedPositions(std::span<int32_t> input, int64_t begin,
+                           int64_t count);
 
 // `param_tensor`: {begin, end, end, 0, …} for positions [begin, end), pads not
 // counted, as LiteRT-LM's FillSingleBufferCacheParamTensor

@@ -105,5 +105,19 @@ TEST(FillRingDecodeMaskTest, TheTokenIsInItsSlot) {
   EXPECT_THAT(mask, ElementsAre(1, 1, 1, 0));
 }
 
+TEST(FillTokensTest, PadsAreTheTokenGiven) {
+  std::vector<int32_t> input(4, 9);
+  FillTokens(input, std::vector<int32_t>{5, 6}, 7);
+  EXPECT_THAT(input, ElementsAre(5, 6, 7, 7));
+}
+
+TEST(FillRepeatedPositionsTest, PadsHaveTheLastTokensPosition) {
+  std::vector<int32_t> input(5, 9);
+  FillRepeatedPositions(input, 10, 3);
+  EXPECT_THAT(input, ElementsAre(10, 11, 12, 12, 12));
+  FillRepeatedPositions(input, 10, 5);
+  EXPECT_THAT(input, ElementsAre(10, 11, 12, 13, 14));
+}
+
 }  // namespace
 }  // namespace verify_tflite

@@ -41,7 +41,7 @@ constexpr std::pair<std::string_view, std::string_view> kUnsupported[] = {
     {"lora", "LoRA adapters"},
     {"atten_", "LoRA adapters"},
     {"activations", "hidden states of another model"},
-    {"kv_cache_c_", "recurrent state"},
+    {"kv_cache_r_", "recurrent state"},
     {"kv_slice", "a cache that the caller updates: a split cache, for NPUs"},
     {"pos_emb", "rotary embeddings that the caller computes, for NPUs"},
     {"mask_global", "masks of a split cache, for NPUs"},
@@ -232,17 +232,19 @@ void CheckParams(const LlmSignature& signature) {
 std::vector<TensorSpec> ReadKvCaches(const LlmSignature& decode) {
   std::vector<TensorSpec> caches;
   size_t keys = 0;
+  size_t values = 0;
   for (const TensorSpec& input : decode.spec.inputs) {
     const auto name = ParseKvName(input.name);
     if (!name) continue;
     keys += name->part == KvPart::kKeys;
+    values += name->part == KvPart::kValues;
     caches.push_back(input);
   }
-  if (keys == 0 || keys * 2 != caches.size()) {
+  if (keys == 0 || keys != values) {
     throw Error(
         "{}: {} key and {} value caches among the inputs, expected one of each "
         "for every layer (kv_cache_k_0, kv_cache_v_0, …)",
-        decode.origin, keys, caches.size() - keys);
+        decode.origin, keys, values);
   }
   return caches;
 }
@@ -405,7 +407,7 @@ int64_t ReadKvLength(const LlmSignatures& model) {
   const TensorSpec* mask = Find(decode, decode.spec.inputs, Role::kMask);
   for (size_t kv = 0; kv < model.kv_caches.size(); ++kv) {
     const std::optional<int64_t> written = WrittenLength(model, kv);
-    if (!written) continue;
+    if (!written || std::ranges::count(model.states, kv) > 0) continue;
     if (model.ring_length > 0 && *written == model.ring_length) continue;
     if (length.value_or(*written) != *written) {
       throw Error(
@@ -561,7 +563,13 @@ void ReadDecode(LlmSignatures& model) {
   }
   model.decode_kv_caches = ReadKvCaches(decode);
   model.kv_caches = OfOneSequence(decode, model.decode_kv_caches);
-  model.num_layers = static_cast<int64_t>(model.kv_caches.size() / 2);
+  for (size_t i = 0; i < model.kv_caches.size(); ++i) {
+    const KvName name = *ParseKvName(model.kv_caches[i].name);
+    if (name.part == KvPart::kKeys) model.kv_layers.push_back(name.layer);
+    if (name.part == KvPart::kConvState) model.states.push_back(i);
+  }
+  std::ranges::sort(model.kv_layers);
+  model.num_layers = std::ssize(model.kv_layers);
   model.vocab_size = ReadVocabSize(decode);
   ReadSlotsAndLogits(decode, model.decode_kv_caches, model.vocab_size);
 }
@@ -585,6 +593,16 @@ void CheckSameInputs(const LlmSignatures& model, const LlmSignature& prefill) {
     throw Error("{}: takes {} and decode the other of tokens and embeddings",
                 prefill.origin, Has(prefill, role) ? "embeddings" : "tokens");
   }
+}
+
+}  // namespace
+
+namespace {
+
+// No pad is a token that cannot be fed.
+void DropPad(const LlmSignatures& model, LlmSignature& prefill) {
+  std::optional<int32_t>& pad = prefill.spec.pad_token;
+  if (pad && (*pad < 0 || *pad >= model.vocab_size)) pad.reset();
 }
 
 }  // namespace
@@ -614,6 +632,7 @@ LlmSignatures Interpret(const std::string& path,
                    });
   model.ring_length = ReadRingLength(model);
   model.kv_length = ReadKvLength(model);
+  for (LlmSignature& prefill : model.prefills) DropPad(model, prefill);
   model.mask_input = Has(model.decode, Role::kMask);
   model.local_mask_input = Has(model.decode, Role::kLocalMask);
   model.embeddings_input = Has(model.decode, Role::kEmbeddings);

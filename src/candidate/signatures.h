@@ -52,7 +52,13 @@ struct LlmSignatures {
   // As decode takes them. The same, or, when decode takes a batch, with
   // decode.batch for 1 as the first dimension.
   std::vector<TensorSpec> decode_kv_caches;
-  int64_t num_layers = 0;
+  int64_t num_layers = 0;  // with keys and values
+  // Their numbers, ascending. Of a hybrid, whose other layers have a state of
+  // another kind, these are not the first ones.
+  std::vector<int64_t> kv_layers;
+  // Of kv_caches, those that are a state beside keys and values: it replaces
+  // the one before and has no entries that could be masked.
+  std::vector<size_t> states;
   int64_t kv_length = 0;
   // Slots of the KV caches that are rings (position p lies in slot p modulo
   // this); 0 without such caches.

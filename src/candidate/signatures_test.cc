@@ -228,7 +228,7 @@ TEST(InterpretTest, NamesInputsThatAreNotSupported) {
   EXPECT_THAT(
       MessageAfter([](auto& m) {
         for (const char* name : {"pixel_values", "pos_emb_cos", "kv_slice_k_0",
-                                 "kv_cache_c_0", "mystery"}) {
+                                 "kv_cache_r_0", "mystery"}) {
           m[1].inputs.push_back({.name = name, .type = kFloat, .dims = {1}});
         }
       }),
@@ -546,6 +546,36 @@ TEST(InterpretTest, RefusesWhatContradictsItself) {
     EXPECT_THAT(message, HasSubstr(test.expected));
     EXPECT_THAT(message, HasSubstr("m.tflite: "));
   }
+}
+
+// A hybrid, whose layer 0 has a state in place of keys and values.
+std::vector<SignatureSpec> Hybrid() {
+  std::vector<SignatureSpec> model = ValidModel();
+  for (SignatureSpec& s : model) {
+    for (std::vector<TensorSpec>* ends : {&s.inputs, &s.outputs}) {
+      Remove(*ends, "kv_cache_k_0");
+      Remove(*ends, "kv_cache_v_0");
+      ends->push_back(
+          {.name = "kv_cache_c_0", .type = kFloat, .dims = {1, 6, 2}});
+    }
+  }
+  return model;
+}
+
+TEST(InterpretTest, StatesBesideKeysAndValues) {
+  std::vector<SignatureSpec> specs = Hybrid();
+  specs[0].pad_token = 3;
+  specs[2].pad_token = kVocab;  // cannot be fed
+  const LlmSignatures model = Interpret("m.tflite", specs);
+  EXPECT_EQ(model.num_layers, 1);
+  EXPECT_THAT(model.kv_layers, ElementsAre(1));
+  ASSERT_EQ(model.states.size(), 1u);
+  EXPECT_EQ(model.kv_caches[model.states[0]].name, "kv_cache_c_0");
+  EXPECT_EQ(model.kv_length, 32);
+  EXPECT_EQ(model.prefills[1].spec.pad_token, 3);
+  EXPECT_EQ(model.prefills[0].spec.pad_token, std::nullopt);
+  specs[0].inputs.back().dims = {1, 6, 3};
+  EXPECT_THROW(Interpret("m.tflite", specs), Error);
 }
 
 }  // namespace

@@ -15,8 +15,9 @@ std::optional<int64_t> SlidingWindowOf(const ModelConfig& config) {
 }
 
 int64_t NumKvLayers(const ModelConfig& config) {
-  return std::ranges::count(config.layers, int64_t{-1},
-                            &LayerConfig::kv_source);
+  return std::ranges::count_if(config.layers, [](const LayerConfig& layer) {
+    return layer.kv_source < 0 && !layer.conv;
+  });
 }
 
 ModelConfig ParseModelConfig(const nlohmann::json& config,

@@ -99,6 +99,9 @@ struct LayerConfig {
   // Of what gate gives, this share is set to 0 by the mean and the deviation of
   // a row, as if it were normally distributed. 0: nothing is.
   double sparsity = 0;
+  // A short convolution in place of attention (ModelConfig::conv_taps). Heads
+  // are those of what is kept of it: one, as wide as the residual stream.
+  bool conv = false;
 };
 
 // One configurable decoder; a model family (families/) is a setting of these
@@ -189,6 +192,10 @@ struct ModelConfig {
   bool stream_scale = false;   // what the per-layer gate reads is scaled
   int64_t laurel_rank = 0;     // of a product beside attention; 0: none
   ExpertsConfig experts;      // of layers with LayerConfig::experts
+  // Of layers with LayerConfig::conv: how many positions a convolution sees,
+  // its own the last, and whether it and its products have biases.
+  int64_t conv_taps = 0;
+  bool conv_bias = false;
   // Settings of config.json that transformers ignores for this family, as this
   // reference does: one sentence each.
   std::vector<std::string> notes;
@@ -199,7 +206,7 @@ struct ModelConfig {
 std::optional<int64_t> SlidingWindowOf(const ModelConfig& config);
 
 // Returns how many layers have keys and values of their own. They are the first
-// ones.
+// ones that have a cache of them at all.
 int64_t NumKvLayers(const ModelConfig& config);
 
 // Reads a parsed config.json; `origin` names it in messages. Accepts RoPE both

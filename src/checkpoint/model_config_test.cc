@@ -384,7 +384,7 @@ TEST(ModelConfig, TextModelOfAnotherFamily) {
   EXPECT_TRUE(Parse(config).tie_word_embeddings);
   config["text_config"].erase("model_type");  // qwen2
   EXPECT_TRUE(Parse(config).qkv_bias);
-  for (const char* other : {"lfm2", "gemma3", "internvl"}) {
+  for (const char* other : {"mamba", "gemma3", "internvl"}) {
     config["text_config"]["model_type"] = other;
     EXPECT_THAT([&] { Parse(config); },
                 ThrowsMessage<Error>(HasSubstr("is not supported")))
@@ -440,6 +440,88 @@ ModelConfig ParseGemma4(const std::string& changes) {
   json config = Gemma4();
   config.update(json::parse(changes));
   return Parse(config);
+}
+
+json Lfm2() {
+  return json::parse(R"({"model_type": "lfm2", "vocab_size": 1000,
+      "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
+      "num_key_value_heads": 2, "intermediate_size": 1000})");
+}
+
+ModelConfig ParseLfm2(const std::string& changes) {
+  json config = Lfm2();
+  config.update(json::parse(changes));
+  return Parse(config);
+}
+
+std::vector<bool> Convolutions(const ModelConfig& config) {
+  std::vector<bool> conv;
+  for (const LayerConfig& layer : config.layers) conv.push_back(layer.conv);
+  return conv;
+}
+
+TEST(ModelConfig, DefaultsAreThoseOfTransformersLfm2Config) {
+  const ModelConfig config = Parse(Lfm2());
+  EXPECT_EQ(config.conv_taps, 3);
+  EXPECT_FALSE(config.conv_bias);
+  EXPECT_TRUE(config.qk_norm);
+  EXPECT_TRUE(config.tie_word_embeddings);
+  EXPECT_EQ(config.rms_norm_eps, 1e-5);
+  EXPECT_EQ(config.rope_theta, 1e6);
+  EXPECT_EQ(config.max_position_embeddings, 128000);
+  // int(2 * 1000 / 3), up to a multiple of 256.
+  EXPECT_EQ(config.intermediate_size, 768);
+  EXPECT_THAT(Convolutions(config), ElementsAre(false, false, false, false));
+  EXPECT_EQ(NumKvLayers(config), 4);
+}
+
+TEST(ModelConfig, LayersOfLfm2AreConvolutionsBySeveralKeys) {
+  const ModelConfig config = ParseLfm2(R"({"full_attn_idxs": [1, 9]})");
+  EXPECT_THAT(Convolutions(config), ElementsAre(true, false, true, true));
+  EXPECT_EQ(NumKvLayers(config), 1);
+  EXPECT_EQ(config.layers[0].head_dim, 64);
+  EXPECT_EQ(config.layers[1].head_dim, 16);
+  // "layer_types" wins.
+  EXPECT_THAT(Convolutions(ParseLfm2(
+                  R"({"full_attn_idxs": [1], "layer_types": ["full_attention",
+                      "conv", "conv", "full_attention"]})")),
+              ElementsAre(false, true, true, false));
+  for (const char* changes :
+       {R"({"layer_types": ["conv", "conv", "conv"]})",
+        R"({"layer_types": ["conv", "conv", "conv", "sliding_attention"]})",
+        R"({"full_attn_idxs": 1})", R"({"full_attn_idxs": [-1]})"}) {
+    EXPECT_THROW(ParseLfm2(changes), Error) << changes;
+  }
+}
+
+TEST(ModelConfig, SizesOfLfm2AreAdjusted) {
+  const auto size = [](const std::string& changes) {
+    return ParseLfm2(changes).intermediate_size;
+  };
+  EXPECT_EQ(size(R"({"block_auto_adjust_ff_dim": false})"), 1000);
+  EXPECT_EQ(size(R"({"block_multiple_of": 10})"), 670);
+  EXPECT_EQ(size(R"({"block_multiple_of": 1})"), 666);
+  EXPECT_EQ(size(R"({"block_ffn_dim_multiplier": 1.5,
+                     "block_multiple_of": 1})"),
+            999);
+  EXPECT_EQ(size(R"({"block_ffn_dim_multiplier": null})"), 666);
+  // Names of the first files win, as in transformers.
+  EXPECT_EQ(size(R"({"block_ff_dim": 600, "block_multiple_of": 1})"), 400);
+  EXPECT_FALSE(ParseLfm2(R"({"tie_embedding": false,
+                             "tie_word_embeddings": true})")
+                   .tie_word_embeddings);
+  EXPECT_EQ(ParseLfm2(R"({"conv_L_cache": 4})").conv_taps, 4);
+  for (const char* changes :
+       {R"({"conv_L_cache": 1})", R"({"intermediate_size": 1})",
+        R"({"conv_bias": 1})", R"({"block_multiple_of": 0})"}) {
+    EXPECT_THROW(ParseLfm2(changes), Error) << changes;
+  }
+}
+
+TEST(ModelConfig, ActivationOfLfm2IsSiluWhateverItSays) {
+  const ModelConfig config = ParseLfm2(R"({"hidden_act": "gelu"})");
+  EXPECT_EQ(config.activation, Activation::kSilu);
+  EXPECT_THAT(config.notes, ElementsAre(HasSubstr("\"hidden_act\"")));
 }
 
 TEST(ModelConfig, DefaultsAreThoseOfTransformersGemma4TextConfig) {

@@ -159,6 +159,10 @@ TEST_P(Names, ThereAreThoseOfEveryPart) {
                     Part::kStreamScale, Part::kLaurelLeft, Part::kLaurelRight,
                     Part::kLaurelNorm});
     }
+    if (config.conv_taps > 0) {
+      parts.insert(parts.end(),
+                   {Part::kConvInput, Part::kConvTaps, Part::kConvOutput});
+    }
     for (const Part part : parts) {
       EXPECT_TRUE(names.Has(part)) << NameOf(part);
     }

@@ -113,6 +113,12 @@ std::string_view NameOf(Part part) {
       return "down of the shared expert";
     case Part::kSharedScale:
       return "scale of the shared expert";
+    case Part::kConvInput:
+      return "input of the convolution";
+    case Part::kConvTaps:
+      return "taps of the convolution";
+    case Part::kConvOutput:
+      return "output of the convolution";
   }
   return "";
 }

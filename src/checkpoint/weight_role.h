@@ -67,6 +67,9 @@ enum class Part {
   kSharedGateUp,
   kSharedDown,
   kSharedScale,   // what its output is scaled by, before the sigmoid
+  kConvInput,   // of a short convolution: gates and what it is of
+  kConvTaps,    // one number for each channel and position
+  kConvOutput,  // back to the residual stream
 };
 bool IsNorm(Part part);
 // Whether it makes queries, keys or values.

@@ -60,10 +60,13 @@ Reach MeasureReach(Session& session, std::span<const int32_t> tokens,
   KvCache with_last = Feed(session, last, by_prefill);
   Reach reach;
   reach.length = static_cast<int64_t>(tokens.size());
-  for (int64_t layer = 0; layer < session.num_layers(); ++layer) {
+  for (const int64_t layer : session.kv_layers()) {
     const KvRows rows = session.ReadKv(plain, layer);
     const auto forward = Differing(rows, session.ReadKv(with_first, layer));
     const auto backward = Differing(rows, session.ReadKv(with_last, layer));
+    // Layers between that have no keys show nothing.
+    reach.layers.resize(static_cast<size_t>(layer),
+                        {.forward = -1, .backward = reach.length});
     reach.layers.push_back(
         {.forward = forward.empty() ? -1 : forward.back(),
          .backward = backward.empty() ? reach.length : backward.front()});
@@ -76,6 +79,10 @@ int64_t ExpectedForward(const ModelConfig& config, int64_t layer,
   int64_t reach = 0;
   for (int64_t i = 0; i < layer; ++i) {
     const int64_t window = config.layers[static_cast<size_t>(i)].window;
+    if (config.layers[static_cast<size_t>(i)].conv) {
+      reach += config.conv_taps - 1;
+      continue;
+    }
     if (window == 0) return length - 1;
     reach += window - 1;
   }

@@ -348,7 +348,8 @@ void GatherNorms(const ModelMap& map, const std::string& signature,
   std::map<WeightRole, std::pair<Way, const RoleUse*>> best;
   for (const RoleUse& use : map.files()[kModel].roles.uses) {
     const bool is_vector = IsNorm(use.role.part) || IsScale(use.role.part) ||
-                           use.role.part == Part::kRouterBias;
+                           use.role.part == Part::kRouterBias ||
+                           use.role.part == Part::kConvTaps;
     if (use.signature != signature || !is_vector) continue;
     const std::optional<Way> way = WayOf(map, kModel, use);
     if (!way) continue;
@@ -358,7 +359,8 @@ void GatherNorms(const ModelMap& map, const std::string& signature,
     }
   }
   for (const auto& [role, found] : best) {
-    Gather(map, kModel, *found.second, found.first, false, gathered);
+    Gather(map, kModel, *found.second, found.first, found.second->integers,
+           gathered);
   }
 }
 

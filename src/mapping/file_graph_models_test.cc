@@ -175,9 +175,10 @@ TEST_P(SoundFile, HasTheProductsOfEachLayer) {
     }
     const ModelConfig& c = checkpoint_.config();
     // Without logits, nothing needs more of the last layer with KV caches of
-    // its own than these.
+    // its own, or a state, than these.
     const bool no_logits = seen[{-1, Part::kHead, -1}].empty();
-    const auto last = static_cast<size_t>(NumKvLayers(c)) - 1;
+    const auto states = std::ranges::count(c.layers, true, &LayerConfig::conv);
+    const auto last = static_cast<size_t>(NumKvLayers(c) + states) - 1;
     for (size_t i = 0; i < c.layers.size(); ++i) {
       SCOPED_TRACE(i);
       const LayerConfig& layer = c.layers[i];
@@ -190,6 +191,13 @@ TEST_P(SoundFile, HasTheProductsOfEachLayer) {
                                         {Part::kUp, layer.intermediate_size},
                                         {Part::kDown, c.hidden_size}};
       if (c.gated_mlp) widths[Part::kGate] = layer.intermediate_size;
+      if (layer.conv) {
+        for (const Part part : {Part::kQ, Part::kK, Part::kV, Part::kO}) {
+          widths.erase(part);
+        }
+        widths[Part::kConvInput] = 3 * c.hidden_size;
+        widths[Part::kConvOutput] = c.hidden_size;
+      }
       const bool experts = layer.experts && !(no_logits && i >= last);
       if (layer.experts) {
         for (const Part part : {Part::kGate, Part::kUp, Part::kDown}) {
@@ -207,6 +215,9 @@ TEST_P(SoundFile, HasTheProductsOfEachLayer) {
         EXPECT_EQ(width(Part::kExpertDown), c.hidden_size);
       }
       if (no_logits && i == last) widths = {{Part::kK, kv}, {Part::kV, kv}};
+      if (no_logits && i == last && layer.conv) {
+        widths = {{Part::kConvInput, 3 * c.hidden_size}};
+      }
       if (no_logits && i > last) widths.clear();
       if (layer.keys_are_values) widths.erase(Part::kV);
       if (layer.kv_source >= 0) {

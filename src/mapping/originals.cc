@@ -20,7 +20,9 @@ bool Exists(const WeightRole& role, const ModelConfig& config) {
 }
 
 // Matrices of all experts lie in one tensor, a bias of the choice in a row.
+// Taps are [channels, 1, taps].
 size_t MostDimensions(const WeightRole& role) {
+  if (role.part == Part::kConvTaps && !role.bias) return 3;
   const bool all =
       role.part == Part::kExpertGateUp || role.part == Part::kExpertDown;
   return all && role.expert < 0 ? 3 : 2;

@@ -37,7 +37,7 @@ std::optional<std::string> FindLayers(const GraphWalk& walk, int64_t num_layers,
     int64_t number;
     int32_t tensor;
   };
-  std::vector<Cache> keys, values;
+  std::vector<Cache> keys, values, states;
   for (const auto& [name, tensor] : walk.graph().outputs) {
     const auto cache = ParseKvName(name);
     if (!cache) continue;
@@ -45,8 +45,10 @@ std::optional<std::string> FindLayers(const GraphWalk& walk, int64_t num_layers,
     if (before.size() != 1) {
       return fmt::format("{} products lead to {}", before.size(), name);
     }
-    (cache->part == KvPart::kKeys ? keys : values)
-        .push_back({*before.begin(), cache->layer, tensor});
+    std::vector<Cache>& all = cache->part == KvPart::kKeys     ? keys
+                              : cache->part == KvPart::kValues ? values
+                                                               : states;
+    all.push_back({*before.begin(), cache->layer, tensor});
   }
   if (static_cast<int64_t>(keys.size()) != num_layers ||
       values.size() != keys.size()) {
@@ -68,6 +70,13 @@ std::optional<std::string> FindLayers(const GraphWalk& walk, int64_t num_layers,
     layer.k = k;
     layer.v = value->product;
     layer.k_cache = k_cache;
+    layers.push_back(layer);
+  }
+  for (const Cache& state : states) {
+    Layer layer;
+    layer.k = layer.v = state.product;
+    layer.k_cache = state.tensor;
+    layer.conv = true;
     layers.push_back(layer);
   }
   return std::nullopt;
@@ -116,8 +125,8 @@ void FindOutputs(const GraphWalk& walk, const Lookups& lookups,
       }
       layer.q = layer.q == -1 ? op : -2;  // -2: several
     }
-    layer.fused =
-        layer.k == layer.v && layer.q == -1 && !GivesKeys(walk, layer);
+    layer.fused = !layer.conv && layer.k == layer.v && layer.q == -1 &&
+                  !GivesKeys(walk, layer);
     if (layer.fused) layer.q = layer.k;
     products.attention.insert({layer.k, layer.v});
     if (layer.q >= 0) products.attention.insert(layer.q);

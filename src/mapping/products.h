@@ -54,6 +54,9 @@ struct Layer {
   OpSet gate_up;
   int32_t gate = -1, up = -1;  // none where there is one product of both
   bool fused = false;          // k is q and v, too
+  // A short convolution in place of attention: k, and v, is its input, o its
+  // output, and k_cache its state.
+  bool conv = false;
   int32_t per_layer_gate = -1, per_layer_projection = -1;
   // Of AltUp: each reads its router alone.
   int32_t prediction_router = -1, prediction = -1;

@@ -177,14 +177,16 @@ std::vector<std::pair<int32_t, WeightRole>> RolesOfProducts(
   for (size_t i = 0; i < layers.size(); ++i) {
     const Layer& l = layers[i];
     const auto number = static_cast<int32_t>(i);
-    if (l.fused) {
+    if (l.conv) {
+      name(l.k, Part::kConvInput, number);
+    } else if (l.fused) {
       name(l.k, Part::kQkv, number);
     } else {
       name(l.k, Part::kK, number);
       if (l.v != l.k) name(l.v, Part::kV, number);
       name(l.q, Part::kQ, number);
     }
-    name(l.o, Part::kO, number);
+    name(l.o, l.conv ? Part::kConvOutput : Part::kO, number);
     if (l.router >= 0) {
       NameExperts(l, number, name);
       continue;
@@ -270,6 +272,7 @@ bool OnlyScales(const Found& found, const tflite::Op& op, size_t input) {
 // Of a norm of what one product alone gave.
 std::optional<Part> NormOf(const Found& found, const Layer& layer,
                            int32_t source, int32_t after) {
+  if (layer.conv && source == layer.k) return std::nullopt;
   const auto reaches_keys = [&] {
     return found.walk.Reaches(after, layer.k_cache);
   };
@@ -432,6 +435,71 @@ void NameScalars(const Found& found, Roles& roles) {
   }
 }
 
+// Of the convolution of layer `number`, which operator `index` is a part of:
+// taps, [1, 1, taps, channels] of DEPTHWISE_CONV_2D, or [1, channels, taps]
+// that one position and those before it are multiplied with; and its bias.
+void NameConvolution(const Found& found, size_t index, int32_t number,
+                     Roles& roles) {
+  const tflite::Op& op = found.walk.graph().ops[index];
+  const auto add = [&](int32_t tensor, bool bias, bool transposed) {
+    auto use = VectorUse(found.walk, tensor, {Part::kConvTaps, number, bias});
+    if (!use) return;
+    use->transposed = transposed;
+    use->operand = !bias;
+    use->integers = !bias && IsInteger(found.walk.TensorAt(tensor).type);
+    roles.uses.push_back(*use);
+  };
+  if (op.code == tflite::kOpStablehloComposite) {
+    // odml.short_conv_step has taps as the checkpoint has them.
+    for (const int32_t input : op.inputs) {
+      if (found.walk.ConstantOf(input) < 0) continue;
+      const auto& shape = found.walk.TensorAt(found.walk.Root(input)).shape;
+      add(input, shape.size() == 1, false);
+    }
+    return;
+  }
+  if (op.code == tflite::kOpDepthwiseConv2d && op.inputs.size() > 1) {
+    add(op.inputs[1], false, true);
+    if (op.inputs.size() > 2) add(op.inputs[2], true, false);
+    return;
+  }
+  for (const size_t side : {size_t{0}, size_t{1}}) {
+    const int32_t constant = op.inputs[side], other = op.inputs[1 - side];
+    if (found.walk.ConstantOf(constant) < 0 || other < 0) continue;
+    if (op.code == tflite::kOpMul &&
+        found.walk.Elements(constant) == found.walk.Elements(other)) {
+      add(constant, false, false);
+    } else if (op.code == tflite::kOpAdd &&
+               found.walk.IsVector(constant, other)) {
+      add(constant, true, false);
+    }
+  }
+}
+
+void NameConvolutions(const Found& found, Roles& roles) {
+  const std::vector<tflite::Op>& ops = found.walk.graph().ops;
+  const std::vector<Layer>& layers = found.products.layers;
+  for (size_t i = 0; i < ops.size(); ++i) {
+    const tflite::Op& op = ops[i];
+    const bool fits =
+        op.code == tflite::kOpDepthwiseConv2d ||
+        op.composite.find("short_conv") != std::string::npos ||
+        ((op.code == tflite::kOpMul || op.code == tflite::kOpAdd) &&
+         op.inputs.size() == 2);
+    const Layer* layer = LayerAt(layers, static_cast<int32_t>(i));
+    if (!fits || layer == nullptr || !layer->conv || op.inputs.size() < 2) {
+      continue;
+    }
+    const int32_t values =
+        found.walk.ConstantOf(op.inputs[0]) < 0 ? op.inputs[0] : op.inputs[1];
+    if (values < 0 || found.walk.ProductsBefore(values) != OpSet{layer->k}) {
+      continue;
+    }
+    NameConvolution(found, i, static_cast<int32_t>(layer - layers.data()),
+                    roles);
+  }
+}
+
 // RoPE that turns neighbours puts them on an axis of their own.
 bool TurnsNeighbours(const tflite::Graph& graph, int64_t head_dim) {
   return std::any_of(
@@ -489,6 +557,7 @@ Roles FindRoles(const tflite::File& file, int64_t num_layers, int64_t head_dim,
       const OpSet scale_ops = NameProducts(found, roles, signature);
       NameNorms(found, scale_ops, roles);
       if (num_streams == 0) NameScalars(found, roles);
+      NameConvolutions(found, roles);
       roles.interleaved_rope |= TurnsNeighbours(graph, head_dim);
     } else {
       CollectUnknown(walk, roles);

@@ -22,6 +22,7 @@ struct RoleUse {
   bool transposed = false;  // [in, out] instead of [out, in]
   bool composite = false;   // read by a composite that may do more than scale
   bool operand = false;     // of a product: its matrix or its bias
+  bool integers = false;    // taps that a convolution reads as integers
   // Of a product whose input, or a lookup whose output, is rotated block by
   // block: by what, of Roles::rotations.
   int32_t rotation = -1;

@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "reference/attention.h"
+#include "reference/convolution.h"
 #include "reference/experts.h"
 #include "reference/kernels.h"
 #include "reference/norms.h"
@@ -453,8 +454,8 @@ void Pass::Prefetch(size_t index) const {
   const LayerWeights& l = weights_.layers[index];
   for (const Linear& linear :
        {l.qkv, l.q, l.k, l.v, l.o, l.gate, l.up, l.down, l.per_layer_gate,
-        l.per_layer_projection, l.laurel_left, l.laurel_right,
-         l.router, l.shared_scale}) {
+        l.per_layer_projection, l.laurel_left, l.laurel_right, l.router,
+        l.shared_scale, l.conv_input, l.conv_output}) {
     if (linear.weight != nullptr) decoder_.reader.WillNeed(*linear.weight);
   }
 }
@@ -501,6 +502,17 @@ void Pass::CaptureCached(Stage stage, size_t index,
   each([](at::Tensor cached, at::Tensor rows) { cached.copy_(rows); });
 }
 
+void Pass::CaptureStates(size_t index) const {
+  if (capture_ == nullptr) return;
+  const int64_t before = config_.conv_taps - 1;
+  const at::Tensor all = Floats(rows_, before * config_.hidden_size);
+  for (const Span& span : spans_) {
+    all.narrow(0, span.row, span.count)
+        .copy_(ConvStates(before, span, span.sequence->layers[index]));
+  }
+  Capture(Stage::kConvState, static_cast<int64_t>(index), all);
+}
+
 // What a block reads: without a norm a copy, which may be written to alone.
 at::Tensor Pass::Entering(const NormWeights& norm) const {
   if (!norm.exists() && capture_ != nullptr) return hidden_.clone();
@@ -525,8 +537,12 @@ void Pass::RunLayer(size_t index) {
   capture(Stage::kInputNorm, input);
   at::Tensor laurel;
   if (config_.laurel_rank > 0) laurel = Laurel(input, index);
-  const at::Tensor attention = Attention(input, index);
-  CaptureProduct(Stage::kAttentionOutput, Stage::kAttention, index, attention);
+  const bool conv = config_.layers[index].conv;
+  const at::Tensor attention =
+      conv ? Convolution(input, index) : Attention(input, index);
+  CaptureProduct(Stage::kAttentionOutput,
+                 conv ? Stage::kConvGated : Stage::kAttention, index,
+                 attention);
   if (config_.parallel_block) {
     const bool shared = !layer.mlp_norm.exists();
     const at::Tensor mlp_input = shared ? input : Entering(layer.mlp_norm);
@@ -706,6 +722,39 @@ at::Tensor Pass::Attention(const at::Tensor& normed, size_t index) const {
   at::Tensor output = Floats(rows_, config_.hidden_size);
   Multiply(Stage::kAttention, static_cast<int64_t>(index), mixed,
            {{layer.o, output.mutable_data_ptr<float>()}});
+  return output;
+}
+
+// Lfm2ShortConv. What is convolved is kept of all positions, as keys are: a
+// sequence that is cut back then goes on from the right ones.
+at::Tensor Pass::Convolution(const at::Tensor& normed, size_t index) const {
+  const auto number = static_cast<int64_t>(index);
+  const LayerWeights& layer = weights_.layers[index];
+  const int64_t size = config_.hidden_size;
+  at::Tensor projected = Floats(rows_, 3 * size);
+  Multiply(Stage::kInputNorm, number, normed,
+           {{layer.conv_input, projected.mutable_data_ptr<float>()}});
+  CaptureProduct(Stage::kConvProjection, Stage::kInputNorm, index, projected);
+  const at::Tensor input =
+      projected.narrow(1, 0, size) * projected.narrow(1, 2 * size, size);
+  for (const Span& span : spans_) {
+    span.sequence->layers[index]
+        .keys[0]
+        .narrow(0, span.sequence->length, span.count)
+        .copy_(input.narrow(0, span.row, span.count));
+  }
+  CaptureCached(Stage::kConvInput, index, &LayerCache::keys);
+  CaptureStates(index);
+  const ConvNumbers numbers = ReadConvolution(decoder_.reader, config_, layer);
+  at::Tensor gated = projected.narrow(1, size, size).contiguous();
+  for (const Span& span : spans_) {
+    gated.narrow(0, span.row, span.count)
+        .mul_(Convolve(numbers, span, span.sequence->layers[index]));
+  }
+  Capture(Stage::kConvGated, number, gated);
+  at::Tensor output = Floats(rows_, size);
+  Multiply(Stage::kConvGated, number, gated,
+           {{layer.conv_output, output.mutable_data_ptr<float>()}});
   return output;
 }
 

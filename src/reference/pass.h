@@ -46,6 +46,8 @@ class Pass {
   at::Tensor Entering(const NormWeights& norm) const;
   void AddToStream(const at::Tensor& values);
   at::Tensor Attention(const at::Tensor& normed, size_t index) const;
+  // In place of attention, with LayerConfig::conv.
+  at::Tensor Convolution(const at::Tensor& normed, size_t index) const;
   Projections Project(const at::Tensor& normed, size_t index) const;
   void Turn(size_t index, const at::Tensor& queries,
             const at::Tensor& keys) const;
@@ -100,6 +102,7 @@ class Pass {
                       const at::Tensor& values, int64_t expert = -1) const;
   void CaptureCached(Stage stage, size_t index,
                      at::Tensor LayerCache::*part) const;
+  void CaptureStates(size_t index) const;
   // The layer in whose caches the keys are that this one attends to.
   size_t CacheOf(size_t index) const;
   // Whether no layer behind it attends to its keys.

@@ -88,8 +88,10 @@ std::vector<double> Reference::RopeFrequenciesOf(const ModelConfig& config,
   return Doubles(local ? frequencies.local : frequencies.usual);
 }
 
-int64_t Reference::num_kv_layers() const {
-  return NumKvLayers(decoder_->config);
+bool Reference::HasKeys(int64_t layer) const {
+  const LayerConfig& settings =
+      decoder_->config.layers.at(static_cast<size_t>(layer));
+  return settings.kv_source < 0 && !settings.conv;
 }
 
 Sequence Reference::NewSequence() const {
@@ -100,7 +102,8 @@ Sequence Reference::NewSequence() const {
   for (const LayerConfig& layer : config.layers) {
     const int64_t heads = layer.kv_source < 0 ? layer.num_kv_heads : 0;
     const at::Tensor empty = at::empty({heads, 0, layer.head_dim}, at::kFloat);
-    state->layers.push_back({empty, empty});
+    const at::Tensor none = at::empty({heads, 0, 0}, at::kFloat);
+    state->layers.push_back({empty, layer.conv ? none : empty});
   }
   return Sequence(std::move(state));
 }

@@ -45,7 +45,9 @@ class Sequence {
   // Makes one layer's keys (after RoPE) and values of positions [0, length)
   // those of someone else, [length, num_kv_heads, head_dim] each. Call it for
   // every layer, with the same length, on a sequence that scored nothing: then
-  // the sequence goes on from there. Throws Error for wrong sizes.
+  // the sequence goes on from there. Of a layer with LayerConfig::conv, `keys`
+  // are what was convolved of the last positions, [any number, hidden_size].
+  // Throws Error for wrong sizes.
   void Restore(int64_t layer, int64_t length, std::span<const float> keys,
                std::span<const float> values);
 
@@ -100,8 +102,8 @@ class Reference {
 
   Sequence NewSequence() const;
 
-  // Those with keys and values of their own, the first ones.
-  int64_t num_kv_layers() const;
+  // Whether the layer has keys and values of its own.
+  bool HasKeys(int64_t layer) const;
 
   // What positions are multiplied with, [rotary_dim / 2]; of layers with
   // LayerConfig::local_rope, or of the others. With ModelConfig::long_rope,

@@ -206,6 +206,10 @@ INSTANTIATE_TEST_SUITE_P(Experts, Recorded,
                                          "ref_ernie4_5_moe", "ref_glm4_moe"),
                          [](const auto& info) { return info.param; });
 
+INSTANTIATE_TEST_SUITE_P(Hybrids, Recorded,
+                         testing::Values("ref_lfm2", "ref_lfm2_bias"),
+                         [](const auto& info) { return info.param; });
+
 TEST(Reference, GreedyTokensEqualGenerate) {
   const json expected =
       ReadJsonFile(ExpectedPath("reference/smollm2_greedy.json"));
@@ -402,6 +406,15 @@ TEST_P(Matters, InTheLogits) {
                           ScoreNew(original.reference, tokens)),
             0.01);
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Hybrids, Matters,
+    testing::Values(
+        Setting{"ref_lfm2", "/norm_eps", "0.001"},
+        Setting{"ref_lfm2", "/rope_parameters/rope_theta", "500000"},
+        Setting{"ref_lfm2_bias", "/norm_eps", "1e-05"},
+        Setting{"ref_lfm2_bias", "/rope_parameters/rope_theta", "400"},
+        Setting{"ref_lfm2_bias", "/conv_bias", "false"}));
 
 INSTANTIATE_TEST_SUITE_P(
     Reference, Matters,
@@ -635,8 +648,10 @@ TEST(Reference, ReadsTheExpertsThatAreTakenAndNoOthers) {
   EXPECT_EQ(ScoreNew(other.reference, tokens), expected);
 }
 
-TEST(Reference, TruncateRewindsToAnyPosition) {
-  Opened opened(ModelPath("ref_gqa_tied"));
+class Truncate : public testing::TestWithParam<std::string> {};
+
+TEST_P(Truncate, RewindsToAnyPosition) {
+  Opened opened(ModelPath(GetParam()));
   const Tokens tokens = SomeTokens(50, 1000, 1);
   Sequence sequence = opened.reference.NewSequence();
   const Rows whole = Score(opened.reference, sequence, tokens);
@@ -654,6 +669,11 @@ TEST(Reference, TruncateRewindsToAnyPosition) {
                 ThrowsMessage<Error>(HasSubstr("cannot truncate")));
   }
 }
+
+// What a convolution sees of the tokens before, too.
+INSTANTIATE_TEST_SUITE_P(Reference, Truncate,
+                         testing::Values("ref_gqa_tied", "ref_lfm2_bias"),
+                         [](const auto& info) { return info.param; });
 
 TEST(Reference, LogitRowsAreTheLastOnes) {
   Opened opened(ModelPath("ref_mha_untied"));

@@ -3,6 +3,7 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -68,6 +69,7 @@ void SequenceState::SetLayer(int64_t layer, int64_t length,
   LayerCache& cache = layers.at(static_cast<size_t>(layer));
   const int64_t heads = cache.keys.size(0);
   const int64_t size = cache.keys.size(2);
+  if (cache.values.size(2) == 0) return SetConvolved(cache, length, keys);
   if (length < 0 || std::ssize(keys) != length * heads * size ||
       keys.size() != values.size()) {
     throw Error(
@@ -82,6 +84,24 @@ void SequenceState::SetLayer(int64_t layer, int64_t length,
   };
   set(cache.keys, keys);
   set(cache.values, values);
+}
+
+// The last positions are all that a convolution sees.
+void SequenceState::SetConvolved(LayerCache& cache, int64_t length,
+                                 std::span<const float> last) {
+  const int64_t size = cache.keys.size(2);
+  const int64_t given = std::ssize(last) / size;
+  if (length < 0 || given * size != std::ssize(last)) {
+    throw Error("{} numbers of what is convolved, {} of a position",
+                last.size(), size);
+  }
+  const int64_t count = std::min(given, length);
+  cache.keys = at::zeros({1, length, size}, at::kFloat);
+  cache.keys.narrow(1, length - count, count)
+      .copy_(at::from_blob(const_cast<float*>(last.data()), {1, given, size},
+                           at::kFloat)
+                 .narrow(1, given - count, count));
+  cache.values = at::empty({1, length, 0}, at::kFloat);
 }
 
 void SequenceState::ReadLayer(int64_t layer, int64_t count) {

@@ -13,7 +13,8 @@
 
 namespace verify_tflite {
 
-// Keys (rotated) and values of one layer, [kv_heads, capacity, head_dim].
+// Keys (rotated) and values of one layer, [kv_heads, capacity, head_dim]. With
+// LayerConfig::conv, keys are what is convolved, and values have no elements.
 struct LayerCache {
   at::Tensor keys;
   at::Tensor values;
@@ -30,6 +31,8 @@ struct SequenceState {
   void Reserve(int64_t needed);
   void SetLayer(int64_t layer, int64_t length, std::span<const float> keys,
                 std::span<const float> values);
+  static void SetConvolved(LayerCache& cache, int64_t length,
+                           std::span<const float> last);
   // Makes room for `count` tokens behind what it reads.
   void ReadLayer(int64_t layer, int64_t count);
   void ForgetLayer(int64_t layer);

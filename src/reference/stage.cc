@@ -75,6 +75,14 @@ std::string_view NameOf(Stage stage) {
       return "value";
     case Stage::kAttention:
       return "attention";
+    case Stage::kConvProjection:
+      return "conv_projection";
+    case Stage::kConvInput:
+      return "conv_input";
+    case Stage::kConvState:
+      return "conv_state";
+    case Stage::kConvGated:
+      return "conv_gated";
     case Stage::kAttentionOutput:
       return "attention_output";
     case Stage::kAttentionNorm:
@@ -144,6 +152,7 @@ bool IsLinear(Stage stage) {
     case Stage::kQueryProjection:
     case Stage::kKeyProjection:
     case Stage::kValueProjection:
+    case Stage::kConvProjection:
     case Stage::kAttentionOutput:
     case Stage::kGateProjection:
     case Stage::kUpProjection:

@@ -38,7 +38,13 @@ enum class Stage {
   kValue,      // as the KV cache has it: kValueProjection, or its norm
   kAttention,  // heads' outputs, enters o_proj
   kRotatedAttention,
-  kAttentionOutput,  // of o_proj
+  // In place of those from kQueryProjection on, with LayerConfig::conv.
+  kConvProjection,   // both gates and what is convolved, [3 * hidden_size]
+  kConvInput,        // what is convolved times the first gate
+  kConvState,        // kConvInput of a row's position and of those before it
+                     // that the next row's convolution sees
+  kConvGated,        // the convolution times the second gate; enters its output
+  kAttentionOutput,  // of o_proj, or of the convolution's output
   kAttentionNorm,    // of kAttentionOutput, with sandwich_norms
   kAfterAttention,   // residual stream; not with phi_block
   kMlpNorm,          // enters the MLP; not with phi_block

@@ -165,6 +165,23 @@ class WeightFinder {
     }
   }
 
+  void FindConvolution(int32_t index, LayerWeights* layer) {
+    const int64_t size = config_.hidden_size;
+    const bool bias = config_.conv_bias;
+    layer->conv_input =
+        FindLinear({Part::kConvInput, index}, 3 * size, size, bias);
+    layer->conv_output =
+        FindLinear({Part::kConvOutput, index}, size, size, bias);
+    layer->conv_taps =
+        &Get({Part::kConvTaps, index}, {size, 1, config_.conv_taps});
+    const FileWeight* other = Other(names_.Of({Part::kConvTaps, index}));
+    layer->conv_quantised_input =
+        other != nullptr && other->quantised_input && quantise_inputs_;
+    if (bias) {
+      layer->conv_bias = &Get({Part::kConvTaps, index, true}, {size});
+    }
+  }
+
   void FindMlp(int32_t index, LayerWeights* layer) {
     const ModelConfig& c = config_;
     const int64_t size = c.layers[static_cast<size_t>(index)].intermediate_size;
@@ -351,7 +368,11 @@ class WeightFinder {
       layer.attention_norm = norm(Part::kAttentionNorm);
       layer.output_norm = norm(Part::kOutputNorm);
     }
-    FindAttention(index, &layer);
+    if (config_.layers[static_cast<size_t>(index)].conv) {
+      FindConvolution(index, &layer);
+    } else {
+      FindAttention(index, &layer);
+    }
     if (config_.layers[static_cast<size_t>(index)].experts) {
       FindExperts(index, &layer);
     } else {
@@ -448,7 +469,10 @@ const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index,
       return &layer.router;
     case Stage::kSharedScale:
       return &layer.shared_scale;
+    case Stage::kConvProjection:
+      return &layer.conv_input;
     case Stage::kRotatedInputNorm:
+      if (layer.conv_input.weight != nullptr) return &layer.conv_input;
       return layer.qkv.weight == nullptr ? &layer.q : &layer.qkv;
     case Stage::kQueryProjection:
       return &layer.q;
@@ -457,8 +481,10 @@ const Linear* LinearOf(const Weights& weights, Stage stage, int64_t index,
     case Stage::kValueProjection:
       return &layer.v;
     case Stage::kRotatedAttention:
-    case Stage::kAttentionOutput:
       return &layer.o;
+    case Stage::kAttentionOutput:
+      return layer.conv_output.weight != nullptr ? &layer.conv_output
+                                                 : &layer.o;
     case Stage::kGateProjection:
       return &layer.gate;
     case Stage::kRotatedMlpNorm:

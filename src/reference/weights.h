@@ -61,6 +61,11 @@ struct LayerWeights {
   std::vector<float> choice_bias;  // with ExpertsConfig::choice_bias
   std::vector<ExpertWeights> experts;
   Linear shared_scale;
+  // With LayerConfig::conv, in place of q, k, v and o.
+  Linear conv_input, conv_output;
+  const TensorView* conv_taps = nullptr;  // [hidden_size, 1, conv_taps]
+  const TensorView* conv_bias = nullptr;
+  bool conv_quantised_input = false;
 };
 
 struct Weights {

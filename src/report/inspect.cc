@@ -243,6 +243,10 @@ std::string Layout(const TensorSpec& cache, int64_t kv_length) {
 
 std::string Layers(const InspectedModel& model) {
   const int64_t cached = model.llm->num_layers;
+  if (const int64_t states = model.llm->num_states; states > 0) {
+    return fmt::format("{} layers ({} with KV caches, {} with another state)",
+                       cached + states, cached, states);
+  }
   if (model.layers <= cached) return fmt::format("{} layers", cached);
   return fmt::format("{} layers ({} with KV caches; the others take theirs)",
                      model.layers, cached);
@@ -278,7 +282,8 @@ void AppendLlm(const InspectedModel& model, std::string& out) {
     Sentence(out, "    note      ", note);
   }
   if (!model.file) return;
-  for (const KvPart part : {KvPart::kKeys, KvPart::kValues}) {
+  for (const KvPart part :
+       {KvPart::kKeys, KvPart::kValues, KvPart::kConvState}) {
     const auto* cache =
         FindDecodeInput(*model.file, [&](const std::string& name) {
           const auto kv = ParseKvName(name);
@@ -362,6 +367,9 @@ void AppendLlmMetadata(const LlmMetadata& m, std::string& out) {
   }
   if (stops.empty()) stops.push_back("none");
   Wrapped(out, "    stop tokens   ", stops);
+  if (m.pad_token) {
+    Line(out, "    pad token      {}", TokenText(*m.pad_token));
+  }
   if (m.max_num_tokens > 0) {
     Line(out, "    max tokens     {}", m.max_num_tokens);
   }

@@ -43,6 +43,7 @@ OrderedJson InspectToJson(const LlmMetadata& m) {
   OrderedJson json = {{"model_type", m.model_type},
                {"max_num_tokens", m.max_num_tokens},
                {"start_token", nullptr},
+               {"pad_token", nullptr},
                {"stop_tokens", OrderedJson::array()},
                {"jinja_template", nullptr},
                {"user", InspectToJson(m.user)},
@@ -52,6 +53,7 @@ OrderedJson InspectToJson(const LlmMetadata& m) {
                {"session_prefix", ReplaceInvalidUtf8(m.session_prefix)},
                {"bytes_to_unicode", m.bytes_to_unicode}};
   if (m.start_token) json["start_token"] = InspectToJson(*m.start_token);
+  if (m.pad_token) json["pad_token"] = InspectToJson(*m.pad_token);
   for (const BundleToken& token : m.stop_tokens) {
     json["stop_tokens"].push_back(InspectToJson(token));
   }
@@ -152,6 +154,9 @@ OrderedJson InspectToJson(const ModelInfo& m) {
   }
   return {{"recipe", NameOf(m.recipe)},
           {"num_layers", m.num_layers},
+          {"num_states", m.num_states},
+          {"pad_token", m.pad_token ? OrderedJson(*m.pad_token) : OrderedJson(nullptr)},
+          {"repeated_positions_are_pads", m.repeated_positions_are_pads},
           {"vocab_size", m.vocab_size},
           {"kv_length", m.kv_length},
           {"kv_bytes", m.kv_bytes},

@@ -185,6 +185,8 @@ TEST(ReadJsonReport, RefusesMissingFields) {
   // Versions before did not write these.
   const std::set<std::string> newer = {"/model/converted_by",
                                        "/model/min_runtime_version",
+                                       "/model/num_states",
+                                       "/model/pad_token",
                                        "/checkpoint/text_type",
                                        "/checkpoint/transformers_version",
                                        "/environment/reference_version",

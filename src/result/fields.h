@@ -420,6 +420,11 @@ inline void VisitFields(auto& v, Like<ModelInfo> auto& m) {
         .Newer(),
     m.min_runtime_version);
   v(Field("num_layers", "layers with KV caches"), m.num_layers);
+  v(Field("num_states", "states beside KV caches, of other layers").Newer(),
+    m.num_states);
+  v(Field("pad_token", "the token that changes none of them, in the graph")
+        .Newer(),
+    m.pad_token);
   v(Field("vocab_size", "entries of a row of logits"), m.vocab_size);
   v(Field("kv_length", "positions that a KV cache holds"), m.kv_length);
   v(Field("kv_bytes", "bytes of one set of KV caches"), m.kv_bytes);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -90,7 +91,12 @@ struct EndScale {
 struct ModelInfo {
   std::vector<PrefillInfo> prefills;  // by descending length, at least one
   std::vector<std::string> ignored_signatures;  // neither prefill nor decode
-  int64_t num_layers = 0;
+  int64_t num_layers = 0;                       // with KV caches
+  // States beside keys and values, of the other layers of a hybrid; and what
+  // its graph takes for pads, which change none of them (SignatureSpec).
+  int64_t num_states = 0;
+  std::optional<int32_t> pad_token = std::nullopt;
+  bool repeated_positions_are_pads = false;
   int64_t kv_length = 0;  // positions the KV cache can hold
   int64_t vocab_size = 0;
   bool mask_input = false;

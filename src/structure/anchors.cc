@@ -79,7 +79,8 @@ class AnchorFinder {
     return first;
   }
   int32_t AttentionOp(int64_t layer) const {
-    return FirstOp(layer, {Part::kQkv, Part::kQ, Part::kK, Part::kV});
+    return FirstOp(
+        layer, {Part::kQkv, Part::kQ, Part::kK, Part::kV, Part::kConvInput});
   }
   int32_t MlpOp(int64_t layer) const {
     return FirstOp(layer, {Part::kGateUp, Part::kGate, Part::kUp, Part::kRouter,
@@ -150,6 +151,7 @@ class AnchorFinder {
     AddInput(Stage::kMlpInner, layer, ProductOf(layer, {Part::kDown}));
     add_output(Stage::kMlpOutput, Part::kDown, Part::kDown);
     if (config_.layers[static_cast<size_t>(layer)].experts) AddExperts(layer);
+    if (config_.layers[static_cast<size_t>(layer)].conv) AddConvolution(layer);
     add_output(Stage::kPerLayerGate, Part::kPerLayerGate, Part::kPerLayerGate);
     AddInput(Stage::kPerLayerInner, layer,
              ProductOf(layer, {Part::kPerLayerProjection}));
@@ -157,6 +159,19 @@ class AnchorFinder {
                Part::kPerLayerProjection);
     if (config_.num_streams > 0) AddAltUp(layer);
     AddResiduals(layer);
+  }
+
+  void AddConvolution(int64_t layer) {
+    const Product* input = ProductOf(layer, {Part::kConvInput});
+    const Product* output = ProductOf(layer, {Part::kConvOutput});
+    if (input == nullptr) return;
+    AddInput(Stage::kInputNorm, layer, input);
+    AddOutput(Stage::kConvProjection, layer, input, Part::kConvInput);
+    AddInput(Stage::kConvGated, layer, output);
+    AddOutput(Stage::kAttentionOutput, layer, output, Part::kConvOutput);
+    const auto end = static_cast<int32_t>(std::ssize(graph_.ops));
+    AddBetween(Stage::kConvInput, layer, input->op,
+               output == nullptr ? end : output->op, {tflite::kOpMul});
   }
 
   void AddAltUp(int64_t layer) {
@@ -342,7 +357,7 @@ class AnchorFinder {
 
   void AddResiduals(int64_t layer) {
     const int32_t next = Behind(layer);
-    const int32_t o = FirstOp(layer, {Part::kO});
+    const int32_t o = FirstOp(layer, {Part::kO, Part::kConvOutput});
     const int32_t down = LastDown(layer);
     const int32_t mlp = MlpOp(layer);
     const int32_t gate = FirstOp(layer, {Part::kPerLayerGate});
@@ -388,6 +403,10 @@ class AnchorFinder {
     for (const auto& [name, tensor] : graph_.outputs) {
       const auto cache = ParseKvName(name);
       if (!cache || cache->layer >= std::ssize(config_.layers)) continue;
+      if (cache->part == KvPart::kConvState) {
+        Add(Stage::kConvState, cache->layer, {Anchor::Kind::kState, {tensor}});
+        continue;
+      }
       Add(cache->part == KvPart::kKeys ? Stage::kKey : Stage::kValue,
           cache->layer, {Anchor::Kind::kKvCache, {tensor}});
     }

@@ -26,6 +26,7 @@ struct Anchor {
     kOutput,   // of `product`: by its columns and factor
     kKvCache,  // rows of a KV cache; `tensors` are its output
     kColumns,  // `tensors` are one column of the stage each
+    kState,    // of the last row; `tensors` are its output
   };
   Kind kind = Kind::kTensor;
   std::vector<int32_t> tensors;

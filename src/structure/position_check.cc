@@ -413,6 +413,30 @@ class Place : public Hypothesis {
   std::vector<Column> columns_;
 };
 
+// The same at all positions: what marks text, or how many tokens are text.
+class Fixed : public Hypothesis {
+ public:
+  // A number for each column.
+  Fixed(std::string what, std::vector<double> row)
+      : Hypothesis(std::move(what), Kind::kMask), row_(std::move(row)) {}
+
+  void Look(int64_t position, int64_t, int64_t,
+            std::span<const double> row) override {
+    result_.values += std::ssize(row);
+    for (size_t j = 0; j < row.size(); ++j) {
+      const double expected = j < row_.size() ? row_[j] : kUnknown;
+      if (row[j] == expected) continue;
+      result_.Wrong(position, static_cast<int64_t>(j), row[j], expected);
+    }
+  }
+  Mismatches Result() const override { return result_; }
+
+ private:
+  static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+  std::vector<double> row_;
+  Mismatches result_;
+};
+
 // How a tensor's numbers lie: `outer` times `rows` rows of `width`.
 struct Layout {
   int64_t outer = 1;
@@ -618,10 +642,27 @@ class Checker {
     }
   }
 
+  // Where positions that do not grow are pads: those of the check all grow. A
+  // state is then the last of all rows and of the state before them.
+  void AddPads(const Layout& layout, int64_t rows, Hypotheses& all) const {
+    if (!model_.info().repeated_positions_are_pads) return;
+    all.push_back(
+        std::make_unique<Fixed>("the mark of pads", std::vector<double>{1}));
+    const int64_t before = config_.conv_taps - 1;
+    if (layout.rows != 1 || layout.width != before) return;
+    std::vector<double> places;
+    for (int64_t i = 0; i < before; ++i) {
+      places.push_back(static_cast<double>(rows + i));
+    }
+    all.push_back(
+        std::make_unique<Fixed>("the place of a state", std::move(places)));
+  }
+
   Hypotheses HypothesesFor(const TensorSpec& tensor, const Layout& layout,
                            int64_t rows) {
     Hypotheses all;
     const int64_t ring = model_.info().ring_length;
+    AddPads(layout, rows, all);
     if (tensor.type == ElementType::kInt32) {
       constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
       for (const bool start : {true, false}) {

@@ -204,7 +204,9 @@ class Recorder {
 
   std::vector<KvRows> ReadCaches() {
     std::vector<KvRows> layers;
-    for (int64_t i = 0; i < session_->num_layers(); ++i) {
+    for (const int64_t i : session_->kv_layers()) {
+      // Layers between that have no keys have no rows.
+      layers.resize(static_cast<size_t>(i));
       layers.push_back(session_->ReadKv(*kv_, i));
     }
     return layers;
@@ -223,6 +225,7 @@ class Recorder {
     const size_t before = recording_.caches.size();
     if (rings()) recording_.caches.push_back(ReadCaches());
     const std::vector<Rows> kept = RowsToKeep(step);
+    auto states_before = session_->ReadStates(*kv_);
     Logits logits = Feed(*session_, *kv_, tokens, step.prefill == 0, kept);
     const size_t after = recording_.caches.size();
     if (rings()) recording_.caches.push_back(ReadCaches());
@@ -232,10 +235,13 @@ class Recorder {
     if (taps.begin != step.begin || taps.count != step.count) {
       return std::move(logits.hashes);
     }
+    const auto states_after = session_->ReadStates(*kv_);
     for (const Rows& rows : kept) {
       Keep(taps, tokens, rows, logits);
       recording_.snapshots.back().before = before;
       recording_.snapshots.back().after = after;
+      recording_.snapshots.back().states_before = states_before;
+      recording_.snapshots.back().states_after = states_after;
     }
     return std::move(logits.hashes);
   }
@@ -246,7 +252,8 @@ class Recorder {
   // looked at a tensor at a time.
   std::vector<Rows> RowsToKeep(const RecordingStep& step) {
     const bool is_first = ran_.insert(step.prefill).second;
-    const bool whole = rings() || integers_ || info_.kv_type != "FLOAT32";
+    const bool whole = rings() || integers_ || info_.num_states > 0 ||
+                       info_.kv_type != "FLOAT32";
     if (is_first || whole || step.count <= 2 * kEndRows) {
       return {{0, step.count}};
     }

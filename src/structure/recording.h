@@ -37,6 +37,9 @@ struct Snapshot {
   // the positions before it, and after.
   size_t before = 0;
   size_t after = 0;
+  // States beside keys and values before and after the run, by layer. With
+  // these a snapshot has all rows of its run.
+  std::map<int64_t, StateRows> states_before, states_after;
 };
 
 struct Recording {

@@ -60,6 +60,7 @@ std::optional<Stage> InputOf(Stage stage) {
     case Stage::kKeyProjection:
     case Stage::kValueProjection:
     case Stage::kLaurelLeft:
+    case Stage::kConvProjection:
       return Stage::kInputNorm;
     case Stage::kAttentionOutput:
       return Stage::kAttention;
@@ -208,8 +209,13 @@ class StageComparer {
     const auto& layers = input_.recording.caches[s.before];
     const int64_t begin = s.begin;
     sequence.RestoreByLayer(
-        begin, [&layers, begin](int64_t layer, std::vector<float>& keys,
-                                std::vector<float>& values) {
+        begin, [&layers, &s, begin](int64_t layer, std::vector<float>& keys,
+                                    std::vector<float>& values) {
+          const auto state = s.states_before.find(layer);
+          if (state != s.states_before.end()) {
+            keys = state->second.values;
+            return;
+          }
           const KvRows& rows = layers[static_cast<size_t>(layer)];
           const auto width = static_cast<size_t>(rows.heads * rows.head_dim);
           const int64_t first = std::min(rows.first, begin);
@@ -256,6 +262,11 @@ class StageComparer {
     if (const auto rotated = RotatedOf(captured.stage)) kept_.erase(*rotated);
     if (captured.stage == Stage::kPerLayerEntry) {
       kept_[Stage::kAfterMlp] = kept_[Stage::kPerLayerEntry];
+    }
+    if (captured.stage == Stage::kConvGated) {
+      // What gives kAttentionOutput reads it.
+      kept_[Stage::kAttention] = kept_[Stage::kConvGated];
+      kept_.erase(Stage::kRotatedAttention);
     }
     if (captured.stage == Stage::kInputNorm) {
       // What the MLP reads where it has no norm of its own.
@@ -668,6 +679,9 @@ class StageComparer {
     if (anchor.kind == Anchor::Kind::kKvCache) {
       return CachedRow(captured, row, out);
     }
+    if (anchor.kind == Anchor::Kind::kState) {
+      return StateRow(captured, row, out);
+    }
     std::span<const float> from;
     const auto found = row.snapshot->tensors.find(tensor);
     if (found != row.snapshot->tensors.end()) {
@@ -702,6 +716,19 @@ class StageComparer {
     const std::vector<float>& from =
         captured.stage == Stage::kKey ? cached.keys : cached.values;
     std::copy_n(from.begin() + index * width, width, out.begin());
+    return true;
+  }
+
+  static bool StateRow(const Captured& captured, const Row& row,
+                       std::span<float> out) {
+    const Snapshot& s = *row.snapshot;
+    const auto state = s.states_after.find(captured.layer);
+    if (state == s.states_after.end() ||
+        row.index + 1 != std::ssize(s.tokens) ||
+        state->second.values.size() != out.size()) {
+      return false;
+    }
+    std::ranges::copy(state->second.values, out.begin());
     return true;
   }
 

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "reference/reference.h"
 #include "structure/expert_choice.h"
+#include "structure/pad_mark.h"
 
 namespace verify_tflite {
 namespace {
@@ -223,10 +224,11 @@ std::vector<std::string> StructureCheck::NotesOnThresholds() const {
         file_.file->graphs[static_cast<size_t>(graph.graph)];
     const std::vector<int32_t> needed = FindCoverage(ops, {}, {}).needed;
     const ExpertChoice choice(*file_.file, graph, checkpoint_.config().experts);
+    const PadMark pads(ops, model_.info().pad_token);
     for (const Threshold& threshold :
          FindThresholds(*file_.file, ops, needed)) {
       if (IsOfModel(threshold, checkpoint_.config()) ||
-          choice.IsPart(threshold)) {
+          choice.IsPart(threshold) || pads.IsPart(threshold)) {
         continue;
       }
       Kind& kind = threshold.is_half_range() ? half : other;
@@ -281,10 +283,11 @@ SignatureStructure StructureCheck::Describe(const SignatureGraph& graph,
   Coverage coverage = FindCoverage(ops, agreeing, differing);
   std::map<int32_t, std::string> rest;  // by operator
   const ExpertChoice choice(*file_.file, graph, checkpoint_.config().experts);
+  const PadMark pads(ops, model_.info().pad_token);
   for (const Threshold& threshold :
        FindThresholds(*file_.file, ops, coverage.needed)) {
     if (threshold.is_half_range() || choice.IsPart(threshold) ||
-        IsOfModel(threshold, checkpoint_.config())) {
+        pads.IsPart(threshold) || IsOfModel(threshold, checkpoint_.config())) {
       continue;
     }
     std::erase(coverage.verified, threshold.op);

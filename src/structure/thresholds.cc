@@ -24,6 +24,7 @@ constexpr int32_t kSmooth[] = {
     tflite::kOpAdd,
     tflite::kOpConcatenation,
     tflite::kOpConv2d,
+    tflite::kOpDepthwiseConv2d,
     tflite::kOpDequantize,
     tflite::kOpEmbeddingLookup,
     tflite::kOpFullyConnected,

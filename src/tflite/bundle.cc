@@ -299,6 +299,9 @@ LlmMetadata ParseLlmMetadata(std::string_view proto, const std::string& what) {
       case 7:
         metadata.jinja_template = reader.Text();
         break;
+      case 13:
+        metadata.pad_token = ReadToken(reader.Bytes(), what);
+        break;
       default:
         break;
     }

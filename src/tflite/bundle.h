@@ -84,6 +84,7 @@ struct LlmMetadata {
   // becomes a character before it is split.
   bool bytes_to_unicode = false;
   int64_t max_num_tokens = 0;  // 0: not given
+  std::optional<BundleToken> pad_token;  // what fills up a prefill
   std::string model_type;      // "generic_model", "gemma3", …; may be empty
 };
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <iterator>
 #include <set>
+#include <utility>
 
 #include "base/protobuf.h"
 #include "base/utf8.h"
@@ -117,6 +118,22 @@ void CheckNames(const SignatureSpec& signature, const std::string& input,
   check(signature.outputs, output, "output");
 }
 
+// Whether what is known of the type fits what the name stands for.
+bool FitsName(const StateBuffer& buffer) {
+  constexpr std::pair<KvPart, std::string_view> kTypes[] = {
+      {KvPart::kKeys, "key cache"},
+      {KvPart::kValues, "value cache"},
+      {KvPart::kConvState, "linear attention"}};
+  const auto name = ParseKvName(buffer.decode_input);
+  const auto is = [&](const auto& type) {
+    return buffer.type.ends_with(type.second);
+  };
+  if (!name || std::ranges::none_of(kTypes, is)) return true;
+  return std::ranges::any_of(kTypes, [&](const auto& type) {
+    return type.first == name->part && is(type);
+  });
+}
+
 }  // namespace
 
 ExecutorMetadata ParseExecutorMetadata(std::string_view proto,
@@ -137,6 +154,11 @@ std::vector<std::string> CompareState(const ExecutorMetadata& metadata,
   for (const StateBuffer& buffer : metadata.state_buffers) {
     named.insert(buffer.decode_input);
     CheckNames(decode, buffer.decode_input, buffer.decode_output, faults);
+    if (!FitsName(buffer)) {
+      faults.push_back(
+          fmt::format("ExecutorMetadata has {} as {}, by its name it is another",
+                      Quote(buffer.decode_input), Quote(buffer.type)));
+    }
     for (const SignatureSpec& prefill : prefills) {
       CheckNames(prefill, buffer.prefill_input, buffer.prefill_output, faults);
     }

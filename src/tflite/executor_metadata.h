@@ -39,8 +39,9 @@ ExecutorMetadata ParseExecutorMetadata(std::string_view proto,
                                        const std::string& what);
 
 // Returns where the metadata and the signatures disagree about what is state, a
-// sentence each: a name that decode or a prefill signature lacks, and a KV
-// cache of decode that the metadata does not name. Without state buffers it
+// sentence each: a name that decode or a prefill signature lacks, a KV cache or
+// another state of decode that the metadata does not name, and one that it has
+// as state of another kind. Without state buffers it
 // says nothing about them.
 std::vector<std::string> CompareState(const ExecutorMetadata& metadata,
                                       const SignatureSpec& decode,

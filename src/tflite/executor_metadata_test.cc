@@ -89,5 +89,22 @@ TEST(CompareState, NamesAreThoseOfTheSignatures) {
   EXPECT_THAT(CompareState({}, more, prefills), IsEmpty());
 }
 
+TEST(CompareState, KindsAreThoseOfTheNames) {
+  const std::vector<std::string> names = {"kv_cache_k_1", "kv_cache_c_0"};
+  const SignatureSpec decode = Signature("decode", names, names);
+  const auto compare = [&](int key, int state) {
+    const std::string buffers =
+        Bytes(2, Bytes(3, "kv_cache_k_1") + Int(6, key)) +
+        Bytes(2, Bytes(3, "kv_cache_c_0") + Int(6, state));
+    return CompareState(ParseExecutorMetadata(Bytes(1, buffers), "x"), decode,
+                        {});
+  };
+  EXPECT_THAT(compare(1, 5), IsEmpty());
+  EXPECT_THAT(compare(3, 42), IsEmpty());
+  EXPECT_THAT(compare(5, 1),
+              ElementsAre(HasSubstr("\"kv_cache_k_1\" as \"linear attention\""),
+                          HasSubstr("\"kv_cache_c_0\" as \"global key cache")));
+}
+
 }  // namespace
 }  // namespace verify_tflite

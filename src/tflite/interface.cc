@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 #include <utility>
 
 #include "base/error.h"
@@ -50,6 +51,7 @@ class SignatureReader {
       output.sequence_axis =
           SequenceAxis(graph, static_cast<int32_t>(output.index), kMaxDepth);
     }
+    FindPads(graph, spec);
     return spec;
   }
 
@@ -140,6 +142,83 @@ class SignatureReader {
     return axis;
   }
 
+  // Of each tensor, whether a state beside keys and values depends on it.
+  static std::vector<bool> LeadToStates(const Graph& graph,
+                                        const SignatureSpec& spec) {
+    std::vector<bool> leads(graph.tensors.size());
+    for (const TensorSpec& output : spec.outputs) {
+      const auto name = ParseKvName(output.name);
+      leads[output.index] = name && name->part == KvPart::kConvState;
+    }
+    const auto does = [&](int32_t t) {
+      return t >= 0 && leads[static_cast<size_t>(t)];
+    };
+    for (size_t i = graph.ops.size(); i-- > 0;) {  // against the execution
+      if (!std::ranges::any_of(graph.ops[i].outputs, does)) continue;
+      for (const int32_t input : graph.ops[i].inputs) {
+        if (input >= 0) leads[static_cast<size_t>(input)] = true;
+      }
+    }
+    return leads;
+  }
+
+  // The token that `op` compares `tokens` with.
+  static std::optional<int32_t> ComparedToken(const Graph& graph, const Op& op,
+                                              int32_t tokens) {
+    if (op.inputs.size() != 2) return std::nullopt;
+    for (const size_t i : {size_t{0}, size_t{1}}) {
+      if (op.inputs[i] != tokens || op.inputs[1 - i] < 0) continue;
+      const Tensor& other =
+          graph.tensors[static_cast<size_t>(op.inputs[1 - i])];
+      int32_t token = 0;
+      if (other.type != ElementType::kInt32 ||
+          other.data.size() != sizeof(token)) {
+        continue;
+      }
+      std::memcpy(&token, other.data.data(), sizeof(token));
+      return token;
+    }
+    return std::nullopt;
+  }
+
+  static bool IsSliceOf(const Graph& graph, int32_t tensor, int32_t whole) {
+    if (tensor < 0) return false;
+    const int32_t producer =
+        graph.tensors[static_cast<size_t>(tensor)].producer;
+    if (producer < 0) return false;
+    const Op& op = graph.ops[static_cast<size_t>(producer)];
+    return (op.code == tflite::kOpSlice ||
+            op.code == tflite::kOpStridedSlice) &&
+           !op.inputs.empty() && op.inputs[0] == whole;
+  }
+
+  static bool ComparesPositions(const Graph& graph, const Op& op,
+                                int32_t positions) {
+    return op.inputs.size() == 2 && IsSliceOf(graph, op.inputs[0], positions) &&
+           IsSliceOf(graph, op.inputs[1], positions);
+  }
+
+  // As exportable_module.py of export_hf marks them (valid_mask).
+  static void FindPads(const Graph& graph, SignatureSpec& spec) {
+    const std::vector<bool> leads = LeadToStates(graph, spec);
+    for (const Op& op : graph.ops) {
+      if ((op.code != tflite::kOpNotEqual && op.code != tflite::kOpGreater) ||
+          op.outputs.size() != 1 || op.outputs[0] < 0 ||
+          !leads[static_cast<size_t>(op.outputs[0])]) {
+        continue;
+      }
+      for (const TensorSpec& input : spec.inputs) {
+        const auto tensor = static_cast<int32_t>(input.index);
+        if (op.code == tflite::kOpGreater) {
+          spec.repeated_positions_are_pads |=
+              ComparesPositions(graph, op, tensor);
+        } else if (const auto token = ComparedToken(graph, op, tensor)) {
+          spec.pad_token = token;
+        }
+      }
+    }
+  }
+
   static std::vector<std::string> CustomOps(const Graph& graph) {
     std::vector<std::string> names;
     for (const Op& op : graph.ops) {
@@ -210,10 +289,9 @@ std::vector<SignatureSpec> ReadSignatures(const std::string& path,
 
 std::optional<KvName> ParseKvName(std::string_view name) {
   constexpr std::pair<std::string_view, KvPart> kRoots[] = {
-      {"kv_cache_k_", KvPart::kKeys},
-      {"k_cache_", KvPart::kKeys},
-      {"kv_cache_v_", KvPart::kValues},
-      {"v_cache_", KvPart::kValues},
+      {"kv_cache_k_", KvPart::kKeys},      {"k_cache_", KvPart::kKeys},
+      {"kv_cache_v_", KvPart::kValues},    {"v_cache_", KvPart::kValues},
+      {"kv_cache_c_", KvPart::kConvState},
   };
   for (const auto& [root, part] : kRoots) {
     if (!name.starts_with(root)) continue;

@@ -45,6 +45,12 @@ struct SignatureSpec {
   std::vector<TensorSpec> outputs = {};
   // Names of custom operators in its graph, each once.
   std::vector<std::string> custom_ops = {};
+  // What its graph takes for pads, which change no state beside keys and
+  // values: this token (a NOT_EQUAL of the tokens), or positions that are not
+  // larger than those before them (a GREATER of the positions). Neither where
+  // no such state depends on it.
+  std::optional<int32_t> pad_token = std::nullopt;
+  bool repeated_positions_are_pads = false;
 };
 
 // Returns what the file declares of a tensor, under the name `name`.
@@ -59,7 +65,9 @@ TensorSpec SpecOf(const tflite::Graph& graph, int32_t tensor,
 std::vector<SignatureSpec> ReadSignatures(const std::string& path,
                                           const tflite::File& file);
 
-enum class KvPart { kKeys, kValues };
+// kConvState: the last positions of what a short convolution is of. It replaces
+// the state before it and has no entry for each position.
+enum class KvPart { kKeys, kValues, kConvState };
 
 struct KvName {
   KvPart part = KvPart::kKeys;

@@ -203,6 +203,7 @@ class BundleChecker {
     OpenTokenizer();
     FindOwnTemplate();
     CheckStopTokens();
+    CheckPadToken();
     start_ = {.name = "start_token", .outcome = Outcome::kPass};
     template_ = {.name = "chat_template", .outcome = Outcome::kPass};
     CheckTemplate();
@@ -237,6 +238,7 @@ class BundleChecker {
   std::map<int32_t, std::string> OtherEnds() const;
   std::optional<int32_t> EndOfTurn() const;
   void CheckStopTokens();
+  void CheckPadToken();
   void CheckTemplate();
   bool Holds(const Chat& chat, bool jinja);
   void CheckChat(const Chat& chat, const std::optional<ChatTemplate>& theirs);
@@ -433,6 +435,27 @@ void BundleChecker::CheckStopTokens() {
         Show(std::span(&id, 1), input_.tokenizer), other_ends.at(id),
         eos.size() == 1 ? "is" : "are", fmt::join(eos, ", ")));
   }
+}
+
+// LiteRT-LM fills up a prefill with the bundle's pad token and, where there is
+// none, with token 0. In a model with states beside keys and values any other
+// than the graph's own changes these.
+void BundleChecker::CheckPadToken() {
+  if (v_.model.num_states == 0 || !v_.model.pad_token) return;
+  Check check = {.name = "pad_token", .outcome = Outcome::kPass};
+  const std::vector<int32_t> own = {*v_.model.pad_token};
+  const auto& named = metadata_.pad_token;
+  const std::vector<int32_t> fed =
+      named ? Ids(*named) : std::vector<int32_t>{0};
+  if (fed != own) {
+    Find(check, FindingId::kPadTokenDiffers,
+         "A prompt that does not fill its chunk is filled up with tokens that "
+         "the model takes for text.",
+         fmt::format("the model's graph: {}\nbundle: {}{}",
+                     Show(own, input_.tokenizer), Show(fed, BundleTokenizer()),
+                     named ? "" : ", as it names no pad token"));
+  }
+  Add(check);
 }
 
 BundleChecker::Rendered BundleChecker::RenderTheirs(

@@ -28,6 +28,7 @@ Verification Compare(const std::string& name, const std::string& directory) {
   const auto eos_ids = ReadEosIds(directory, tokenizer).ids;
   const auto chat_template = ChatTemplate::FromCheckpoint(directory);
   Verification v;
+  v.model = model.info();
   CheckBundle({*model.bundle(), directory, tokenizer, eos_ids,
                chat_template ? &*chat_template : nullptr},
               v);
@@ -92,6 +93,21 @@ TEST(BundleCheck, AnotherStopToken) {
 TEST(BundleCheck, AStartTokenOnTop) {
   ExpectOnly(Compare("tiny_bundle_wrong_start.litertlm"), "start_token",
              "start-token-differs", "start token \"<|im_start|>\", then");
+}
+
+TEST(BundleCheck, AnotherPadTokenThanTheGraphs) {
+  const std::string directory = ModelPath("text_lfm2");
+  const Verification v = Compare("mut_lfm2_pad.litertlm", directory);
+  ASSERT_EQ(v.findings.size(), 1u) << Evidence(v);
+  EXPECT_EQ(NameOf(v.findings[0].id), "pad-token-differs");
+  EXPECT_EQ(v.findings[0].evidence,
+            "the model's graph: 7 \"<gh_stars>\"\n"
+            "bundle: 0 \"<|endoftext|>\"");
+  // As export_hf makes it, but for its start token.
+  for (const Check& check : Checks(Compare("lfm2_hf.litertlm", directory))) {
+    EXPECT_EQ(check.outcome == Outcome::kPass, check.name != "start_token")
+        << check.name;
+  }
 }
 
 // SmolLM2's template writes BOS as text, and export_hf names it as the start

@@ -1,5 +1,7 @@
 #include "verify/preconditions.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <string_view>
@@ -31,10 +33,13 @@ void CheckSameShape(const Model& model, const ModelConfig& config,
   };
   const int64_t layers = NumKvLayers(config);
   check("layers with KV caches", info.num_layers, layers);
+  check("layers with short convolutions", info.num_states,
+        std::ranges::count(config.layers, true, &LayerConfig::conv));
   check("vocabulary entries", info.vocab_size, config.vocab_size);
   if (info.kv_values == 0) return;
   int64_t values = 0;
   for (const LayerConfig& layer : config.layers) {
+    if (layer.conv) continue;
     if (layer.kv_source < 0) values += 2 * layer.num_kv_heads * layer.head_dim;
   }
   // The mean, where layers differ.
@@ -71,6 +76,21 @@ void CheckPromptsFit(const Model& model, std::span<const Prompt> prompts,
           size + settings.max_new_tokens - 1, model.path(), info.kv_length);
     }
   }
+}
+
+std::vector<std::string> NotesOnPads(const ModelInfo& model,
+                                     std::span<const Prompt> prompts) {
+  std::vector<std::string> notes;
+  if (!model.pad_token) return notes;
+  for (const Prompt& prompt : prompts) {
+    if (std::ranges::count(prompt.ids, *model.pad_token) == 0) continue;
+    notes.push_back(fmt::format(
+        "The prompt {} has token {}, which prefill takes for a pad wherever it "
+        "stands: the model cannot make of this prompt what PyTorch does. "
+        "Convert with a pad token that no text has",
+        DescribePrompt(prompt), *model.pad_token));
+  }
+  return notes;
 }
 
 void CheckReferenceFinite(const VerifyInput& input,

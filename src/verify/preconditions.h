@@ -4,6 +4,7 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 #include "verify/verify_input.h"
 
@@ -18,6 +19,11 @@ void CheckSameShape(const Model& model, const ModelConfig& config,
 // does not fit the candidate's KV cache together with the tokens to generate.
 void CheckPromptsFit(const Model& model, std::span<const Prompt> prompts,
                      const Settings& settings);
+
+// Returns a sentence on each prompt with a token that the model's graph takes
+// for a pad.
+std::vector<std::string> NotesOnPads(const ModelInfo& model,
+                                     std::span<const Prompt> prompts);
 
 // Throws Error where a quantised tensor has a scale of 0: the runtime refuses
 // such files with a sentence that names nothing.

@@ -39,7 +39,9 @@ TensorFigures Compare(const KvRows& rows, std::span<const float> candidate,
 
 std::vector<KvRows> ReadAll(Session& session, KvCache& kv) {
   std::vector<KvRows> layers;
-  for (int64_t i = 0; i < session.num_layers(); ++i) {
+  for (const int64_t i : session.kv_layers()) {
+    // Layers between that have no keys have no rows.
+    layers.resize(static_cast<size_t>(i));
     layers.push_back(session.ReadKv(kv, i));
   }
   return layers;
@@ -52,7 +54,6 @@ void RunReference(Reference& reference, Probes& probes) {
   Sequence sequence = reference.NewSequence();
   const std::vector<Reference::Item> items = {{&sequence, ids, length}};
   const auto decode = probes.plan.decode;
-  const int64_t kv_layers = reference.num_kv_layers();
   const auto keep_logits = [&](size_t, int64_t row,
                                std::span<const float> logits) {
     if (row >= decode) return;
@@ -60,7 +61,7 @@ void RunReference(Reference& reference, Probes& probes) {
                                    logits.begin(), logits.end());
   };
   const auto keep_keys = [&](const Captured& captured) {
-    if (captured.layer < 0 || captured.layer >= kv_layers) return;
+    if (captured.layer < 0 || !reference.HasKeys(captured.layer)) return;
     const auto layer = static_cast<size_t>(captured.layer);
     if (probes.reference.size() <= layer) probes.reference.resize(layer + 1);
     // The norm of keys comes after their projection, where there is one.
@@ -76,6 +77,7 @@ void RunReference(Reference& reference, Probes& probes) {
   };
   reference.Score(items, keep_logits, keep_keys);
   for (size_t i = 0; i < probes.reference.size(); ++i) {
+    if (!reference.HasKeys(static_cast<int64_t>(i))) continue;
     probes.reference[i].keys = sequence.Keys(static_cast<int64_t>(i));
     probes.reference[i].values = sequence.Values(static_cast<int64_t>(i));
   }
@@ -98,11 +100,22 @@ void RunCandidate(Session& session, Probes& probes) {
   probes.decode = ReadAll(session, decoded);
 }
 
+// Of a layer without keys: as of rings that were overwritten.
+LayerKv NoFigures() {
+  TensorFigures none;
+  none.nmse = std::numeric_limits<double>::quiet_NaN();
+  return {none, none, none, none};
+}
+
 KvProfile ProfileOf(const Probes& probes) {
   KvProfile profile;
   profile.prefill_positions = probes.plan.prefill;
   profile.decode_positions = probes.plan.decode;
   for (size_t i = 0; i < probes.reference.size(); ++i) {
+    if (probes.reference[i].keys.empty()) {
+      profile.layers.push_back(NoFigures());
+      continue;
+    }
     const ReferenceLayer& r = probes.reference[i];
     const KvRows& p = probes.prefill[i];
     const KvRows& d = probes.decode[i];

@@ -178,6 +178,29 @@ bool CountsRows(const tflite::File& file, int32_t index) {
   return true;
 }
 
+// Whether it is a bias of convolutions that adds nothing.
+bool IsZeroBias(const tflite::File& file, int32_t index) {
+  const tflite::Constant& constant = file.constants[static_cast<size_t>(index)];
+  if (std::ranges::any_of(constant.data,
+                          [](std::byte b) { return b != std::byte{0}; })) {
+    return false;
+  }
+  for (const tflite::Graph& graph : file.graphs) {
+    for (const tflite::Tensor& tensor : graph.tensors) {
+      if (tensor.constant != index) continue;
+      for (const int32_t i : tensor.consumers) {
+        const tflite::Op& op = graph.ops[static_cast<size_t>(i)];
+        if (op.code != tflite::kOpDepthwiseConv2d || op.inputs.size() != 3 ||
+            graph.tensors[static_cast<size_t>(op.inputs[2])].constant !=
+                index) {
+          return false;
+        }
+      }
+    }
+  }
+  return true;
+}
+
 struct Accounted {
   int64_t bytes = 0;
   int64_t of = 0;
@@ -201,7 +224,9 @@ Accounted AccountFor(const WeightAudit& audit, const FileGraph& file,
                                             constant.constant, num_streams);
     const bool counts =
         CountsRows(parts[constant.input]->file(), constant.constant);
-    if (small || table || unread || of_streams || counts) {
+    const bool adds_nothing =
+        IsZeroBias(parts[constant.input]->file(), constant.constant);
+    if (small || table || unread || of_streams || counts || adds_nothing) {
       result.bytes += constant.bytes;
     } else {
       result.left.push_back(

@@ -254,6 +254,8 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
   CheckSameShape(input.model, input.checkpoint.config(),
                  input.checkpoint.directory());
   CheckPromptsFit(input.model, prompts, settings);
+  std::ranges::move(NotesOnPads(input.model.info(), prompts),
+                    std::back_inserter(v.notes));
   CheckScales(input.model);
   std::optional<FileGraph> graph;
   if (settings.structure || settings.weights_cost) {

@@ -261,6 +261,14 @@ Patch WithPrefillMask(int first_row, int last_row, int first_column,
   return patch;
 }
 
+// Pads that enter the state of a convolution: the graph has lost their mark.
+TEST(SelfCheckTest, PadsThatChangeAState) {
+  const SelfCheckResult result = SelfCheck("mut_lfm2_mask_lost.tflite");
+  EXPECT_THAT(Ids(result), ElementsAre("prefill-differs"));
+  EXPECT_THAT(result.findings[0].cause, HasSubstr("marks pads"));
+  EXPECT_THAT(Ids(SelfCheck("ref_lfm2.tflite")), IsEmpty());
+}
+
 // The second chunk of a prompt does not see the first tokens.
 TEST(SelfCheckTest, AMaskThatIsRightInTheFirstChunkOnly) {
   const SelfCheckResult result =

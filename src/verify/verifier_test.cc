@@ -175,14 +175,34 @@ TEST(Verifier, TheOtherCheckpointsConversionPassesAgainstItsOwn) {
   }
 }
 
+// In prefill the graph takes its pad token for one in a prompt, too.
+TEST(Verifier, APadInAPromptIsSaid) {
+  const Side& side = GetSide("text_lfm2");
+  const Model model = Model::Open(ModelPath("ref_lfm2.tflite"));
+  const Settings settings = TestSettings();
+  const std::vector<Prompt> prompts = {{"no pad", "no pad", {5, 100, 200}},
+                                       {"a pad", "a pad", {5, 7, 200}}};
+  const Verification v =
+      Verify({model, side.checkpoint, side.tokenizer, {}, settings, nullptr},
+             prompts);
+  EXPECT_EQ(v.prompts[0].outcome, Outcome::kPass);
+  EXPECT_NE(v.prompts[1].outcome, Outcome::kPass);
+  EXPECT_THAT(v.notes, ::testing::Contains(::testing::HasSubstr(
+                           "\"a pad\" has token 7")));
+}
+
 // However often the drafts differ, the text is PyTorch's own.
 TEST(Verifier, SpeculationYieldsPyTorchsGreedyText) {
-  for (const char* file :
-       {"tiny_f32.tflite", "tiny_q8.tflite", "tiny_wrong_rope.tflite",
-        "tiny_wrong_weights.tflite"}) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"tiny_f32.tflite", "tiny"},
+      {"tiny_q8.tflite", "tiny"},
+      {"tiny_wrong_rope.tflite", "tiny"},
+      {"tiny_wrong_weights.tflite", "tiny"},
+      {"ref_lfm2_q8.tflite", "text_lfm2"}};
+  for (const auto& [file, checkpoint] : cases) {
     SCOPED_TRACE(file);
-    const Side& side = GetSide("tiny");
-    const auto results = RunAll(file, "tiny");
+    const Side& side = GetSide(checkpoint);
+    const auto results = RunAll(file, checkpoint);
     for (size_t i = 0; i < results.size(); ++i) {
       EXPECT_EQ(results[i].reference_ids,
                 GreedyByReference(side, side.prompts[i], 20));
@@ -208,10 +228,11 @@ TEST(Verifier, PositionsFollowPyTorchsText) {
 
 // The slow obvious oracle for the candidate: fed PyTorch's text token by token,
 // without drafts or rewinding, it makes the same choices.
-TEST(Verifier, PositionsAreThoseOfTeacherForcedDecoding) {
-  const Model model = Model::Open(ModelPath("tiny_q8.tflite"));
+void ExpectTeacherForced(const std::string& file,
+                         const std::string& checkpoint) {
+  const Model model = Model::Open(ModelPath(file));
   int differing = 0;
-  for (const PromptResult& result : RunAll("tiny_q8.tflite", "tiny")) {
+  for (const PromptResult& result : RunAll(file, checkpoint)) {
     const std::vector<int32_t>& prompt = result.prompt.ids;
     const std::vector<PrefillPlan> plans = {
         PlanPrefill(std::vector<int64_t>{64, 8}, model.info().kv_length, 0,
@@ -228,6 +249,15 @@ TEST(Verifier, PositionsAreThoseOfTeacherForcedDecoding) {
     }
   }
   EXPECT_GT(differing, 0) << "nothing was drafted again";
+}
+
+TEST(Verifier, PositionsAreThoseOfTeacherForcedDecoding) {
+  ExpectTeacherForced("tiny_q8.tflite", "tiny");
+}
+
+// A state is not cut back as KV caches are.
+TEST(Verifier, PositionsOfHybridsAreThoseOfTeacherForcedDecoding) {
+  ExpectTeacherForced("ref_lfm2_q8.tflite", "text_lfm2");
 }
 
 TEST(Verifier, StopsAtEos) {

@@ -77,7 +77,8 @@ namespace verify_tflite {
   FAMILY(GraniteMoe)                   \
   FAMILY(GraniteMoeShared)             \
   FAMILY(Ernie45Moe)                   \
-  FAMILY(Glm4Moe)
+  FAMILY(Glm4Moe)                      \
+  FAMILY(Lfm2)
 
 #define DECLARE(name) Family name();
 VERIFY_TFLITE_FAMILIES(DECLARE)

@@ -64,6 +64,7 @@ std::optional<Finding> LookAtForward(const Evidence& evidence,
         ExpectedForward(evidence.config, static_cast<int64_t>(i), reach.length);
     const int64_t found = reach.layers[i].forward;
     if (found == expected || found < 0) continue;
+    if (evidence.config.layers[i - 1].conv) continue;  // it has no window
     const int64_t window = found - reach.layers[i - 1].forward + 1;
     const int64_t own = evidence.config.layers[i - 1].window;
     // What was seen was seen. What was not may have had too little weight.

@@ -34,6 +34,11 @@ Feeder::Feeder(const Model& model, Session& session,
   }
   text_ = SelfCheckIds(info().vocab_size, info().kv_length);
   std::copy_n(ids.begin(), std::min(ids.size(), text_.size()), text_.begin());
+  // A pad is no text.
+  if (const auto pad = info().pad_token) {
+    std::ranges::replace(text_, *pad,
+                         static_cast<int32_t>((*pad + 1) % info().vocab_size));
+  }
 }
 
 int64_t Feeder::Smaller(size_t prefill) const {
