@@ -591,6 +591,32 @@ def _add_gemma3n(add: Add) -> None:
   )
 
 
+def _add_ill_conditioned(add: Add) -> None:
+  """What rounding alone does to it is not small."""
+  add(
+      "tiny_cancelling",
+      mutated_checkpoints.cancelling,
+      {"checkpoint": "tiny"},
+      ratio=4e5,
+  )
+  add(
+      "tiny_cancelling.tflite",
+      conversions.classic,
+      {"checkpoint": "tiny_cancelling"},
+      prefill=[8, 64],
+      cache=256,
+  )
+  add(
+      "tiny_cancelling_q8.tflite",
+      conversions.quantize,
+      {
+          "checkpoint": "tiny_cancelling",
+          "float_file": "tiny_cancelling.tflite",
+      },
+      recipe="dynamic_int8",
+  )
+
+
 def _models() -> dict[str, Model]:
   models = {"smollm2": Model(checkpoints.smollm2)}
 
@@ -788,6 +814,7 @@ def _models() -> dict[str, Model]:
   _add_multimodal(add)
   _add_gemma3n(add)
   _add_moe(add)
+  _add_ill_conditioned(add)
   return models
 
 

@@ -119,6 +119,23 @@ const Logits* Feeder::Decoded(int64_t tokens) const {
   return row == decoded_.end() ? nullptr : &row->second;
 }
 
+double Feeder::DecodeWithMovedBits() {
+  if (decoded_.empty()) return 0;
+  const int64_t last = decoded_.rbegin()->first;
+  KvCache kv = session_.NewKvCache();
+  LastBits bits;
+  double most = 0;
+  for (int64_t i = 0; i <= last; ++i) {
+    const auto logits = session_.Decode(kv, text_[static_cast<size_t>(i)]);
+    if (const Logits* before = Decoded(i)) {
+      most = std::max(most, Compare(*before, logits).kld);
+    }
+    if (!session_.MoveLastBits(kv, bits)) return 0;
+  }
+  spent_ += last + 1;
+  return most;
+}
+
 LogitDifference Feeder::Compare(std::span<const float> a,
                                 std::span<const float> b) {
   const LogitDifference logits = verify_tflite::Compare(a, b);

@@ -71,6 +71,11 @@ class Feeder {
   // not come that far.
   const Logits* Decoded(int64_t tokens) const;
 
+  // Feeds the text again as DecodeAlone did, the last bit of its KV caches
+  // moved after every step. Returns how far that takes the logits at most,
+  // nats: what rounding alone does. 0 where the caches are of fewer bits.
+  double DecodeWithMovedBits();
+
   // Compares two rows, and remembers if one was not finite.
   LogitDifference Compare(std::span<const float> a, std::span<const float> b);
   bool nan() const { return nan_; }
