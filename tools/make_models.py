@@ -617,6 +617,17 @@ def _add_ill_conditioned(add: Add) -> None:
   )
 
 
+def _add_small_activations(add: Add) -> None:
+  """Where GELU cancels, rounding is a large part of it."""
+  add(
+      "starcoder2_small_activations.tflite",
+      conversions.export_hf_with,
+      {"checkpoint": "text_starcoder2_small_activations"},
+      prefill_lengths=[8, 64],
+      cache_length=256,
+  )
+
+
 def _models() -> dict[str, Model]:
   models = {"smollm2": Model(checkpoints.smollm2)}
 
@@ -815,6 +826,7 @@ def _models() -> dict[str, Model]:
   _add_gemma3n(add)
   _add_moe(add)
   _add_ill_conditioned(add)
+  _add_small_activations(add)
   return models
 
 

@@ -257,3 +257,17 @@ def cancelling(
       down[:, 1::2] = usual - large
 
   patched_checkpoint(out, checkpoint, change)
+
+
+def small_activations(
+    out: pathlib.Path, checkpoint: pathlib.Path, layer: int
+) -> None:
+  """A StarCoder2 with a layer whose GELU is never far from 0."""
+
+  def change(tensors: dict, config: dict) -> None:
+    del config
+    prefix = f"model.layers.{layer}.mlp.c_fc"
+    tensors[f"{prefix}.weight"].mul_(0.1)
+    tensors[f"{prefix}.bias"].fill_(-4)
+
+  patched_checkpoint(out, checkpoint, change)
