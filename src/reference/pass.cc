@@ -155,8 +155,11 @@ void Pass::SetPerLayerInputs() {
       Norm(decoder_.reader, config_, per_layer_inputs_.view({-1, size}),
            weights_.per_layer_model_norm)
           .view({rows_, -1});
-  per_layer_inputs_.add_(LookUp(*weights_.per_layer_embedding,
-                                std::sqrt(static_cast<double>(size))));
+  const auto& alternative = decoder_.options.alternative;
+  const bool unscaled = alternative && alternative->per_layer_unscaled;
+  per_layer_inputs_.add_(
+      LookUp(*weights_.per_layer_embedding,
+             unscaled ? 1 : std::sqrt(static_cast<double>(size))));
   per_layer_inputs_.mul_(static_cast<float>(std::sqrt(0.5)));
   Capture(Stage::kPerLayerInputs, -1, per_layer_inputs_);
 }
@@ -453,8 +456,8 @@ void Pass::Prefetch(size_t index) const {
   const LayerWeights& l = weights_.layers[index];
   for (const Linear& linear :
        {l.qkv, l.q, l.k, l.v, l.o, l.gate, l.up, l.down, l.per_layer_gate,
-        l.per_layer_projection, l.laurel_left, l.laurel_right,
-         l.router, l.shared_scale}) {
+        l.per_layer_projection, l.laurel_left, l.laurel_right, l.router,
+        l.shared_scale}) {
     if (linear.weight != nullptr) decoder_.reader.WillNeed(*linear.weight);
   }
 }
@@ -541,7 +544,9 @@ void Pass::RunLayer(size_t index) {
   if (config_.sandwich_norms) capture(Stage::kAttentionNorm, attended);
   AddToStream(attended);
   if (laurel.defined()) {
-    hidden_.add_(input + laurel).div_(std::sqrt(2.0));
+    const auto& alternative = decoder_.options.alternative;
+    const bool lost = alternative && alternative->laurel_lost;
+    hidden_.add_(lost ? input : input + laurel).div_(std::sqrt(2.0));
   }
   capture(Stage::kAfterAttention, hidden_);
   const at::Tensor mlp_input = Entering(layer.mlp_norm);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -17,6 +18,14 @@ namespace verify_tflite {
 namespace {
 
 constexpr int64_t kLogitBytes = int64_t{1} << 28;
+
+// A sum of float32 is off by the root of the number of its terms. Kernels keep
+// several sums at a time, so that products of 64 terms are off by about a last
+// place, and of 2048 by six.
+int64_t PlacesOf(int64_t terms) {
+  return std::max<int64_t>(
+      1, std::lround(std::sqrt(static_cast<double>(terms)) / 8));
+}
 
 // Two runs of PyTorch over one text.
 class Pair {
@@ -33,10 +42,12 @@ class Pair {
  private:
   void Compare(std::span<const int32_t> part, size_t at, size_t begin,
                Sequence& plain, Sequence& moved);
+  void Move(const Captured& captured);
 
   Reference& reference_;
   size_t vocab_;
   LastBits bits_;
+  int64_t terms_ = 1;          // of the products that are computed next
   std::vector<float> logits_;  // [tokens of the part, vocab], as it is
   std::vector<Position> positions_;
 };
@@ -62,10 +73,20 @@ void Pair::Compare(std::span<const int32_t> part, size_t at, size_t begin,
         position.tie = IsTie(position.logits);
         positions_.push_back(position);
       },
-      [&](const Captured& captured) {
-        // An embedding is looked up, not computed.
-        if (captured.stage != Stage::kEmbedding) bits_.Move(captured.values);
-      });
+      [&](const Captured& captured) { Move(captured); });
+}
+
+void Pair::Move(const Captured& captured) {
+  const bool is_sum = IsLinear(captured.stage);
+  if (!is_sum) terms_ = captured.width;
+  // An embedding is looked up, not computed.
+  if (captured.stage == Stage::kEmbedding) return;
+  std::vector<float> moved(captured.values.begin(), captured.values.end());
+  bits_.Move(moved);
+  const auto places = static_cast<float>(is_sum ? PlacesOf(terms_) : 1);
+  for (size_t i = 0; i < moved.size(); ++i) {
+    captured.values[i] += places * (moved[i] - captured.values[i]);
+  }
 }
 
 void Pair::Predict(std::span<const int32_t> ids, size_t begin) {
@@ -116,7 +137,7 @@ Aggregate MeasureRounding(const VerifyInput& input, const EvalPlan& plan,
 std::string DescribeRounding(const Verification& v) {
   if (!v.rounding || !MagnifiesRounding(*v.rounding)) return "";
   std::string note = fmt::format(
-      "This model magnifies rounding: PyTorch with the last bit of all that it "
+      "This model magnifies rounding: PyTorch with the last bits of all that it "
       "computes moved by chance is {:.2g} nats from itself (mean over {} "
       "positions; {} of its greedy choices differ). ",
       v.rounding->kld.mean, v.rounding->kld.count,

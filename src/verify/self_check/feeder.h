@@ -71,9 +71,10 @@ class Feeder {
   // not come that far.
   const Logits* Decoded(int64_t tokens) const;
 
-  // Feeds the text again as DecodeAlone did, the last bit of its KV caches
-  // moved after every step. Returns how far that takes the logits at most,
-  // nats: what rounding alone does. 0 where the caches are of fewer bits.
+  // Feeds the text token by token twice, as far as a fifth of the budget goes:
+  // as it is, and with the last bit of the KV caches moved after every step.
+  // Returns how far apart the logits are at most, nats: what rounding alone
+  // does. 0 where the caches are of fewer bits.
   double DecodeWithMovedBits();
 
   // Compares two rows, and remembers if one was not finite.
