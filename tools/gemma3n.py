@@ -292,3 +292,23 @@ def other_cache(
     ]
   conversion.repack = True
   conversion.save(out / _MODEL)
+
+
+def without_laurel(out: pathlib.Path, base: pathlib.Path, rank: int) -> None:
+  """What attention reads is added alone."""
+  shutil.copytree(base, out, dirs_exist_ok=True)
+  conversion = mutations.Conversion(base / _MODEL)
+  for graph in conversion.signatures():
+    adds = list(conversion.operators(graph, "ADD"))
+    totals = {}
+    for left in conversion.operators(graph, "FULLY_CONNECTED"):
+      if int(graph.tensors[left.outputs[0]].shape[-1]) != rank:
+        continue
+      read = int(left.inputs[0])
+      (added,) = [op for op in adds if read in list(op.inputs)]
+      totals[int(added.outputs[0])] = read
+    assert totals, "no Laurel"
+    for op in graph.operators:
+      op.inputs = [totals.get(int(i), int(i)) for i in op.inputs]
+  conversion.repack = True
+  conversion.save(out / _MODEL)

@@ -644,6 +644,43 @@ def _add_lfm2(add: Add) -> None:
     )
 
 
+def _add_ill_conditioned(add: Add) -> None:
+  """What rounding alone does to it is not small."""
+  add(
+      "tiny_cancelling",
+      mutated_checkpoints.cancelling,
+      {"checkpoint": "tiny"},
+      ratio=4e5,
+  )
+  add(
+      "tiny_cancelling.tflite",
+      conversions.classic,
+      {"checkpoint": "tiny_cancelling"},
+      prefill=[8, 64],
+      cache=256,
+  )
+  add(
+      "tiny_cancelling_q8.tflite",
+      conversions.quantize,
+      {
+          "checkpoint": "tiny_cancelling",
+          "float_file": "tiny_cancelling.tflite",
+      },
+      recipe="dynamic_int8",
+  )
+
+
+def _add_small_activations(add: Add) -> None:
+  """Where GELU cancels, rounding is a large part of it."""
+  add(
+      "starcoder2_small_activations.tflite",
+      conversions.export_hf_with,
+      {"checkpoint": "text_starcoder2_small_activations"},
+      prefill_lengths=[8, 64],
+      cache_length=256,
+  )
+
+
 def _models() -> dict[str, Model]:
   models = {"smollm2": Model(checkpoints.smollm2)}
 
@@ -842,6 +879,8 @@ def _models() -> dict[str, Model]:
   _add_gemma3n(add)
   _add_moe(add)
   _add_lfm2(add)
+  _add_ill_conditioned(add)
+  _add_small_activations(add)
   return models
 
 

@@ -162,6 +162,34 @@ MODELS = {
         _CLIP,
         dict(image_token_id=990),
     ),
+    "ref_got_ocr2": (
+        "GotOcr2",
+        dict(model_type="qwen2"),
+        dict(
+            hidden_size=32,
+            output_channels=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=16,
+            window_size=2,
+            global_attn_indexes=[0],
+            mlp_dim=32,
+        ),
+        dict(image_token_index=990),
+    ),
+    "ref_ovis2": (
+        "Ovis2",
+        dict(model_type="qwen2"),
+        _TOWER | dict(vocab_size=16),
+        dict(
+            image_token_id=990,
+            visual_indicator_token_ids=[991, 992, 993, 994, 995],
+            vocab_size=1000,
+            hidden_size=64,
+            tie_word_embeddings=False,
+        ),
+    ),
 }
 
 # By export_hf, in float32 and int8: one whose text model is Llama's, and one

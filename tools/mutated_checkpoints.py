@@ -228,3 +228,46 @@ def with_unused(out: pathlib.Path, checkpoint: pathlib.Path) -> None:
       tensors[f"{prefix}.q_norm.weight"] = torch.full((16,), 2.0)
 
   patched_checkpoint(out, checkpoint, change)
+
+
+def cancelling(
+    out: pathlib.Path, checkpoint: pathlib.Path, ratio: float
+) -> None:
+  """MLPs whose sums cancel: what rounding leaves of them is not small.
+
+  Neighbours of the inner features are the same number. One enters the output
+  with weights `ratio` times as large as usual, the other with their negatives
+  and what is usual.
+  """
+  import torch
+
+  generator = torch.Generator().manual_seed(11)
+
+  def change(tensors: dict, config: dict) -> None:
+    for layer in range(config["num_hidden_layers"]):
+      prefix = f"model.layers.{layer}.mlp"
+      for name in ("gate_proj", "up_proj"):
+        weight = tensors[f"{prefix}.{name}.weight"]
+        weight[1::2] = weight[0::2]
+      down = tensors[f"{prefix}.down_proj.weight"]
+      usual = down[:, 1::2].clone()
+      large = torch.randn(usual.shape, generator=generator)
+      large *= ratio * usual.std()
+      down[:, 0::2] = large
+      down[:, 1::2] = usual - large
+
+  patched_checkpoint(out, checkpoint, change)
+
+
+def small_activations(
+    out: pathlib.Path, checkpoint: pathlib.Path, layer: int
+) -> None:
+  """A StarCoder2 with a layer whose GELU is never far from 0."""
+
+  def change(tensors: dict, config: dict) -> None:
+    del config
+    prefix = f"model.layers.{layer}.mlp.c_fc"
+    tensors[f"{prefix}.weight"].mul_(0.1)
+    tensors[f"{prefix}.bias"].fill_(-4)
+
+  patched_checkpoint(out, checkpoint, change)

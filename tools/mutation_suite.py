@@ -55,7 +55,7 @@ def _is_right_of_sound(
   """All operators, weights and tables are verified; floats agree as they can."""
   if not (run.proven and run.whole_weights and run.whole_tables):
     return False
-  if not _is_float(sound):
+  if not _is_float(sound) or sound.magnifies:
     return True
   return run.kld <= _FLOAT_KLD and run.logits <= _FLOAT_LOGITS
 

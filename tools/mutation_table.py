@@ -38,6 +38,9 @@ class Sound:
   # any, or that few tokens take other experts and so far away that a short run
   # decides nothing. All else must be as of the others.
   lossy: bool
+  # Whether the model magnifies rounding, so that floats agree as little as
+  # PyTorch does with itself.
+  magnifies: bool
   # What the bundle around it has wrong; none: nothing.
   findings: tuple[str, ...]
   # The suites of the rooms that read it as well: base/testing.h.
@@ -126,6 +129,7 @@ def _sound(entry: dict[str, Any]) -> Sound:
       kv=entry.pop("kv", "float32"),
       rotated=entry.pop("rotated", False),
       lossy=entry.pop("lossy", False),
+      magnifies=entry.pop("magnifies", False),
       findings=tuple(entry.pop("findings", ())),
       suites=tuple(entry.pop("suites", ())),
       **entry,

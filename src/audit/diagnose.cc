@@ -263,7 +263,8 @@ class Diagnosis {
   }
 
   bool Heads() {
-    if (!IsAttentionInput(use_.role.part) || use_.role.bias || use_.transposed) {
+    if (!IsAttentionInput(use_.role.part) || use_.role.bias ||
+        use_.transposed) {
       return false;
     }
     const std::vector<Head> heads = AllHeads();

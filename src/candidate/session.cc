@@ -687,6 +687,17 @@ void Session::FillTo(KvCache& kv, int64_t length) {
   impl.length = length;
 }
 
+bool Session::MoveLastBits(KvCache& kv, LastBits& bits) const {
+  KvCache::Impl& impl = *kv.impl_;
+  bool moved = false;
+  for (const HostBuffer& cache : impl.For(impl.batch_is_current).buffers) {
+    if (cache.type() != ElementType::kFloat32) continue;
+    bits.Move(cache.As<float>());
+    moved = true;
+  }
+  return moved;
+}
+
 TapValues Session::Taps() const {
   TapValues result;
   const BoundSignature* bound = impl_->last;

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "base/last_bits.h"
 #include "base/progress.h"
 #include "candidate/cpu_options.h"
 #include "candidate/kv_rows.h"
@@ -127,6 +128,10 @@ class Session {
   // left it: of a Prefill in several chunks, the last chunk's. Valid until the
   // next call of Prefill or Decode. Nothing before the first.
   TapValues Taps() const;
+
+  // Moves the last bit of all that float32 caches hold, as rounding might have.
+  // Returns false where `kv` has none.
+  bool MoveLastBits(KvCache& kv, LastBits& bits) const;
 
  private:
   struct Impl;

@@ -73,7 +73,7 @@ Verification Recheck(const RecheckFlags& flags) {
     v.settings.tolerance_given = true;
   }
   if (flags.match_tokens) v.settings.match_tokens = *flags.match_tokens;
-  v.limits = LimitsFor(JudgedRecipe(v.model), v.settings);
+  v.limits = LimitsOf(v);
   Judge(v);
   return v;
 }

@@ -33,6 +33,10 @@ struct Alternative {
   bool heads_interleaved = false;
   MaskFault mask = MaskFault::kNone;
   int64_t kv_length = 0;  // slots of the candidate's KV cache
+  // With ModelConfig::laurel_rank: the normed input is added alone.
+  bool laurel_lost = false;
+  // Per-layer embeddings are multiplied by 1.
+  bool per_layer_unscaled = false;
 };
 
 }  // namespace verify_tflite

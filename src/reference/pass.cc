@@ -156,8 +156,11 @@ void Pass::SetPerLayerInputs() {
       Norm(decoder_.reader, config_, per_layer_inputs_.view({-1, size}),
            weights_.per_layer_model_norm)
           .view({rows_, -1});
-  per_layer_inputs_.add_(LookUp(*weights_.per_layer_embedding,
-                                std::sqrt(static_cast<double>(size))));
+  const auto& alternative = decoder_.options.alternative;
+  const bool unscaled = alternative && alternative->per_layer_unscaled;
+  per_layer_inputs_.add_(
+      LookUp(*weights_.per_layer_embedding,
+             unscaled ? 1 : std::sqrt(static_cast<double>(size))));
   per_layer_inputs_.mul_(static_cast<float>(std::sqrt(0.5)));
   Capture(Stage::kPerLayerInputs, -1, per_layer_inputs_);
 }
@@ -557,7 +560,9 @@ void Pass::RunLayer(size_t index) {
   if (config_.sandwich_norms) capture(Stage::kAttentionNorm, attended);
   AddToStream(attended);
   if (laurel.defined()) {
-    hidden_.add_(input + laurel).div_(std::sqrt(2.0));
+    const auto& alternative = decoder_.options.alternative;
+    const bool lost = alternative && alternative->laurel_lost;
+    hidden_.add_(lost ? input : input + laurel).div_(std::sqrt(2.0));
   }
   capture(Stage::kAfterAttention, hidden_);
   const at::Tensor mlp_input = Entering(layer.mlp_norm);

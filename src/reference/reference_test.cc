@@ -195,7 +195,7 @@ INSTANTIATE_TEST_SUITE_P(
                     "ref_internvl", "ref_qwen2_vl", "ref_qwen2_5_vl",
                     "ref_qwen3_vl", "ref_mistral3", "ref_aya_vision",
                     "ref_cohere2_vision", "ref_lighton_ocr",
-                    "ref_fast_vlm"),
+                    "ref_fast_vlm", "ref_got_ocr2", "ref_ovis2"),
     [](const auto& info) { return info.param; });
 
 INSTANTIATE_TEST_SUITE_P(Experts, Recorded,

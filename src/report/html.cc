@@ -20,7 +20,7 @@ namespace {
 
 // What one page can hold of texts that others wrote.
 constexpr size_t kMaxPrompts = 50;
-constexpr size_t kMaxText = 4000;       // bytes of a text
+constexpr size_t kMaxText = 4000;         // bytes of a text
 constexpr size_t kMaxDifferingRows = 40;  // rows for a prompt
 constexpr size_t kMaxRows = 100;
 constexpr size_t kMaxFaults = 30;
@@ -539,7 +539,8 @@ void AddPrompt(const PromptResult& r, size_t index, std::string& out) {
       "<div class=\"side\"><h4>TFLite</h4><div class=\"text\">{}</div></div>"
       "</div>\n",
       index + 1, Foreign(r.prompt.text), Pill(r.outcome),
-      MarkedMarkup(r.reference_text, part_at), MarkedMarkup(r.candidate_text, part_at));
+      MarkedMarkup(r.reference_text, part_at),
+      MarkedMarkup(r.candidate_text, part_at));
   if (part_at == std::string::npos) {
     out += "<p class=\"soft\">The two texts are equal.</p>\n";
   }

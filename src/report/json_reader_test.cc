@@ -118,6 +118,10 @@ TEST(ReadJsonReport, GivesBackStructureAndCosts) {
   off.settings.structure = off.settings.weights_cost = false;
   off.structure.reset();
   ExpectRoundTrip(off);
+  Verification magnifying = SoundVerification(40);
+  magnifying.rounding = magnifying.all;
+  magnifying.limits.rounding = 0.5;
+  ExpectRoundTrip(magnifying);
 }
 
 // An error that is no number is null in the file, and no pass.

@@ -73,7 +73,9 @@ constexpr const char* kName<Environment> = "environment";
 template <>
 constexpr const char* kName<Verification> = "result";
 
-OrderedJson ListOf(OrderedJson items) { return {{"type", "array"}, {"items", items}}; }
+OrderedJson ListOf(OrderedJson items) {
+  return {{"type", "array"}, {"items", items}};
+}
 
 OrderedJson TwoOf(OrderedJson items) {
   OrderedJson list = ListOf(std::move(items));
@@ -143,7 +145,9 @@ class Describer {
     if (field.real()) return {{"type", "number"}};
     return {{"type", {"number", "null"}}};
   }
-  OrderedJson Type(const Field&, const std::string&) { return {{"type", "string"}}; }
+  OrderedJson Type(const Field&, const std::string&) {
+    return {{"type", "string"}};
+  }
   // Later versions may have more.
   OrderedJson Type(const Field&, FindingId) { return {{"type", "string"}}; }
   OrderedJson Type(const Field&, Recipe) {

@@ -209,23 +209,23 @@ std::string Verdict(const WeightReport& report) {
 
 OrderedJson ToJson(const WeightMatch& match) {
   OrderedJson json = {{"status", NameOf(match.status)},
-               {"part", PartName(match)},
-               {"layer", nullptr},
-               {"name", ReplaceInvalidUtf8(match.name)},
-               {"type", match.type},
-               {"shape", match.shape},
-               {"bytes", match.bytes},
-               {"layout", match.layout},
-               {"tensors", OrderedJson::array()},
-               {"signatures", OrderedJson::array()},
-               {"worst_steps", nullptr},
-               {"bad_elements", match.bad},
-               {"cut_off_elements", match.cut_off},
-               {"quantiser", match.quantiser},
-               {"scales", nullptr},
-               {"elements", match.elements},
-               {"difference", nullptr},
-               {"reason", match.reason}};
+                      {"part", PartName(match)},
+                      {"layer", nullptr},
+                      {"name", ReplaceInvalidUtf8(match.name)},
+                      {"type", match.type},
+                      {"shape", match.shape},
+                      {"bytes", match.bytes},
+                      {"layout", match.layout},
+                      {"tensors", OrderedJson::array()},
+                      {"signatures", OrderedJson::array()},
+                      {"worst_steps", nullptr},
+                      {"bad_elements", match.bad},
+                      {"cut_off_elements", match.cut_off},
+                      {"quantiser", match.quantiser},
+                      {"scales", nullptr},
+                      {"elements", match.elements},
+                      {"difference", nullptr},
+                      {"reason", match.reason}};
   if (match.role.layer >= 0) json["layer"] = match.role.layer;
   for (const auto& name : match.tensors) {
     json["tensors"].push_back(ReplaceInvalidUtf8(name));
@@ -293,25 +293,26 @@ std::string WeightsText(const WeightReport& report) {
 
 std::string WeightsJson(const WeightReport& report) {
   const WeightAudit& audit = report.audit;
-  OrderedJson json = {{"schema_version", kWeightsSchemaVersion},
-               {"tflite_path", ReplaceInvalidUtf8(report.tflite_path)},
-               {"checkpoint_path", ReplaceInvalidUtf8(report.checkpoint_path)},
-               {"outcome", NameOf(OutcomeOf(report))},
-               {"reason", Verdict(report)},
-               {"weight_bytes", audit.weight_bytes},
-               {"verified_bytes", audit.verified_bytes},
-               {"calibrated_bytes", audit.calibrated_bytes},
-               {"by_content_bytes", audit.by_content_bytes},
-               {"worst_steps", audit.worst},
-               {"other_constants", audit.other_constants},
-               {"other_bytes", audit.other_bytes},
-               {"not_understood", OrderedJson::array()},
-               {"findings", ToJson(report.findings)},
-               {"notes", OrderedJson::array()},
-               {"matches", OrderedJson::array()},
-               {"missing", OrderedJson::array()},
-               {"seconds", report.seconds},
-               {"peak_memory_bytes", report.peak_memory_bytes}};
+  OrderedJson json = {
+      {"schema_version", kWeightsSchemaVersion},
+      {"tflite_path", ReplaceInvalidUtf8(report.tflite_path)},
+      {"checkpoint_path", ReplaceInvalidUtf8(report.checkpoint_path)},
+      {"outcome", NameOf(OutcomeOf(report))},
+      {"reason", Verdict(report)},
+      {"weight_bytes", audit.weight_bytes},
+      {"verified_bytes", audit.verified_bytes},
+      {"calibrated_bytes", audit.calibrated_bytes},
+      {"by_content_bytes", audit.by_content_bytes},
+      {"worst_steps", audit.worst},
+      {"other_constants", audit.other_constants},
+      {"other_bytes", audit.other_bytes},
+      {"not_understood", OrderedJson::array()},
+      {"findings", ToJson(report.findings)},
+      {"notes", OrderedJson::array()},
+      {"matches", OrderedJson::array()},
+      {"missing", OrderedJson::array()},
+      {"seconds", report.seconds},
+      {"peak_memory_bytes", report.peak_memory_bytes}};
   for (const std::string& reason : audit.not_understood) {
     json["not_understood"].push_back(ReplaceInvalidUtf8(reason));
   }

@@ -482,6 +482,12 @@ inline void VisitFields(auto& v, Like<Limits> auto& l) {
     l.differing);
   v(Field("tolerance", "of |logit difference|; null: not in force"),
     l.tolerance);
+  v(Field("rounding",
+          "of the divergence that rounding may make at one position, nats; "
+          "left out where the model does not magnify it")
+        .LeftOut()
+        .Newer(),
+    l.rounding);
 }
 
 inline void VisitFields(auto& v, Like<Timing> auto& t) {
@@ -555,6 +561,12 @@ inline void VisitFields(auto& v, Like<Verification> auto& r) {
           "the evaluation, or null")
         .Newer(),
     r.weights_cost);
+  v(Field("rounding",
+          "what the last bit of all that PyTorch computes does to its logits; "
+          "left out where it was not measured")
+        .LeftOut()
+        .Newer(),
+    r.rounding);
   v(Field("kv_profile", "the KV caches against PyTorch's, or null"),
     r.kv_profile);
   v(Field("hypotheses", "PyTorch run again with one thing changed"),

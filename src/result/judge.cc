@@ -73,6 +73,40 @@ Limits DefaultLimits(Recipe recipe) {
   return limits;  // an unknown recipe passes nothing
 }
 
+void Widen(double least, Limit& limit) {
+  limit.pass = std::max(limit.pass, least);
+  limit.broken = std::max(limit.broken, least);
+}
+
+// Where rounding alone is within the limits, nothing changes.
+void WidenToRounding(const Aggregate& rounding, const Settings& settings,
+                     Limits& limits) {
+  const Distribution& kld = rounding.kld;
+  if (!(kRoundingRoom * kld.mean > limits.kld.pass) || settings.max_kld) return;
+  Widen(kRoundingRoom * kld.mean, limits.kld);
+  Widen(kRoundingRoom * kld.p99, limits.kld_p99);
+  limits.rounding = kRoundingRoom * kld.max;
+  const auto share = [&](int64_t count) {
+    return 2 * ShareInterval(count, kld.count).high;
+  };
+  if (!settings.max_flips) Widen(share(rounding.flips), limits.flips);
+  if (limits.differing) {
+    limits.differing =
+        std::max(*limits.differing, share(rounding.flips + rounding.ties));
+  }
+  if (limits.tolerance && !settings.tolerance_given) {
+    limits.tolerance =
+        std::max(*limits.tolerance, kRoundingRoom * rounding.max_abs);
+  }
+}
+
+// For what is of few positions, which may be those that rounding moves most.
+Limit LimitOfPosition(const Limits& limits) {
+  Limit limit = limits.kld;
+  Widen(limits.rounding.value_or(0), limit);
+  return limit;
+}
+
 void Override(std::optional<double> value, Limit& limit) {
   if (!value) return;
   limit.pass = *value;
@@ -123,8 +157,10 @@ Check CheckTokens(const Limits& limits, const PromptResult& result,
   for (size_t i = 0; i < count; ++i) {
     const Position& p = result.positions[i];
     const bool equal = p.logits.reference_token == p.logits.candidate_token;
-    if (equal || p.tie) ++matching;
-    if (!equal && p.tie) ++ties;
+    const bool tie =
+        p.tie || (limits.rounding && p.logits.kld <= *limits.rounding);
+    if (equal || tie) ++matching;
+    if (!equal && tie) ++ties;
   }
   Check check;
   check.name = "tokens";
@@ -132,11 +168,11 @@ Check CheckTokens(const Limits& limits, const PromptResult& result,
       count > 0 && matching == count ? Outcome::kPass : Outcome::kDegraded;
   check.value = static_cast<double>(matching);
   check.limit = static_cast<double>(count);
-  check.detail = fmt::format("{} of the first {} tokens match, {} of them {}",
-                             matching, count, ties,
-                             ties > 0 && IsNoisy(mean_kld, limits)
-                                 ? "only within this model's own noise"
-                                 : "ties");
+  check.detail = fmt::format(
+      "{} of the first {} tokens match, {} of them {}", matching, count, ties,
+      ties > 0 && (limits.rounding.has_value() || IsNoisy(mean_kld, limits))
+          ? "only within this model's own noise"
+          : "ties");
   return check;
 }
 
@@ -160,10 +196,10 @@ bool LeavesRoundingAlone(const Verification& v) {
 Check CheckPromptKld(const Limits& limits, const Aggregate& figures) {
   const Distribution& kld = figures.kld;
   Check check =
-      Estimated("kld", kld.mean, kld.mean_interval, limits.kld,
+      Estimated("kld", kld.mean, kld.mean_interval, LimitOfPosition(limits),
                 fmt::format("mean over {} positions, nats", figures.positions));
   if (check.outcome == Outcome::kInconclusive && kld.count > 0 &&
-      kld.mean <= limits.kld.pass) {
+      kld.mean <= *check.limit) {
     check.outcome = Outcome::kPass;
   }
   return check;
@@ -202,14 +238,15 @@ Check CheckPrefillLogits(const Limits& limits, const PromptResult& result,
   const LogitDifference& logits = *result.prefill_logits;
   Check check;
   check.name = "prefill_logits";
-  check.outcome = HoldAgainst({logits.kld, logits.kld}, limits.kld);
+  const Limit limit = LimitOfPosition(limits);
+  check.outcome = HoldAgainst({logits.kld, logits.kld}, limit);
   if (limits.tolerance && logits.max_abs > *limits.tolerance &&
       !rounding_alone) {
     check.outcome = std::max(check.outcome, Outcome::kDegraded);
   }
   if (!logits.finite) check.outcome = Outcome::kBroken;
   check.value = logits.kld;
-  check.limit = limits.kld.pass;
+  check.limit = limit.pass;
   check.detail = fmt::format(
       "KL divergence of prefill's logits from decode's at the last prompt "
       "token; largest |logit difference| {:.3g}",
@@ -235,6 +272,12 @@ Check CheckKld(const Verification& v, bool rounding_alone) {
   Check check =
       Estimated("kld", v.all.kld.mean, v.all.kld.mean_interval, v.limits.kld,
                 fmt::format("mean over {} positions, nats", v.all.kld.count));
+  if (v.limits.rounding && v.rounding) {
+    check.detail += fmt::format(
+        "; rounding of the last bits alone makes {:.2g}, which this model "
+        "magnifies",
+        v.rounding->kld.mean);
+  }
   if (rounding_alone && check.outcome == Outcome::kInconclusive &&
       v.all.kld.count > 0 && v.all.kld.max <= v.limits.kld.pass) {
     check.outcome = Outcome::kPass;
@@ -414,6 +457,19 @@ Limits LimitsFor(Recipe recipe, const Settings& settings) {
   }
   if (recipe == Recipe::kFloat32) limits.tolerance = settings.tolerance;
   return limits;
+}
+
+Limits LimitsOf(const Verification& v) {
+  Limits limits = LimitsFor(JudgedRecipe(v.model), v.settings);
+  if (v.rounding && IsFaithful(v)) {
+    WidenToRounding(*v.rounding, v.settings, limits);
+  }
+  return limits;
+}
+
+bool MagnifiesRounding(const Aggregate& rounding) {
+  return kRoundingRoom * rounding.kld.mean >
+         DefaultLimits(Recipe::kFloat32).kld.pass;
 }
 
 bool IsTie(const LogitDifference& logits) {

@@ -14,6 +14,18 @@ Recipe JudgedRecipe(const ModelInfo& model);
 // Returns the limits for a file of this recipe, as the settings override them.
 Limits LimitsFor(Recipe recipe, const Settings& settings);
 
+// Returns the same for a result. Of a faithful file they are widened to what
+// Verification::rounding explains, where the model magnifies rounding. A limit
+// of the user's own stays.
+Limits LimitsOf(const Verification& v);
+
+// A file may be so many times as far off as rounding of the last bits alone
+// takes PyTorch: its sums are rounded at every term, and PyTorch's are, too.
+inline constexpr double kRoundingRoom = 4;
+
+// Returns whether rounding costs more than the limit of float32 files allows.
+bool MagnifiesRounding(const Aggregate& rounding);
+
 // See IsTie.
 inline constexpr double kTieNoiseFactor = 4;
 

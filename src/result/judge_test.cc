@@ -8,6 +8,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "result/testing_structure.h"
 
@@ -518,6 +519,93 @@ TEST(Judge, BucketsCoverEveryPositionOnce) {
   EXPECT_EQ(v.buckets.front().end, 32);
   EXPECT_EQ(v.buckets.back().end, 1024);
   EXPECT_EQ(v.buckets.back().figures.positions, 1);
+}
+
+// A float32 file, proven but for what Judge itself fills, of such divergence at
+// each of 500 positions; and what rounding alone makes of its model.
+Verification Magnifying(double kld, double rounding) {
+  Verification v;
+  v.model.recipe = Recipe::kFloat32;
+  v.model.kv_type = std::string("FLOAT32");
+  v.evaluation.positions.assign(500, Agreeing(kld));
+  v.checks[CheckGroup::kWeights] = {{"weights", Outcome::kPass, 1, 1, ""}};
+  v.structure.emplace();
+  v.structure->same_bits = true;
+  v.structure->signatures = {SignatureFor("decode", 400)};
+  v.limits = LimitsOf(v);
+  JudgeFigures(v);
+  Position moved = Agreeing(rounding);
+  moved.logits.max_abs = 3;
+  v.rounding = Summarize(std::vector<const Position*>(500, &moved));
+  return v;
+}
+
+TEST(LimitsOf, RoundingThatTheModelMagnifiesIsNoFault) {
+  Verification v = Magnifying(0.05, 0.02);
+  EXPECT_EQ(OutcomeOf(v), Outcome::kBroken);
+  v.limits = LimitsOf(v);
+  EXPECT_NEAR(v.limits.kld.pass, 0.08, 1e-9);
+  EXPECT_NEAR(v.limits.kld.broken, 0.08, 1e-9);
+  EXPECT_NEAR(*v.limits.rounding, 0.08, 1e-9);
+  EXPECT_DOUBLE_EQ(*v.limits.tolerance, 12);
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kPass) << v.reason;
+  EXPECT_THAT(v.reason, HasSubstr("This model magnifies rounding: that of the "
+                                  "last bits alone takes PyTorch 0.02 nats "
+                                  "from itself, and the file is 0.05 nats"));
+}
+
+TEST(LimitsOf, WhatRoundingDoesNotExplainStaysAFault) {
+  Verification v = Magnifying(0.09, 0.02);
+  v.limits = LimitsOf(v);
+  Judge(v);
+  EXPECT_EQ(v.outcome, Outcome::kBroken);
+}
+
+TEST(LimitsOf, OrdinaryRoundingWidensNothing) {
+  Verification v = Magnifying(5e-7, 1e-8);
+  v.limits = LimitsOf(v);
+  EXPECT_EQ(v.limits.kld.pass, 1e-7);
+  EXPECT_EQ(v.limits.rounding, std::nullopt);
+  EXPECT_EQ(v.limits.tolerance, 0.01);
+}
+
+// Of what is not the checkpoint's, rounding explains nothing.
+TEST(LimitsOf, OnlyFaithfulFilesAreExcused) {
+  Verification v = Magnifying(0.05, 0.02);
+  v.checks[CheckGroup::kWeights][0].outcome = Outcome::kBroken;
+  EXPECT_EQ(LimitsOf(v).kld.pass, 1e-7);
+  v = Magnifying(0.05, 0.02);
+  v.structure->signatures[0].verified_ops = 399;
+  JudgeFigures(v);
+  EXPECT_EQ(LimitsOf(v).kld.pass, 1e-7);
+}
+
+TEST(LimitsOf, LimitsOfTheUsersOwnStay) {
+  Verification v = Magnifying(0.05, 0.02);
+  v.settings.max_kld = 1e-3;
+  EXPECT_EQ(LimitsOf(v).kld.pass, 1e-3);
+  v.settings.max_kld.reset();
+  v.settings.tolerance_given = true;
+  EXPECT_EQ(LimitsOf(v).tolerance, 0.01);
+}
+
+// A prompt has few positions, and they may be the worst.
+TEST(LimitsOf, APromptMayHaveThePositionsThatRoundingMovesMost) {
+  Limits limits = kFloat;
+  limits.kld = {1e-3, 1e-2};
+  PromptResult result;
+  result.positions.assign(30, Agreeing(0.05));
+  result.positions[0] = Differing(5);
+  result.positions[0].logits.kld = 0.05;
+  JudgePrompt(limits, result);
+  EXPECT_EQ(result.outcome, Outcome::kBroken);
+  limits.rounding = 0.06;
+  JudgePrompt(limits, result);
+  EXPECT_EQ(result.outcome, Outcome::kPass);
+  result.positions[0].logits.kld = 0.07;
+  JudgePrompt(limits, result);
+  EXPECT_EQ(OutcomeOf(result, "tokens"), Outcome::kDegraded);
 }
 
 }  // namespace

@@ -51,8 +51,7 @@ constexpr auto kTaylor = [] {
 // and 0, and to at most 1e-307 where x is less. exp(x) = 2^k exp(r), where k is
 // the integer nearest to x / ln 2 (Cody and Waite, "Software Manual for the
 // Elementary Functions", 1980).
-[[gnu::always_inline]] inline void ExpOfNegative(const Doubles& x,
-                                                 Doubles& y) {
+[[gnu::always_inline]] inline void ExpOfNegative(const Doubles& x, Doubles& y) {
   constexpr double kLeast = -708;  // its exp is still a normal number
   // A sum with it has its integer part in its lowest bits.
   constexpr double kShift = 0x1.8p52;
@@ -161,8 +160,10 @@ void AddUp(const float* reference, const float* candidate, size_t size,
     }
     std::memcpy(&parts[0], reference + i, count * sizeof(float));
     std::memcpy(&parts[1], candidate + i, count * sizeof(float));
-    const Doubles r = __builtin_convertvector(parts[0], Doubles) - reference_top;
-    const Doubles c = __builtin_convertvector(parts[1], Doubles) - candidate_top;
+    const Doubles r =
+        __builtin_convertvector(parts[0], Doubles) - reference_top;
+    const Doubles c =
+        __builtin_convertvector(parts[1], Doubles) - candidate_top;
     Doubles p;
     Doubles q;
     ExpOfNegative(r, p);
@@ -180,8 +181,8 @@ void AddUp(const float* reference, const float* candidate, size_t size,
     absolute += size_of_whole;
     largest = size_of_whole > largest ? size_of_whole : largest;
   }
-  sums = {Total(reference_z),  Total(candidate_z),    Total(weighted),
-          Total(difference),   Total(difference_2),   Total(of_reference),
+  sums = {Total(reference_z),    Total(candidate_z),  Total(weighted),
+          Total(difference),     Total(difference_2), Total(of_reference),
           Total(of_reference_2), Total(absolute),     0};
   for (size_t lane = 0; lane < kLanes; ++lane) {
     sums.largest = std::max(sums.largest, largest[lane]);
@@ -223,10 +224,10 @@ LogitDifference Compare(std::span<const float> reference,
   if (result.candidate_token != result.reference_token) {
     result.rank = Rank(candidate, result.reference_token);
   }
-  result.reference_logprob = reference[result.text_token] - reference_top -
-                             std::log(sums.reference_z);
-  result.candidate_logprob = candidate[result.text_token] - candidate_top -
-                             std::log(sums.candidate_z);
+  result.reference_logprob =
+      reference[result.text_token] - reference_top - std::log(sums.reference_z);
+  result.candidate_logprob =
+      candidate[result.text_token] - candidate_top - std::log(sums.candidate_z);
   result.constant = std::all_of(candidate.begin(), candidate.end(),
                                 [&](float x) { return x == candidate[0]; });
   // sum of p (log p - log q), where log p = reference - log_z, and p adds up

@@ -20,7 +20,9 @@ int64_t Differing(const Aggregate& a) { return a.flips + a.ties; }
 std::string Ties(const Verification& v, int64_t count) {
   const bool all = count == Differing(v.all);
   const std::string number = all ? "all" : std::to_string(count);
-  if (IsNoisy(v.all.kld.mean, v.limits) && count > 0) {
+  const bool noisy =
+      v.limits.rounding.has_value() || IsNoisy(v.all.kld.mean, v.limits);
+  if (noisy && count > 0) {
     return fmt::format("{} of them only within this model's own noise", number);
   }
   return number + " of them ties";
@@ -189,6 +191,14 @@ std::string PassReason(const Verification& v) {
                                  NameOf(JudgedRecipe(v.model)))
                    : "",
         Figures(v), Gap(v));
+  }
+  if (v.limits.rounding && v.rounding && !IsLossy(v)) {
+    return fmt::format(
+        "Faithful {}: {}. This model magnifies rounding: that of the last bits "
+        "alone takes PyTorch {:.2g} nats from itself, and the file is {:.2g} "
+        "nats from PyTorch ({}).",
+        Conversion(v.model), Proof(v), v.rounding->kld.mean, v.all.kld.mean,
+        Tokens(v));
   }
   if (!IsLossy(v)) {
     return fmt::format(

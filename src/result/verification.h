@@ -60,6 +60,9 @@ struct Limits {
   Limit flips;                      // share of positions, ties aside
   std::optional<double> differing;  // the same with ties; none: not in force
   std::optional<double> tolerance;  // none: not in force for this recipe
+  // How far rounding may take a single position, nats; none where the model
+  // does not magnify it.
+  std::optional<double> rounding;
 };
 
 // A prompt as it is fed to both models.
@@ -298,6 +301,10 @@ struct Verification {
   CheckGroups checks;
   std::optional<Structure> structure;
   std::optional<WeightsCost> weights_cost;
+  // PyTorch against PyTorch with the last bit of all that it computes moved by
+  // chance, over the same positions: what rounding alone does to this model.
+  // Measured where a faithful file would fail.
+  std::optional<Aggregate> rounding;
   std::vector<Finding> findings;
   // What the reader should know and what decides nothing, a sentence each,
   // about the checkpoint, the bundle and the file.

@@ -30,6 +30,10 @@ constexpr double kAngleLimit = 1.2e-7;
 // Beyond kOtherLimit: a score is off by so much of |q| |k|, and a probability
 // by what its score is off by.
 constexpr double kScoreLimit = 1.2e-7;
+// Beyond kOtherLimit: GELU is x times half of 1 + tanh (or erf), which near -1
+// cancels, so that it is off by so much of x however small it is. XNNPACK's is
+// by 2.6 * 2^-24 at most.
+constexpr double kGeluLimit = 4 * 0x1p-24;
 // Caches of fewer bits hold rounded numbers.
 constexpr double kHalfCacheLimit = 1e-3;
 constexpr double kInt8CacheLimit = 0.05;
@@ -255,7 +259,7 @@ class StageComparer {
     }
     // Which another product reads, or a limit follows from.
     const bool is_read =
-        captured.stage == Stage::kLaurelLeft || IsCutOff(captured);
+        captured.stage == Stage::kLaurelLeft || IsActivated(captured);
     if (IsLinear(captured.stage) && !is_read) return;
     kept_[captured.stage].assign(captured.values.begin(),
                                  captured.values.end());
@@ -323,6 +327,10 @@ class StageComparer {
     }
     if (error > limit && captured.stage == Stage::kMlpInner) {
       limit = std::max(limit, CutoffLimit(captured, pass_row, nearest));
+    }
+    if (error > limit && IsGelu()) {
+      const auto [x, factor] = GateOf(captured, pass_row);
+      limit = std::max(limit, GeluLimit(x, factor, values));
     }
     if (error > limit && captured.stage == Stage::kKey) {
       KeepKeys(captured.layer, row, pass_row, nearest);
@@ -830,13 +838,56 @@ class StageComparer {
            longest(cached.keys);
   }
 
-  // Whether it is of a sparse layer's gate or up.
-  bool IsCutOff(const Captured& captured) const {
-    const bool of_mlp = captured.stage == Stage::kGateProjection ||
-                        captured.stage == Stage::kUpProjection;
-    return of_mlp &&
-           input_.config.layers[static_cast<size_t>(captured.layer)].sparsity >
-               0;
+  bool IsGelu() const {
+    return input_.config.activation == Activation::kGeluTanh ||
+           input_.config.activation == Activation::kGelu;
+  }
+
+  // Whether a limit of what an activation makes of it follows from it.
+  bool IsActivated(const Captured& captured) const {
+    switch (captured.stage) {
+      case Stage::kGateProjection:
+      case Stage::kUpProjection:
+        return IsGelu() ||
+               input_.config.layers[static_cast<size_t>(captured.layer)]
+                       .sparsity > 0;
+      case Stage::kExpertGate:
+      case Stage::kExpertUp:
+      case Stage::kPerLayerGate:
+        return IsGelu();
+      default:
+        return false;
+    }
+  }
+
+  // What the activation before a stage applies to, and what the result is
+  // multiplied with; empty where there is none.
+  struct Gate {
+    std::span<const float> x;
+    std::span<const float> factor;
+  };
+  Gate GateOf(const Captured& captured, size_t pass_row) const {
+    const auto width = static_cast<size_t>(captured.width);
+    const auto row_of = [&](Stage stage, size_t first = 0) {
+      const auto kept = kept_.find(stage);
+      if (kept == kept_.end()) return std::span<const float>();
+      const size_t row =
+          kept->second.size() / static_cast<size_t>(captured.rows);
+      return std::span(kept->second).subspan(pass_row * row + first, width);
+    };
+    switch (captured.stage) {
+      case Stage::kMlpInner:
+        if (!input_.config.gated_mlp) return {row_of(Stage::kUpProjection), {}};
+        return {row_of(Stage::kGateProjection), row_of(Stage::kUpProjection)};
+      case Stage::kExpertInner:
+        return {row_of(Stage::kExpertGate), row_of(Stage::kExpertUp)};
+      case Stage::kPerLayerInner:
+        return {row_of(Stage::kPerLayerGate),
+                row_of(Stage::kPerLayerInputs,
+                       static_cast<size_t>(captured.layer) * width)};
+      default:
+        return {};
+    }
   }
 
   // How far rounding of the cutoff may take what is left above it: mean and
@@ -848,14 +899,7 @@ class StageComparer {
       return 0;
     }
     const size_t width = found.size();
-    const auto row_of = [&](Stage stage) {
-      const auto kept = kept_.find(stage);
-      return kept == kept_.end()
-                 ? std::span<const float>()
-                 : std::span(kept->second).subspan(pass_row * width, width);
-    };
-    const std::span<const float> gate = row_of(Stage::kGateProjection);
-    const std::span<const float> up = row_of(Stage::kUpProjection);
+    const auto [gate, up] = GateOf(captured, pass_row);
     if (gate.empty() || up.empty()) return 0;
     double largest = 0;
     double squares = 0;
@@ -939,6 +983,17 @@ double RowError(std::span<const float> expected, std::span<const float> found) {
   if (difference == 0) return 0;
   const double error = std::sqrt(difference / size);
   return std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
+}
+
+double GeluLimit(std::span<const float> x, std::span<const float> factor,
+                 std::span<const float> expected) {
+  double squares = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double term = double{x[i]} * (factor.empty() ? 1.0f : factor[i]);
+    squares += term * term;
+  }
+  const double size = Norm(expected);
+  return size > 0 ? kGeluLimit * std::sqrt(squares) / size : 0;
 }
 
 StageResults CompareStages(const ComparisonInput& input, Reference& reference,

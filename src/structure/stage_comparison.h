@@ -73,6 +73,11 @@ struct RangeUse {
 };
 using RangeUses = std::map<std::pair<const SignatureGraph*, int32_t>, RangeUse>;
 
+// How far rounding may take GELU of `x`, times `factor` where there is one,
+// relative to the L2 norm of what is expected. 0 where `x` is empty.
+double GeluLimit(std::span<const float> x, std::span<const float> factor,
+                 std::span<const float> expected);
+
 struct ComparisonInput {
   const tflite::File& file;
   const Recording& recording;

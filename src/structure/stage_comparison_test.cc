@@ -19,5 +19,18 @@ TEST(RowError, IsRelativeToWhatIsExpected) {
   EXPECT_EQ(RowError(expected, nan), std::numeric_limits<double>::infinity());
 }
 
+TEST(GeluLimit, IsOfWhatTheActivationAppliesTo) {
+  constexpr double kEach = 4 * 0x1p-24;
+  const std::vector<float> x = {-3, 4};
+  EXPECT_EQ(GeluLimit({}, {}, x), 0);
+  EXPECT_DOUBLE_EQ(GeluLimit(x, {}, x), kEach);
+  // In its tail GELU is much smaller than x.
+  EXPECT_DOUBLE_EQ(GeluLimit(x, {}, std::vector<float>{0.5f, 0}), 10 * kEach);
+  const std::vector<float> factor = {2, 0};
+  EXPECT_DOUBLE_EQ(GeluLimit(x, factor, std::vector<float>{0, 0.5f}),
+                   12 * kEach);
+  EXPECT_EQ(GeluLimit(x, factor, std::vector<float>{0, 0}), 0);
+}
+
 }  // namespace
 }  // namespace verify_tflite

@@ -296,6 +296,25 @@ TEST(StructureCheck, TheChangeThatExplainsAFaultLeavesNone) {
   EXPECT_THAT(pair.check().FaultsUnder(alternative), Not(IsEmpty()));
 }
 
+// Each of these, and no other, is what its file computes otherwise.
+TEST(StructureCheck, ChangesOfPerLayerEmbeddingsAndSharedKeysLeaveNone) {
+  Alternative laurel, unscaled;
+  laurel.laurel_lost = true;
+  unscaled.per_layer_unscaled = true;
+  Pair lost("mut_gemma3n_without_laurel/model.tflite", "text_gemma3n");
+  EXPECT_THAT(lost.check().FaultsUnder(laurel), IsEmpty());
+  EXPECT_THAT(lost.check().FaultsUnder(unscaled), Not(IsEmpty()));
+  Pair scale("mut_gemma3n_per_layer_scale/model.tflite", "text_gemma3n");
+  EXPECT_THAT(scale.check().FaultsUnder(unscaled), IsEmpty());
+  EXPECT_THAT(scale.check().FaultsUnder(laurel), Not(IsEmpty()));
+  Pair cache("mut_gemma3n_other_cache/model.tflite", "text_gemma3n");
+  Alternative other;
+  other.config = cache.checkpoint().config();
+  EXPECT_THAT(cache.check().FaultsUnder(other), Not(IsEmpty()));
+  other.config->layers.back().kv_source = 0;
+  EXPECT_THAT(cache.check().FaultsUnder(other), IsEmpty());
+}
+
 TEST(StructureCheck, LooksAtTheFirstLayersAlone) {
   Pair pair("mut_q8_attention_scale.tflite", "tiny");
   const auto layers_of = [](const std::vector<StructureFault>& faults) {

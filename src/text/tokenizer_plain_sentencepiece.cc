@@ -11,7 +11,6 @@
 namespace verify_tflite {
 namespace {
 
-
 std::string Utf8(uint32_t code) {
   if (code < 0x80) return std::string(1, static_cast<char>(code));
   // GPT-2's alphabet ends at U+0143.

@@ -7,9 +7,9 @@
 #include <set>
 
 #include "base/error.h"
-#include "base/no_file.h"
 #include "base/json_file.h"
 #include "base/mapped_file.h"
+#include "base/no_file.h"
 #include "base/utf8.h"
 #include "text/sentencepiece_library.h"
 #include "text/tokenizer_impl.h"
@@ -28,8 +28,9 @@ struct TokenizerClass {
   const char* eos;
   bool has_legacy;  // knows `legacy` and `add_prefix_space`
 };
-constexpr TokenizerClass kTokenizerClasses[] = {{"LlamaTokenizer", "<s>", "</s>", true},
-                                {"GemmaTokenizer", "<bos>", "<eos>", false}};
+constexpr TokenizerClass kTokenizerClasses[] = {
+    {"LlamaTokenizer", "<s>", "</s>", true},
+    {"GemmaTokenizer", "<bos>", "<eos>", false}};
 
 // Fields of a ModelProto read one after the other add to each other: the
 // normalizer's (3) add_dummy_prefix (3) becomes false.
@@ -147,7 +148,8 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
     const size_t first = ids.size();
     std::string prefixed;
     if (!legacy_ && !text.empty()) {
-      prefixed = (add_prefix_space_ ? std::string(kSentencePieceSpace) : std::string()) +
+      prefixed = (add_prefix_space_ ? std::string(kSentencePieceSpace)
+                                    : std::string()) +
                  ReplaceAll(text, kSentencePieceSpace, " ");
       text = prefixed;
     }
@@ -160,7 +162,8 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
       }
     }
     // The prefix is for text, not for a special token that begins it.
-    if (!legacy_ && ids.size() > first + 1 && ids[first] == PieceToId(kSentencePieceSpace) &&
+    if (!legacy_ && ids.size() > first + 1 &&
+        ids[first] == PieceToId(kSentencePieceSpace) &&
         special_.contains(ids[first + 1])) {
       ids.erase(ids.begin() + static_cast<ptrdiff_t>(first));
     }
@@ -352,7 +355,8 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
   // Behind the unknown token a leading space is kept; then that token's own
   // pieces are taken away (LlamaTokenizer._tokenize).
   std::vector<int32_t> EncodePart(std::string_view text) const {
-    if (legacy_ || !(text.starts_with(kSentencePieceSpace) || text.starts_with(' '))) {
+    if (legacy_ ||
+        !(text.starts_with(kSentencePieceSpace) || text.starts_with(' '))) {
       return model_->Encode(text);
     }
     std::vector<int32_t> ids = model_->Encode(unk_ + std::string(text));

@@ -21,6 +21,7 @@
 #include "verify/probes.h"
 #include "verify/proofs.h"
 #include "verify/range_findings.h"
+#include "verify/rounding.h"
 #include "verify/self_check.h"
 #include "verify/signature_findings.h"
 #include "verify/speculation.h"
@@ -304,6 +305,14 @@ void RunVerification(const VerifyInput& input, std::span<const Prompt> prompts,
   }
 
   JudgeFigures(v);
+  if (IsRoundingInQuestion(v)) {
+    v.rounding = MeasureRounding(input, texts.evaluation, v.prompts, *reference,
+                                 v.timing);
+    v.limits = LimitsOf(v);
+    JudgeFigures(v);
+    const std::string note = DescribeRounding(v);
+    if (!note.empty()) v.notes.push_back(note);
+  }
   if (structure) AddRanges(*structure, v);
   if (probes) LocateFault(input, *probes, structure.get(), *reference, v);
   AddTables(std::move(tables), v);

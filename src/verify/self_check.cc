@@ -264,6 +264,47 @@ std::vector<Finding> FindFaults(Feeder& feeder, const SelfCheckLimits& limits,
   return findings;
 }
 
+// KV caches are one of some ten places of a layer that are rounded, and what
+// each does to the divergence adds up.
+constexpr double kRoomOfCaches = 16;
+
+// Two ways through a file round differently. Where the model magnifies that,
+// what is no further than rounding alone goes tells nothing. Returns the checks
+// that this excuses, by index.
+std::vector<size_t> FindRounding(Feeder& feeder, SelfCheckLimits& limits,
+                                 Outcomes& outcomes,
+                                 std::vector<Check>& checks) {
+  const auto doubtful = [](const Check& check) {
+    // Equal to the bit, or not.
+    return Failed(check) && check.value && check.name != "state_leak";
+  };
+  if (feeder.nan() || std::ranges::none_of(checks, doubtful)) return {};
+  const double rounding = feeder.DecodeWithMovedBits();
+  const double most = kRoomOfCaches * rounding;
+  std::vector<size_t> excused;
+  for (size_t i = 0; i < checks.size(); ++i) {
+    Check& check = checks[i];
+    if (!doubtful(check) || *check.value > most) continue;
+    excused.push_back(i);
+    check.outcome = Outcome::kPass;
+    check.detail += fmt::format(
+        "; the last bit of its KV caches, moved by chance, makes {:.2g} nats: "
+        "this model magnifies rounding, and such a difference tells nothing",
+        rounding);
+  }
+  limits.kld.pass = std::max(limits.kld.pass, most);
+  limits.kernels.pass = std::max(limits.kernels.pass, most);
+  for (size_t i = 0; i < outcomes.prefills.size(); ++i) {
+    const Check* check = FindCheck(checks, feeder.info().prefills[i].name);
+    if (check == nullptr || Failed(*check)) continue;
+    outcomes.prefills[i].differs = 0;
+    outcomes.prefills[i].differs_from_decode = false;
+  }
+  const Check* chunks = FindCheck(checks, "chunking");
+  if (chunks != nullptr && !Failed(*chunks)) outcomes.chunks_differ = false;
+  return excused;
+}
+
 }  // namespace
 
 SelfCheckLimits SelfCheckLimitsFor(const ModelInfo& model) {
@@ -317,10 +358,15 @@ SelfCheckResult RunSelfCheck(const Model& model, Session& session,
                              std::span<const int32_t> ids,
                              const SelfCheckOptions& options) {
   Feeder feeder(model, session, ids, options);
-  const SelfCheckLimits limits = SelfCheckLimitsFor(model.info());
+  SelfCheckLimits limits = SelfCheckLimitsFor(model.info());
   SelfCheckResult result;
-  const Outcomes outcomes = MakeChecks(feeder, limits, result.checks);
+  Outcomes outcomes = MakeChecks(feeder, limits, result.checks);
+  const std::vector<size_t> excused =
+      FindRounding(feeder, limits, outcomes, result.checks);
   result.findings = FindFaults(feeder, limits, outcomes, result.checks);
+  for (const size_t i : excused) {
+    result.checks[i].outcome = Outcome::kInconclusive;
+  }
   return result;
 }
 

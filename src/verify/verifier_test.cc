@@ -168,6 +168,53 @@ TEST(Verifier, AccusesNoGraphOfWhatQuantisationCosts) {
   EXPECT_TRUE(v.findings.empty());
 }
 
+Verification VerifyMagnifying(const std::string& tflite) {
+  const Settings settings = TestSettings();
+  Side& side = GetSide("tiny_cancelling");
+  const Model model = Model::Open(ModelPath(tflite));
+  return Verify(
+      {model, side.checkpoint, side.tokenizer, side.eos_ids, settings, nullptr},
+      side.prompts);
+}
+
+// PyTorch's own last bits do as much.
+TEST(Verifier, ASoundFileOfAModelThatMagnifiesRoundingPasses) {
+  const Verification v = VerifyMagnifying("tiny_cancelling.tflite");
+  EXPECT_GT(v.all.kld.mean, 1e-3);
+  ASSERT_TRUE(v.rounding.has_value());
+  EXPECT_EQ(v.rounding->kld.count, v.all.kld.count);
+  EXPECT_GT(v.rounding->kld.mean, 1e-3);
+  EXPECT_EQ(v.outcome, Outcome::kPass) << v.reason;
+  EXPECT_THAT(v.reason, HasSubstr("This model magnifies rounding"));
+  ASSERT_FALSE(v.notes.empty());
+  EXPECT_THAT(v.notes.back(), HasSubstr("Its logits show no fault that costs "
+                                        "less."));
+}
+
+// It stays a poor file, and the note says what else there is to know.
+TEST(Verifier, RoundingExcusesNoQuantisation) {
+  const Verification v = VerifyMagnifying("tiny_cancelling_q8.tflite");
+  EXPECT_EQ(v.outcome, Outcome::kBroken) << v.reason;
+  EXPECT_THAT(v.reason, HasSubstr("Faithful int8 conversion, but too lossy"));
+  ASSERT_FALSE(v.notes.empty());
+  EXPECT_THAT(v.notes.back(),
+              HasSubstr("What quantisation changes is magnified as much."));
+}
+
+// Of other models nothing of it is measured.
+TEST(Verifier, AsksAboutRoundingOnlyWhereAFaithfulFileFails) {
+  for (const auto& [tflite, checkpoint] : std::map<std::string, std::string>{
+           {"tiny_f32.tflite", "tiny"}, {"tiny_wrong_eps.tflite", "tiny"}}) {
+    const Settings settings = TestSettings();
+    Side& side = GetSide(checkpoint);
+    const Model model = Model::Open(ModelPath(tflite));
+    const Verification v = Verify({model, side.checkpoint, side.tokenizer,
+                                   side.eos_ids, settings, nullptr},
+                                  side.prompts);
+    EXPECT_FALSE(v.rounding.has_value()) << tflite;
+  }
+}
+
 TEST(Verifier, TheOtherCheckpointsConversionPassesAgainstItsOwn) {
   for (const PromptResult& result :
        RunAll("tiny_wrong_weights.tflite", "tiny_other")) {

@@ -24,7 +24,8 @@ void SetSandwichBlock(const ConfigFields& fields, ModelConfig* config) {
 
 constexpr std::string_view kGemma3Text = "gemma3_text";
 
-ModelConfig ParseGemma3Multimodal(const ConfigFields& fields, const Family& outer) {
+ModelConfig ParseGemma3Multimodal(const ConfigFields& fields,
+                                  const Family& outer) {
   ModelConfig result = ParseTextModel(fields, outer);
   // Gemma3ForConditionalGeneration has no such cap.
   constexpr std::string_view kCap = "final_logit_softcapping";

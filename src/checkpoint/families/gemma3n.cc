@@ -128,7 +128,8 @@ void NoteTokens(const ConfigFields& fields, ModelConfig* config) {
       fields.origin(), first));
 }
 
-ModelConfig ParseGemma3nMultimodal(const ConfigFields& fields, const Family& outer) {
+ModelConfig ParseGemma3nMultimodal(const ConfigFields& fields,
+                                   const Family& outer) {
   ModelConfig config = ParseTextModel(fields, outer);
   NoteTokens(fields, &config);
   return config;

@@ -113,6 +113,10 @@ Family AyaVision() { return Around("aya_vision", "cohere2", true); }
 
 Family Cohere2Vision() { return Around("cohere2_vision", "cohere2", true); }
 
+Family GotOcr2() { return Around("got_ocr2", "qwen2", true); }
+
+Family Ovis2() { return Around("ovis2", "qwen2", true); }
+
 Family LightOnOcr() { return Around("lighton_ocr", "qwen3", true); }
 
 }  // namespace verify_tflite

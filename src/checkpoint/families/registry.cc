@@ -68,6 +68,8 @@ namespace verify_tflite {
   FAMILY(AyaVision)                    \
   FAMILY(Cohere2Vision)                \
   FAMILY(LightOnOcr)                   \
+  FAMILY(GotOcr2)                      \
+  FAMILY(Ovis2)                        \
   FAMILY(Gemma3nText)                  \
   FAMILY(Gemma3n)                      \
   FAMILY(Qwen2Moe)                     \

@@ -65,6 +65,55 @@ void AddExperts(const Evidence& evidence, std::vector<Change>& changes) {
   }
 }
 
+// Of layers without a KV cache of their own whose attention is wrong.
+void AddSharing(const Evidence& evidence, std::vector<Change>& changes) {
+  const std::vector<LayerConfig>& layers = evidence.config.layers;
+  std::set<size_t> wrong;
+  for (const StructureFault& fault : evidence.input.faults) {
+    if (fault.stage == NameOf(Stage::kAttention) && fault.layer >= 0) {
+      wrong.insert(static_cast<size_t>(fault.layer));
+    }
+  }
+  for (const size_t i : wrong) {
+    if (i >= layers.size() || layers[i].kv_source < 0) continue;
+    for (size_t other = 0; other < i; ++other) {
+      const LayerConfig& from = layers[other];
+      const auto source = static_cast<int64_t>(other);
+      if (from.kv_source >= 0 || source == layers[i].kv_source ||
+          from.head_dim != layers[i].head_dim ||
+          from.num_kv_heads != layers[i].num_kv_heads) {
+        continue;
+      }
+      changes.push_back(With(
+          evidence, FindingId::kKvSharing,
+          fmt::format("layer {} takes the keys and values of layer {} instead "
+                      "of layer {}",
+                      i, other, layers[i].kv_source),
+          [&](ModelConfig& m) { m.layers[i].kv_source = source; }));
+    }
+  }
+}
+
+// Of Gemma 4 and Gemma 3n.
+void AddPerLayer(const Evidence& evidence, std::vector<Change>& changes) {
+  const ModelConfig& c = evidence.config;
+  if (c.laurel_rank > 0) {
+    Change lost{
+        FindingId::kLaurelMissing, "what Laurel makes is not added", {}};
+    lost.alternative.laurel_lost = true;
+    changes.push_back(std::move(lost));
+  }
+  if (c.per_layer_size > 0) {
+    Change unscaled{
+        FindingId::kEmbedding,
+        fmt::format("per-layer embeddings multiplied by 1 instead of {:.4g}",
+                    std::sqrt(static_cast<double>(c.per_layer_size))),
+        {}};
+    unscaled.alternative.per_layer_unscaled = true;
+    changes.push_back(std::move(unscaled));
+  }
+}
+
 void AddSettings(const Evidence& evidence, std::vector<Change>& changes) {
   const ModelConfig& c = evidence.config;
   if (c.logit_softcap) {
@@ -127,6 +176,8 @@ void AddSettings(const Evidence& evidence, std::vector<Change>& changes) {
                            [](ModelConfig& m) { m.norm_adds_one = false; }));
   }
   AddExperts(evidence, changes);
+  AddSharing(evidence, changes);
+  AddPerLayer(evidence, changes);
   const double root = std::sqrt(static_cast<double>(c.hidden_size));
   for (const double scale : {1.0, root}) {
     if (std::abs(scale / c.embedding_scale - 1) < 1e-3) continue;

@@ -124,6 +124,24 @@ const Logits* Feeder::Decoded(int64_t tokens) const {
   return row == decoded_.end() ? nullptr : &row->second;
 }
 
+double Feeder::DecodeWithMovedBits() {
+  const int64_t count = std::min(most(), options_.max_steps / 10);
+  KvCache plain = session_.NewKvCache();
+  KvCache moved = session_.NewKvCache();
+  LastBits bits;
+  double most_kld = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const int32_t token = text_[static_cast<size_t>(i)];
+    // A copy, because the same signature runs next.
+    const Logits row = Copy(session_.Decode(plain, token));
+    most_kld =
+        std::max(most_kld, Compare(row, session_.Decode(moved, token)).kld);
+    if (!session_.MoveLastBits(moved, bits)) return 0;
+  }
+  spent_ += 2 * count;
+  return most_kld;
+}
+
 LogitDifference Feeder::Compare(std::span<const float> a,
                                 std::span<const float> b) {
   const LogitDifference logits = verify_tflite::Compare(a, b);
