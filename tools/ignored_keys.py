@@ -71,7 +71,7 @@ TOLERANCE = 1e-4
 
 
 def make(family: str, seed: int, **more: Any) -> Any:
-  sizes = dict(SIZES)
+  sizes: dict[str, Any] = dict(SIZES)
   if family == "gemma3n_text":
     sizes["num_kv_shared_layers"] = 0
   if family == "falcon":

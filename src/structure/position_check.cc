@@ -87,12 +87,11 @@ struct Mismatches {
 };
 
 // What a row of a tensor might be.
-class Hypothesis {
+class Meaning {
  public:
   using Kind = PositionFault::Kind;
-  Hypothesis(std::string what, Kind kind)
-      : what_(std::move(what)), kind_(kind) {}
-  virtual ~Hypothesis() = default;
+  Meaning(std::string what, Kind kind) : what_(std::move(what)), kind_(kind) {}
+  virtual ~Meaning() = default;
 
   // Looks, unless the first rows have shown that the tensor is something else.
   void Visit(int64_t position, int64_t start, int64_t head,
@@ -171,11 +170,11 @@ class Angles {
 
 // Cosines or sines in blocks of one number for each frequency, or each number
 // twice in a row. `step`: of integers, what rounding may take; 0: of floats.
-class Rope : public Hypothesis {
+class Rope : public Meaning {
  public:
   Rope(std::string what, Angles& angles, int64_t blocks, bool interleaved,
        double factor, double step)
-      : Hypothesis(std::move(what), Kind::kRope),
+      : Meaning(std::move(what), Kind::kRope),
         angles_(angles),
         count_(angles.count()),
         blocks_(blocks),
@@ -259,11 +258,10 @@ class Rope : public Hypothesis {
 };
 
 // What queries are multiplied with, one number a position.
-class QueryScale : public Hypothesis {
+class QueryScale : public Meaning {
  public:
   explicit QueryScale(const QueryScaling& scaling)
-      : Hypothesis("the scale of queries", Kind::kQueryScale),
-        scaling_(scaling) {}
+      : Meaning("the scale of queries", Kind::kQueryScale), scaling_(scaling) {}
 
   void Look(int64_t position, int64_t, int64_t,
             std::span<const double> row) override {
@@ -288,14 +286,12 @@ class QueryScale : public Hypothesis {
 
 // Which slots of the KV cache a position sees: added to scores (0, or so little
 // that nothing is left), or true and false.
-class Mask : public Hypothesis {
+class Mask : public Meaning {
  public:
   using Sees = std::function<bool(int64_t position, int64_t slot)>;
   enum class Form { kAdded, kTrueSees, kFalseSees };
   Mask(std::string what, Kind kind, Form form, Sees sees)
-      : Hypothesis(std::move(what), kind),
-        form_(form),
-        sees_(std::move(sees)) {}
+      : Meaning(std::move(what), kind), form_(form), sees_(std::move(sees)) {}
 
   void Look(int64_t position, int64_t, int64_t,
             std::span<const double> row) override {
@@ -328,10 +324,10 @@ class Mask : public Hypothesis {
 
 // A bias that falls off with the distance (Press, Smith, Lewis 2022), with the
 // causal mask. What all slots of a row have in common makes no difference.
-class Alibi : public Hypothesis {
+class Alibi : public Meaning {
  public:
   Alibi(std::string what, int64_t heads, double factor)
-      : Hypothesis(std::move(what), Kind::kMask), factor_(factor) {
+      : Meaning(std::move(what), Kind::kMask), factor_(factor) {
     // As transformers' build_alibi_tensor: powers of 2^(-8 / n) for the largest
     // power of two n up to the number of heads, then every other one of 2 n.
     int64_t n = 1;
@@ -371,10 +367,10 @@ class Alibi : public Hypothesis {
 
 // Numbers each of which is 0 or follows the position, of the row or of the
 // run's first: places in KV caches and tables.
-class Place : public Hypothesis {
+class Place : public Meaning {
  public:
   Place(std::string what, int64_t modulus, bool of_start)
-      : Hypothesis(std::move(what), Kind::kPlace),
+      : Meaning(std::move(what), Kind::kPlace),
         modulus_(modulus),
         of_start_(of_start) {}
 
@@ -414,11 +410,11 @@ class Place : public Hypothesis {
 };
 
 // The same at all positions: what marks text, or how many tokens are text.
-class Fixed : public Hypothesis {
+class Fixed : public Meaning {
  public:
   // A number for each column.
   Fixed(std::string what, std::vector<double> row)
-      : Hypothesis(std::move(what), Kind::kMask), row_(std::move(row)) {}
+      : Meaning(std::move(what), Kind::kMask), row_(std::move(row)) {}
 
   void Look(int64_t position, int64_t, int64_t,
             std::span<const double> row) override {
@@ -473,7 +469,7 @@ Layout LayoutOf(std::span<const int64_t> dims, int64_t rows) {
   return layout;
 }
 
-using Hypotheses = std::vector<std::unique_ptr<Hypothesis>>;
+using Meanings = std::vector<std::unique_ptr<Meaning>>;
 
 class Checker {
  public:
@@ -539,10 +535,10 @@ class Checker {
       return;
     }
     std::vector<Layout> layouts;
-    std::vector<Hypotheses> all;
+    std::vector<Meanings> all;
     for (const TensorSpec& output : run->outputs()) {
       layouts.push_back(LayoutOf(output.dims, rows));
-      all.push_back(HypothesesFor(output, layouts.back(), rows));
+      all.push_back(MeaningsFor(output, layouts.back(), rows));
     }
     for (const int64_t start : StartsOf(rows)) {
       const auto positions = run->Input<int32_t>(0);
@@ -573,21 +569,21 @@ class Checker {
   }
 
   static void Look(const std::vector<double>& values, const Layout& layout,
-                   int64_t start, const Hypotheses& hypotheses) {
+                   int64_t start, const Meanings& meanings) {
     const std::span all(values);
     for (int64_t o = 0; o < layout.outer; ++o) {
       for (int64_t r = 0; r < layout.rows; ++r) {
         const auto row = all.subspan(
             static_cast<size_t>((o * layout.rows + r) * layout.width),
             static_cast<size_t>(layout.width));
-        for (const auto& h : hypotheses) h->Visit(start + r, start, o, row);
+        for (const auto& h : meanings) h->Visit(start + r, start, o, row);
       }
     }
   }
 
   // `factor`: of both cosines and sines.
   void AddRope(const std::string& name, Angles& angles, double factor,
-               int64_t width, double step, Hypotheses& all) const {
+               int64_t width, double step, Meanings& all) const {
     const int64_t n = angles.count();
     if (n == 0 || width % n != 0 || width / n > 4) return;
     all.push_back(
@@ -599,7 +595,7 @@ class Checker {
   }
 
   void AddMask(const std::string& what, PositionFault::Kind kind, bool boolean,
-               const Mask::Sees& sees, Hypotheses& all) const {
+               const Mask::Sees& sees, Meanings& all) const {
     if (!boolean) {
       all.push_back(
           std::make_unique<Mask>(what, kind, Mask::Form::kAdded, sees));
@@ -611,7 +607,7 @@ class Checker {
         std::make_unique<Mask>(what, kind, Mask::Form::kFalseSees, sees));
   }
 
-  void AddMasks(bool boolean, const Layout& layout, Hypotheses& all) const {
+  void AddMasks(bool boolean, const Layout& layout, Meanings& all) const {
     using Kind = PositionFault::Kind;
     const ModelInfo& info = model_.info();
     if (layout.width == info.kv_length) {
@@ -644,7 +640,7 @@ class Checker {
 
   // Where positions that do not grow are pads: those of the check all grow. A
   // state is then the last of all rows and of the state before them.
-  void AddPads(const Layout& layout, int64_t rows, Hypotheses& all) const {
+  void AddPads(const Layout& layout, int64_t rows, Meanings& all) const {
     if (!model_.info().repeated_positions_are_pads) return;
     all.push_back(
         std::make_unique<Fixed>("the mark of pads", std::vector<double>{1}));
@@ -658,9 +654,9 @@ class Checker {
         std::make_unique<Fixed>("the place of a state", std::move(places)));
   }
 
-  Hypotheses HypothesesFor(const TensorSpec& tensor, const Layout& layout,
-                           int64_t rows) {
-    Hypotheses all;
+  Meanings MeaningsFor(const TensorSpec& tensor, const Layout& layout,
+                       int64_t rows) {
+    Meanings all;
     const int64_t ring = model_.info().ring_length;
     AddPads(layout, rows, all);
     if (tensor.type == ElementType::kInt32) {
@@ -696,9 +692,9 @@ class Checker {
   }
 
   void Conclude(const std::string& signature, const TensorSpec& tensor,
-                int32_t index, const Hypotheses& all) {
+                int32_t index, const Meanings& all) {
     ++result_.tensors;
-    const Hypothesis* best = nullptr;
+    const Meaning* best = nullptr;
     Mismatches least;
     for (const auto& h : all) {
       if (h->ruled_out()) continue;
@@ -709,7 +705,7 @@ class Checker {
     }
     // What is mostly something else has not been understood, and is not
     // accused: local verification sees whether it is wrong where it is run.
-    if (best == nullptr || Hypothesis::IsSomethingElse(least)) {
+    if (best == nullptr || Meaning::IsSomethingElse(least)) {
       Gap(signature,
           fmt::format("tensor {} ({}) depends on positions alone and is none "
                       "of what config.json asks for",
