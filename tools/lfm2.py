@@ -141,8 +141,11 @@ def export(
   """
   options = dict(quantization_recipe="none", bundle_litert_lm=False) | options
   with tempfile.TemporaryDirectory(dir=out.parent) as work_dir:
+    # Not __file__: what makes a model is the same wherever this file lies.
+    here = _export_here.__code__.co_filename
+    given = json.dumps([str(checkpoint), work_dir, options])
     subprocess.run(
-        [sys.executable, __file__, json.dumps([str(checkpoint), work_dir, options])],
+        [sys.executable, here, given],
         env=os.environ | {"PYTHONPATH": str(_packages(packages))},
         check=True,
     )
