@@ -19,9 +19,10 @@ Limits LimitsFor(Recipe recipe, const Settings& settings);
 // of the user's own stays.
 Limits LimitsOf(const Verification& v);
 
-// A file may be so many times as far off as rounding of the last bits alone
-// takes PyTorch: its sums are rounded at every term, and PyTorch's are, too.
-inline constexpr double kRoundingRoom = 4;
+// A file may be so many times as far off as rounding alone takes PyTorch: twice,
+// because PyTorch has rounded, too, and four times as much again, because its
+// kernels may round twice as much. Measured: up to twice (SmolLM2).
+inline constexpr double kRoundingRoom = 8;
 
 // Returns whether rounding costs more than the limit of float32 files allows.
 bool MagnifiesRounding(const Aggregate& rounding);

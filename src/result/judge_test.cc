@@ -544,10 +544,10 @@ TEST(LimitsOf, RoundingThatTheModelMagnifiesIsNoFault) {
   Verification v = Magnifying(0.05, 0.02);
   EXPECT_EQ(OutcomeOf(v), Outcome::kBroken);
   v.limits = LimitsOf(v);
-  EXPECT_NEAR(v.limits.kld.pass, 0.08, 1e-9);
-  EXPECT_NEAR(v.limits.kld.broken, 0.08, 1e-9);
-  EXPECT_NEAR(*v.limits.rounding, 0.08, 1e-9);
-  EXPECT_DOUBLE_EQ(*v.limits.tolerance, 12);
+  EXPECT_NEAR(v.limits.kld.pass, 0.16, 1e-9);
+  EXPECT_NEAR(v.limits.kld.broken, 0.16, 1e-9);
+  EXPECT_NEAR(*v.limits.rounding, 0.16, 1e-9);
+  EXPECT_DOUBLE_EQ(*v.limits.tolerance, 24);
   Judge(v);
   EXPECT_EQ(v.outcome, Outcome::kPass) << v.reason;
   EXPECT_THAT(v.reason, HasSubstr("This model magnifies rounding: that of the "
@@ -556,7 +556,7 @@ TEST(LimitsOf, RoundingThatTheModelMagnifiesIsNoFault) {
 }
 
 TEST(LimitsOf, WhatRoundingDoesNotExplainStaysAFault) {
-  Verification v = Magnifying(0.09, 0.02);
+  Verification v = Magnifying(0.17, 0.02);
   v.limits = LimitsOf(v);
   Judge(v);
   EXPECT_EQ(v.outcome, Outcome::kBroken);
