@@ -406,7 +406,7 @@ TEST(FileGraph, FoldedNorm) {
   const FileGraph graph =
       OpenFileGraph(ModelPath("ref_phi.tflite"), checkpoint);
   const std::string norm = "model.layers.1.input_layernorm.";
-  const SignatureGraph& prefill = At(graph, "prefill_8");
+  const SignatureGraph& prefill = At(graph, "prefill_16");
   const Product& k = At(prefill, Part::kK, 1);
   EXPECT_EQ(k.input_scale, ReadAll(checkpoint.tensors().at(norm + "weight")));
   EXPECT_EQ(k.input_offset, ReadAll(checkpoint.tensors().at(norm + "bias")));

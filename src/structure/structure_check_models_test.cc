@@ -112,10 +112,10 @@ TEST(Experts, ThatAreNotPyTorchsAreCounted) {
   Reference reference = Reference::Open(exact.checkpoint(), {});
   const auto same = exact.check().MeasureExperts(reference);
   ASSERT_TRUE(same.has_value());
-  EXPECT_EQ(same->positions, 64);
+  EXPECT_EQ(same->positions, 16);
   // Layer 0 has none, and prefill needs none of layer 2.
   EXPECT_EQ(same->layers, 1);
-  EXPECT_EQ(same->choices, 64);
+  EXPECT_EQ(same->choices, 16);
   EXPECT_EQ(same->differing, 0);
   EXPECT_EQ(same->kld, 0);
   EXPECT_EQ(same->routers, 2);
