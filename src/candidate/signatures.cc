@@ -595,10 +595,6 @@ void CheckSameInputs(const LlmSignatures& model, const LlmSignature& prefill) {
   }
 }
 
-}  // namespace
-
-namespace {
-
 // No pad is a token that cannot be fed.
 void DropPad(const LlmSignatures& model, LlmSignature& prefill) {
   std::optional<int32_t>& pad = prefill.spec.pad_token;
