@@ -504,6 +504,8 @@ def bundle(
     template: str | None = None,
     affixes: dict[str, tuple[str, str]] | None = None,
     tokenizer: pathlib.Path | None = None,
+    pad_token: int | str | None = None,
+    model_type: str = "generic_model",
 ) -> None:
   """Packs a conversion with litert_lm_builder, with metadata as given.
 
@@ -512,6 +514,8 @@ def bundle(
       given.
     affixes: role -> prefix and suffix, instead of a Jinja template.
     tokenizer: directory of the tokenizer, if not the checkpoint's own.
+    pad_token: what fills up a prefill; not said if None.
+    model_type: a field of LlmModelType.
   """
   import litert_lm_builder
   from litert_lm_builder.runtime.proto import llm_metadata_pb2
@@ -527,13 +531,15 @@ def bundle(
     set_token(metadata.start_token, start_token)
   for token in stop_tokens:
     set_token(metadata.stop_tokens.add(), token)
+  if pad_token is not None:
+    set_token(metadata.pad_token, pad_token)
   for role, (prefix, suffix) in (affixes or {}).items():
     field = getattr(metadata.prompt_templates, role)
     field.prefix, field.suffix = prefix, suffix
   if not affixes:
     own = (checkpoint / "chat_template.jinja").read_text()
     metadata.jinja_prompt_template = template or own
-  metadata.llm_model_type.generic_model.SetInParent()
+  getattr(metadata.llm_model_type, model_type).SetInParent()
 
   with tempfile.TemporaryDirectory(dir=out.parent) as work:
     proto = pathlib.Path(work) / "metadata.pb"

@@ -216,64 +216,30 @@ def gates_swapped(out: pathlib.Path, base: pathlib.Path) -> None:
   conversion.save(out)
 
 
+def _reverse(
+    conversion: mutations.Conversion, graph: Any, op: Any, axis: int
+) -> None:
+  """Reverses the constant that an operator takes second."""
+  old = int(op.inputs[1])
+  taps = conversion.constant(graph, old)
+  assert taps is not None
+  made = np.ascontiguousarray(np.flip(taps, axis))
+  conversion.set_input(op, 1, conversion.new_constant(graph, made, old))
+
+
 def taps_reversed(out: pathlib.Path, base: pathlib.Path) -> None:
   """Convolutions with their taps in the other order."""
   conversion = mutations.Conversion(base)
   for graph in conversion.prefills():
     for op in conversion.operators(graph, "DEPTHWISE_CONV_2D"):
-      old = int(op.inputs[1])
-      taps = conversion.constant(graph, old)
-      assert taps is not None
-      made = np.ascontiguousarray(taps[:, :, ::-1])
-      conversion.set_input(op, 1, conversion.new_constant(graph, made, old))
+      _reverse(conversion, graph, op, axis=2)
   graph = conversion.decode
   joined = {int(op.outputs[0]) for op in _states(conversion, graph)}
   for op in conversion.operators(graph, "MUL"):
     if int(op.inputs[0]) not in joined:
       continue
-    old = int(op.inputs[1])
-    taps = conversion.constant(graph, old)
-    assert taps is not None
-    made = np.ascontiguousarray(taps[..., ::-1])
-    conversion.set_input(op, 1, conversion.new_constant(graph, made, old))
+    _reverse(conversion, graph, op, axis=-1)
   conversion.save(out)
-
-
-def bundle(
-    out: pathlib.Path,
-    checkpoint: pathlib.Path,
-    tflite: pathlib.Path,
-    pad_token: str | None,
-) -> None:
-  """A bundle that is right but for what it says of pads."""
-  import litert_lm_builder
-  from litert_lm_builder.runtime.proto import llm_metadata_pb2
-
-  metadata = llm_metadata_pb2.LlmMetadata(max_num_tokens=256)
-  metadata.stop_tokens.add().token_ids.ids.append(2)
-  template = checkpoint / "chat_template.jinja"
-  metadata.jinja_prompt_template = template.read_text()
-  metadata.llm_model_type.lfm2.SetInParent()
-  if pad_token is not None:
-    metadata.pad_token.token_str = pad_token
-  proto = out.with_name(out.name + ".pb")
-  proto.write_bytes(metadata.SerializeToString())
-  builder = litert_lm_builder.LitertLmFileBuilder()
-  builder.add_system_metadata(
-      litert_lm_builder.Metadata(
-          key="Authors",
-          value="verify_tflite",
-          dtype=litert_lm_builder.DType.STRING,
-      )
-  )
-  builder.add_llm_metadata(str(proto))
-  builder.add_hf_tokenizer(str(checkpoint / "tokenizer.json"))
-  builder.add_tflite_model(
-      str(tflite), litert_lm_builder.TfLiteModelType.PREFILL_DECODE
-  )
-  with open(out, "wb") as stream:
-    builder.build(stream)
-  proto.unlink()
 
 
 def _export_here(checkpoint: str, to: str, options: dict[str, Any]) -> None:

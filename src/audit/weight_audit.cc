@@ -308,8 +308,7 @@ class Auditor {
                      product.part == Part::kGateUp || ReadsMlpNorm(product);
     switch (norm.part) {
       case Part::kInputNorm:
-        return product.part == Part::kQ || product.part == Part::kK ||
-               product.part == Part::kV || product.part == Part::kQkv ||
+        return IsAttentionInput(product.part) ||
                product.part == Part::kConvInput ||
                (mlp && !originals_.checkpoint().config().mlp_norm);
       case Part::kMlpNorm:

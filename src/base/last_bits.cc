@@ -21,14 +21,9 @@ void LastBits::Move(std::span<float> values) {
   for (float& value : values) value = Neighbour(value, Toss());
 }
 
-// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 bool LastBits::Toss() {
   if (left_ == 0) {
-    state_ += 0x9E3779B97F4A7C15;
-    uint64_t x = state_;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
-    bits_ = x ^ (x >> 31);
+    bits_ = chance_();
     left_ = 64;
   }
   --left_;

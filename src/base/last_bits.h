@@ -3,6 +3,7 @@
 #define VERIFY_TFLITE_BASE_LAST_BITS_H_
 
 #include <cstdint>
+#include <random>
 #include <span>
 
 namespace verify_tflite {
@@ -17,7 +18,7 @@ class LastBits {
  private:
   bool Toss();
 
-  uint64_t state_ = 0;
+  std::mt19937_64 chance_;  // the same numbers in every standard library
   uint64_t bits_ = 0;
   int left_ = 0;
 };

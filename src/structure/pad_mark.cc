@@ -2,14 +2,11 @@
 #include "structure/pad_mark.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "tflite/interface.h"
 
 namespace verify_tflite {
 namespace {
-
-bool IsInput(const tflite::Graph& graph, int32_t tensor) {
-  return tensor >= 0 && std::ranges::count(graph.input_tensors, tensor) > 0;
-}
 
 bool IsConstant(const tflite::Graph& graph, int32_t tensor) {
   return tensor < 0 ||
@@ -17,22 +14,11 @@ bool IsConstant(const tflite::Graph& graph, int32_t tensor) {
          !graph.tensors[static_cast<size_t>(tensor)].data.empty();
 }
 
-bool Holds(const tflite::Graph& graph, int32_t tensor, int32_t number) {
-  if (tensor < 0) return false;
-  const tflite::Tensor& t = graph.tensors[static_cast<size_t>(tensor)];
-  int32_t found = 0;
-  if (t.type != ElementType::kInt32 || t.data.size() != sizeof(found)) {
-    return false;
-  }
-  std::memcpy(&found, t.data.data(), sizeof(found));
-  return found == number;
-}
-
 bool ComparesTokens(const tflite::Graph& graph, const tflite::Op& op,
                     int32_t pad) {
-  if (op.code != tflite::kOpNotEqual || op.inputs.size() != 2) return false;
-  return (IsInput(graph, op.inputs[0]) && Holds(graph, op.inputs[1], pad)) ||
-         (IsInput(graph, op.inputs[1]) && Holds(graph, op.inputs[0], pad));
+  return std::ranges::any_of(graph.input_tensors, [&](int32_t input) {
+    return ComparedToken(graph, op, input) == pad;
+  });
 }
 
 }  // namespace

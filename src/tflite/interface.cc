@@ -162,25 +162,6 @@ class SignatureReader {
     return leads;
   }
 
-  // The token that `op` compares `tokens` with.
-  static std::optional<int32_t> ComparedToken(const Graph& graph, const Op& op,
-                                              int32_t tokens) {
-    if (op.inputs.size() != 2) return std::nullopt;
-    for (const size_t i : {size_t{0}, size_t{1}}) {
-      if (op.inputs[i] != tokens || op.inputs[1 - i] < 0) continue;
-      const Tensor& other =
-          graph.tensors[static_cast<size_t>(op.inputs[1 - i])];
-      int32_t token = 0;
-      if (other.type != ElementType::kInt32 ||
-          other.data.size() != sizeof(token)) {
-        continue;
-      }
-      std::memcpy(&token, other.data.data(), sizeof(token));
-      return token;
-    }
-    return std::nullopt;
-  }
-
   static bool IsSliceOf(const Graph& graph, int32_t tensor, int32_t whole) {
     if (tensor < 0) return false;
     const int32_t producer =
@@ -285,6 +266,23 @@ std::vector<SignatureSpec> ReadSignatures(const std::string& path,
     signatures.push_back(reader.Read(i));
   }
   return signatures;
+}
+
+std::optional<int32_t> ComparedToken(const Graph& graph, const Op& op,
+                                     int32_t tokens) {
+  if (op.code != tflite::kOpNotEqual || op.inputs.size() != 2) return std::nullopt;
+  for (const size_t i : {size_t{0}, size_t{1}}) {
+    if (op.inputs[i] != tokens || op.inputs[1 - i] < 0) continue;
+    const Tensor& other = graph.tensors[static_cast<size_t>(op.inputs[1 - i])];
+    int32_t token = 0;
+    if (other.type != ElementType::kInt32 ||
+        other.data.size() != sizeof(token)) {
+      continue;
+    }
+    std::memcpy(&token, other.data.data(), sizeof(token));
+    return token;
+  }
+  return std::nullopt;
 }
 
 std::optional<KvName> ParseKvName(std::string_view name) {

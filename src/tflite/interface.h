@@ -65,6 +65,11 @@ TensorSpec SpecOf(const tflite::Graph& graph, int32_t tensor,
 std::vector<SignatureSpec> ReadSignatures(const std::string& path,
                                           const tflite::File& file);
 
+// Returns the token that `op`, a NOT_EQUAL, compares each of the tensor `tokens`
+// with; nothing where it is another operator or no single number.
+std::optional<int32_t> ComparedToken(const tflite::Graph& graph,
+                                     const tflite::Op& op, int32_t tokens);
+
 // kConvState: the last positions of what a short convolution is of. It replaces
 // the state before it and has no entry for each position.
 enum class KvPart { kKeys, kValues, kConvState };
