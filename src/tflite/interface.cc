@@ -270,7 +270,8 @@ std::vector<SignatureSpec> ReadSignatures(const std::string& path,
 
 std::optional<int32_t> ComparedToken(const Graph& graph, const Op& op,
                                      int32_t tokens) {
-  if (op.code != tflite::kOpNotEqual || op.inputs.size() != 2) return std::nullopt;
+  if (op.code != tflite::kOpNotEqual || op.inputs.size() != 2)
+    return std::nullopt;
   for (const size_t i : {size_t{0}, size_t{1}}) {
     if (op.inputs[i] != tokens || op.inputs[1 - i] < 0) continue;
     const Tensor& other = graph.tensors[static_cast<size_t>(op.inputs[1 - i])];
