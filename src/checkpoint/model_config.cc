@@ -15,9 +15,7 @@ std::optional<int64_t> SlidingWindowOf(const ModelConfig& config) {
 }
 
 int64_t NumKvLayers(const ModelConfig& config) {
-  return std::ranges::count_if(config.layers, [](const LayerConfig& layer) {
-    return layer.kv_source < 0 && !layer.conv;
-  });
+  return std::ranges::count_if(config.layers, &LayerConfig::HasKeys);
 }
 
 ModelConfig ParseModelConfig(const nlohmann::json& config,

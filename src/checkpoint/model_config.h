@@ -102,6 +102,9 @@ struct LayerConfig {
   // A short convolution in place of attention (ModelConfig::conv_taps). Heads
   // are those of what is kept of it: one, as wide as the residual stream.
   bool conv = false;
+
+  // Whether it has keys and values of its own.
+  bool HasKeys() const { return kv_source < 0 && !conv; }
 };
 
 // One configurable decoder; a model family (families/) is a setting of these

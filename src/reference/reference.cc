@@ -89,9 +89,7 @@ std::vector<double> Reference::RopeFrequenciesOf(const ModelConfig& config,
 }
 
 bool Reference::HasKeys(int64_t layer) const {
-  const LayerConfig& settings =
-      decoder_->config.layers.at(static_cast<size_t>(layer));
-  return settings.kv_source < 0 && !settings.conv;
+  return decoder_->config.layers.at(static_cast<size_t>(layer)).HasKeys();
 }
 
 Sequence Reference::NewSequence() const {
